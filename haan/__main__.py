@@ -1,0 +1,190 @@
+"""`python -m haan train | detect | evaluate | plant`."""
+
+import csv
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from haan import __version__
+from haan.activitynet import read_benchmark, write_predictions
+from haan.cli import run, say
+from haan.config import Config, Plant
+from haan.data.plant import Like, plant
+from haan.data.readers import load
+from haan.data.table import ClipTable, Split, split
+from haan.detect import detect_many
+from haan.errors import InputError
+from haan.metrics import Evaluator
+from haan.model import HAAN
+from haan.train import EpochResult, Trainer, activations, choose_device, read_tensors, write_tensors
+from haan.yamlconfig import dump, parse_range, read_config
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+CONFIG, WEIGHTS, STATE = "best.yaml", "best.safetensors", "state.safetensors"
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE with a dotted key; may be repeated.")]
+
+
+@app.command(epilog="Example: python -m haan train best.yaml --out trained")
+def train(
+    config: Annotated[Path, typer.Argument(help="A configuration, such as an exported best.yaml.")],
+    out: Annotated[Path, typer.Option(help="Folder for weights, metrics and predictions.")],
+    set_: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted training in --out.")] = False,
+) -> None:
+    """Train one configuration and write its best weights, metrics and predictions."""
+    settings = read_config(config, tuple(set_ or ()))
+    state = out / STATE
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise InputError(f"{out}: --out must be a new or empty folder unless --resume is given, got one with files")
+    if resume and not state.exists():
+        raise InputError(f"{out}: --resume needs {STATE} of an interrupted training, got none")
+    table, parts = _data(settings)
+    trainer = Trainer(settings, table, parts)
+    if resume:
+        trainer.load(state)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / CONFIG).write_text(dump(settings), encoding="utf-8")
+    say(f"{len(parts.train)} training and {len(parts.validation)} validation videos, {trainer.device.type}")
+    for result in trainer.epochs():
+        trainer.save(state)
+        _log(out / "metrics.csv", result)
+        shown = "  ".join(f"mAP@{tiou:g} {value:.2f}" for tiou, value in result.map.items())
+        say(f"epoch {result.epoch:3d}  loss {result.losses['total']:.4f}  {shown}  avg.mAP {result.avg_map[0]:.3f}")
+        if result.collapsed:
+            say("  warning: the network scores every clip the same; a lower optim.lr may help")
+    best = trainer.best
+    assert best is not None
+    write_tensors(out / WEIGHTS, best.weights, {"epoch": str(best.epoch)})
+    _write_detections(settings, table, parts, out / WEIGHTS, out / "predictions.json")
+    state.unlink()
+    say(f"best epoch {best.epoch}: avg.mAP {best.avg_map!r}; written to {out}")
+
+
+def _data(settings: Config) -> tuple[ClipTable, Split]:
+    table, warnings = load(settings.data)
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    return table, split(table.annotations, settings.data)
+
+
+def _log(path: Path, result: EpochResult) -> None:
+    row = {"epoch": result.epoch, "avg_map": result.avg_map[0], "detections": result.detections}
+    row |= {f"map@{tiou:g}": value for tiou, value in result.map.items()}
+    row |= {f"loss.{name}": value for name, value in result.losses.items()}
+    row |= {f"seconds.{name}": value for name, value in result.seconds.items()}
+    new = result.epoch == 1
+    with path.open("w" if new else "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _write_detections(settings: Config, table: ClipTable, parts: Split, weights: Path, out: Path) -> int:
+    """Inference on the validation videos with the weights of a file; how many detections."""
+    annotations = table.annotations
+    device = choose_device(settings.device)
+    tensors, _ = read_tensors(weights)
+    model = HAAN(settings.model, table.dim, len(annotations.fine_names), settings.concepts.clusters)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{weights}: must be weights of this configuration and data, got {reason}") from None
+    cas, offsets = activations(model.to(device), table, parts.validation, device)
+    ratios = annotations.clips_per_s[parts.validation]
+    (found,) = detect_many(cas, offsets, ratios, [settings.detect])
+    names = [annotations.names[video] for video in parts.validation]
+    write_predictions(out, names, annotations.fine_names, found, f"haan {__version__}")
+    return len(found)
+
+
+@app.command(epilog="Example: python -m haan detect trained --out predictions.json")
+def detect(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or training folder.")],
+    out: Annotated[Path, typer.Option(help="Where the ActivityNet JSON goes.")],
+    data: Annotated[Path | None, typer.Option(help="Use the data of this configuration.")] = None,
+    set_: Overrides = None,
+) -> None:
+    """Detect actions in validation videos with trained weights."""
+    settings = read_config(folder / CONFIG, tuple(set_ or ()))
+    if data is not None:
+        settings = replace(settings, data=read_config(data).data)
+    table, parts = _data(settings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    count = _write_detections(settings, table, parts, folder / WEIGHTS, out)
+    say(f"{count} detections in {len(parts.validation)} videos; written to {out}")
+
+
+@app.command(epilog="Example: python -m haan evaluate ground_truth.json predictions.json --tiou 0.5:0.95:0.05")
+def evaluate(
+    ground_truth: Annotated[Path, typer.Argument(help="ActivityNet JSON with `database`.")],
+    predictions: Annotated[Path, typer.Argument(help="ActivityNet JSON with `results`.")],
+    tiou: Annotated[str, typer.Option(help="Thresholds as low:high:step, or one.")] = "0.5:0.95:0.05",
+    subset: Annotated[str | None, typer.Option(help="Score this subset of the ground truth alone.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Temporal mAP of predictions, in percent."""
+    try:
+        thresholds = parse_range(tiou)
+    except ValueError as error:
+        raise InputError(f"--tiou: {error}, got {tiou!r}") from None
+    if not all(0 < t <= 1 for t in thresholds):
+        raise InputError(f"--tiou: must hold thresholds > 0 and <= 1, got {tiou!r}")
+    benchmark = read_benchmark(ground_truth, predictions, subset)
+    if benchmark.strangers or benchmark.unknown:
+        note = f"{benchmark.strangers} predictions lie in videos without ground truth and count as false, "
+        typer.echo(f"warning: {note}{benchmark.unknown} name a class without ground truth and are left out", err=True)
+    score = Evaluator(benchmark.truth, len(benchmark.classes), thresholds).score(benchmark.detections)
+    table = {f"{t:.2f}": float(value) for t, value in zip(thresholds, score.map, strict=True)}
+    if json_:
+        counts = {"classes": len(benchmark.classes), "detections": len(benchmark.detections)}
+        say(json.dumps({"avg_map": score.avg_map, "map": table, **counts}))
+        return
+    for threshold, value in table.items():
+        say(f"mAP@{threshold}  {value:6.2f}")
+    say(f"avg.mAP   {score.avg_map:6.2f}  ({len(benchmark.classes)} classes, {len(benchmark.detections)} detections)")
+
+
+def _counts(text: str) -> tuple[int, int]:
+    parts = text.split(",")
+    if len(parts) != 2 or not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--videos: must be TRAIN,VALIDATION, two whole numbers > 0, got {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+@app.command("plant", epilog="Example: python -m haan plant --out data/planted --videos 120,40 --seed 0")
+def plant_(
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist.")],
+    like: Annotated[Path | None, typer.Option(help="Annotations whose real timelines to use.")] = None,
+    train_videos: Annotated[int | None, typer.Option(help="How many first rows of --like train.")] = None,
+    clips: Annotated[int | None, typer.Option(help="With --like: this many clips for every video.")] = None,
+    videos: Annotated[str | None, typer.Option(help="TRAIN,VALIDATION: how many videos.")] = None,
+    dim: Annotated[int | None, typer.Option(help="Feature size.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Noise of a clip, relative to an atom.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 0,
+) -> None:
+    """Write a data set with planted features in the `haan` layout."""
+    given: dict[str, float | int] = {"seed": seed}
+    given |= {"dim": dim} if dim is not None else {}
+    given |= {"noise": noise} if noise is not None else {}
+    if videos is not None:
+        given["train_videos"], given["validation_videos"] = _counts(videos)
+    if (like is None) != (train_videos is None):
+        raise InputError("--train-videos: must be given with --like and only with it")
+    try:
+        settings = Plant(**given)  # type: ignore[arg-type]  # checked by Plant itself
+    except ValueError as error:
+        raise InputError(f"--{error}") from None
+    chosen = None if like is None or train_videos is None else Like(like, train_videos, clips)
+    written = plant(out, settings, chosen)
+    say(f"{settings.train_videos} + {settings.validation_videos} videos, {settings.dim}-d; written to {written}")
+    say(f"settings: {asdict(settings)}")
+
+
+if __name__ == "__main__":
+    run(app)

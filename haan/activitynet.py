@@ -1,0 +1,142 @@
+"""ActivityNet JSON: ground truth (`database`) and predictions (`results`), read with care and written."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from haan.errors import InputError
+from haan.metrics import Detections, Segments
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Ground truth and predictions on common indices.
+
+    strangers: predictions in videos outside the ground truth; they count as false, as in ActivityNet's own evaluation.
+    unknown: predictions of a class without ground truth; they take no part.
+    """
+
+    truth: Segments
+    detections: Detections
+    classes: tuple[str, ...]
+    strangers: int
+    unknown: int
+
+
+def write_predictions(
+    path: Path, names: Sequence[str], classes: Sequence[str], detections: Detections, version: str
+) -> None:
+    """Detections as `results`; names and classes give the text of each video and label index."""
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    order = np.lexsort((-detections.score, detections.video))
+    for i in order:
+        segment = [float(detections.start_s[i]), float(detections.end_s[i])]
+        entry = {"label": classes[detections.label[i]], "score": float(detections.score[i]), "segment": segment}
+        results[names[detections.video[i]]].append(entry)
+    write_json(path, {"version": version, "results": results, "external_data": {}})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file that is whole or absent."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    partial.replace(path)
+
+
+def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None) -> Benchmark:
+    """Reads both files. Raises InputError."""
+    database = _read(truth_path, "database", dict)
+    annotations = [
+        (video, entry, f"database.{video}.annotations[{i}]")
+        for video, about in database.items()
+        if subset is None or _member(about, "subset", str, truth_path, f"database.{video}") == subset
+        for i, entry in enumerate(_member(about, "annotations", list, truth_path, f"database.{video}"))
+    ]
+    if subset is not None and not annotations:
+        subsets = sorted({str(about.get("subset")) for about in database.values() if isinstance(about, dict)})
+        raise InputError(f"{truth_path}: subset: must be one of {subsets} and have annotations, got {subset!r}")
+    results = _read(predictions_path, "results", dict)
+    predictions = [
+        (video, entry, f"results.{video}[{i}]")
+        for video, entries in results.items()
+        for i, entry in enumerate(_typed(entries, list, predictions_path, f"results.{video}"))
+    ]
+    labels = [_member(entry, "label", str, truth_path, key) for _, entry, key in annotations]
+    classes = tuple(sorted(set(labels)))
+    class_index = {name: i for i, name in enumerate(classes)}
+    videos = {name: i for i, name in enumerate(dict.fromkeys([v for v, _, _ in annotations]))}
+    strangers = sum(video not in videos for video, _, _ in predictions)
+    for video, _, _ in predictions:
+        videos.setdefault(video, len(videos))
+    truth_times = _segments(annotations, truth_path, positive=True)
+    times = _segments(predictions, predictions_path, positive=False)
+    predicted = [_member(entry, "label", str, predictions_path, key) for _, entry, key in predictions]
+    scores = np.array([_number(entry, "score", predictions_path, key) for _, entry, key in predictions], dtype=float)
+    known = np.array([label in class_index for label in predicted], dtype=bool)
+    video = np.array([videos[v] for v, _, _ in predictions], dtype=np.int64)
+    label = np.array([class_index.get(name, 0) for name in predicted], dtype=np.int64)
+    truth = Segments(
+        np.array([videos[v] for v, _, _ in annotations], dtype=np.int64),
+        np.array([class_index[name] for name in labels], dtype=np.int64),
+        truth_times[:, 0],
+        truth_times[:, 1],
+    )
+    detections = Detections(video[known], label[known], times[known, 0], times[known, 1], scores[known])
+    return Benchmark(truth, detections, classes, strangers, int((~known).sum()))
+
+
+def _segments(entries: list[tuple[str, Any, str]], path: Path, positive: bool) -> NDArray[np.float64]:
+    """[entries, 2] start and end in seconds."""
+    times = np.zeros((len(entries), 2))
+    for i, (_, entry, key) in enumerate(entries):
+        pair = _member(entry, "segment", list, path, key)
+        if len(pair) != 2 or not all(_is_number(value) for value in pair):
+            raise InputError(f"{path}: {key}.segment: must be [start_s, end_s], finite numbers, got {pair!r:.80}")
+        times[i] = pair
+        if pair[1] < pair[0] or (positive and pair[1] == pair[0]):
+            raise InputError(f"{path}: {key}.segment: must have end {'>' if positive else '>='} start, got {pair}")
+    return times
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _number(entry: Any, key: str, path: Path, where: str) -> float:
+    if not isinstance(entry, dict) or not _is_number(entry.get(key)):
+        got = entry.get(key) if isinstance(entry, dict) else entry
+        raise InputError(f"{path}: {where}.{key}: must be a finite number, got {got!r:.80}")
+    return float(entry[key])
+
+
+def _member(entry: Any, key: str, kind: type, path: Path, where: str) -> Any:
+    if not isinstance(entry, dict) or key not in entry:
+        raise InputError(f"{path}: {where}.{key}: is required and missing")
+    return _typed(entry[key], kind, path, f"{where}.{key}")
+
+
+_WORDS = {str: "text", list: "a list", dict: "an object"}
+
+
+def _typed(value: Any, kind: type, path: Path, where: str) -> Any:
+    if not isinstance(value, kind):
+        raise InputError(f"{path}: {where}: must be {_WORDS[kind]}, got {value!r:.80}")
+    return value
+
+
+def _read(path: Path, key: str, kind: type) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: must be JSON, got {error}") from None
+    if not isinstance(content, dict) or key not in content:
+        raise InputError(f"{path}: {key}: is required and missing")
+    return _typed(content[key], kind, path, key)

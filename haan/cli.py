@@ -1,0 +1,31 @@
+"""What every command line here shares: how it speaks, and how it ends."""
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+from haan.errors import InputError
+from haan.train import TrainingError
+
+
+def say(text: str) -> None:
+    """One line on the terminal, at once."""
+    typer.echo(text)
+    sys.stdout.flush()
+
+
+def run(command: Callable[[], object]) -> None:
+    """Runs a command line; wrong input ends it with one message a line and exit code 2, an interrupt with 130."""
+    try:
+        command()
+    except InputError as error:
+        for message in error.messages:
+            typer.echo(message, err=True)
+        sys.exit(2)
+    except TrainingError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)

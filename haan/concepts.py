@@ -1,0 +1,141 @@
+"""Clips -> visual concepts -> fine classes -> coarse classes (Eq. 4-6 and 8), for a ragged batch of videos.
+
+Only concepts present in a video are formed. An absent one is the zero vector (Eq. 4): it adds nothing to a sum, but can
+take a place among the k nearest, so its distance takes part in the choice. Between a present and an absent concept at
+the same distance the present one is chosen; among present ones the lower cluster number.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+Distance = Literal["cosine", "euclidean"]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which clips form which concept: known on the host before the step, so that nothing waits for the device.
+
+    of_clip: [clips] the concept (a row of the packed concepts) of each clip.
+    size: [concepts, 1] clips in each, float. offsets: [videos + 1] first concept of each video, NumPy.
+    video: [concepts] the video of each.
+    """
+
+    of_clip: Int[Tensor, " clips"]
+    size: Float[Tensor, "concepts 1"]
+    offsets: NDArray[np.int64]
+    video: Int[Tensor, " concepts"]
+
+
+def group(labels: NDArray[np.int64], offsets: NDArray[np.int64], clusters: int, device: torch.device) -> Groups:
+    """Groups the clips of a batch by (video, pseudo label), ordered by video and then by label.
+
+    labels: [clips] pseudo label of each clip, < clusters. offsets: [videos + 1] first clip of each video.
+    """
+    num_videos = len(offsets) - 1
+    video_of_clip = np.repeat(np.arange(num_videos), np.diff(offsets))
+    keys, of_clip, size = np.unique(video_of_clip * clusters + labels, return_inverse=True, return_counts=True)
+    video = keys // clusters
+    return Groups(
+        of_clip=torch.from_numpy(of_clip).to(device, non_blocking=True),
+        size=torch.from_numpy(size.astype(np.float32)[:, None]).to(device, non_blocking=True),
+        offsets=np.searchsorted(video, np.arange(num_videos + 1)),
+        video=torch.from_numpy(video).to(device, non_blocking=True),
+    )
+
+
+def visual_concepts(hidden: Float[Tensor, "clips width"], groups: Groups) -> Float[Tensor, "concepts width"]:
+    """Mean feature of the clips of each present concept (Eq. 4)."""
+    total = hidden.new_zeros(len(groups.size), hidden.shape[1]).index_add(0, groups.of_clip, hidden)
+    return total / groups.size
+
+
+def unit(vectors: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
+    """Rows scaled to length 1; a zero row stays zero, which makes its cosine to anything 0."""
+    square = vectors.square().sum(dim=-1, keepdim=True)
+    nonzero = square > 0
+    return torch.where(nonzero, vectors * torch.where(nonzero, square, 1.0).rsqrt(), 0.0)
+
+
+def _distances(
+    concepts: Float[Tensor, "concepts width"], prototypes: Float[Tensor, "fine width"], distance: Distance
+) -> tuple[Float[Tensor, "fine concepts"], Float[Tensor, "fine 1"]]:
+    """D of Eq. 5 from each class to each present concept, and to an absent one (the zero vector).
+
+    Cosine distance is given less its constant 1, which would only round small differences away.
+    """
+    if distance == "cosine":
+        return -(unit(prototypes) @ unit(concepts).T), prototypes.new_zeros(len(prototypes), 1)
+    near = torch.cdist(prototypes, concepts, compute_mode="donot_use_mm_for_euclid_dist")
+    return near, prototypes.norm(dim=1, keepdim=True)
+
+
+def fine_representations(
+    concepts: Float[Tensor, "concepts width"],
+    prototypes: Float[Tensor, "fine width"],
+    groups: Groups,
+    clusters: int,
+    top_k: int,
+    distance: Distance,
+) -> Float[Tensor, "videos fine width"]:
+    """e^j of every video and class (Eq. 5-6): the sum of the k nearest concepts, absent ones included, over k.
+
+    The choice of the k nearest passes no gradient; the chosen concepts do.
+    """
+    with torch.no_grad():
+        near, absent = _distances(concepts, prototypes, distance)
+        order = _order_by_distance(near, groups.video)
+        num_videos, num_fine = len(groups.offsets) - 1, len(prototypes)
+        present = np.diff(groups.offsets)  # [videos]
+        rank = np.arange(min(top_k, int(present.max())))
+        exists = rank < present[:, None]  # [videos, ranks]
+        position = np.where(exists, groups.offsets[:-1, None] + rank, 0).ravel()
+        device = concepts.device
+        chosen = order[:, torch.from_numpy(position).to(device)]  # [fine, videos x ranks]
+        # A present concept further away than the zero vector queues behind all absent ones.
+        behind = torch.from_numpy(np.where(exists, (clusters - present)[:, None] + rank, top_k)).to(device)
+        ahead = torch.from_numpy(np.where(exists, rank, top_k)).to(device)
+        place = torch.where(near.gather(1, chosen) > absent, behind.ravel(), ahead.ravel())
+        weight = (place < top_k).to(concepts.dtype) / top_k
+        bags = chosen.view(num_fine, num_videos, -1).transpose(0, 1).reshape(num_videos * num_fine, -1)
+        weight = weight.view(num_fine, num_videos, -1).transpose(0, 1).reshape(num_videos * num_fine, -1)
+    summed = F.embedding_bag(bags, concepts, mode="sum", per_sample_weights=weight)
+    return summed.view(num_videos, num_fine, -1)
+
+
+def _order_by_distance(
+    near: Float[Tensor, "fine concepts"], video: Int[Tensor, " concepts"]
+) -> Int[Tensor, "fine concepts"]:
+    """For each class the concepts video by video, the nearest first within each."""
+    by_distance = near.argsort(dim=1, stable=True)
+    by_video = video[by_distance].argsort(dim=1, stable=True)
+    return by_distance.gather(1, by_video)
+
+
+class Hierarchy:
+    """The class hierarchy as index tensors, built once.
+
+    coarse_of_fine: [fine] coarse class of each fine class; every coarse class has at least one.
+    """
+
+    def __init__(self, coarse_of_fine: NDArray[np.int64], device: torch.device):
+        self.num_coarse = int(coarse_of_fine.max()) + 1
+        self.coarse_of_fine = torch.from_numpy(coarse_of_fine).to(device)
+        size = np.bincount(coarse_of_fine, minlength=self.num_coarse)
+        self.size = torch.from_numpy(size.astype(np.float32)[:, None]).to(device)
+
+    def compose(
+        self, fine: Float[Tensor, "videos fine width"], pooling: Literal["max", "mean"]
+    ) -> Float[Tensor, "videos coarse width"]:
+        """e'_u: the maximum or mean of the coarse class's fine representations (Eq. 8)."""
+        out = fine.new_zeros(fine.shape[0], self.num_coarse, fine.shape[2])
+        if pooling == "mean":
+            return out.index_add(1, self.coarse_of_fine, fine) / self.size
+        index = self.coarse_of_fine[None, :, None].expand_as(fine)
+        return out.scatter_reduce(1, index, fine, reduce="amax", include_self=False)

@@ -1,0 +1,235 @@
+"""What one training run needs to know: frozen dataclasses that check themselves.
+
+Defaults are those of the released code for FineAction; keys marked "paper differs" hold one point where the paper's
+text and the released code part, so that either can be chosen.
+"""
+
+import math
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+class RuleError(ValueError):
+    """A value breaks a rule. `key` is the dotted key inside the dataclass that was being built."""
+
+    def __init__(self, key: str, rule: str, value: object):
+        super().__init__(f"{key}: {rule}, got {value!r}")
+        self.key, self.rule, self.value = key, rule, value
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A predicate on one value, and the words an error uses for it."""
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+POSITIVE = Rule("must be > 0", lambda v: v > 0)
+NON_NEGATIVE = Rule("must be >= 0", lambda v: v >= 0)
+AT_LEAST_ONE = Rule("must be >= 1", lambda v: v >= 1)
+PROBABILITY = Rule("must be >= 0 and < 1", lambda v: 0 <= v < 1)
+SHARE = Rule("must be > 0 and <= 1", lambda v: 0 < v <= 1)
+PART = Rule("must be > 0 and < 1", lambda v: 0 < v < 1)
+NOT_EMPTY = Rule("must not be empty", lambda v: len(v) > 0)
+TIOU = Rule("must hold tIoU thresholds > 0 and <= 1", lambda v: len(v) > 0 and all(0 < t <= 1 for t in v))
+SEED = Rule("must be >= 0 and < 2**31", lambda v: 0 <= v < 2**31)
+
+
+def setting(default: Any, rule: Rule) -> Any:
+    """A dataclass field with a default and a rule on its value."""
+    return field(default=default, metadata={"rule": rule})
+
+
+def required(rule: Rule) -> Any:
+    """A dataclass field without a default, with a rule on its value."""
+    return field(metadata={"rule": rule})
+
+
+@cache
+def field_types(cls: type) -> dict[str, Any]:
+    """The type of every field of a dataclass."""
+    hints = get_type_hints(cls)
+    return {f.name: hints[f.name] for f in fields(cls)}
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value has the type that a field declares."""
+    if isinstance(kind, types.UnionType) or get_origin(kind) is Union:
+        return any(_fits(value, part) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(v, get_args(kind)[0]) for v in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def describe(kind: Any) -> str:
+    """A type in the words of an error message."""
+    if kind is type(None):
+        return "null"
+    if isinstance(kind, types.UnionType) or get_origin(kind) is Union:
+        return " or ".join(describe(part) for part in get_args(kind))
+    if get_origin(kind) is Literal:
+        return " or ".join(repr(choice) for choice in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"a list of {describe(get_args(kind)[0]).removeprefix('a ')}s"
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+    return names.get(kind, "a mapping")
+
+
+class Checked:
+    """A dataclass that refuses a value of the wrong type or one that breaks its field's rule."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value, kind = getattr(self, f.name), field_types(type(self))[f.name]
+            if not _fits(value, kind):
+                raise RuleError(f.name, f"must be {describe(kind)}", value)
+            rule = f.metadata.get("rule")
+            if rule and value is not None and not rule.holds(value):
+                raise RuleError(f.name, rule.text, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holdout(Checked):
+    """A part of the training videos that is kept for validation."""
+
+    holdout: float = required(PART)
+    seed: int = setting(0, SEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plant(Checked):
+    """Planted features to write at `data.root` when nothing is there (see haan.data.plant)."""
+
+    train_videos: int = setting(120, AT_LEAST_ONE)
+    validation_videos: int = setting(40, AT_LEAST_ONE)
+    dim: int = setting(64, Rule("must be >= 8", lambda v: v >= 8))
+    fine_classes: int = setting(12, Rule("must be >= 2", lambda v: v >= 2))
+    coarse_classes: int = setting(3, AT_LEAST_ONE)
+    noise: float = setting(0.7, NON_NEGATIVE)
+    seed: int = setting(0, SEED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.coarse_classes > self.fine_classes:
+            rule = f"must be <= fine_classes ({self.fine_classes})"
+            raise RuleError("coarse_classes", rule, self.coarse_classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Checked):
+    """Where the clips are and which videos train."""
+
+    root: str = required(NOT_EMPTY)
+    features: str = required(NOT_EMPTY)
+    train_videos: int = required(AT_LEAST_ONE)
+    format: Literal["haan"] = "haan"
+    validation: Holdout | Literal["official"] = "official"
+    dtype: Literal["float16", "float32"] = "float16"
+    plant: Plant | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Checked):
+    """The encoder and the heads."""
+
+    width: int = setting(1024, AT_LEAST_ONE)
+    dropout: float = setting(0.3, PROBABILITY)
+    classifier_layers: Literal[1, 2] = 2  # paper differs: S is one layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concepts(Checked):
+    """Clustering of clips into visual concepts, and their choice per class."""
+
+    clusters: int = setting(500, AT_LEAST_ONE)
+    top_k: int = setting(5, AT_LEAST_ONE)
+    method: Literal["kmeans"] = "kmeans"
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    refresh_epochs: int = setting(5, AT_LEAST_ONE)  # paper differs: before each epoch
+    sample_rate: float = setting(0.03, SHARE)  # paper differs: all clips
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top_k > self.clusters:
+            raise RuleError("top_k", f"must be <= concepts.clusters ({self.clusters})", self.top_k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss(Checked):
+    """Weights (lambda 1 to 4 of Eq. 10) and forms of the four losses."""
+
+    mil: float = setting(1.0, NON_NEGATIVE)
+    pseudo: float = setting(0.001, NON_NEGATIVE)
+    concept: float = setting(0.01, NON_NEGATIVE)
+    coarse: float = setting(1.0, NON_NEGATIVE)
+    coarse_pooling: Literal["max", "mean"] = "max"
+    class_weights: Literal["balanced", "none"] = "balanced"  # paper differs: plain BCE in Eq. 2 and 9
+    pseudo_weights: Literal["frequency", "none"] = "frequency"  # paper differs: plain cross entropy in Eq. 3
+    pseudo_per_clip: bool = True  # paper differs: the mean of Eq. 3 is not divided by the number of clips again
+    concept_reduction: Literal["mean", "sum"] = "mean"  # paper differs: a sum over the video's classes in Eq. 7
+    detach_prototypes: bool = True  # the paper does not say; False lets gradients of Eq. 7 reach w
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mil == self.pseudo == self.concept == self.coarse == 0:
+            raise RuleError("mil", "must be > 0 when the other three weights are 0", self.mil)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim(Checked):
+    """Adam, and how long."""
+
+    lr: float = setting(3e-5, POSITIVE)
+    batch_videos: int = setting(2, AT_LEAST_ONE)
+    epochs: int = setting(50, AT_LEAST_ONE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detect(Checked):
+    """Class activation sequences to detections (Sec. 3.4)."""
+
+    alpha: float = -0.8
+    top_clips: float = setting(0.25, SHARE)
+    class_threshold: float = 0.0
+    class_score_weight: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Checked):
+    """tIoU thresholds: `tiou` are averaged into avg.mAP, `report` are shown one by one."""
+
+    tiou: tuple[float, ...] = setting(tuple(round(0.5 + 0.05 * i, 10) for i in range(10)), TIOU)
+    report: tuple[float, ...] = setting((0.5, 0.75, 0.95), TIOU)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not set(self.report) <= set(self.tiou):
+            raise RuleError("report", "must be among eval.tiou", list(self.report))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Checked):
+    """One configuration, complete."""
+
+    data: Data
+    model: Model = field(default_factory=Model)
+    concepts: Concepts = field(default_factory=Concepts)
+    loss: Loss = field(default_factory=Loss)
+    optim: Optim = field(default_factory=Optim)
+    detect: Detect = field(default_factory=Detect)
+    eval: Eval = field(default_factory=Eval)
+    seed: int = setting(1, SEED)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = setting(
+        None, AT_LEAST_ONE
+    )  # CPU threads; rounding depends on them, so exports fix the number

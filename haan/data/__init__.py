@@ -1,0 +1,1 @@
+"""Annotations and clip features: one packed table, readers by format, planted features."""

@@ -1,0 +1,201 @@
+"""The packed table: every clip of every video in a few arrays, with the annotations beside it.
+
+Nothing here knows a file format; readers give a `FeatureSource` and `Annotations`.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from haan.config import Data, Holdout
+from haan.errors import InputError
+
+FloatArray = NDArray[np.floating]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotations:
+    """Everything about the videos but their features; packed like the clips, one segment after the other.
+
+    names: one a video. clips_per_s: [videos]. num_train: the first so many videos train.
+    segment_offsets: [videos + 1] first ground-truth segment of each video.
+    segments: [segments, 2] start and end in seconds. segment_fine: [segments] fine class of each.
+    fine_labels: [videos, fine] bool, the video-level labels. They come from every published label, also from one whose
+        segment was dropped because its times make no sense: weak supervision needs the label alone.
+    coarse_of_fine: [fine] the class hierarchy. fine_names, coarse_names: one a class.
+    """
+
+    names: tuple[str, ...]
+    clips_per_s: NDArray[np.float64]
+    num_train: int
+    segment_offsets: IntArray
+    segments: NDArray[np.float64]
+    segment_fine: IntArray
+    fine_labels: NDArray[np.bool_]
+    coarse_of_fine: IntArray
+    fine_names: tuple[str, ...]
+    coarse_names: tuple[str, ...]
+
+    @property
+    def coarse_labels(self) -> NDArray[np.bool_]:
+        """[videos, coarse] bool, the video-level coarse labels: those of the fine ones."""
+        member = np.zeros((len(self.coarse_of_fine), len(self.coarse_names)), dtype=bool)
+        member[np.arange(len(self.coarse_of_fine)), self.coarse_of_fine] = True
+        return (self.fine_labels.astype(np.int64) @ member.astype(np.int64)) > 0
+
+
+class FeatureSource(Protocol):
+    """Features on disk, read a slice of videos at a time."""
+
+    num_clips: IntArray  # [videos]
+    dim: int
+
+    def read(self, first: int, last: int) -> FloatArray:
+        """Clips of videos `first` to `last - 1`, one after the other: [clips, dim]. Raises InputError."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """All clips, packed.
+
+    chunks: arrays [clips, d], float16 or float32, which together hold the clips of all videos in order; a video never
+        straddles two chunks. One chunk in a single process; several where shared memory is filled piece by piece.
+    offsets: [videos + 1] first clip of each video.
+    """
+
+    chunks: tuple[FloatArray, ...]
+    offsets: IntArray
+    annotations: Annotations
+
+    @property
+    def dim(self) -> int:
+        """Feature size d."""
+        return self.chunks[0].shape[1]
+
+    @property
+    def num_clips(self) -> IntArray:
+        """[videos] number of clips of each video."""
+        return np.diff(self.offsets)
+
+    def clips(self, video: int) -> FloatArray:
+        """[clips, d] view of one video's clips."""
+        first, last = int(self.offsets[video]), int(self.offsets[video + 1])
+        start = 0
+        for chunk in self.chunks:
+            if last <= start + len(chunk):
+                return chunk[first - start : last - start]
+            start += len(chunk)
+        raise IndexError(f"video {video} lies outside the table")
+
+    def batch(self, videos: IntArray) -> tuple[FloatArray, IntArray]:
+        """Clips of some videos, one after the other, as float32 [clips, d], and their offsets [videos + 1]."""
+        offsets = np.concatenate([[0], np.cumsum(self.num_clips[videos])])
+        out = np.empty((int(offsets[-1]), self.dim), dtype=np.float32)
+        for i, video in enumerate(videos):
+            out[offsets[i] : offsets[i + 1]] = self.clips(int(video))
+        return out, offsets
+
+    def blocks(self, videos: IntArray, max_clips: int = 8192) -> Iterator[tuple[IntArray, FloatArray, IntArray]]:
+        """`batch` over runs of `videos` that hold at most `max_clips` clips (or one video); yields the run with it."""
+        for first, last in runs(self.num_clips[videos], max_clips):
+            yield videos[first:last], *self.batch(videos[first:last])
+
+
+def runs(sizes: IntArray, most: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges [first, last) whose sizes add up to at most `most`; a larger one stands alone."""
+    first, total = 0, 0
+    for i, size in enumerate(sizes):
+        if i > first and total + size > most:
+            yield first, i
+            first, total = i, 0
+        total += int(size)
+    if first < len(sizes):
+        yield first, len(sizes)
+
+
+def pack(source: FeatureSource, annotations: Annotations, dtype: str, slice_clips: int = 65536) -> ClipTable:
+    """Copies a source into one array, slice by slice: the peak is one packed table and a slice."""
+    offsets = np.concatenate([[0], np.cumsum(source.num_clips)]).astype(np.int64)
+    values = np.empty((int(offsets[-1]), source.dim), dtype=dtype)
+    for first, last in runs(source.num_clips, slice_clips):
+        values[offsets[first] : offsets[last]] = read_checked(source, first, last, dtype, annotations)
+    return ClipTable((values,), offsets, annotations)
+
+
+def read_checked(source: FeatureSource, first: int, last: int, dtype: str, annotations: Annotations) -> FloatArray:
+    """Clips of videos `first` to `last - 1` in `dtype`. Raises InputError on NaN, infinity or float16 overflow."""
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(source.read(first, last), dtype=dtype)
+    # A sum is finite only where every summand is; it reads the slice once and allocates one number a clip.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspects = np.flatnonzero(~np.isfinite(values.sum(axis=1, dtype=np.float32)))
+    bad = [i for i in suspects if not np.isfinite(values[i]).all()]
+    if bad:
+        starts = np.concatenate([[0], np.cumsum(source.num_clips[first:last])])
+        video = int(np.searchsorted(starts, bad[0], side="right")) - 1
+        value = values[bad[0]][~np.isfinite(values[bad[0]])][0]
+        raise InputError(
+            f"data.features: video {first + video} ({annotations.names[first + video]!r}), clip "
+            f"{bad[0] - starts[video]}: must be finite in {dtype}, got {value}"
+        )
+    return values
+
+
+def fingerprint(source: FeatureSource, annotations: Annotations, dtype: str, slice_clips: int = 65536) -> str:
+    """SHA-256 over annotations and features as kept in memory; reads, and so checks, every clip once."""
+    digest = hashlib.sha256()
+    header = (dtype, source.dim, annotations.num_train, annotations.names)
+    digest.update(repr((*header, annotations.fine_names, annotations.coarse_names)).encode())
+    for array in (
+        source.num_clips, annotations.clips_per_s, annotations.segment_offsets, annotations.segments,
+        annotations.segment_fine, annotations.fine_labels, annotations.coarse_of_fine,
+    ):  # fmt: skip
+        digest.update(np.ascontiguousarray(array).tobytes())
+    for first, last in runs(source.num_clips, slice_clips):
+        digest.update(read_checked(source, first, last, dtype, annotations).data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which videos train and which score: indices into the table."""
+
+    train: IntArray
+    validation: IntArray
+
+
+def split(annotations: Annotations, data: Data) -> Split:
+    """The official split, or one that holds out a part of the training videos.
+
+    A holdout takes round(f x training videos) at random, keeping at least one training video of every class; classes
+    with few videos can make it smaller. Raises InputError when nothing can be held out.
+    """
+    training = np.arange(annotations.num_train)
+    if not isinstance(data.validation, Holdout):
+        if annotations.num_train == len(annotations.names):
+            raise InputError(
+                f"data.train_videos: must leave a video for validation: official, got {annotations.num_train} of "
+                f"{len(annotations.names)} videos"
+            )
+        return Split(training, np.arange(annotations.num_train, len(annotations.names)))
+    wanted = round(data.validation.holdout * annotations.num_train)
+    left = annotations.fine_labels[training].sum(axis=0)
+    held = []
+    for video in np.random.default_rng(data.validation.seed).permutation(training):
+        labels = annotations.fine_labels[video]
+        if len(held) < wanted and (left[labels] > 1).all():
+            left = left - labels
+            held.append(int(video))
+    if not held:
+        raise InputError(
+            f"data.validation.holdout: must hold out at least one video and keep every class in training, got "
+            f"{data.validation.holdout} of {annotations.num_train} videos"
+        )
+    validation = np.array(sorted(held))
+    return Split(np.setdiff1d(training, validation), validation)

@@ -1,0 +1,174 @@
+"""Temporal detection metrics, in NumPy alone.
+
+Goal: ActivityNet's mean average precision, exact and fast at every tIoU threshold at once.
+
+Conventions: times in seconds; scores of any scale, higher is better; average precision as a share (0 to 1), avg.mAP in
+percent. A detection is true when, in order of falling score within its class, its tIoU with a ground-truth segment of
+its video and class reaches the threshold and that segment is not taken yet; it takes the one of largest tIoU that is
+free. Ties in score are broken by input order, ties in tIoU by ground-truth order. Precision is interpolated: at each
+recall the best precision at that recall or above. A class without ground truth is left out of the mean.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Labelled segments, one entry each: video and label as indices, start and end in seconds."""
+
+    video: NDArray[np.int64]
+    label: NDArray[np.int64]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+@dataclass(frozen=True)
+class Detections(Segments):
+    """Segments with a score each."""
+
+    score: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an evaluation gives.
+
+    tiou: [thresholds]. ap: [thresholds, classes] average precision as a share, NaN for a class without ground truth.
+    """
+
+    tiou: NDArray[np.float64]
+    ap: NDArray[np.float64]
+
+    @property
+    def map(self) -> NDArray[np.float64]:
+        """[thresholds] mean over the classes with ground truth, in percent; 0 when no class has any."""
+        scored = ~np.isnan(self.ap[0])
+        if not scored.any():
+            return np.zeros(len(self.tiou))
+        return 100 * self.ap[:, scored].mean(axis=1)
+
+    @property
+    def avg_map(self) -> float:
+        """Mean of `map` over the thresholds, in percent."""
+        return float(self.map.mean())
+
+
+def tiou(
+    start_s: NDArray[np.float64],
+    end_s: NDArray[np.float64],
+    other_start_s: NDArray[np.float64],
+    other_end_s: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Intersection over union of paired segments; 0 where the union is empty. Broadcasts."""
+    overlap = np.maximum(np.minimum(end_s, other_end_s) - np.maximum(start_s, other_start_s), 0)
+    union = (end_s - start_s) + (other_end_s - other_start_s) - overlap
+    return np.divide(overlap, union, out=np.zeros(np.broadcast(overlap, union).shape), where=union > 0)
+
+
+class Evaluator:
+    """Scores detections against one ground truth; what depends on the ground truth alone is done once."""
+
+    def __init__(self, truth: Segments, num_classes: int, thresholds: tuple[float, ...]):
+        self.num_classes = num_classes
+        self.tiou = np.asarray(thresholds, dtype=np.float64)
+        self.positives = np.bincount(truth.label, minlength=num_classes)  # [classes]
+        key = truth.video * num_classes + truth.label
+        order = np.argsort(key, kind="stable")
+        self._truth = Segments(truth.video[order], truth.label[order], truth.start_s[order], truth.end_s[order])
+        self._pairs, self._pair_start, self._pair_size = np.unique(key[order], return_index=True, return_counts=True)
+
+    def score(self, detections: Detections) -> Score:
+        """Average precision of every class at every threshold."""
+        ranked = np.lexsort((-detections.score, detections.label))  # stable: ties keep the input order
+        label = detections.label[ranked]
+        pair = self._pair_of(detections.video[ranked] * self.num_classes + label)
+        inside = np.flatnonzero(pair >= 0)
+        hits, which = self._match(detections, ranked[inside], pair[inside])
+        class_start = np.searchsorted(label, np.arange(self.num_classes))
+        position = inside[which]  # place in the ranking of every detection that matched at some threshold
+        ap = np.full((len(self.tiou), self.num_classes), np.nan)
+        ap[:, self.positives > 0] = 0
+        for t in range(len(self.tiou)):
+            hit = np.sort(position[hits[:, t]])
+            self._add_precision(ap[t], label[hit], hit - class_start[label[hit]] + 1)
+        return Score(self.tiou, ap)
+
+    def _pair_of(self, key: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Index of each (video, class) among those with ground truth, -1 for the others."""
+        if not len(self._pairs):
+            return np.full(len(key), -1)
+        index = np.minimum(np.searchsorted(self._pairs, key), len(self._pairs) - 1)
+        return np.where(self._pairs[index] == key, index, -1)
+
+    def _match(
+        self, detections: Detections, ranked: NDArray[np.int64], pair: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Greedy matching of detections that lie in a pair with ground truth, given in order of rank.
+
+        Returns hits [candidates, thresholds] and, for each candidate, its index into `ranked`.
+        """
+        # Every candidate with every ground truth of its pair.
+        size = self._pair_size[pair]
+        edge_detection = np.repeat(np.arange(len(pair)), size)
+        within = np.arange(len(edge_detection)) - np.repeat(np.cumsum(size) - size, size)
+        edge_truth = np.repeat(self._pair_start[pair], size) + within
+        source = ranked[edge_detection]
+        overlap = tiou(
+            detections.start_s[source],
+            detections.end_s[source],
+            self._truth.start_s[edge_truth],
+            self._truth.end_s[edge_truth],
+        )
+        kept = np.flatnonzero(overlap >= self.tiou.min())  # a smaller one can't match at any threshold
+        edge_detection, edge_truth, overlap = edge_detection[kept], edge_truth[kept], overlap[kept]
+        # Each candidate's ground truths by falling tIoU; ties by ground-truth order.
+        order = np.lexsort((edge_truth, -overlap, edge_detection))
+        edge_detection, edge_truth, overlap = edge_detection[order], edge_truth[order], overlap[order]
+        which, first, degree = np.unique(edge_detection, return_index=True, return_counts=True)
+        hits = np.zeros((len(which), len(self.tiou)), dtype=bool)
+        taken = np.zeros((len(self._truth), len(self.tiou)), dtype=bool)
+        # Pairs are independent: the r-th candidates of all pairs are matched at once.
+        rounds = _rank_within(pair[which])
+        by_round = np.argsort(rounds, kind="stable")
+        bounds = np.searchsorted(rounds[by_round], np.arange(rounds.max(initial=-1) + 2))
+        for r in range(len(bounds) - 1):
+            now = by_round[bounds[r] : bounds[r + 1]]
+            for choice in range(int(degree[now].max())):
+                now = now[degree[now] > choice]
+                edge = first[now] + choice
+                free = (overlap[edge, None] >= self.tiou) & ~taken[edge_truth[edge]] & ~hits[now]
+                hits[now] |= free
+                taken[edge_truth[edge]] |= free
+        return hits, which
+
+    def _add_precision(self, ap: NDArray[np.float64], label: NDArray[np.int64], rank: NDArray[np.int64]) -> None:
+        """Sums interpolated precision over the true detections, given by class and rank (1 is the best), ascending."""
+        if not len(label):
+            return
+        first = np.flatnonzero(np.concatenate([[True], label[1:] != label[:-1]]))
+        size = np.diff(np.concatenate([first, [len(label)]]))
+        nth = np.arange(len(label)) - np.repeat(first, size) + 1
+        precision = nth / rank
+        # Running maximum from the right within each class: classes are lifted apart by 2, precision is at most 1.
+        lift = 2.0 * np.repeat(np.arange(len(first))[::-1], size)
+        best = np.maximum.accumulate((precision + lift)[::-1])[::-1] - lift
+        ap[label[first]] = np.add.reduceat(best, first) / self.positives[label[first]]
+
+
+def _rank_within(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each element how many earlier elements share its group."""
+    if not len(group):
+        return group
+    order = np.argsort(group, kind="stable")
+    sorted_group = group[order]
+    start = np.flatnonzero(np.concatenate([[True], sorted_group[1:] != sorted_group[:-1]]))
+    size = np.diff(np.concatenate([start, [len(group)]]))
+    rank = np.empty(len(group), dtype=np.int64)
+    rank[order] = np.arange(len(group)) - np.repeat(start, size)
+    return rank

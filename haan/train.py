@@ -1,0 +1,364 @@
+"""The only training loop. It yields one result an epoch and keeps the best weights; it prints nothing.
+
+Every random draw of an epoch comes from (seed, epoch) alone: the order of videos, the k-means sample and its seed, and
+dropout. So a run resumed after an epoch needs no state of a random generator to equal an unbroken one.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import faiss
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from haan import clustering, concepts, losses
+from haan.config import Config, Detect
+from haan.config import Loss as LossConfig
+from haan.data.table import Annotations, ClipTable, Split
+from haan.detect import detect_many
+from haan.errors import InputError
+from haan.metrics import Detections, Evaluator, Score, Segments
+from haan.model import HAAN
+from haan.yamlconfig import dump
+
+LOSSES = ("mil", "pseudo", "concept", "coarse", "total")
+_COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
+
+
+class TrainingError(RuntimeError):
+    """Training can't go on: a loss became NaN or infinite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """One epoch.
+
+    epoch: counts from 1. losses: mean per training video of each loss, unweighted, and of their weighted total.
+    avg_map: percent, one for each of the trainer's detection settings. chosen: index of the best of them, the first of
+    equals. map: mAP in percent at each tIoU of `eval.report`, at the chosen setting. detections: how many at that
+    setting. seconds: by phase. collapsed: every validation clip gets the same scores, so nothing can be detected.
+    """
+
+    epoch: int
+    losses: dict[str, float]
+    avg_map: tuple[float, ...]
+    chosen: int
+    map: dict[float, float]
+    detections: int
+    seconds: dict[str, float]
+    collapsed: bool
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far: avg.mAP in percent, index into the detection settings, and the weights."""
+
+    epoch: int
+    chosen: int
+    avg_map: float
+    weights: dict[str, Tensor] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of videos on the device; shapes as in haan.losses and haan.concepts."""
+
+    clips: Float[Tensor, "clips d"]
+    labels: Tensor
+    video: Tensor
+    num_clips: Tensor
+    fine: Tensor
+    coarse: Tensor
+    groups: concepts.Groups
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What the losses weigh by: BCE weights of both levels, frequency of each cluster; None for equal weights."""
+
+    fine: Tensor | None
+    coarse: Tensor | None
+    frequency: Tensor | None
+
+
+def batch_losses(
+    model: HAAN, batch: Batch, hierarchy: concepts.Hierarchy, balance: Balance, config: Config
+) -> Float[Tensor, "5"]:
+    """The losses of one batch in the order of `LOSSES`, summed over its videos (Eq. 1-10)."""
+    loss, setting = config.loss, config.concepts
+    out = model(batch.clips)
+    mil = losses.bce(losses.pool(out.cas, batch.video, batch.num_clips), batch.fine, balance.fine)
+    pseudo = losses.pseudo_loss(
+        out.cluster_logits, batch.labels, batch.video, batch.num_clips, balance.frequency, loss.pseudo_per_clip
+    )
+    concept = coarse = mil.new_zeros(())
+    if loss.concept > 0 or loss.coarse > 0:
+        prototypes = model.classifier.weight
+        formed = concepts.visual_concepts(out.hidden, batch.groups)
+        fine = concepts.fine_representations(
+            formed, prototypes, batch.groups, setting.clusters, setting.top_k, setting.distance
+        )
+        target = prototypes.detach() if loss.detach_prototypes else prototypes
+        concept = losses.concept_loss(fine, target, batch.fine, setting.distance, loss.concept_reduction)
+        logits = model.coarse_classifier(hierarchy.compose(fine, loss.coarse_pooling)).squeeze(-1)
+        coarse = losses.bce(logits, batch.coarse, balance.coarse)
+    return _weigh(loss, mil, pseudo, concept, coarse)
+
+
+def _weigh(loss: LossConfig, mil: Tensor, pseudo: Tensor, concept: Tensor, coarse: Tensor) -> Tensor:
+    """The four losses and their weighted sum (Eq. 10); a weight of 0 takes its loss out, even an infinite one."""
+    parts = {"mil": mil, "pseudo": pseudo, "concept": concept, "coarse": coarse}
+    total = torch.stack([getattr(loss, name) * part for name, part in parts.items() if getattr(loss, name) > 0]).sum()
+    return torch.stack([*parts.values(), total])
+
+
+def truth(annotations: Annotations, videos: NDArray[np.int64]) -> Segments:
+    """Ground-truth segments of some videos; `video` counts from 0 in the order given."""
+    counts = np.diff(annotations.segment_offsets)[videos]
+    first = annotations.segment_offsets[videos]
+    index = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+    times = annotations.segments[index]
+    return Segments(
+        np.repeat(np.arange(len(videos)), counts), annotations.segment_fine[index], times[:, 0], times[:, 1]
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of `device: auto | cpu | cuda`. Raises InputError when CUDA is asked for and absent."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: must be cpu or auto where PyTorch finds no CUDA device, got 'cuda'")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def activations(
+    model: HAAN, table: ClipTable, videos: NDArray[np.int64], device: torch.device
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Class activation sequences of some videos [clips, classes], and their offsets [videos + 1]; dropout off."""
+    model.eval()
+    parts = []
+    with torch.inference_mode():
+        for _, clips, _ in table.blocks(videos):
+            parts.append(model.activations(torch.from_numpy(clips).to(device)).cpu().numpy())
+    return np.concatenate(parts), np.concatenate([[0], np.cumsum(table.num_clips[videos])])
+
+
+class Trainer:
+    """Trains one configuration on a table.
+
+    detects: the detection settings that score every epoch; by default the configuration's own.
+    Raises InputError when the table is too small for the configuration.
+    """
+
+    def __init__(self, config: Config, table: ClipTable, split: Split, detects: Sequence[Detect] | None = None):
+        self.config, self.table, self.split = config, table, split
+        self.detects = tuple(detects or [config.detect])
+        self.epoch = 0
+        self.best: Best | None = None
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+            faiss.omp_set_num_threads(config.threads)
+        self.device = choose_device(config.device)
+        if self.device.type == "cuda":
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        annotations = table.annotations
+        self._offsets = np.concatenate([[0], np.cumsum(table.num_clips[split.train])])  # of the training clips
+        clustering.check_sample(int(self._offsets[-1]), config.concepts.sample_rate, config.concepts.clusters)
+        torch.manual_seed(config.seed)
+        num_fine = len(annotations.fine_names)
+        self.model = HAAN(config.model, table.dim, num_fine, config.concepts.clusters).to(self.device)
+        self._adam = torch.optim.Adam(self.model.parameters(), lr=config.optim.lr, fused=True)
+        self._pseudo: clustering.PseudoLabels | None = None
+        self._hierarchy = concepts.Hierarchy(annotations.coarse_of_fine, self.device)
+        self._fine = torch.from_numpy(annotations.fine_labels[split.train]).to(self.device)
+        self._coarse = torch.from_numpy(annotations.coarse_labels[split.train]).to(self.device)
+        self._evaluator = Evaluator(truth(annotations, split.validation), num_fine, config.eval.tiou)
+
+    def epochs(self) -> Iterator[EpochResult]:
+        """Trains the epochs that are left, one result each."""
+        while self.epoch < self.config.optim.epochs:
+            yield self.train_epoch()
+
+    def train_epoch(self) -> EpochResult:
+        """One epoch: clustering when it is due, training, evaluation. Raises TrainingError on a NaN loss."""
+        epoch = self.epoch + 1
+        marks = [time.perf_counter()]
+        torch.manual_seed(_mix(self.config.seed, epoch))
+        if self._pseudo is None or self.epoch % self.config.concepts.refresh_epochs == 0:
+            self._pseudo = self._cluster(epoch)
+        marks.append(time.perf_counter())
+        means = self._train(epoch, self._pseudo)
+        marks.append(time.perf_counter())
+        cas, offsets = activations(self.model, self.table, self.split.validation, self.device)
+        found = self._detect(cas, offsets)
+        marks.append(time.perf_counter())
+        scores = [self._evaluator.score(one) for one in found]
+        marks.append(time.perf_counter())
+        avg_map = tuple(score.avg_map for score in scores)
+        chosen = int(np.argmax(avg_map))
+        self._keep(epoch, chosen, avg_map[chosen])
+        self.epoch = epoch
+        return EpochResult(
+            epoch=epoch,
+            losses=means,
+            avg_map=avg_map,
+            chosen=chosen,
+            map=report(scores[chosen], self.config.eval.report),
+            detections=len(found[chosen]),
+            seconds=dict(zip(("cluster", "train", "detect", "score"), np.diff(marks).tolist(), strict=True)),
+            collapsed=bool(np.ptp(cas, axis=0).max() <= _COLLAPSED),
+        )
+
+    def _cluster(self, epoch: int) -> clustering.PseudoLabels:
+        setting, num_clips = self.config.concepts, int(self._offsets[-1])
+        gpu = self.device.type == "cuda"
+        seed = _mix(self.config.seed, epoch)
+        chosen = clustering.draw_sample(num_clips, setting.sample_rate, np.random.default_rng(seed))
+        sample, done = [], 0
+        for block in self._encoded():
+            first, last = np.searchsorted(chosen, (done, done + len(block)))
+            sample.append(block[chosen[first:last] - done])
+            done += len(block)
+        centroids = clustering.fit_kmeans(np.concatenate(sample), setting.clusters, seed, gpu)
+        return clustering.assign(self._encoded(), centroids, num_clips, gpu)
+
+    def _encoded(self) -> Iterator[NDArray[np.float32]]:
+        """Encoded training clips in order, block by block; dropout off."""
+        self.model.eval()
+        with torch.inference_mode():
+            for _, clips, _ in self.table.blocks(self.split.train):
+                yield self.model.encoder(torch.from_numpy(clips).to(self.device)).cpu().numpy()
+
+    def _train(self, epoch: int, pseudo: clustering.PseudoLabels) -> dict[str, float]:
+        self.model.train()
+        loss = self.config.loss
+        frequency = torch.from_numpy(pseudo.frequency).to(self.device) if loss.pseudo_weights == "frequency" else None
+        balanced = loss.class_weights == "balanced"
+        balance = Balance(
+            losses.balanced_weights(self._fine) if balanced else None,
+            losses.balanced_weights(self._coarse) if balanced else None,
+            frequency,
+        )
+        order = np.random.default_rng(_mix(self.config.seed, epoch)).permutation(len(self.split.train))
+        size = self.config.optim.batch_videos
+        history = []  # stays on the device: reading each step's loss would make the host wait for it
+        for first in range(0, len(order), size):
+            batch = self._batch(order[first : first + size], pseudo.labels)
+            values = batch_losses(self.model, batch, self._hierarchy, balance, self.config)
+            self._adam.zero_grad(set_to_none=True)
+            values[-1].backward()
+            self._adam.step()
+            history.append(values.detach())
+        return self._means(epoch, torch.stack(history).cpu())
+
+    def _batch(self, members: NDArray[np.int64], labels: NDArray[np.int64]) -> Batch:
+        """Videos by their position among the training videos."""
+        clips, offsets = self.table.batch(self.split.train[members])
+        of_batch = np.concatenate([labels[self._offsets[m] : self._offsets[m + 1]] for m in members])
+        counts = np.diff(offsets)
+        index = torch.from_numpy(members).to(self.device)
+        return Batch(
+            clips=torch.from_numpy(clips).to(self.device, non_blocking=True),
+            labels=torch.from_numpy(of_batch).to(self.device, non_blocking=True),
+            video=torch.from_numpy(np.repeat(np.arange(len(members)), counts)).to(self.device, non_blocking=True),
+            num_clips=torch.from_numpy(counts.astype(np.float32)[:, None]).to(self.device, non_blocking=True),
+            fine=self._fine[index],
+            coarse=self._coarse[index],
+            groups=concepts.group(of_batch, offsets, self.config.concepts.clusters, self.device),
+        )
+
+    def _means(self, epoch: int, history: Float[Tensor, "steps 5"]) -> dict[str, float]:
+        bad = (~torch.isfinite(history)).nonzero()
+        if len(bad):
+            step, which = bad[0].tolist()
+            value = float(history[step, which])
+            raise TrainingError(f"loss {LOSSES[which]} is {value} in epoch {epoch}, step {step + 1}")
+        means = history.double().sum(dim=0) / len(self.split.train)
+        return dict(zip(LOSSES, means.tolist(), strict=True))
+
+    def _detect(self, cas: NDArray[np.float32], offsets: NDArray[np.int64]) -> list[Detections]:
+        ratios = self.table.annotations.clips_per_s[self.split.validation]
+        return detect_many(cas, offsets, ratios, self.detects)
+
+    def _keep(self, epoch: int, chosen: int, avg_map: float) -> None:
+        if self.best is None or avg_map > self.best.avg_map:
+            weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+            self.best = Best(epoch, chosen, avg_map, weights)
+
+    def save(self, path: Path) -> None:
+        """Writes everything that `load` needs to go on as if never stopped: one safetensors file."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for i, state in self._adam.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": value for name, value in state.items()}
+        if self._pseudo is not None:
+            tensors["pseudo.labels"] = torch.from_numpy(self._pseudo.labels)
+            tensors["pseudo.frequency"] = torch.from_numpy(self._pseudo.frequency)
+        best = None
+        if self.best is not None:
+            tensors |= {f"best.{name}": value for name, value in self.best.weights.items()}
+            best = {"epoch": self.best.epoch, "chosen": self.best.chosen, "avg_map": self.best.avg_map}
+        state = {"epoch": self.epoch, "best": best, "run": self._identity()}
+        write_tensors(path, tensors, {"state": json.dumps(state)})
+
+    def load(self, path: Path) -> None:
+        """Takes up a run where `save` left it. Raises InputError when the file is of another run or damaged."""
+        tensors, metadata = read_tensors(path)
+        try:
+            state = json.loads(metadata["state"])
+            if state["run"] != self._identity():
+                raise InputError(f"{path}: must be a checkpoint of this configuration, got one of another")
+            self.model.load_state_dict(_below(tensors, "model"))
+            adam = self._adam.state_dict()
+            count = len(adam["param_groups"][0]["params"])
+            adam["state"] = {i: entry for i in range(count) if (entry := _below(tensors, f"adam.{i}"))}
+            self._adam.load_state_dict(adam)
+            if "pseudo.labels" in tensors:
+                labels, frequency = tensors["pseudo.labels"].numpy(), tensors["pseudo.frequency"].numpy()
+                self._pseudo = clustering.PseudoLabels(labels, frequency)
+            if state["best"] is not None:
+                self.best = Best(**state["best"], weights=_below(tensors, "best"))
+            self.epoch = int(state["epoch"])
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise InputError(f"{path}: must be a whole checkpoint, got {type(error).__name__}: {error}") from None
+
+    def _identity(self) -> str:
+        """What has to be equal for a checkpoint to fit: the configuration and the detection settings."""
+        return dump(self.config) + "".join(dump(detect) for detect in self.detects)
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix + "."): t for name, t in tensors.items() if name.startswith(prefix + ".")}
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """A seed below 2**31 that differs between epochs and runs."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0] >> 1)
+
+
+def report(score: Score, thresholds: Sequence[float]) -> dict[float, float]:
+    """mAP in percent at some of the thresholds of a score."""
+    means = score.map
+    return {t: float(means[int(np.flatnonzero(score.tiou == t)[0])]) for t in thresholds}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """A safetensors file that is whole or absent, never half."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
+    partial.replace(path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. Raises InputError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # no dict
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: must be a safetensors file, got {error}") from None

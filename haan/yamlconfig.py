@@ -1,0 +1,271 @@
+"""YAML to dataclasses: all errors at once, each with file, line and key.
+
+The field's type decides how a value is read, for plain YAML reads `1e-3` as text, `no` as False, and keeps the last of
+two equal keys.
+"""
+
+import difflib
+import re
+import types
+from dataclasses import MISSING, fields, is_dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+
+from haan.config import Config, RuleError, describe, field_types
+from haan.errors import InputError
+
+T = TypeVar("T")
+_BAD = object()  # a value that could not be read; its error is in the list already
+_INT = re.compile(r"[+-]?[0-9]+")
+_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_MAX_STEPS = 100_000
+
+
+def parse_range(text: str) -> tuple[float, ...]:
+    """`low:high:step` with both ends, in decimal arithmetic ("0.5:0.95:0.05" gives ten values), or one number.
+
+    Raises ValueError, its text the rule that is broken.
+    """
+    try:
+        parts = [Decimal(part.strip()) for part in text.split(":")]
+    except InvalidOperation:
+        raise ValueError("must be a number or low:high:step") from None
+    if len(parts) not in (1, 3) or not all(part.is_finite() for part in parts):
+        raise ValueError("must be a number or low:high:step")
+    if len(parts) == 1:
+        return (float(parts[0]),)
+    low, high, step = parts
+    if step <= 0 or high < low:
+        raise ValueError("must have step > 0 and high >= low")
+    if (high - low) / step > _MAX_STEPS:
+        raise ValueError(f"must have at most {_MAX_STEPS} steps")
+    return tuple(float(low + i * step) for i in range(int((high - low) / step) + 1))
+
+
+def read_tree(path: str | Path) -> yaml.MappingNode:
+    """The node tree of a YAML file, its marks naming the file and line. Raises InputError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    node = _compose(text, str(path))
+    if not isinstance(node, yaml.MappingNode):
+        raise InputError(f"{path}: must be a mapping of keys to values, got {_shown(node)}")
+    return node
+
+
+def _compose(text: str, name: str) -> yaml.Node | None:
+    loader = yaml.SafeLoader(text)
+    loader.name = name
+    try:
+        return loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{name}:{line}: is not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{name}: is not valid YAML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{name}: is nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+def override(tree: yaml.MappingNode, assignment: str, option: str = "--set") -> None:
+    """Puts `KEY=VALUE` into the tree, where the key is dotted. Raises InputError."""
+    key, equals, text = assignment.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise InputError(f"{option}: must be KEY=VALUE with a dotted key, got {assignment!r}")
+    value = _compose(text, option) or yaml.ScalarNode("tag:yaml.org,2002:null", "", *_marks(option))
+    node = tree
+    for part in parts[:-1]:
+        below = child(node, part)
+        if not isinstance(below, yaml.MappingNode):
+            below = yaml.MappingNode("tag:yaml.org,2002:map", [], *_marks(option))
+            _put(node, part, below, option)
+        node = below
+    _put(node, parts[-1], value, option)
+
+
+def _marks(name: str) -> tuple[yaml.Mark, yaml.Mark]:
+    mark = yaml.Mark(name, 0, 0, 0, None, 0)
+    return mark, mark
+
+
+def _put(node: yaml.MappingNode, key: str, value: yaml.Node, option: str) -> None:
+    kept = [(k, v) for k, v in node.value if k.value != key]
+    node.value = [*kept, (yaml.ScalarNode("tag:yaml.org,2002:str", key, *_marks(option)), value)]
+
+
+def child(node: yaml.Node, key: str) -> yaml.Node | None:
+    """The value under one key of a mapping node."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    return next((v for k, v in node.value if k.value == key), None)
+
+
+def place(node: yaml.Node) -> str:
+    """`file:line` of a node, or the option it came from."""
+    mark = node.start_mark
+    return mark.name if mark.name.startswith("--") else f"{mark.name}:{mark.line + 1}"
+
+
+def items(node: yaml.Node, key: str, errors: list[str]) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    """Key and value nodes of a mapping by key; a repeated key and a node of another kind go into `errors`."""
+    if not isinstance(node, yaml.MappingNode):
+        errors.append(f"{place(node)}: {key}: must be a mapping, got {_shown(node)}")
+        return {}
+    found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+    for name, value in node.value:
+        if not isinstance(name, yaml.ScalarNode):
+            errors.append(f"{place(name)}: {key}: keys must be text, got {_shown(name)}")
+        elif name.value in found:
+            first = found[name.value][0].start_mark.line + 1
+            errors.append(f"{place(name)}: {join(key, name.value)}: stands twice, first on line {first}")
+        else:
+            found[name.value] = (name, value)
+    return found
+
+
+def unknown_key(node: yaml.Node, key: str, valid: list[str]) -> str:
+    """The error text of an unknown key, with the nearest valid one."""
+    name = key.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(name, valid, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"valid keys here: {', '.join(sorted(valid))}"
+    return f"{place(node)}: {key}: unknown key; {hint}"
+
+
+def join(prefix: str, key: str) -> str:
+    """A dotted key."""
+    return f"{prefix}.{key}" if prefix else key
+
+
+def _shown(node: yaml.Node | None) -> str:
+    if node is None:
+        return "nothing"
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    text = str(node.value)
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def build(cls: type[T], node: yaml.Node, key: str, errors: list[str]) -> T | None:
+    """A dataclass from a mapping node; None when anything below it was wrong (said in `errors`)."""
+    before = len(errors)
+    found = items(node, key or "the file", errors)
+    kinds = field_types(cls)
+    for name, (name_node, _) in found.items():
+        if name not in kinds:
+            errors.append(unknown_key(name_node, join(key, name), list(kinds)))
+    values = {}
+    for f in fields(cls):  # type: ignore[arg-type]  # cls is a dataclass
+        if f.name in found:
+            values[f.name] = value_of(kinds[f.name], found[f.name][1], join(key, f.name), errors)
+            rule = f.metadata.get("rule")
+            value = values[f.name]
+            if rule and value is not _BAD and value is not None and not rule.holds(value):
+                errors.append(f"{place(found[f.name][1])}: {join(key, f.name)}: {rule.text}, got {_plain(value)}")
+        elif f.default is MISSING and f.default_factory is MISSING:
+            errors.append(f"{place(node)}: {join(key, f.name)}: is required and missing")
+    if len(errors) > before:
+        return None
+    try:
+        return cls(**values)
+    except RuleError as error:
+        where = found.get(error.key, (node, node))[1]
+        errors.append(f"{place(where)}: {join(key, error.key)}: {error.rule}, got {error.value!r}")
+        return None
+
+
+def _plain(value: object) -> str:
+    return str(list(value)) if isinstance(value, tuple) else repr(value)
+
+
+def value_of(kind: Any, node: yaml.Node, key: str, errors: list[str]) -> Any:
+    """One value of a declared type; `_BAD` after an error."""
+    if is_dataclass(kind):
+        built = build(kind, node, key, errors)  # type: ignore[arg-type]  # a dataclass type
+        return _BAD if built is None else built
+    if isinstance(kind, types.UnionType) or get_origin(kind) is Union:
+        return _union(get_args(kind), node, key, errors)
+    value = _tuple(node) if get_origin(kind) is tuple else _scalar(kind, node)
+    if value is _BAD:
+        errors.append(f"{place(node)}: {key}: must be {describe(kind)}, got {_shown(node)}")
+    return value
+
+
+def _union(kinds: tuple[Any, ...], node: yaml.Node, key: str, errors: list[str]) -> Any:
+    nested = next((kind for kind in kinds if is_dataclass(kind)), None)
+    if nested and isinstance(node, yaml.MappingNode):
+        return value_of(nested, node, key, errors)
+    for kind in kinds:
+        value = _BAD if is_dataclass(kind) else _scalar(kind, node)
+        if value is not _BAD:
+            return value
+    wanted = " or ".join(describe(kind) for kind in kinds)
+    errors.append(f"{place(node)}: {key}: must be {wanted}, got {_shown(node)}")
+    return _BAD
+
+
+def _tuple(node: yaml.Node) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        values = tuple(_scalar(float, element) for element in node.value)
+        return _BAD if any(value is _BAD for value in values) else values
+    try:
+        return parse_range(str(node.value)) if isinstance(node, yaml.ScalarNode) else _BAD
+    except ValueError:
+        return _BAD
+
+
+def _scalar(kind: Any, node: yaml.Node) -> Any:
+    if not isinstance(node, yaml.ScalarNode):
+        return _BAD
+    text, quoted = node.value, node.style in ("'", '"')
+    if get_origin(kind) is Literal:
+        readings = [_scalar(type(choice), node) for choice in get_args(kind)]
+        return next((c for c, r in zip(get_args(kind), readings, strict=True) if c == r and r is not _BAD), _BAD)
+    if kind is str:
+        return _BAD if node.tag.endswith(":null") and not quoted else text
+    if kind is type(None):
+        return None if node.tag.endswith(":null") else _BAD
+    if quoted:
+        return _BAD
+    if kind is bool:
+        return {"true": True, "false": False}.get(text, _BAD)
+    if kind is int:
+        return int(text) if _INT.fullmatch(text) and len(text) < 20 else _BAD
+    if kind is float:
+        value = float(text) if _FLOAT.fullmatch(text) else float("nan")
+        return value if abs(value) < float("inf") else _BAD
+    raise TypeError(f"{kind} is not a type that a configuration can hold")
+
+
+def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
+    """A configuration file, with `KEY=VALUE` overrides applied. Raises InputError with every error found."""
+    tree = read_tree(path)
+    for assignment in overrides:
+        override(tree, assignment)
+    errors: list[str] = []
+    config = build(Config, tree, "", errors)
+    if config is None:
+        raise InputError(errors)
+    return config
+
+
+def plain(value: Any) -> Any:
+    """A configuration as plain mappings, lists and scalars, in the order of its fields."""
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def dump(value: Any) -> str:
+    """YAML text that `read_config` reads back to an equal configuration."""
+    return yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True, width=120)

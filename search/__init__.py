@@ -1,0 +1,1 @@
+"""Distributed hyper-parameter search for HAAN: Ray Tune runs the trials, an Optuna study chooses and prunes."""
