@@ -11,7 +11,7 @@ import typer
 from haan import __version__
 from haan.activitynet import read_benchmark, write_predictions
 from haan.cli import run, say
-from haan.config import Config, Plant
+from haan.config import Config, Plant, RuleError
 from haan.data.plant import Like, plant
 from haan.data.readers import load
 from haan.data.table import ClipTable, Split, split
@@ -178,9 +178,11 @@ def plant_(
         raise InputError("--train-videos: must be given with --like and only with it")
     try:
         settings = Plant(**given)  # type: ignore[arg-type]  # checked by Plant itself
-    except ValueError as error:
+        chosen = None
+        if like is not None and train_videos is not None:
+            chosen = Like(annotations=like, train_videos=train_videos, clips=clips)
+    except RuleError as error:
         raise InputError(f"--{error}") from None
-    chosen = None if like is None or train_videos is None else Like(like, train_videos, clips)
     written = plant(out, settings, chosen)
     say(f"{settings.train_videos} + {settings.validation_videos} videos, {settings.dim}-d; written to {written}")
     say(f"settings: {asdict(settings)}")
