@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 import typer
 
@@ -9,10 +10,10 @@ from haan.errors import InputError
 from haan.train import TrainingError
 
 
-def say(text: str) -> None:
-    """One line on the terminal, at once."""
-    typer.echo(text)
-    sys.stdout.flush()
+def say(text: str, to: TextIO | None = None) -> None:
+    """One line on the terminal (or another stream), at once."""
+    typer.echo(text, file=to)
+    (to or sys.stdout).flush()
 
 
 def run(command: Callable[[], object]) -> None:

@@ -2,7 +2,8 @@
 
 Only concepts present in a video are formed. An absent one is the zero vector (Eq. 4): it adds nothing to a sum, but can
 take a place among the k nearest, so its distance takes part in the choice. Between a present and an absent concept at
-the same distance the present one is chosen; among present ones the lower cluster number.
+the same distance the present one is chosen; among present ones the lower cluster number. Distances are compared as
+computed, so that of concepts which differ in length alone rounding may choose.
 """
 
 from dataclasses import dataclass
@@ -72,8 +73,10 @@ def _distances(
     """
     if distance == "cosine":
         return -(unit(prototypes) @ unit(concepts).T), prototypes.new_zeros(len(prototypes), 1)
-    near = torch.cdist(prototypes, concepts, compute_mode="donot_use_mm_for_euclid_dist")
-    return near, prototypes.norm(dim=1, keepdim=True)
+    # The zero vector goes through the same call, so that a present concept at zero is exactly as far as an absent one.
+    both = torch.cat([concepts, concepts.new_zeros(1, concepts.shape[1])])
+    near = torch.cdist(prototypes, both, compute_mode="donot_use_mm_for_euclid_dist")
+    return near[:, :-1], near[:, -1:]
 
 
 def fine_representations(
@@ -134,8 +137,9 @@ class Hierarchy:
         self, fine: Float[Tensor, "videos fine width"], pooling: Literal["max", "mean"]
     ) -> Float[Tensor, "videos coarse width"]:
         """e'_u: the maximum or mean of the coarse class's fine representations (Eq. 8)."""
-        out = fine.new_zeros(fine.shape[0], self.num_coarse, fine.shape[2])
+        shape = (fine.shape[0], self.num_coarse, fine.shape[2])
         if pooling == "mean":
-            return out.index_add(1, self.coarse_of_fine, fine) / self.size
+            return fine.new_zeros(shape).index_add(1, self.coarse_of_fine, fine) / self.size
         index = self.coarse_of_fine[None, :, None].expand_as(fine)
-        return out.scatter_reduce(1, index, fine, reduce="amax", include_self=False)
+        # From -inf: the backward pass would take an initial 0 for one more maximum where the maximum is 0.
+        return fine.new_full(shape, -torch.inf).scatter_reduce(1, index, fine, reduce="amax", include_self=False)

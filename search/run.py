@@ -6,19 +6,21 @@ import shutil
 import sys
 import time
 import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import ray
 import typer
-from haan.data.readers import open_data
 from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 
 from haan import clustering
 from haan.cli import run, say
+from haan.data.readers import open_data
 from haan.data.table import Annotations, FeatureSource, Split, fingerprint, split
 from haan.errors import InputError, MissingDataError
 from search import export, features
@@ -32,8 +34,10 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
+_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
 _STORE_SLACK = 1.2  # the object store also holds what Ray itself passes around
 _STORE_LEAST = 256 * 2**20
+_RAY_LOGGERS = ("ray", "ray.data", "ray.serve", "ray.train", "ray.tune")  # Ray gives each a handler of its own
 DEMO = "python search/run.py spaces/demo.yaml"
 
 
@@ -80,7 +84,7 @@ def main(
 ) -> None:
     """Search: train, prune and export the best configuration of a space."""
     job = _prepare(space, name, out, trials, seed, tuple(set_ or ()))
-    tell = (lambda text: None) if quiet else say
+    tell = (lambda text: None) if quiet else partial(say, to=sys.stdout)
     _log_to(job.folder.log)
     cluster = _start_ray(address, job)
     try:
@@ -126,23 +130,19 @@ def _log_to(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.captureWarnings(True)
     warnings.simplefilter("default")
-    for logger in (logging.getLogger(name) for name in ("ray", "optuna", "py.warnings")):
+    for name in ("optuna", "py.warnings", *_RAY_LOGGERS):
+        logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
 
 
 def _start_ray(address: str | None, job: Job) -> Cluster:
     """Joins the cluster asked for or found on this machine, else starts a local Ray that can hold the features."""
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
-    known = address or os.environ.get("RAY_ADDRESS")
-    local = False
-    try:
-        ray.init(address=known or "auto", **quiet)
-    except ConnectionError as error:
-        if known:
-            raise InputError(f"--address: must be a Ray cluster that answers, got {known!r}: {error}") from None
-        ray.init(address="local", object_store_memory=_store_bytes(job), include_dashboard=False, **quiet)
-        local = True
+    known = address or os.environ.get("RAY_ADDRESS") or "auto"
+    with job.folder.log.open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        local = known == "local" or not _joined(known, address)
+        if local:
+            ray.init(address="local", object_store_memory=_store_bytes(job), include_dashboard=False, **_QUIET)
     resources = ray.cluster_resources()
     return Cluster(
         nodes=sum(bool(node["Alive"]) for node in ray.nodes()),
@@ -151,6 +151,18 @@ def _start_ray(address: str | None, job: Job) -> Cluster:
         store_bytes=resources.get("object_store_memory", 0),
         local=local,
     )
+
+
+def _joined(known: str, address: str | None) -> bool:
+    """Whether a running cluster answered. Raises InputError where the user named one and none does."""
+    try:
+        ray.init(address=known, **_QUIET)
+    except ConnectionError as error:
+        if known != "auto":
+            option = "--address" if address else "RAY_ADDRESS"
+            raise InputError(f"{option}: must be a Ray cluster that answers, got {known!r}: {error}") from None
+        return False
+    return True
 
 
 def _store_bytes(job: Job) -> int:
@@ -182,7 +194,7 @@ def _fit(job: Job, cluster: Cluster) -> tuple[int, float]:
     size, store = features.num_bytes(job.source, job.space.base.data.dtype), cluster.store_bytes / cluster.nodes
     if size > store:
         raise InputError(
-            f"data.features: must fit into a node's object store ({store / 2**30:.1f} GiB), got {size / 2**30:.1f} GiB; "
+            f"data.features: must fit a node's object store ({store / 2**30:.1f} GiB), got {size / 2**30:.1f} GiB; "
             "start Ray with a larger --object-store-memory"
         )
     return (places if plan.concurrent == "auto" else min(places, plan.concurrent)), gpu
@@ -256,7 +268,9 @@ def _search(job: Job, concurrent: int, gpu: float, tell: Any) -> tuple[Bridge, b
     )
     interrupted = False
     try:
-        tuner.fit()
+        # Ray Tune prints, too; `tell` kept the terminal's stream and goes on writing there.
+        with job.folder.log.open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            tuner.fit()
     except KeyboardInterrupt:
         interrupted = True
     left = study.fail_running("interrupted")

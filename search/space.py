@@ -248,9 +248,10 @@ def _distribution(
         return None
     if form == "choice":
         values = [value_of(kind, element, key, errors) for element in node.value]
-        return (
-            _made(key, node, errors, lambda: CategoricalDistribution(values)) if values else _empty(key, node, errors)
-        )
+        if not values:
+            errors.append(f"{place(node)}: {key}: choice must not be empty, got []")
+            return None
+        return _made(key, node, errors, lambda: CategoricalDistribution(values))
     if kind is not {"int": int, "float": float}[form]:
         wanted = "float" if kind is float else "int" if kind is int else "choice"
         errors.append(f"{place(node)}: {key}: must be searched as {wanted}, got {form}")
