@@ -60,7 +60,10 @@ def read_tree(path: str | Path) -> yaml.MappingNode:
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{name}: is not valid YAML: {' '.join(str(error).split())}") from None
     loader.name = name
     try:
         return loader.get_single_node()

@@ -1,0 +1,158 @@
+"""The training loop on a tiny planted set."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from haan import train
+from haan.config import Config, Detect
+from haan.data.table import ClipTable, Split
+from haan.errors import InputError
+from haan.metrics import Evaluator
+from haan.train import EpochResult, Trainer, TrainingError, activations, report, truth
+from tests.planted import tiny_config, tiny_table
+
+Problem = tuple[Config, ClipTable, Split]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Problem:
+    config = tiny_config(tmp_path_factory.mktemp("planted") / "data")
+    return config, *tiny_table(config)
+
+
+def timeless(results: list[EpochResult]) -> list[EpochResult]:
+    """Results without their durations."""
+    return [replace(result, seconds={}) for result in results]
+
+
+def weights_equal(a: Trainer, b: Trainer) -> bool:
+    pairs = zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+def test_same_seed_gives_the_same_numbers_and_another_seed_others(tiny: Problem) -> None:
+    config, table, parts = tiny
+    first, again = Trainer(config, table, parts), Trainer(config, table, parts)
+    assert timeless(list(first.epochs())) == timeless(list(again.epochs()))
+    assert weights_equal(first, again)
+    other = Trainer(replace(config, seed=2), table, parts)
+    assert timeless(list(other.epochs())) != timeless(list(first.epochs()))
+    assert not weights_equal(first, other)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_a_resumed_run_equals_an_unbroken_one(tiny: Problem, tmp_path: Path, stop_after: int) -> None:
+    # Epochs 1 and 3 cluster anew, so stopping after 1 and 3 also has to carry the pseudo labels over.
+    config, table, parts = tiny
+    unbroken = Trainer(config, table, parts)
+    whole = list(unbroken.epochs())
+    broken = Trainer(config, table, parts)
+    start = [broken.train_epoch() for _ in range(stop_after)]
+    broken.save(tmp_path / "state.safetensors")
+    torch.rand(7)  # whatever else draws random numbers meanwhile must not matter
+    resumed = Trainer(config, table, parts)
+    resumed.load(tmp_path / "state.safetensors")
+    assert timeless(start + list(resumed.epochs())) == timeless(whole)
+    assert weights_equal(resumed, unbroken)
+    assert resumed.best is not None and unbroken.best is not None
+    assert (resumed.best.epoch, resumed.best.avg_map) == (unbroken.best.epoch, unbroken.best.avg_map)
+    assert all(torch.equal(value, unbroken.best.weights[name]) for name, value in resumed.best.weights.items())
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tiny: Problem, tmp_path: Path) -> None:
+    config, table, parts = tiny
+    Trainer(config, table, parts).save(tmp_path / "state.safetensors")
+    other = Trainer(replace(config, seed=5), table, parts)
+    with pytest.raises(InputError, match="must be a checkpoint of this configuration"):
+        other.load(tmp_path / "state.safetensors")
+
+
+def test_a_damaged_checkpoint_is_refused(tiny: Problem, tmp_path: Path) -> None:
+    config, table, parts = tiny
+    path = tmp_path / "state.safetensors"
+    Trainer(config, table, parts).save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="must be a safetensors file"):
+        Trainer(config, table, parts).load(path)
+
+
+def test_best_weights_score_what_the_best_epoch_reported(tiny: Problem) -> None:
+    config, table, parts = tiny
+    detects = [Detect(alpha=alpha) for alpha in (-0.3, 0.0, 0.3)]
+    trainer = Trainer(config, table, parts, detects)
+    results = list(trainer.epochs())
+    best = trainer.best
+    assert best is not None
+    assert best.avg_map == max(max(result.avg_map) for result in results)
+    trainer.model.load_state_dict(best.weights)
+    cas, offsets = activations(trainer.model, table, parts.validation, trainer.device)
+    ratios = table.annotations.clips_per_s[parts.validation]
+    (found,) = train.detect_many(cas, offsets, ratios, [detects[best.chosen]])
+    score = Evaluator(truth(table.annotations, parts.validation), 4, config.eval.tiou).score(found)
+    assert score.avg_map == best.avg_map
+    assert report(score, (0.1, 0.5)) == {0.1: score.map[0], 0.5: score.map[-1]}
+
+
+def test_each_of_several_detection_settings_scores_as_it_would_alone(tiny: Problem) -> None:
+    config, table, parts = tiny
+    detects = [Detect(alpha=0.1), Detect(alpha=-0.2), Detect(alpha=0.1, class_threshold=-1.0)]
+    together = Trainer(config, table, parts, detects).train_epoch().avg_map
+    alone = [Trainer(config, table, parts, [one]).train_epoch().avg_map[0] for one in detects]
+    assert list(together) == alone
+
+
+def test_a_nan_loss_stops_with_epoch_step_and_loss(tiny: Problem) -> None:
+    config, table, parts = tiny
+    trainer = Trainer(config, table, parts)
+    trainer.train_epoch()
+    with torch.no_grad():
+        trainer.model.coarse_classifier[-1].bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="loss coarse is nan in epoch 2, step 1"):
+        trainer.train_epoch()
+
+
+def test_a_collapsed_network_is_said(tiny: Problem) -> None:
+    config, table, parts = tiny
+    trainer = Trainer(replace(config, optim=replace(config.optim, lr=1e-12)), table, parts)
+    assert not trainer.train_epoch().collapsed
+    with torch.no_grad():
+        trainer.model.classifier.weight.zero_()
+    assert trainer.train_epoch().collapsed
+
+
+def test_more_clusters_than_sampled_clips_are_refused(tiny: Problem) -> None:
+    config, table, parts = tiny
+    clips = int(table.num_clips[parts.train].sum())
+    few = replace(config.concepts, clusters=20, sample_rate=19.5 / clips)
+    with pytest.raises(InputError, match=rf"concepts.clusters: .* of {clips} training clips = 19\), got 20"):
+        Trainer(replace(config, concepts=few), table, parts)
+
+
+def test_training_learns_what_is_planted(tiny: Problem) -> None:
+    config, table, parts = tiny
+    trainer = Trainer(replace(config, optim=replace(config.optim, epochs=30)), table, parts)
+    results = list(trainer.epochs())
+    assert results[-1].losses["total"] < 0.6 * results[0].losses["total"]
+    assert trainer.best is not None and trainer.best.avg_map > 2 * results[0].avg_map[0] > 0
+
+
+def test_truth_counts_videos_in_the_order_given(tiny: Problem) -> None:
+    _, table, _ = tiny
+    annotations = table.annotations
+    chosen = np.array([5, 2])
+    segments = truth(annotations, chosen)
+    starts, ends = annotations.segment_offsets[chosen], annotations.segment_offsets[chosen + 1]
+    expected = [annotations.segments[a:b] for a, b in zip(starts, ends, strict=True)]
+    assert segments.video.tolist() == [0] * len(expected[0]) + [1] * len(expected[1])
+    assert np.array_equal(np.stack([segments.start_s, segments.end_s], axis=1), np.concatenate(expected))
+
+
+def test_cuda_is_refused_where_there_is_none() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(InputError, match="device: must be cpu or auto"):
+        train.choose_device("cuda")
