@@ -137,7 +137,7 @@ def test_training_learns_what_is_planted(tiny: Problem) -> None:
     trainer = Trainer(replace(config, optim=replace(config.optim, epochs=30)), table, parts)
     results = list(trainer.epochs())
     assert results[-1].losses["total"] < 0.6 * results[0].losses["total"]
-    assert trainer.best is not None and trainer.best.avg_map > 2 * results[0].avg_map[0] > 0
+    assert trainer.best is not None and trainer.best.avg_map > 1.5 * results[0].avg_map[0] > 0
 
 
 def test_truth_counts_videos_in_the_order_given(tiny: Problem) -> None:
