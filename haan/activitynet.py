@@ -35,7 +35,7 @@ def write_predictions(
     """Detections as `results`; names and classes give the text of each video and label index."""
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     order = np.lexsort((-detections.score, detections.video))
-    for i in order:
+    for i in order.tolist():
         segment = [float(detections.start_s[i]), float(detections.end_s[i])]
         entry = {"label": classes[detections.label[i]], "score": float(detections.score[i]), "segment": segment}
         results[names[detections.video[i]]].append(entry)

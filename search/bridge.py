@@ -5,6 +5,7 @@ reports each epoch and asks the pruner; a trial ends by the scheduler's word alo
 like every other; and the listener, which is told last and knows the whole trial, tells the study how it ended.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.study import Study
+
+_LOG = logging.getLogger("search")
 
 
 @dataclass
@@ -103,7 +106,7 @@ class StudySearcher(Searcher):
         super().__init__(metric="avg_map", mode="max")
         self._bridge = bridge
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> Any:  # Ray declares a dict, and takes FINISHED, a text, as well
         """A trial's config, or FINISHED once the budget is spent."""
         return self._bridge.ask(trial_id) if self._bridge.asked < self._bridge.budget else Searcher.FINISHED
 
@@ -140,8 +143,12 @@ class StudyListener(Callback):
         """Called once the trial has stopped."""
         pruned = self._bridge.by_id[trial.trial_id].pruned
         self._bridge.end(trial.trial_id, _node(trial))
-        if pruned and trial.checkpoint is not None:
-            trial.checkpoint.filesystem.delete_dir(trial.checkpoint.path)
+        checkpoint = trial.checkpoint
+        if pruned and checkpoint is not None and checkpoint.filesystem is not None:
+            try:
+                checkpoint.filesystem.delete_dir(checkpoint.path)
+            except OSError as error:  # it only takes room; the search must not end for it
+                _LOG.warning("could not remove %s: %s", checkpoint.path, error)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called once a trial has failed more often than it may."""

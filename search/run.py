@@ -130,7 +130,7 @@ def _log_to(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.captureWarnings(True)
     warnings.simplefilter("default")
-    for name in ("optuna", "py.warnings", *_RAY_LOGGERS):
+    for name in ("search", "optuna", "py.warnings", *_RAY_LOGGERS):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)

@@ -53,7 +53,7 @@ class Component:
 def component(values: Mapping[str, Any], known: Mapping[str, type]) -> Component:
     """A Component from `{name: ..., argument: ...}`, nested ones included. Raises ComponentError."""
     name = values.get("name")
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ComponentError("name", f"must be one of {', '.join(known)}, got {name!r}")
     valid = [a for a in inspect.signature(known[name].__init__).parameters if a != "self"]
     arguments = {}

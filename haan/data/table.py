@@ -52,8 +52,15 @@ class Annotations:
 class FeatureSource(Protocol):
     """Features on disk, read a slice of videos at a time."""
 
-    num_clips: IntArray  # [videos]
-    dim: int
+    @property
+    def num_clips(self) -> IntArray:
+        """[videos] number of clips of each video."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Feature size d."""
+        ...
 
     def read(self, first: int, last: int) -> FloatArray:
         """Clips of videos `first` to `last - 1`, one after the other: [clips, dim]. Raises InputError."""
