@@ -1,7 +1,7 @@
 """ActivityNet JSON: ground truth (`database`) and predictions (`results`), read with care and written."""
 
 import json
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,8 @@ def write_predictions(
     order = np.lexsort((-detections.score, detections.video))
     for i in order.tolist():
         segment = [float(detections.start_s[i]), float(detections.end_s[i])]
-        entry = {"label": classes[detections.label[i]], "score": float(detections.score[i]), "segment": segment}
-        results[names[detections.video[i]]].append(entry)
+        entry = {"label": classes[int(detections.label[i])], "score": float(detections.score[i]), "segment": segment}
+        results[names[int(detections.video[i])]].append(entry)
     write_json(path, {"version": version, "results": results, "external_data": {}})
 
 
@@ -105,7 +105,9 @@ def _segments(entries: list[tuple[str, Any, str]], path: Path, positive: bool) -
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max  # False for NaN, and for a whole number too large for a float
 
 
 def _number(entry: Any, key: str, path: Path, where: str) -> float:
@@ -130,9 +132,18 @@ def _typed(value: Any, kind: type, path: Path, where: str) -> Any:
     return value
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of two equal keys the first would silently be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
+    return found
+
+
 def _read(path: Path, key: str, kind: type) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -5,6 +5,7 @@ mean + alpha (max - min) (Eq. 11) are positive, runs of positive clips are detec
 score plus `class_score_weight` times the video-level mean.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -88,7 +89,7 @@ def _kept_sequences(
 
 def top_mean(scores: NDArray[np.float32], share: float) -> NDArray[np.float64]:
     """Mean of the ceil(share x clips) highest scores of each class: [classes] from [clips, classes]."""
-    k = int(np.ceil(round(share * len(scores), 9)))  # 0.1 x 30 must give 3, not 4
+    k = max(1, math.ceil(round(share * len(scores), 9)))  # 0.07 x 100 is 7.000000000000001, and must give 7
     return np.partition(scores, len(scores) - k, axis=0)[len(scores) - k :].mean(axis=0, dtype=np.float64)
 
 

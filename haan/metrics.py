@@ -81,71 +81,79 @@ class Evaluator:
         key = truth.video * num_classes + truth.label
         order = np.argsort(key, kind="stable")
         self._truth = Segments(truth.video[order], truth.label[order], truth.start_s[order], truth.end_s[order])
-        self._pairs, self._pair_start, self._pair_size = np.unique(key[order], return_index=True, return_counts=True)
+        pairs, self._pair_start, self._pair_size = np.unique(key[order], return_index=True, return_counts=True)
+        self._num_videos = int(truth.video.max(initial=-1)) + 1
+        self._pair_of_key = np.full(self._num_videos * num_classes + 1, -1, dtype=np.int64)  # the last: no such video
+        self._pair_of_key[pairs] = np.arange(len(pairs))
 
     def score(self, detections: Detections) -> Score:
         """Average precision of every class at every threshold."""
-        ranked = np.lexsort((-detections.score, detections.label))  # stable: ties keep the input order
-        label = detections.label[ranked]
-        pair = self._pair_of(detections.video[ranked] * self.num_classes + label)
-        inside = np.flatnonzero(pair >= 0)
-        hits, which = self._match(detections, ranked[inside], pair[inside])
-        class_start = np.searchsorted(label, np.arange(self.num_classes))
-        position = inside[which]  # place in the ranking of every detection that matched at some threshold
+        found, hits = self._match(detections, *self._candidates(detections))
+        rank = _ranks(detections.label, detections.score, found, self.num_classes)
+        order = np.lexsort((rank, detections.label[found]))
+        label, rank, hits = detections.label[found][order], rank[order], hits[order]
         ap = np.full((len(self.tiou), self.num_classes), np.nan)
         ap[:, self.positives > 0] = 0
         for t in range(len(self.tiou)):
-            hit = np.sort(position[hits[:, t]])
-            self._add_precision(ap[t], label[hit], hit - class_start[label[hit]] + 1)
+            self._add_precision(ap[t], label[hits[:, t]], rank[hits[:, t]])
         return Score(self.tiou, ap)
 
-    def _pair_of(self, key: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Index of each (video, class) among those with ground truth, -1 for the others."""
-        if not len(self._pairs):
-            return np.full(len(key), -1)
-        index = np.minimum(np.searchsorted(self._pairs, key), len(self._pairs) - 1)
-        return np.where(self._pairs[index] == key, index, -1)
+    def _candidates(self, detections: Detections) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Detections whose video and class have ground truth, in input order, and the (video, class) pair of each."""
+        key = detections.video * self.num_classes + detections.label
+        if detections.video.max(initial=-1) >= self._num_videos:
+            key = np.where(detections.video < self._num_videos, key, len(self._pair_of_key) - 1)
+        pair = self._pair_of_key[key]
+        inside = np.flatnonzero(pair >= 0)
+        return inside, pair[inside]
 
     def _match(
-        self, detections: Detections, ranked: NDArray[np.int64], pair: NDArray[np.int64]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Greedy matching of detections that lie in a pair with ground truth, given in order of rank.
+        self, detections: Detections, candidates: NDArray[np.int64], pair: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Greedy matching of detections that lie in a pair with ground truth.
 
-        Returns hits [candidates, thresholds] and, for each candidate, its index into `ranked`.
+        Returns the matchable ones, whose tIoU with some ground truth of their pair reaches the lowest threshold, by
+        falling score, and whether each is true: hits [matchable, thresholds].
         """
         # Every candidate with every ground truth of its pair.
         size = self._pair_size[pair]
-        edge_detection = np.repeat(np.arange(len(pair)), size)
-        within = np.arange(len(edge_detection)) - np.repeat(np.cumsum(size) - size, size)
-        edge_truth = np.repeat(self._pair_start[pair], size) + within
-        source = ranked[edge_detection]
+        edge = np.repeat(np.arange(len(pair)), size)
+        edge_truth = np.arange(len(edge)) + np.repeat(self._pair_start[pair] - np.cumsum(size) + size, size)
+        source = candidates[edge]
         overlap = tiou(
             detections.start_s[source],
             detections.end_s[source],
             self._truth.start_s[edge_truth],
             self._truth.end_s[edge_truth],
         )
-        kept = np.flatnonzero(overlap >= self.tiou.min())  # a smaller one can't match at any threshold
-        edge_detection, edge_truth, overlap = edge_detection[kept], edge_truth[kept], overlap[kept]
+        kept = np.flatnonzero(overlap >= self.tiou.min())
+        edge, edge_truth, overlap = edge[kept], edge_truth[kept], overlap[kept]
+        # Number the matchable candidates by falling score, ties by input order.
+        matchable = np.unique(edge)
+        by_score = np.argsort(-detections.score[candidates[matchable]], kind="stable")
+        found, pair = candidates[matchable[by_score]], pair[matchable[by_score]]
+        number = np.empty(len(candidates), dtype=np.int64)
+        number[matchable[by_score]] = np.arange(len(found))
         # Each candidate's ground truths by falling tIoU; ties by ground-truth order.
-        order = np.lexsort((edge_truth, -overlap, edge_detection))
-        edge_detection, edge_truth, overlap = edge_detection[order], edge_truth[order], overlap[order]
-        which, first, degree = np.unique(edge_detection, return_index=True, return_counts=True)
-        hits = np.zeros((len(which), len(self.tiou)), dtype=bool)
+        order = np.lexsort((edge_truth, -overlap, number[edge]))
+        edge, edge_truth, overlap = number[edge][order], edge_truth[order], overlap[order]
+        degree = np.bincount(edge, minlength=len(found))
+        first = np.cumsum(degree) - degree
+        hits = np.zeros((len(found), len(self.tiou)), dtype=bool)
         taken = np.zeros((len(self._truth), len(self.tiou)), dtype=bool)
         # Pairs are independent: the r-th candidates of all pairs are matched at once.
-        rounds = _rank_within(pair[which])
+        rounds = _rank_within(pair)
         by_round = np.argsort(rounds, kind="stable")
         bounds = np.searchsorted(rounds[by_round], np.arange(rounds.max(initial=-1) + 2))
         for r in range(len(bounds) - 1):
             now = by_round[bounds[r] : bounds[r + 1]]
             for choice in range(int(degree[now].max())):
                 now = now[degree[now] > choice]
-                edge = first[now] + choice
-                free = (overlap[edge, None] >= self.tiou) & ~taken[edge_truth[edge]] & ~hits[now]
+                at = first[now] + choice
+                free = (overlap[at, None] >= self.tiou) & ~taken[edge_truth[at]] & ~hits[now]
                 hits[now] |= free
-                taken[edge_truth[edge]] |= free
-        return hits, which
+                taken[edge_truth[at]] |= free
+        return found, hits
 
     def _add_precision(self, ap: NDArray[np.float64], label: NDArray[np.int64], rank: NDArray[np.int64]) -> None:
         """Sums interpolated precision over the true detections, given by class and rank (1 is the best), ascending."""
@@ -159,6 +167,32 @@ class Evaluator:
         lift = 2.0 * np.repeat(np.arange(len(first))[::-1], size)
         best = np.maximum.accumulate((precision + lift)[::-1])[::-1] - lift
         ap[label[first]] = np.add.reduceat(best, first) / self.positives[label[first]]
+
+
+def _ranks(
+    label: NDArray[np.int64], score: NDArray[np.float64], chosen: NDArray[np.int64], num_classes: int
+) -> NDArray[np.int64]:
+    """Place, from 1, of the chosen detections among all of their class: by falling score, ties by input order.
+
+    Only the places of true detections matter for precision, so scores are sorted and searched, which is faster than
+    ordering every detection.
+    """
+    by_class = np.argsort(label.astype(np.min_scalar_type(num_classes)), kind="stable")  # small integers: radix sort
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(label, minlength=num_classes))])
+    rank = np.empty(len(chosen), dtype=np.int64)
+    chosen_by_class = np.argsort(label[chosen], kind="stable")
+    chosen_bounds = np.searchsorted(label[chosen][chosen_by_class], np.arange(num_classes + 1))
+    for c in np.flatnonzero(np.diff(chosen_bounds)):
+        asked = chosen_by_class[chosen_bounds[c] : chosen_bounds[c + 1]]
+        members = by_class[bounds[c] : bounds[c + 1]]  # in input order
+        values = score[members]
+        ascending = np.sort(values)
+        last = np.searchsorted(ascending, score[chosen[asked]], side="right")
+        first = np.searchsorted(ascending, score[chosen[asked]], side="left")
+        rank[asked] = len(members) - last + 1
+        for i in asked[last - first > 1]:
+            rank[i] += np.count_nonzero(values[: np.searchsorted(members, chosen[i])] == score[chosen[i]])
+    return rank
 
 
 def _rank_within(group: NDArray[np.int64]) -> NDArray[np.int64]:
