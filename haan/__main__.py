@@ -20,7 +20,7 @@ from haan.errors import InputError
 from haan.metrics import Evaluator
 from haan.model import HAAN
 from haan.train import EpochResult, Trainer, activations, choose_device, read_tensors, write_tensors
-from haan.yamlconfig import dump, parse_range, read_config
+from haan.yamlconfig import dump, naming_lines, parse_range, read_config
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -42,8 +42,9 @@ def train(
         raise InputError(f"{out}: --out must be a new or empty folder unless --resume is given, got one with files")
     if resume and not state.exists():
         raise InputError(f"{out}: --resume needs {STATE} of an interrupted training, got none")
-    table, parts = _data(settings)
-    trainer = Trainer(settings, table, parts)
+    with naming_lines(config, tuple(set_ or ())):
+        table, parts = _data(settings)
+        trainer = Trainer(settings, table, parts)
     if resume:
         trainer.load(state)
     out.mkdir(parents=True, exist_ok=True)
@@ -114,7 +115,8 @@ def detect(
     settings = read_config(folder / CONFIG, tuple(set_ or ()))
     if data is not None:
         settings = replace(settings, data=read_config(data).data)
-    table, parts = _data(settings)
+    with naming_lines(data or folder / CONFIG, () if data else tuple(set_ or ())):
+        table, parts = _data(settings)
     out.parent.mkdir(parents=True, exist_ok=True)
     count = _write_detections(settings, table, parts, folder / WEIGHTS, out)
     say(f"{count} detections in {len(parts.validation)} videos; written to {out}")

@@ -61,6 +61,8 @@ def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None)
     if subset is not None and not annotations:
         subsets = sorted({str(about.get("subset")) for about in database.values() if isinstance(about, dict)})
         raise InputError(f"{truth_path}: subset: must be one of {subsets} and have annotations, got {subset!r}")
+    if not annotations:
+        raise InputError(f"{truth_path}: database: must have an annotation, got none")
     results = _read(predictions_path, "results", dict)
     predictions = [
         (video, entry, f"results.{video}[{i}]")
@@ -118,7 +120,9 @@ def _number(entry: Any, key: str, path: Path, where: str) -> float:
 
 
 def _member(entry: Any, key: str, kind: type, path: Path, where: str) -> Any:
-    if not isinstance(entry, dict) or key not in entry:
+    if not isinstance(entry, dict):
+        raise InputError(f"{path}: {where}: must be an object, got {entry!r:.80}")
+    if key not in entry:
         raise InputError(f"{path}: {where}.{key}: is required and missing")
     return _typed(entry[key], kind, path, f"{where}.{key}")
 

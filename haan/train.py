@@ -170,6 +170,9 @@ class Trainer:
             torch.use_deterministic_algorithms(True, warn_only=True)
         annotations = table.annotations
         self._offsets = np.concatenate([[0], np.cumsum(table.num_clips[split.train])])  # of the training clips
+        # One buffer for all batches: fresh arrays leave holes in the heap, which is each trial's own memory.
+        largest = int(np.sort(np.diff(self._offsets))[-config.optim.batch_videos :].sum())
+        self._buffer = np.empty((largest, table.dim), dtype=np.float32)
         clustering.check_sample(int(self._offsets[-1]), config.concepts.sample_rate, config.concepts.clusters)
         torch.manual_seed(config.seed)
         num_fine = len(annotations.fine_names)
@@ -260,7 +263,7 @@ class Trainer:
 
     def _batch(self, members: NDArray[np.int64], labels: NDArray[np.int64]) -> Batch:
         """Videos by their position among the training videos."""
-        clips, offsets = self.table.batch(self.split.train[members])
+        clips, offsets = self.table.batch(self.split.train[members], self._buffer)
         of_batch = np.concatenate([labels[self._offsets[m] : self._offsets[m + 1]] for m in members])
         counts = np.diff(offsets)
         index = torch.from_numpy(members).to(self.device)

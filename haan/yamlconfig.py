@@ -7,6 +7,8 @@ two equal keys.
 import difflib
 import re
 import types
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -18,7 +20,7 @@ from haan.config import Config, RuleError, describe, field_types
 from haan.errors import InputError
 
 T = TypeVar("T")
-_BAD = object()  # a value that could not be read; its error is in the list already
+BAD = object()  # a value that could not be read; its error is in the list already
 _INT = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MAX_STEPS = 100_000
@@ -55,7 +57,7 @@ def read_tree(path: str | Path) -> yaml.MappingNode:
         raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     node = _compose(text, str(path))
     if not isinstance(node, yaml.MappingNode):
-        raise InputError(f"{path}: must be a mapping of keys to values, got {_shown(node)}")
+        raise InputError(f"{path}: must be a mapping of keys to values, got {shown(node)}")
     return node
 
 
@@ -78,10 +80,10 @@ def _compose(text: str, name: str) -> yaml.Node | None:
         loader.dispose()
 
 
-def override(tree: yaml.MappingNode, assignment: str, option: str = "--set") -> None:
-    """Puts `KEY=VALUE` into the tree, where the key is dotted. Raises InputError."""
+def override(tree: yaml.MappingNode, assignment: str, option: str = "--set", under: str | None = None) -> None:
+    """Puts `KEY=VALUE` into the tree (below the key `under`), where the key is dotted. Raises InputError."""
     key, equals, text = assignment.partition("=")
-    parts = key.strip().split(".")
+    parts = [*([under] if under else []), *key.strip().split(".")]
     if not equals or not all(parts):
         raise InputError(f"{option}: must be KEY=VALUE with a dotted key, got {assignment!r}")
     value = _compose(text, option) or yaml.ScalarNode("tag:yaml.org,2002:null", "", *_marks(option))
@@ -121,12 +123,12 @@ def place(node: yaml.Node) -> str:
 def items(node: yaml.Node, key: str, errors: list[str]) -> dict[str, tuple[yaml.Node, yaml.Node]]:
     """Key and value nodes of a mapping by key; a repeated key and a node of another kind go into `errors`."""
     if not isinstance(node, yaml.MappingNode):
-        errors.append(f"{place(node)}: {key}: must be a mapping, got {_shown(node)}")
+        errors.append(f"{place(node)}: {key or 'the file'}: must be a mapping, got {shown(node)}")
         return {}
     found: dict[str, tuple[yaml.Node, yaml.Node]] = {}
     for name, value in node.value:
         if not isinstance(name, yaml.ScalarNode):
-            errors.append(f"{place(name)}: {key}: keys must be text, got {_shown(name)}")
+            errors.append(f"{place(name)}: {key or 'the file'}: keys must be text, got {shown(name)}")
         elif name.value in found:
             first = found[name.value][0].start_mark.line + 1
             errors.append(f"{place(name)}: {join(key, name.value)}: stands twice, first on line {first}")
@@ -148,7 +150,8 @@ def join(prefix: str, key: str) -> str:
     return f"{prefix}.{key}" if prefix else key
 
 
-def _shown(node: yaml.Node | None) -> str:
+def shown(node: yaml.Node | None) -> str:
+    """A node's value in the words of an error message."""
     if node is None:
         return "nothing"
     if isinstance(node, yaml.MappingNode):
@@ -162,7 +165,7 @@ def _shown(node: yaml.Node | None) -> str:
 def build(cls: type[T], node: yaml.Node, key: str, errors: list[str]) -> T | None:
     """A dataclass from a mapping node; None when anything below it was wrong (said in `errors`)."""
     before = len(errors)
-    found = items(node, key or "the file", errors)
+    found = items(node, key, errors)
     kinds = field_types(cls)
     for name, (name_node, _) in found.items():
         if name not in kinds:
@@ -173,7 +176,7 @@ def build(cls: type[T], node: yaml.Node, key: str, errors: list[str]) -> T | Non
             values[f.name] = value_of(kinds[f.name], found[f.name][1], join(key, f.name), errors)
             rule = f.metadata.get("rule")
             value = values[f.name]
-            if rule and value is not _BAD and value is not None and not rule.holds(value):
+            if rule and value is not BAD and value is not None and not rule.holds(value):
                 errors.append(f"{place(found[f.name][1])}: {join(key, f.name)}: {rule.text}, got {_plain(value)}")
         elif f.default is MISSING and f.default_factory is MISSING:
             errors.append(f"{place(node)}: {join(key, f.name)}: is required and missing")
@@ -192,15 +195,15 @@ def _plain(value: object) -> str:
 
 
 def value_of(kind: Any, node: yaml.Node, key: str, errors: list[str]) -> Any:
-    """One value of a declared type; `_BAD` after an error."""
+    """One value of a declared type; `BAD` after an error."""
     if is_dataclass(kind):
         built = build(kind, node, key, errors)  # type: ignore[arg-type]  # a dataclass type
-        return _BAD if built is None else built
+        return BAD if built is None else built
     if isinstance(kind, types.UnionType) or get_origin(kind) is Union:
         return _union(get_args(kind), node, key, errors)
     value = _tuple(node) if get_origin(kind) is tuple else _scalar(kind, node)
-    if value is _BAD:
-        errors.append(f"{place(node)}: {key}: must be {describe(kind)}, got {_shown(node)}")
+    if value is BAD:
+        errors.append(f"{place(node)}: {key}: must be {describe(kind)}, got {shown(node)}")
     return value
 
 
@@ -209,57 +212,87 @@ def _union(kinds: tuple[Any, ...], node: yaml.Node, key: str, errors: list[str])
     if nested and isinstance(node, yaml.MappingNode):
         return value_of(nested, node, key, errors)
     for kind in kinds:
-        value = _BAD if is_dataclass(kind) else _scalar(kind, node)
-        if value is not _BAD:
+        value = BAD if is_dataclass(kind) else _scalar(kind, node)
+        if value is not BAD:
             return value
     wanted = " or ".join(describe(kind) for kind in kinds)
-    errors.append(f"{place(node)}: {key}: must be {wanted}, got {_shown(node)}")
-    return _BAD
+    errors.append(f"{place(node)}: {key}: must be {wanted}, got {shown(node)}")
+    return BAD
 
 
 def _tuple(node: yaml.Node) -> Any:
     if isinstance(node, yaml.SequenceNode):
         values = tuple(_scalar(float, element) for element in node.value)
-        return _BAD if any(value is _BAD for value in values) else values
+        return BAD if any(value is BAD for value in values) else values
     try:
-        return parse_range(str(node.value)) if isinstance(node, yaml.ScalarNode) else _BAD
+        return parse_range(str(node.value)) if isinstance(node, yaml.ScalarNode) else BAD
     except ValueError:
-        return _BAD
+        return BAD
 
 
 def _scalar(kind: Any, node: yaml.Node) -> Any:
     if not isinstance(node, yaml.ScalarNode):
-        return _BAD
+        return BAD
     text, quoted = node.value, node.style in ("'", '"')
     if get_origin(kind) is Literal:
         readings = [_scalar(type(choice), node) for choice in get_args(kind)]
-        return next((c for c, r in zip(get_args(kind), readings, strict=True) if c == r and r is not _BAD), _BAD)
+        return next((c for c, r in zip(get_args(kind), readings, strict=True) if c == r and r is not BAD), BAD)
     if kind is str:
-        return _BAD if node.tag.endswith(":null") and not quoted else text
+        return BAD if node.tag.endswith(":null") and not quoted else text
     if kind is type(None):
-        return None if node.tag.endswith(":null") else _BAD
+        return None if node.tag.endswith(":null") else BAD
     if quoted:
-        return _BAD
+        return BAD
     if kind is bool:
-        return {"true": True, "false": False}.get(text, _BAD)
+        return {"true": True, "false": False}.get(text, BAD)
     if kind is int:
-        return int(text) if _INT.fullmatch(text) and len(text) < 20 else _BAD
+        return int(text) if _INT.fullmatch(text) and len(text) < 20 else BAD
     if kind is float:
         value = float(text) if _FLOAT.fullmatch(text) else float("nan")
-        return value if abs(value) < float("inf") else _BAD
+        return value if abs(value) < float("inf") else BAD
     raise TypeError(f"{kind} is not a type that a configuration can hold")
+
+
+def _overridden(path: str | Path, overrides: tuple[str, ...]) -> yaml.MappingNode:
+    tree = read_tree(path)
+    for assignment in overrides:
+        override(tree, assignment)
+    return tree
 
 
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
     """A configuration file, with `KEY=VALUE` overrides applied. Raises InputError with every error found."""
-    tree = read_tree(path)
-    for assignment in overrides:
-        override(tree, assignment)
+    tree = _overridden(path, overrides)
     errors: list[str] = []
     config = build(Config, tree, "", errors)
     if config is None:
         raise InputError(errors)
     return config
+
+
+@contextmanager
+def naming_places(tree: yaml.Node) -> Iterator[None]:
+    """Puts `file:line` before those messages of an InputError that begin with a key of the tree.
+
+    For what only the data can tell: that `concepts.clusters` is too large, say.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise type(error)([_placed(message, tree) for message in error.messages]) from None
+
+
+def naming_lines(path: str | Path, overrides: tuple[str, ...] = ()) -> AbstractContextManager[None]:
+    """`naming_places` of a configuration file."""
+    return naming_places(_overridden(path, overrides))
+
+
+def _placed(message: str, tree: yaml.Node) -> str:
+    key = message.partition(": ")[0]
+    node: yaml.Node | None = tree
+    for part in key.split("."):
+        node = child(node, part) if node is not None else None
+    return message if node is None else f"{place(node)}: {message}"
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -38,7 +39,9 @@ class Running:
     collapsed_epochs: int = 0
 
     def note(self, result: dict[str, Any]) -> None:
-        """Takes in one epoch's result."""
+        """Takes in one epoch's result; not one that a trial repeats after going back to its checkpoint."""
+        if result["epoch"] <= self.epochs:
+            return
         self.epochs = result["epoch"]
         self.collapsed_epochs += bool(result["collapsed"])
         values = result["avg_map_by_detect"]
@@ -103,7 +106,7 @@ class StudySearcher(Searcher):
     """What to run next."""
 
     def __init__(self, bridge: Bridge):
-        super().__init__(metric="avg_map", mode="max")
+        super().__init__()  # without a metric: Ray would end the search at a result that lacks it, as a failure's does
         self._bridge = bridge
 
     def suggest(self, trial_id: str) -> Any:  # Ray declares a dict, and takes FINISHED, a text, as well
@@ -152,9 +155,13 @@ class StudyListener(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called once a trial has failed more often than it may."""
-        error = trial.get_error()
-        lines = str(error).strip().splitlines() or ["unknown"]
-        self._bridge.end(trial.trial_id, _node(trial), failure=f"{type(error).__name__}: {lines[-1]}")
+        self._bridge.end(trial.trial_id, _node(trial), failure=_last_line(trial.error_file))
+
+
+def _last_line(path: str | None) -> str:
+    """What an exception says, from the traceback that Ray wrote; read here, for `trial.get_error` looks elsewhere."""
+    text = Path(path).read_text(encoding="utf-8", errors="replace").strip() if path and Path(path).exists() else ""
+    return text.splitlines()[-1] if text else "unknown; see log/search.log"
 
 
 def _node(trial: Trial) -> str:

@@ -26,7 +26,7 @@ from haan.errors import InputError, MissingDataError
 from search import export, features
 from search.bridge import Bridge, Running, StudyListener, StudyScheduler, StudySearcher
 from search.runfolder import TRIALS, RunFolder, trial_folder
-from search.space import Space, base_value, most_demanding, read_space
+from search.space import Space, base_value, most_demanding, naming_lines, read_space, space_tree
 from search.study import Study, make_pruner, make_sampler
 from search.trial import TrialRunner
 
@@ -101,8 +101,10 @@ def _prepare(
     path: Path, name: str | None, out: Path, trials: int | None, seed: int | None, overrides: tuple[str, ...]
 ) -> Job:
     """Checks all input, features included, before anything starts. Raises InputError."""
-    extra = () if trials is None else (f"search.trials={trials}",)
-    space = read_space(path, (*overrides, *extra), seed)
+    if trials is not None and trials < 1:
+        raise InputError(f"--trials: must be >= 1, got {trials}")
+    overrides = (*overrides, *(() if trials is None else (f"search.trials={trials}",)))
+    space = read_space(path, overrides, seed)
     name = name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in ("", ".", ".."):
         raise InputError(f"--name: must be a plain folder name, got {name!r}")
@@ -110,15 +112,16 @@ def _prepare(
     if folder.root.exists():
         raise InputError(f"{folder.root}: --name must be of a run that does not exist yet, got one that does")
     data = space.base.data
-    try:
-        source, annotations, notes = open_data(data)
-    except MissingDataError as error:
-        where = "the features are published by the paper's authors, https://github.com/lizhi1104/HAAN"
-        raise InputError(f"{error}; {where}; without data, try: {DEMO}") from None
-    parts = split(annotations, data)
-    clusters, rate = most_demanding(space)
-    clustering.check_sample(int(source.num_clips[parts.train].sum()), rate, clusters)
-    mark = fingerprint(source, annotations, data.dtype)
+    with naming_lines(space_tree(path, overrides, seed)):
+        try:
+            source, annotations, notes = open_data(data)
+        except MissingDataError as error:
+            where = "the features are published by the paper's authors, https://github.com/lizhi1104/HAAN"
+            raise InputError(f"{error}; {where}; without data, try: {DEMO}") from None
+        parts = split(annotations, data)
+        clusters, rate = most_demanding(space)
+        clustering.check_sample(int(source.num_clips[parts.train].sum()), rate, clusters)
+        mark = fingerprint(source, annotations, data.dtype)
     folder.log.parent.mkdir(parents=True)
     folder.space_yaml.write_text(space.document, encoding="utf-8")
     return Job(space, folder, source, annotations, parts, mark, notes)

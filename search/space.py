@@ -3,7 +3,8 @@
 import difflib
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,10 +23,24 @@ from haan.config import (
     setting,
 )
 from haan.errors import InputError
-from haan.yamlconfig import build, child, items, join, override, parse_range, place, read_tree, unknown_key, value_of
+from haan.yamlconfig import (
+    build,
+    child,
+    items,
+    join,
+    naming_places,
+    override,
+    parse_range,
+    place,
+    read_tree,
+    shown,
+    unknown_key,
+    value_of,
+)
 from search import study
 
 _MAX_CORNERS = 4096
+_MAX_SWEEP = 1000  # every epoch is scored at each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +117,9 @@ def base_value(config: Config, key: str) -> Any:
 
 def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | None = None) -> Space:
     """A space file with `KEY=VALUE` overrides applied. Raises InputError with every error found."""
-    tree = read_tree(path)
-    for assignment in overrides:
-        key = assignment.partition("=")[0].strip()
-        override(tree, assignment if key.split(".")[0] == "search" else f"base.{assignment}")
-    if seed is not None:
-        override(tree, f"base.seed={seed}", "--seed")
+    tree = space_tree(path, overrides, seed)
     errors: list[str] = []
-    top = items(tree, "the file", errors)
+    top = items(tree, "", errors)
     errors += [unknown_key(node, key, ["base", "search"]) for key, (node, _) in top.items() if key not in _TOP]
     errors += [f"{place(tree)}: {key}: is required and missing" for key in _TOP if key not in top]
     if errors:
@@ -121,26 +131,57 @@ def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | No
     return space
 
 
+def space_tree(path: str | Path, overrides: tuple[str, ...] = (), seed: int | None = None) -> yaml.MappingNode:
+    """The node tree of a space file, overrides applied. Raises InputError."""
+    tree = read_tree(path)
+    for assignment in overrides:
+        of_search = assignment.partition("=")[0].strip().split(".")[0] == "search"
+        override(tree, assignment, under=None if of_search else "base")
+    if seed is not None:
+        override(tree, f"seed={seed}", "--seed", under="base")
+    return tree
+
+
+@contextmanager
+def naming_lines(tree: yaml.MappingNode) -> Iterator[None]:
+    """`naming_places` for messages about the base's keys: at the parameter that searches the key, or at the base's."""
+    with naming_places(child(tree, "base") or tree), naming_places(_search_parameters(tree)):
+        yield
+
+
+def _search_parameters(tree: yaml.MappingNode) -> yaml.Node:
+    """The parameters as nested mappings, as a configuration's keys are."""
+    sections: dict[str, list[tuple[yaml.Node, yaml.Node]]] = {}
+    parameters = child(child(tree, "search") or tree, "parameters")
+    for key, value in parameters.value if isinstance(parameters, yaml.MappingNode) else []:
+        section, _, name = key.value.partition(".")
+        sections.setdefault(section, []).append((yaml.ScalarNode(key.tag, name, key.start_mark), value))
+    made = [(yaml.ScalarNode("", name), yaml.MappingNode("", entries)) for name, entries in sections.items()]
+    return yaml.MappingNode("", made)
+
+
 _TOP = ("base", "search")
 _NESTED = ("sampler", "pruner", "parameters")
 
 
 def _read_search(name: str, base: Config | None, node: yaml.Node, document: str, errors: list[str]) -> Space | None:
+    before = len(errors)
+    found = items(node, "search", errors)
     if not isinstance(node, yaml.MappingNode):
-        errors.append(f"{place(node)}: search: must be a mapping")
         return None
-    found = items(node, "search", [])
     if "confirm" in found:
         errors.append(f"{place(found['confirm'][0])}: search.confirm: this version does not confirm; remove the key")
-    kept = [(k, v) for k, v in node.value if k.value not in (*_NESTED, "confirm")]
+    kept = [(k, v) for key, (k, v) in found.items() if key not in (*_NESTED, "confirm")]
     rest = yaml.MappingNode(node.tag, kept, node.start_mark, node.end_mark)
     plan = build(Plan, rest, "search", errors)
     sampler = _component(found, "sampler", study.SAMPLERS, "tpe", errors)
     pruner = _component(found, "pruner", study.PRUNERS, "none", errors)
-    if base is None:
+    parameters, sweeps = _parameters(found.get("parameters", (None, None))[1], node, base, errors)
+    if base is None or len(errors) > before or plan is None or sampler is None or pruner is None:
         return None
-    parameters, sweeps = _parameters(child(node, "parameters"), node, base, errors)
-    if errors or plan is None or sampler is None or pruner is None:
+    broken = study.rehearse(sampler, pruner, parameters, base.optim.epochs)
+    if broken is not None:
+        errors.append(f"{place(found.get(broken.argument, (node, node))[0])}: search.{broken.argument}: {broken}")
         return None
     return Space(
         name=name,
@@ -157,32 +198,31 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
 def _component(
     found: dict[str, tuple[yaml.Node, yaml.Node]], key: str, known: Mapping[str, type], default: str, errors: list[str]
 ) -> study.Component | None:
-    """`{name: ..., argument: ...}` of a sampler or pruner, its arguments checked by building it once."""
+    """`{name: ..., argument: ...}` of a sampler or pruner."""
     if key not in found:
         return study.Component(default, {})
-    node = found[key][1]
+    node, before = found[key][1], len(errors)
     entries = items(node, f"search.{key}", errors)
+    values = _plain(node, f"search.{key}", errors)
+    if len(errors) > before:
+        return None
     if "name" not in entries:
         errors.append(f"{place(node)}: search.{key}.name: is required and missing")
         return None
-    where = place(entries["name"][1])
     try:
-        values = {name: _plain(value) for name, (_, value) in entries.items()}
-        component = study.component(values, known)
-        study.check(component, known)
+        return study.component(values, known)
     except study.ComponentError as error:
-        line = place(entries[error.argument][0]) if error.argument in entries else where
-        errors.append(f"{line}: {join(f'search.{key}', error.argument)}: {error}")
+        where = entries.get(error.argument, entries["name"])[0]
+        errors.append(f"{place(where)}: {join(f'search.{key}', error.argument)}: {error}")
         return None
-    return component
 
 
-def _plain(node: yaml.Node) -> Any:
+def _plain(node: yaml.Node, key: str, errors: list[str]) -> Any:
     """A node as plain Python values, numbers like 1e-3 included."""
     if isinstance(node, yaml.MappingNode):
-        return {key.value: _plain(value) for key, value in node.value}
+        return {name: _plain(value, join(key, name), errors) for name, (_, value) in items(node, key, errors).items()}
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(value) for value in node.value]
+        return [_plain(value, key, errors) for value in node.value]
     for kind in (int, float, bool, type(None)):
         unread: list[str] = []
         value = value_of(kind, node, "", unread)
@@ -192,7 +232,7 @@ def _plain(node: yaml.Node) -> Any:
 
 
 def _parameters(
-    node: yaml.Node | None, search: yaml.Node, base: Config, errors: list[str]
+    node: yaml.Node | None, search: yaml.Node, base: Config | None, errors: list[str]
 ) -> tuple[dict[str, BaseDistribution], dict[str, tuple[float, ...]]]:
     parameters: dict[str, BaseDistribution] = {}
     sweeps: dict[str, tuple[float, ...]] = {}
@@ -205,10 +245,18 @@ def _parameters(
         kind = _kind_of(key, name, errors)
         if kind is None:
             continue
+        count = len(errors)
         one = items(spec, key, errors)
+        if len(errors) > count:
+            continue
         form = next((form for form in _FORMS if form in one), None)
-        extra = [other for other in one if other != form and other not in ("log", "step")]
-        if form is None or extra:
+        scaled = ("log", "step") if form in ("int", "float") else ()
+        extra = [other for other in one if other != form and other not in scaled]
+        idle = [other for other in extra if other in ("log", "step")] if form else []
+        if idle:
+            node_of = one[idle[0]][1]
+            errors.append(f"{place(node_of)}: {key}.{idle[0]}: is for int and float alone, got {shown(node_of)}")
+        elif form is None or extra:
             errors.append(f"{place(spec)}: {key}: must be one of {{int|float|choice|sweep: ...}}, got {sorted(one)}")
         elif form == "sweep":
             _read_sweep(key, one["sweep"][1], sweeps, errors)
@@ -216,8 +264,9 @@ def _parameters(
             distribution = _distribution(key, form, kind, one, errors)
             if distribution is not None:
                 parameters[key] = distribution
-                _check_base(key, distribution, base, spec, errors)
-    if len(errors) == before:
+                if base is not None:
+                    _check_base(key, distribution, base, spec, errors)
+    if len(errors) == before and base is not None:
         _check_corners(base, parameters, entries, errors)
     return parameters, sweeps
 
@@ -244,10 +293,13 @@ def _distribution(
 ) -> BaseDistribution | None:
     node = one[form][1]
     if not isinstance(node, yaml.SequenceNode):
-        errors.append(f"{place(node)}: {key}: {form} must be a list")
+        errors.append(f"{place(node)}: {key}: {form} must be a list, got {shown(node)}")
         return None
     if form == "choice":
+        count = len(errors)
         values = [value_of(kind, element, key, errors) for element in node.value]
+        if len(errors) > count:
+            return None
         if not values:
             errors.append(f"{place(node)}: {key}: choice must not be empty, got []")
             return None
@@ -282,6 +334,8 @@ def _broken_rule(bounds: list[Any], log: bool, step: Any) -> str | None:
         return f"low must be > 0 on a log scale, got {low}"
     if step is not None and (log or step <= 0):
         return f"step must be > 0 and on a linear scale, got {step}"
+    if step is not None and not math.isclose((high - low) / step, round((high - low) / step), abs_tol=1e-9):
+        return f"step must divide high - low, got {step} and [{low}, {high}]"
     return None
 
 
@@ -295,21 +349,27 @@ def _made(key: str, node: yaml.Node, errors: list[str], make: Any) -> BaseDistri
 
 def _read_sweep(key: str, node: yaml.Node, sweeps: dict[str, tuple[float, ...]], errors: list[str]) -> None:
     if not key.startswith("detect."):
-        errors.append(f"{place(node)}: {key}: sweep is for detect.* alone, which needs no training")
-    elif isinstance(node, yaml.SequenceNode):
-        sweeps[key] = tuple(value_of(float, element, key, errors) for element in node.value)
+        rule = "sweep is for detect.* alone, which needs no training"
+        errors.append(f"{place(node)}: {key}: {rule}, got {shown(node)}")
+        return
+    count = len(errors)
+    if isinstance(node, yaml.SequenceNode):
+        values = tuple(value_of(float, element, key, errors) for element in node.value)
     else:
         try:
-            sweeps[key] = parse_range(str(node.value))
+            values = parse_range(node.value if isinstance(node, yaml.ScalarNode) else "")
         except ValueError as error:
-            errors.append(f"{place(node)}: {key}: sweep {error}, got {node.value!r}")
-    if key in sweeps and not sweeps[key]:
-        errors.append(f"{place(node)}: {key}: sweep must not be empty, got []")
-    for value in sweeps.get(key, ()):
+            errors.append(f"{place(node)}: {key}: sweep {error}, got {shown(node)}")
+            return
+    if not 1 <= len(values) <= _MAX_SWEEP:
+        rule = "must not be empty" if not values else f"must hold at most {_MAX_SWEEP} values"
+        errors.append(f"{place(node)}: {key}: sweep {rule}, got {len(values) or '[]'}")
+    for value in values if len(errors) == count else ():
         try:
             Detect(**{key.removeprefix("detect."): value})
-        except (RuleError, TypeError) as error:
+        except RuleError as error:
             errors.append(f"{place(node)}: detect.{error}")
+    sweeps[key] = values
 
 
 def _check_base(key: str, distribution: BaseDistribution, base: Config, node: yaml.Node, errors: list[str]) -> None:
@@ -341,7 +401,9 @@ def _check_corners(
             try:
                 with_values(base, {key: value})
             except RuleError as error:
-                errors.append(f"{place(entries[key][1])}: {key}: at its bound {value!r}: {error}")
+                shown_key = "" if error.key == key else f"{error.key}: "
+                rule = f"{shown_key}{error.rule}, got {error.value!r}"
+                errors.append(f"{place(entries[key][1])}: {key}: at its bound {value!r}: {rule}")
     if errors or math.prod(len(values) for values in ends.values()) > _MAX_CORNERS:
         return
     for corner in itertools.product(*ends.values()):

@@ -7,7 +7,8 @@
 
 Segments that make no sense are repaired, for the published files hold some: one that ends more than a clip after its
 video (a last, partial clip has no features, so up to one is normal) is cut there, one that starts before it is cut at
-0, and one that then has end <= start is dropped. Its label stays a label of the video.
+0, and one that starts at or after the end of its video, or has end <= start, is dropped. Its label stays a label of
+the video.
 """
 
 import json
@@ -72,21 +73,17 @@ def open_haan(data: Data) -> tuple[FeatureSource, Annotations, tuple[str, ...]]:
 
 def _names(root: Path) -> tuple[str, ...]:
     path = root / NAMES
-    names = [_text(name) for name in read_objects(path, "video_names")]
+    names = read_objects(path, "video_names")
     if not names:
         raise InputError(f"{path}: video_names: must hold a video, got none")
     seen: dict[str, int] = {}
     for video, name in enumerate(names):
-        if not name:
-            raise InputError(f"{path}: video_names: video {video}: must be text, got something else")
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{path}: video_names: video {video}: must be text, got {_shown(name)}")
         if name in seen:
             raise InputError(f"{path}: video_names: must differ, got {name!r} for videos {seen[name]} and {video}")
         seen[name] = video
-    return tuple(names)
-
-
-def _text(value: Any) -> str:
-    return str(value) if isinstance(value, str) else ""
+    return tuple(map(str, names))
 
 
 def _mapping(path: Path) -> IntArray:
@@ -95,7 +92,7 @@ def _mapping(path: Path) -> IntArray:
     if not isinstance(mapping, dict) or not fine or set(mapping) != set(fine):
         raise InputError(f"{path}: must map the fine classes '0', '1', ... to coarse ones, got {str(mapping)[:80]}")
     coarse = [mapping[j] for j in fine]
-    if not all(type(u) is int for u in coarse) or set(coarse) != set(range(max(coarse) + 1)):
+    if not all(type(u) is int for u in coarse) or sorted(set(coarse)) != list(range(len(set(coarse)))):
         raise InputError(
             f"{path}: must map to coarse classes 0, 1, ..., each used, got {sorted(set(map(str, coarse)))}"
         )
@@ -154,25 +151,44 @@ def _rows(root: Path, file: str, key: str, names: Sequence[str]) -> list[NDArray
     _check_count(path, key, len(entries), names)
     rows = []
     for video, entry in enumerate(entries):
-        try:
-            array = np.array(entry, dtype=np.float64).reshape(-1, 2) if len(entry) else np.zeros((0, 2))
-        except (TypeError, ValueError):
-            array = None
-        if array is None or len(array) != len(entry) or not np.isfinite(array).all():
-            raise InputError(
-                f"{path}: {key}: {_which(video, names)}: must be pairs of finite numbers, got {entry!r:.80}"
-            )
-        rows.append(array)
+        row = _row(entry)
+        if row is None:
+            rule = "must be pairs of finite numbers"
+            raise InputError(f"{path}: {key}: {_which(video, names)}: {rule}, got {_shown(entry)}")
+        rows.append(row)
     return rows
+
+
+def _row(entry: Any) -> NDArray[np.float64] | None:
+    """[pairs, 2] finite numbers, or None when the entry is something else."""
+    try:
+        if len(entry) == 0:
+            return np.zeros((0, 2))
+        raw = np.array(entry)
+        # astype would read "1.5" as a number
+        numbers = raw.dtype.kind in "iuf" or all(isinstance(v, int | float | np.number) for v in raw.flat)
+        row = raw.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return row if numbers and row.ndim == 2 and row.shape[1] == 2 and np.isfinite(row).all() else None
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value for a message; its type where Python can't write it (too deep, too long a number)."""
+    try:
+        return f"{value!r:.80}"
+    except (RecursionError, ValueError):
+        return type(value).__name__
 
 
 def _pairs(root: Path, names: Sequence[str], coarse_of_fine: IntArray) -> list[IntArray]:
     """The fine class of every segment, video by video."""
     path, known, fine_classes = root / LABELS, len(coarse_of_fine), []
     for video, row in enumerate(_rows(root, LABELS, "labels", names)):
-        where, pairs = f"{path}: labels: {_which(video, names)}", row.astype(np.int64)
-        if not (pairs == row).all():
-            raise InputError(f"{where}: must be whole numbers, got {row.tolist()}")
+        where = f"{path}: labels: {_which(video, names)}"
+        if not (row == np.floor(row)).all() or (np.abs(row) >= 2**31).any():
+            raise InputError(f"{where}: must be whole numbers, got {_shown(row.tolist())}")
+        pairs = row.astype(np.int64)
         for coarse, fine in pairs:
             if not 0 <= fine < known:
                 raise InputError(f"{where}: must name a fine class of {MAPPING} (0 to {known - 1}), got {fine}")
@@ -217,7 +233,7 @@ def _repair(times: NDArray[np.float64], duration_s: float, clip_s: float) -> _Re
     fixed = times.copy()
     fixed[late, 1] = duration_s
     fixed[early, 0] = 0
-    kept = (times[:, 1] > times[:, 0]) & (fixed[:, 1] > fixed[:, 0])
+    kept = (times[:, 1] > times[:, 0]) & (fixed[:, 1] > fixed[:, 0]) & (times[:, 0] < duration_s)
     return _Repaired(fixed, kept, int(((late | early) & kept).sum()))
 
 
@@ -236,6 +252,7 @@ def _warning(root: Path, repaired: Sequence[_Repaired]) -> tuple[str, ...]:
 class _Regular:
     """Features as one array [videos, clips, d], mapped from disk."""
 
+    path: Path
     array: NDArray[Any]
     num_clips: IntArray
     dim: int
@@ -248,6 +265,7 @@ class _Regular:
 class _Matrices:
     """Features as a list of [clips, d] matrices in memory."""
 
+    path: Path
     matrices: Sequence[NDArray[Any]]
     num_clips: IntArray
     dim: int
@@ -260,6 +278,7 @@ class _Matrices:
 class _Folder:
     """Features as a folder of one file a video; a file is opened when it is read."""
 
+    path: Path
     paths: Sequence[Path]
     num_clips: IntArray
     dim: int
@@ -274,10 +293,10 @@ def _features(path: Path, names: Sequence[str]) -> FeatureSource:
         for video, name in enumerate(names):
             if Path(name).name != name or name in (".", "..") or "\0" in name or "\\" in name:
                 raise InputError(f"{path.parent / NAMES}: video_names: must be plain file names, got {name!r}")
-            if not paths[video].exists():
+            if not _exists(paths[video]):
                 raise MissingDataError(f"{path}: data.features: must hold a file a video, got none for {name!r}")
         shapes = [read_header(one, "data.features") for one in paths]
-        return _Folder(paths, *_sizes(path, shapes, names))
+        return _Folder(path, paths, *_sizes(path, shapes, names))
     shape, dtype = read_header(path, "data.features")
     if dtype.hasobject:
         matrices = read_objects(path, "data.features")
@@ -286,11 +305,18 @@ def _features(path: Path, names: Sequence[str]) -> FeatureSource:
             if not isinstance(matrix, np.ndarray):
                 got = type(matrix).__name__
                 raise InputError(f"{path}: data.features: {_which(video, names)}: must be a matrix, got {got}")
-        return _Matrices(matrices, *_sizes(path, [(m.shape, m.dtype) for m in matrices], names))
+        return _Matrices(path, matrices, *_sizes(path, [(m.shape, m.dtype) for m in matrices], names))
     if len(shape) != 3:
         raise InputError(f"{path}: data.features: must be [videos, clips, d] or one matrix a video, got shape {shape}")
     _check_count(path, "data.features", shape[0], names)
-    return _Regular(map_array(path, "data.features"), *_sizes(path, [(shape[1:], dtype)] * shape[0], names))
+    return _Regular(path, map_array(path, "data.features"), *_sizes(path, [(shape[1:], dtype)] * shape[0], names))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for the file system
+        return False
 
 
 def _sizes(
@@ -300,7 +326,7 @@ def _sizes(
     dim = shapes[0][0][1] if len(shapes[0][0]) == 2 else math.nan
     for video, (shape, dtype) in enumerate(shapes):
         where = f"{path}: data.features: {_which(video, names)}"
-        if len(shape) != 2 or dtype.kind != "f":
+        if len(shape) != 2 or dtype.kind != "f" or dtype.itemsize > 8:
             raise InputError(f"{where}: must be a matrix [clips, d] of floats, got shape {shape} of {dtype}")
         if shape[0] < 1:
             raise InputError(f"{where}: must have a clip, got none")

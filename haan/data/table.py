@@ -6,6 +6,7 @@ Nothing here knows a file format; readers give a `FeatureSource` and `Annotation
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -51,6 +52,11 @@ class Annotations:
 
 class FeatureSource(Protocol):
     """Features on disk, read a slice of videos at a time."""
+
+    @property
+    def path(self) -> Path:
+        """The file or folder, for messages."""
+        ...
 
     @property
     def num_clips(self) -> IntArray:
@@ -100,18 +106,28 @@ class ClipTable:
             start += len(chunk)
         raise IndexError(f"video {video} lies outside the table")
 
-    def batch(self, videos: IntArray) -> tuple[FloatArray, IntArray]:
-        """Clips of some videos, one after the other, as float32 [clips, d], and their offsets [videos + 1]."""
+    def batch(self, videos: IntArray, out: FloatArray | None = None) -> tuple[FloatArray, IntArray]:
+        """Clips of some videos, one after the other, as float32 [clips, d], and their offsets [videos + 1].
+
+        out: float32 [at least as many clips, d] to write into, for a caller that is done with the last batch by then.
+        """
         offsets = np.concatenate([[0], np.cumsum(self.num_clips[videos])])
-        out = np.empty((int(offsets[-1]), self.dim), dtype=np.float32)
+        if out is None:
+            out = np.empty((int(offsets[-1]), self.dim), dtype=np.float32)
         for i, video in enumerate(videos):
             out[offsets[i] : offsets[i + 1]] = self.clips(int(video))
-        return out, offsets
+        return out[: offsets[-1]], offsets
 
     def blocks(self, videos: IntArray, max_clips: int = 8192) -> Iterator[tuple[IntArray, FloatArray, IntArray]]:
-        """`batch` over runs of `videos` that hold at most `max_clips` clips (or one video); yields the run with it."""
-        for first, last in runs(self.num_clips[videos], max_clips):
-            yield videos[first:last], *self.batch(videos[first:last])
+        """`batch` over runs of `videos` that hold at most `max_clips` clips (or one video); yields the run with it.
+
+        Every block is written into the same memory: be done with one before asking for the next.
+        """
+        sizes = self.num_clips[videos]
+        spans = list(runs(sizes, max_clips))
+        out = np.empty((max((int(sizes[a:b].sum()) for a, b in spans), default=0), self.dim), dtype=np.float32)
+        for first, last in spans:
+            yield videos[first:last], *self.batch(videos[first:last], out)
 
 
 def runs(sizes: IntArray, most: int) -> Iterator[tuple[int, int]]:
@@ -137,19 +153,20 @@ def pack(source: FeatureSource, annotations: Annotations, dtype: str, slice_clip
 
 def read_checked(source: FeatureSource, first: int, last: int, dtype: str, annotations: Annotations) -> FloatArray:
     """Clips of videos `first` to `last - 1` in `dtype`. Raises InputError on NaN, infinity or float16 overflow."""
-    with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(source.read(first, last), dtype=dtype)
-    # A sum is finite only where every summand is; it reads the slice once and allocates one number a clip.
+    raw = source.read(first, last)
     with np.errstate(over="ignore", invalid="ignore"):
+        values = np.ascontiguousarray(raw, dtype=dtype)
+        # A sum is finite only where every summand is; it reads the slice once and allocates one number a clip.
         suspects = np.flatnonzero(~np.isfinite(values.sum(axis=1, dtype=np.float32)))
-    bad = [i for i in suspects if not np.isfinite(values[i]).all()]
-    if bad:
+    bad = next((i for i in suspects if not np.isfinite(values[i]).all()), None)
+    if bad is not None:
         starts = np.concatenate([[0], np.cumsum(source.num_clips[first:last])])
-        video = int(np.searchsorted(starts, bad[0], side="right")) - 1
-        value = values[bad[0]][~np.isfinite(values[bad[0]])][0]
+        video = int(np.searchsorted(starts, bad, side="right")) - 1
+        value = raw[bad][~np.isfinite(values[bad])][0]
+        hint = "; data.dtype: float32 can hold it" if dtype == "float16" and np.isfinite(np.float32(value)) else ""
         raise InputError(
-            f"data.features: video {first + video} ({annotations.names[first + video]!r}), clip "
-            f"{bad[0] - starts[video]}: must be finite in {dtype}, got {value}"
+            f"{source.path}: data.features: video {first + video} ({annotations.names[first + video]!r}), clip "
+            f"{bad - starts[video]}: must be finite in {dtype}, got {value}{hint}"
         )
     return values
 

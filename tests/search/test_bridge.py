@@ -1,0 +1,308 @@
+"""A study run through real Ray Tune decides as it does through plain Optuna, and every trial ends in a true state."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+
+import optuna
+import pytest
+import ray
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+from ray import cloudpickle, tune
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from search.bridge import Bridge, Running, StudyListener, StudyScheduler, StudySearcher
+from search.study import PRUNERS, Component, Study, component, make_pruner
+from tests.search.curves import CURVES, EPOCHS, PRUNER_ARGUMENTS, TRIALS, Curve, Outcome, outcomes
+
+pytestmark = [
+    pytest.mark.ray,
+    # Optuna marks it so on every use; the contract below is what is relied on.
+    pytest.mark.filterwarnings("ignore:PatientPruner is experimental:optuna.exceptions.ExperimentalWarning"),
+]
+
+COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
+PARAMETERS = {"optim.lr": FloatDistribution(1e-5, 1e-3, log=True)}
+NAME = "contract"  # Hyperband chooses brackets by the study's name, so both ways need the same one
+CHECKPOINT_EPOCHS = 5
+COLLAPSED_EPOCH = 6
+
+
+class Replay(tune.Trainable):
+    """Reports the recorded curve of its trial's number, as search.trial does; a subclass may break."""
+
+    def setup(self, config: dict[str, Any], curves: tuple[Curve, ...] = (), notes: str = "") -> None:
+        self.curves, self.notes = curves, Path(notes)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.number, self.epoch = new_config["number"], 0
+        (self.notes / f"process-{os.getpid()}").touch()
+        return True
+
+    def step(self) -> dict[str, Any]:
+        self.epoch += 1
+        value = self.curves[self.number][self.epoch - 1]
+        return {
+            "epoch": self.epoch,
+            "avg_map": value,
+            "avg_map_by_detect": [value, value / 2],
+            "collapsed": self.epoch == COLLAPSED_EPOCH,
+            SHOULD_CHECKPOINT: self.epoch == EPOCHS or self.epoch % CHECKPOINT_EPOCHS == 0,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        Path(checkpoint_dir, "epoch.json").write_text(json.dumps(self.epoch))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.epoch = json.loads(Path(os.fspath(checkpoint), "epoch.json").read_text())
+
+    def first_time(self, what: str) -> bool:
+        """Whether nobody asked this before, in any process; notes it."""
+        note = self.notes / f"{self.number}-{what}"
+        seen = note.exists()
+        note.touch()
+        return not seen
+
+
+class RaisesAlways(Replay):
+    """Trial 1 can't run at all, trial 3 breaks in its third epoch every time."""
+
+    def step(self) -> dict[str, Any]:
+        if self.number == 1 or (self.number == 3 and self.epoch == 2):
+            raise ValueError(f"trial {self.number} broke")
+        return super().step()
+
+
+class GivesUp(Replay):
+    """Trial 1 says at once that it can't run, trial 3 after two epochs; each notes how often it was tried."""
+
+    def step(self) -> dict[str, Any]:
+        if self.number == 1 or (self.number == 3 and self.epoch == 2):
+            (self.notes / f"tried-{self.number}").open("a").write("x")
+            return {"failure": f"trial {self.number} gave up", "epoch": self.epoch + 1}
+        return super().step()
+
+
+class RaisesOnce(Replay):
+    """The first time, trial 1 raises in epoch 8, past a checkpoint; trial 2's process dies in epoch 4, before any."""
+
+    def step(self) -> dict[str, Any]:
+        if self.number == 1 and self.epoch == 7 and self.first_time("broke"):
+            raise RuntimeError("lost")
+        if self.number == 2 and self.epoch == 3 and self.first_time("broke"):
+            os._exit(1)
+        return super().step()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray() -> Iterator[None]:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import the tests
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+def create(pruner: Component, epochs: int = EPOCHS) -> Study:
+    return Study.create(
+        name=NAME,
+        journal=None,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=make_pruner(pruner, epochs),
+        parameters=PARAMETERS,
+        epochs=epochs,
+    )
+
+
+Ends = list[tuple[int, str]]
+
+
+def through_ray(
+    study: Study,
+    folder: Path,
+    trials: int,
+    trainable: type[Replay] = Replay,
+    concurrent: int = 1,
+    max_failures: int = 0,
+) -> tuple[Bridge, Ends]:
+    """Runs a study as search.run does; the bridge, and (number, state) of each trial in the order they ended."""
+    ends: Ends = []
+
+    def note(running: Running, state: str) -> None:
+        ends.append((running.number, state))
+
+    bridge = Bridge(study, trials, note)
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(trainable, curves=CURVES, notes=str(folder)), {"cpu": 1}),
+        tune_config=tune.TuneConfig(
+            search_alg=StudySearcher(bridge),
+            scheduler=StudyScheduler(bridge),
+            num_samples=trials,
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(folder),
+            callbacks=[StudyListener(bridge)],
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    return bridge, ends
+
+
+def through_optuna(pruner: optuna.pruners.BasePruner, trials: int, epochs: int = EPOCHS) -> list[Outcome]:
+    """The oracle: Optuna's own loop on the same curves, without anything of search.study."""
+    study = optuna.create_study(
+        study_name=NAME, sampler=optuna.samplers.RandomSampler(seed=0), pruner=pruner, direction="maximize"
+    )
+    for _ in range(trials):
+        trial = study.ask(PARAMETERS)
+        pruned = False
+        for epoch, value in enumerate(CURVES[trial.number][:epochs], start=1):
+            trial.report(value, epoch)
+            pruned = epoch < epochs and trial.should_prune()
+            if pruned:
+                break
+        if pruned:
+            study.tell(trial, state=PRUNED)
+        else:
+            study.tell(trial, max(CURVES[trial.number][:epochs]))
+    return outcomes(study)
+
+
+def setting(name: str) -> Component:
+    return component({"name": name, **PRUNER_ARGUMENTS[name]}, PRUNERS)
+
+
+NO_PRUNER = Component("none", {})
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_every_pruner_decides_through_ray_as_through_plain_optuna(name: str, tmp_path: Path) -> None:
+    study = create(setting(name))
+    _, ends = through_ray(study, tmp_path, TRIALS)
+    expected = through_optuna(make_pruner(setting(name), EPOCHS), TRIALS)
+    assert outcomes(study.inner) == expected
+    assert ends == [(trial.number, trial.state.name) for trial in expected]
+    states = [trial.state for trial in expected]
+    assert COMPLETE in states
+    assert (PRUNED in states) == (name != "none")
+
+
+def test_trials_side_by_side_all_end_in_true_states_and_use_the_budget_once(tmp_path: Path) -> None:
+    study = create(setting("median"))
+    bridge, ends = through_ray(study, tmp_path, TRIALS, concurrent=2)
+    trials = study.trials()
+    assert bridge.asked == len(trials) == TRIALS
+    assert bridge.by_id == {}
+    assert sorted(ends) == [(trial.number, trial.state.name) for trial in trials]
+    assert {trial.state for trial in trials} == {COMPLETE, PRUNED}
+    for trial in trials:
+        curve = CURVES[trial.number]
+        reported = dict(enumerate(curve[: len(trial.intermediate_values)], start=1))
+        assert trial.intermediate_values == reported
+        if trial.state == COMPLETE:
+            assert len(reported) == EPOCHS
+            assert trial.value == max(curve)
+        else:
+            assert len(reported) < EPOCHS
+            assert trial.value == reported[len(reported)]
+
+
+def test_the_study_keeps_what_is_known_of_each_trial(tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    through_ray(study, tmp_path, 3)
+    for trial in study.trials():
+        curve, known = CURVES[trial.number], dict(trial.user_attrs)
+        assert known.pop("seconds") > 0
+        assert known.pop("node") == platform.node()
+        assert known == {
+            "epochs": EPOCHS,
+            "best_epoch": curve.index(max(curve)) + 1,
+            "avg_map_by_detect": [max(curve), max(curve) / 2],
+            "best_avg_map_by_detect": [max(curve), max(curve) / 2],
+            "collapsed_epochs": 1,
+        }
+
+
+def test_one_process_serves_one_trial_after_another(tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    through_ray(study, tmp_path, 6)
+    assert len(list(tmp_path.glob("process-*"))) == 1
+
+
+def test_a_pruned_trial_leaves_no_checkpoint_and_a_complete_one_leaves_its_last(tmp_path: Path) -> None:
+    study = create(setting("median"))
+    through_ray(study, tmp_path, TRIALS)
+    left = sorted(json.loads(path.read_text()) for path in tmp_path.rglob("epoch.json"))
+    assert left == [EPOCHS] * len(study.trials(COMPLETE))
+
+
+@pytest.mark.parametrize("max_failures", [0, 2])
+def test_a_trial_that_always_raises_fails_with_its_reason_and_the_search_goes_on(
+    max_failures: int, tmp_path: Path
+) -> None:
+    study = create(NO_PRUNER)
+    bridge, ends = through_ray(study, tmp_path, 5, RaisesAlways, max_failures=max_failures)
+    assert [trial.state for trial in study.trials()] == [COMPLETE, FAIL, COMPLETE, FAIL, COMPLETE]
+    assert [len(trial.intermediate_values) for trial in study.trials()] == [EPOCHS, 0, EPOCHS, 2, EPOCHS]
+    for number in (1, 3):
+        assert "ValueError" in study.trials()[number].user_attrs["failure"]
+        assert f"trial {number} broke" in study.trials()[number].user_attrs["failure"]
+    assert ends == [(0, "COMPLETE"), (1, "FAIL"), (2, "COMPLETE"), (3, "FAIL"), (4, "COMPLETE")]
+    assert bridge.asked == 5
+
+
+def test_a_trial_that_gives_up_fails_with_its_reason_and_is_not_tried_again(tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    _, ends = through_ray(study, tmp_path, 5, GivesUp, max_failures=2)
+    assert [trial.state for trial in study.trials()] == [COMPLETE, FAIL, COMPLETE, FAIL, COMPLETE]
+    assert [len(trial.intermediate_values) for trial in study.trials()] == [EPOCHS, 0, EPOCHS, 2, EPOCHS]
+    assert [study.trials()[number].user_attrs["failure"] for number in (1, 3)] == ["trial 1 gave up", "trial 3 gave up"]
+    assert [(tmp_path / f"tried-{number}").read_text() for number in (1, 3)] == ["x", "x"]
+    assert [number for number, _ in ends] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["none", "median"])
+def test_a_trial_that_recovers_has_each_epoch_once(name: str, tmp_path: Path) -> None:
+    study = create(setting(name))
+    _, ends = through_ray(study, tmp_path, TRIALS, RaisesOnce, max_failures=2)
+    assert (tmp_path / "1-broke").exists()
+    assert (tmp_path / "2-broke").exists()
+    assert outcomes(study.inner) == through_optuna(make_pruner(setting(name), EPOCHS), TRIALS)
+    assert len(ends) == TRIALS
+    for recovered in study.trials()[1:3]:
+        assert recovered.state == COMPLETE
+        assert recovered.intermediate_values == dict(enumerate(CURVES[recovered.number], start=1))
+        assert recovered.user_attrs["epochs"] == EPOCHS
+        assert recovered.user_attrs["collapsed_epochs"] == 1  # in trial 1 that epoch ran twice
+
+
+def test_an_interrupt_leaves_no_trial_running(tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    asked: Callable[[], Any] = study.ask
+
+    def interrupted() -> Any:
+        if len(study.trials()) == 3:
+            raise KeyboardInterrupt
+        return asked()
+
+    study.ask = interrupted  # type: ignore[method-assign]  # the user's Ctrl-C, at a moment that repeats
+    with pytest.raises(KeyboardInterrupt):
+        through_ray(study, tmp_path, 6, concurrent=2)
+    study.fail_running("interrupted")
+    assert study.trials(RUNNING) == []
+    assert len(study.trials()) == 3
