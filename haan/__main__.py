@@ -50,19 +50,27 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     (out / CONFIG).write_text(dump(settings), encoding="utf-8")
     say(f"{len(parts.train)} training and {len(parts.validation)} validation videos, {trainer.device.type}")
-    for result in trainer.epochs():
-        trainer.save(state)
-        _log(out / "metrics.csv", result)
-        shown = "  ".join(f"mAP@{tiou:g} {value:.2f}" for tiou, value in result.map.items())
-        say(f"epoch {result.epoch:3d}  loss {result.losses['total']:.4f}  {shown}  avg.mAP {result.avg_map[0]:.3f}")
-        if result.collapsed:
-            say("  warning: the network scores every clip the same; a lower optim.lr may help")
+    try:
+        for result in trainer.epochs():
+            trainer.save(state)
+            _log(out / "metrics.csv", result)
+            _show(result)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted after epoch {trainer.epoch}; the same command with --resume goes on", err=True)
+        raise typer.Exit(130) from None
     best = trainer.best
     assert best is not None
     write_tensors(out / WEIGHTS, best.weights, {"epoch": str(best.epoch)})
     _write_detections(settings, table, parts, out / WEIGHTS, out / "predictions.json")
     state.unlink()
     say(f"best epoch {best.epoch}: avg.mAP {best.avg_map!r}; written to {out}")
+
+
+def _show(result: EpochResult) -> None:
+    shown = "  ".join(f"mAP@{tiou:g} {value:.2f}" for tiou, value in result.map.items())
+    say(f"epoch {result.epoch:3d}  loss {result.losses['total']:.4f}  {shown}  avg.mAP {result.avg_map[0]:.3f}")
+    if result.collapsed:
+        say("  warning: the network scores every clip the same; a lower optim.lr may help")
 
 
 def _data(settings: Config) -> tuple[ClipTable, Split]:

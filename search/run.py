@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import socket
 import sys
 import time
 import warnings
@@ -35,6 +36,7 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+_CONNECT_S = 10
 _STORE_SLACK = 1.2  # the object store also holds what Ray itself passes around
 _STORE_LEAST = 256 * 2**20
 _RAY_LOGGERS = ("ray", "ray.data", "ray.serve", "ray.train", "ray.tune")  # Ray gives each a handler of its own
@@ -86,14 +88,17 @@ def main(
     job = _prepare(space, name, out, trials, seed, tuple(set_ or ()))
     tell = (lambda text: None) if quiet else partial(say, to=sys.stdout)
     _log_to(job.folder.log)
-    cluster = _start_ray(address, job)
     try:
+        cluster = _start_ray(address, job)
         tell(f"Running on {cluster}")
         concurrent, gpu = _fit(job, cluster)
         _describe(job, concurrent, gpu, tell)
         bridge, interrupted = _search(job, concurrent, gpu, tell)
+    except InputError:
+        shutil.rmtree(job.folder.root)  # nothing ran; the name stays free
+        raise
     finally:
-        _stop_ray()
+        ray.shutdown()
     sys.exit(_finish(job, bridge.study, interrupted))
 
 
@@ -158,9 +163,12 @@ def _start_ray(address: str | None, job: Job) -> Cluster:
 
 def _joined(known: str, address: str | None) -> bool:
     """Whether a running cluster answered. Raises InputError where the user named one and none does."""
+    host, _, port = known.rpartition("://")[2].rpartition(":")
     try:
+        if host and port.isdigit():  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
         ray.init(address=known, **_QUIET)
-    except ConnectionError as error:
+    except OSError as error:
         if known != "auto":
             option = "--address" if address else "RAY_ADDRESS"
             raise InputError(f"{option}: must be a Ray cluster that answers, got {known!r}: {error}") from None
@@ -194,6 +202,9 @@ def _fit(job: Job, cluster: Cluster) -> tuple[int, float]:
         raise InputError(
             f"search.resources: must fit the cluster ({cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs), got {wanted}"
         )
+    if cluster.nodes > 1 and plan.storage is None:
+        rule = "must be a place that all nodes reach (s3://..., an NFS folder)"
+        raise InputError(f"search.storage: {rule} on a cluster of {cluster.nodes} nodes, got null")
     size, store = features.num_bytes(job.source, job.space.base.data.dtype), cluster.store_bytes / cluster.nodes
     if size > store:
         raise InputError(
@@ -314,10 +325,6 @@ def _short(value: Any) -> str:
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes:3d}:{rest:02d}"
-
-
-def _stop_ray() -> None:
-    ray.shutdown()
 
 
 def _finish(job: Job, study: Study, interrupted: bool) -> int:

@@ -98,9 +98,8 @@ def test_truth_without_a_subset_key_is_read_when_none_is_asked_for(tmp_path: Pat
     assert len(read(tmp_path, {"database": {"v1": {"annotations": [action(0, 1)]}}}, RESULTS).truth) == 1
 
 
-@pytest.mark.parametrize(("truth", "results"), [({"database": {}}, RESULTS), (TRUTH, {"results": {}})])
-def test_empty_side_scores_zero(tmp_path: Path, truth: dict, results: dict) -> None:
-    got = read(tmp_path, truth, results)
+def test_no_prediction_scores_zero(tmp_path: Path) -> None:
+    got = read(tmp_path, TRUTH, {"results": {}})
     assert Evaluator(got.truth, len(got.classes), (0.5, 0.7)).score(got.detections).avg_map == 0
 
 
@@ -117,10 +116,11 @@ BAD_TRUTH = [
     ([], "database: is required and missing"),
     ({"results": {}}, "database: is required and missing"),
     ({"database": [1]}, "database: must be an object, got [1]"),
-    ({"database": {"v1": 3}}, "database.v1.annotations: is required and missing"),
+    ({"database": {"v1": 3}}, "database.v1: must be an object, got 3"),
+    ({"database": {}}, "database: must have an annotation, got none"),
     ({"database": {"v1": {}}}, "database.v1.annotations: is required and missing"),
     ({"database": {"v1": {"annotations": {"a": 1}}}}, "database.v1.annotations: must be a list, got {'a': 1}"),
-    (truth_of("run"), f"{AT}.label: is required and missing"),
+    (truth_of("run"), f"{AT}: must be an object, got 'run'"),
     (truth_of({"segment": [0, 1]}), f"{AT}.label: is required and missing"),
     (truth_of({"segment": [0, 1], "label": 7}), f"{AT}.label: must be text, got 7"),
     (truth_of({"label": "run"}), f"{AT}.segment: is required and missing"),
@@ -140,7 +140,7 @@ BAD_RESULTS = [
     ({}, "results: is required and missing"),
     ({"results": []}, "results: must be an object, got []"),
     ({"results": {"v1": "none"}}, "results.v1: must be a list, got 'none'"),
-    (results_of(None), "results.v1[0].segment: is required and missing"),
+    (results_of(None), "results.v1[0]: must be an object, got None"),
     (results_of(action(0, 1)), "results.v1[0].score: must be a finite number, got None"),
     (results_of(detection(0, 1, float("nan"))), "results.v1[0].score: must be a finite number, got nan"),
     (results_of(action(0, 1) | {"score": "0.5"}), "results.v1[0].score: must be a finite number, got '0.5'"),
@@ -182,7 +182,7 @@ def test_subset_without_annotations_is_refused(tmp_path: Path) -> None:
     [
         ({"annotations": []}, "database.v1.subset: is required and missing"),
         ({"subset": 1, "annotations": []}, "database.v1.subset: must be text, got 1"),
-        (["validation"], "database.v1.subset: is required and missing"),
+        (["validation"], "database.v1: must be an object, got ['validation']"),
     ],
 )
 def test_every_video_needs_a_subset_when_one_is_chosen(tmp_path: Path, about: Any, expected: str) -> None:

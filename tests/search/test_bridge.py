@@ -1,9 +1,11 @@
 """A study run through real Ray Tune decides as it does through plain Optuna, and every trial ends in a true state."""
 
+import gc
 import json
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,15 @@ def one_ray() -> Iterator[None]:
     yield
     ray.shutdown()
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture(autouse=True)
+def no_open_logs() -> Iterator[None]:
+    """Ray Tune leaves the logs of trials that it stopped open; they are closed here rather than in some later test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def create(pruner: Component, epochs: int = EPOCHS) -> Study:

@@ -1,0 +1,100 @@
+"""The main job as its user runs it: real processes, real Ray, a tiny planted set."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from haan.yamlconfig import plain, read_config
+from search.export import open_study
+from search.runfolder import RunFolder
+from tests.planted import tiny_config
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def space(folder: Path, **search: object) -> Path:
+    base = plain(tiny_config(Path("data")))
+    parameters = {
+        "concepts.clusters": {"int": [4, 16], "log": True},
+        "loss.pseudo": {"float": [1e-4, 1.0], "log": True},
+        "detect.alpha": {"sweep": "-0.4:0.4:0.2"},
+    }
+    found = {
+        "trials": 5,
+        "sampler": {"name": "random"},
+        "pruner": {"name": "percentile", "percentile": 10.0, "n_startup_trials": 1, "n_warmup_steps": 1},
+        "resources": {"cpu": 1, "gpu": 0},
+        "parameters": parameters,
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({"base": base, "search": found | search}))
+    return path
+
+
+def run(script: str, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "search" / script), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(tmp_path: Path) -> None:
+    ended = run("run.py", tmp_path, space(tmp_path), "--name", "a", "--address", "local")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("Running on a local Ray started for this run: 1 node(s), ")
+    assert sum(" trial " in line for line in lines if line.startswith("[")) == 5
+    folder = RunFolder(tmp_path / "runs" / "a")
+    study = open_study(folder)
+    assert [trial.number for trial in study.trials] == list(range(5))
+    states = [trial.state.name for trial in study.trials]
+    assert set(states) == {"COMPLETE", "PRUNED"}
+    assert study.trials[0].params == {"concepts.clusters": 8, "loss.pseudo": 0.001}
+    table = pd.read_csv(folder.trials_csv)
+    assert table["state"].tolist() == states and {"params.loss.pseudo", "detect.alpha", "node"} <= set(table)
+
+    # Weights of pruned trials are gone, those of the others are there.
+    assert [folder.weights_of(trial.number) is not None for trial in study.trials] == [s == "COMPLETE" for s in states]
+    best = read_config(folder.best_yaml)
+    assert best.threads == 1
+    header = dict(line[2:].split(": ", 1) for line in folder.best_yaml.read_text().splitlines() if line[0] == "#")
+    again = [sys.executable, "-m", "haan", "train", folder.best_yaml, "--out", "again"]
+    said = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True).stdout
+    assert f"avg.mAP {header['avg_map_at_seed']}; written to again" in said
+    weights = (tmp_path / "again" / "best.safetensors").read_bytes()
+    assert weights == (folder.root / "best.safetensors").read_bytes()
+
+    # Another trial leaves by name, and a run's name is taken once.
+    other = next(trial.number for trial in study.trials if trial.state.name == "COMPLETE")
+    ended = run("export.py", tmp_path, folder.root, "--trial", other, "--to", "other.yaml")
+    assert ended.returncode == 0 and f"# trial: {other}\n" in (tmp_path / "other.yaml").read_text()
+    assert (tmp_path / "other.safetensors").exists()
+    ended = run("export.py", tmp_path, folder.root, "--trial", 99)
+    assert ended.returncode == 2 and "--trial: must be a COMPLETE trial of" in ended.stderr
+    ended = run("run.py", tmp_path, tmp_path / "tiny.yaml", "--name", "a", "--address", "local")
+    assert ended.returncode == 2 and "must be of a run that does not exist yet" in ended.stderr
+
+
+def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path) -> None:
+    path = space(tmp_path, trials=2)
+    arguments = ("--name", "a", "--address", "local", "--set", "optim.lr=1e30")
+    ended = run("run.py", tmp_path, path, *arguments)
+    assert ended.returncode == 3
+    assert "trial 0 failed: loss " in ended.stdout and "in epoch 1, step " in ended.stdout
+    assert "No trial completed" in ended.stdout
+    assert not (tmp_path / "runs" / "a" / "best.yaml").exists()
+
+
+def test_a_trial_that_does_not_fit_is_refused_and_leaves_the_name_free(tmp_path: Path) -> None:
+    path = space(tmp_path, resources={"cpu": 1000, "gpu": 0})
+    ended = run("run.py", tmp_path, path, "--name", "a", "--address", "local")
+    assert ended.returncode == 2 and "search.resources: must fit the cluster" in ended.stderr
+    assert not (tmp_path / "runs" / "a").exists()
+
+
+def test_an_address_where_no_cluster_answers_is_refused(tmp_path: Path) -> None:
+    ended = run("run.py", tmp_path, space(tmp_path), "--name", "a", "--address", "127.0.0.1:1")
+    assert ended.returncode == 2 and "--address: must be a Ray cluster that answers, got '127.0.0.1:1'" in ended.stderr

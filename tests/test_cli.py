@@ -1,0 +1,116 @@
+"""`python -m haan` from end to end on a tiny planted set."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from haan.__main__ import app
+from haan.config import Config
+from haan.errors import InputError
+from haan.train import Trainer
+from haan.yamlconfig import dump, read_config
+from tests.planted import tiny_config, tiny_table
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    config = tiny_config(tmp_path_factory.mktemp("planted") / "data")
+    tiny_table(config)
+    return config
+
+
+def haan(*arguments: object) -> object:
+    """Runs the command line in this process; InputError comes out. Returns the exit code, if one was set."""
+    return app([str(argument) for argument in arguments], standalone_mode=False)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def ground_truth(config: Config) -> dict:
+    """The validation videos' annotations as ActivityNet JSON."""
+    table, parts = tiny_table(config)
+    found = table.annotations
+    database = {}
+    for video in parts.validation:
+        first, last = found.segment_offsets[video], found.segment_offsets[video + 1]
+        database[found.names[video]] = {
+            "subset": "validation",
+            "annotations": [
+                {"segment": found.segments[i].tolist(), "label": found.fine_names[found.segment_fine[i]]}
+                for i in range(first, last)
+            ],
+        }
+    return {"database": database}
+
+
+def test_train_detect_and_evaluate_agree(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.yaml").write_text(dump(config))
+    haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out")
+    best = max(float(row["avg_map"]) for row in rows(tmp_path / "out" / "metrics.csv"))
+    assert f"avg.mAP {best!r}; written to" in capsys.readouterr().out
+    assert read_config(tmp_path / "out" / "best.yaml") == config
+    haan("detect", tmp_path / "out", "--out", tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "out" / "predictions.json").read_bytes()
+    (tmp_path / "truth.json").write_text(json.dumps(ground_truth(config)))
+    capsys.readouterr()
+    options = ("--tiou", "0.1:0.5:0.05", "--subset", "validation", "--json")
+    haan("evaluate", tmp_path / "truth.json", tmp_path / "again.json", *options)
+    scored = json.loads(capsys.readouterr().out)
+    assert scored["avg_map"] == pytest.approx(best, abs=1e-9)
+    assert list(scored["map"]) == ["0.10", "0.15", "0.20", "0.25", "0.30", "0.35", "0.40", "0.45", "0.50"]
+
+
+def test_an_interrupted_training_goes_on_where_it_stopped(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text(dump(config))
+    haan("train", tmp_path / "c.yaml", "--out", tmp_path / "whole")
+    epoch = Trainer.train_epoch
+
+    def interrupted(self: Trainer) -> object:
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        return epoch(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_epoch", interrupted)
+        assert haan("train", tmp_path / "c.yaml", "--out", tmp_path / "broken") == 130
+    assert "interrupted after epoch 2; the same command with --resume goes on" in capsys.readouterr().err
+    with pytest.raises(InputError, match="must be a new or empty folder unless --resume"):
+        haan("train", tmp_path / "c.yaml", "--out", tmp_path / "broken")
+    haan("train", tmp_path / "c.yaml", "--out", tmp_path / "broken", "--resume")
+    for name in ("best.safetensors", "predictions.json"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    timeless = [
+        [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows(tmp_path / name / "metrics.csv")]
+        for name in ("broken", "whole")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_detect_takes_the_data_of_another_configuration(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(dump(config))
+    haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--set", "optim.epochs=1")
+    official = replace(config, data=replace(config.data, validation="official"))
+    (tmp_path / "official.yaml").write_text(dump(official))
+    text = (
+        (tmp_path / "official.yaml")
+        .read_text()
+        .replace("validation:\n    holdout: 0.25\n    seed: 0\n", "validation: official\n")
+    )
+    (tmp_path / "official.yaml").write_text(text)
+    haan("detect", tmp_path / "out", "--data", tmp_path / "official.yaml", "--out", tmp_path / "official.json")
+    assert len(json.loads((tmp_path / "official.json").read_text())["results"]) == 12
+
+
+def test_weights_of_another_model_are_refused(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(dump(config))
+    haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--set", "optim.epochs=1")
+    with pytest.raises(InputError, match="must be weights of this configuration and data, got .*size mismatch"):
+        haan("detect", tmp_path / "out", "--set", "model.width=8", "--out", tmp_path / "p.json")
