@@ -119,17 +119,16 @@ class Evaluator:
         size = self._pair_size[pair]
         edge = np.repeat(np.arange(len(pair)), size)
         edge_truth = np.arange(len(edge)) + np.repeat(self._pair_start[pair] - np.cumsum(size) + size, size)
-        source = candidates[edge]
         overlap = tiou(
-            detections.start_s[source],
-            detections.end_s[source],
+            np.repeat(detections.start_s[candidates], size),
+            np.repeat(detections.end_s[candidates], size),
             self._truth.start_s[edge_truth],
             self._truth.end_s[edge_truth],
         )
         kept = np.flatnonzero(overlap >= self.tiou.min())
         edge, edge_truth, overlap = edge[kept], edge_truth[kept], overlap[kept]
         # Number the matchable candidates by falling score, ties by input order.
-        matchable = np.unique(edge)
+        matchable = np.flatnonzero(np.bincount(edge, minlength=len(candidates)))
         by_score = np.argsort(-detections.score[candidates[matchable]], kind="stable")
         found, pair = candidates[matchable[by_score]], pair[matchable[by_score]]
         number = np.empty(len(candidates), dtype=np.int64)

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -89,17 +90,27 @@ def main(
     tell = (lambda text: None) if quiet else partial(say, to=sys.stdout)
     _log_to(job.folder.log)
     try:
-        cluster = _start_ray(address, job)
-        tell(f"Running on {cluster}")
-        concurrent, gpu = _fit(job, cluster)
-        _describe(job, concurrent, gpu, tell)
+        concurrent, gpu = _settle(job, address, tell)
         bridge, interrupted = _search(job, concurrent, gpu, tell)
-    except InputError:
-        shutil.rmtree(job.folder.root)  # nothing ran; the name stays free
-        raise
     finally:
         ray.shutdown()
     sys.exit(_finish(job, bridge.study, interrupted))
+
+
+def _settle(job: Job, address: str | None, tell: Callable[[str], None]) -> tuple[int, float]:
+    """Finds or starts Ray and says what will run there; trials at once, and the share of a GPU each takes.
+
+    Raises InputError where the search doesn't fit; nothing has run then, and the run's name stays free.
+    """
+    try:
+        cluster = _start_ray(address, job)
+        tell(f"Running on {cluster}")
+        concurrent, gpu = _fit(job, cluster)
+    except InputError:
+        shutil.rmtree(job.folder.root)
+        raise
+    _describe(job, concurrent, gpu, tell)
+    return concurrent, gpu
 
 
 def _prepare(
@@ -214,7 +225,7 @@ def _fit(job: Job, cluster: Cluster) -> tuple[int, float]:
     return (places if plan.concurrent == "auto" else min(places, plan.concurrent)), gpu
 
 
-def _describe(job: Job, concurrent: int, gpu: float, tell: Any) -> None:
+def _describe(job: Job, concurrent: int, gpu: float, tell: Callable[[str], None]) -> None:
     plan, clips = job.space.plan, int(job.source.num_clips.sum())
     size = features.num_bytes(job.source, job.space.base.data.dtype) / 2**20
     tell(
@@ -231,7 +242,7 @@ def _describe(job: Job, concurrent: int, gpu: float, tell: Any) -> None:
         tell("warning: data.validation is official, so settings are tuned on the set that the result is reported on")
 
 
-def _search(job: Job, concurrent: int, gpu: float, tell: Any) -> tuple[Bridge, bool]:
+def _search(job: Job, concurrent: int, gpu: float, tell: Callable[[str], None]) -> tuple[Bridge, bool]:
     """Runs the trials; the bridge with its study, and whether the user interrupted."""
     space = job.space
     plan, epochs = space.plan, space.base.optim.epochs
@@ -295,7 +306,7 @@ def _search(job: Job, concurrent: int, gpu: float, tell: Any) -> tuple[Bridge, b
 class Progress:
     """One line a trial, as it ends."""
 
-    def __init__(self, job: Job, study: Study, tell: Any):
+    def __init__(self, job: Job, study: Study, tell: Callable[[str], None]):
         self._job, self._study, self._tell = job, study, tell
         self._done, self._best = 0, float("-inf")
         self._started = time.monotonic()
