@@ -24,7 +24,7 @@ from haan.yamlconfig import dump, naming_lines, parse_range, read_config
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-CONFIG, WEIGHTS, STATE = "best.yaml", "best.safetensors", "state.safetensors"
+CONFIG, WEIGHTS, STATE, METRICS = "best.yaml", "best.safetensors", "state.safetensors", "metrics.csv"
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE with a dotted key; may be repeated.")]
 
 
@@ -38,6 +38,8 @@ def train(
     """Train one configuration and write its best weights, metrics and predictions."""
     settings = read_config(config, tuple(set_ or ()))
     state = out / STATE
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: --out must be a folder, got a file")
     if out.exists() and any(out.iterdir()) and not resume:
         raise InputError(f"{out}: --out must be a new or empty folder unless --resume is given, got one with files")
     if resume and not state.exists():
@@ -45,15 +47,18 @@ def train(
     with naming_lines(config, tuple(set_ or ())):
         table, parts = _data(settings)
         trainer = Trainer(settings, table, parts)
+    out.mkdir(parents=True, exist_ok=True)
     if resume:
         trainer.load(state)
-    out.mkdir(parents=True, exist_ok=True)
+        _cut(out / METRICS, trainer.epoch)
+    else:
+        trainer.save(state)
     (out / CONFIG).write_text(dump(settings), encoding="utf-8")
     say(f"{len(parts.train)} training and {len(parts.validation)} validation videos, {trainer.device.type}")
     try:
         for result in trainer.epochs():
+            _log(out / METRICS, result)
             trainer.save(state)
-            _log(out / "metrics.csv", result)
             _show(result)
     except KeyboardInterrupt:
         typer.echo(f"interrupted after epoch {trainer.epoch}; the same command with --resume goes on", err=True)
@@ -78,6 +83,13 @@ def _data(settings: Config) -> tuple[ClipTable, Split]:
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
     return table, split(table.annotations, settings.data)
+
+
+def _cut(path: Path, epochs: int) -> None:
+    """Takes out rows of epochs that the checkpoint does not know yet; they will be trained again."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        path.write_text("".join(lines[: 1 + epochs]), encoding="utf-8")
 
 
 def _log(path: Path, result: EpochResult) -> None:
@@ -120,10 +132,10 @@ def detect(
     set_: Overrides = None,
 ) -> None:
     """Detect actions in validation videos with trained weights."""
-    settings = read_config(folder / CONFIG, tuple(set_ or ()))
+    settings = read_config(folder / CONFIG, () if data else tuple(set_ or ()))
     if data is not None:
-        settings = replace(settings, data=read_config(data).data)
-    with naming_lines(data or folder / CONFIG, () if data else tuple(set_ or ())):
+        settings = replace(settings, data=read_config(data, tuple(set_ or ())).data)
+    with naming_lines(data or folder / CONFIG, tuple(set_ or ())):
         table, parts = _data(settings)
     out.parent.mkdir(parents=True, exist_ok=True)
     count = _write_detections(settings, table, parts, folder / WEIGHTS, out)
@@ -150,7 +162,10 @@ def evaluate(
         note = f"{benchmark.strangers} predictions lie in videos without ground truth and count as false, "
         typer.echo(f"warning: {note}{benchmark.unknown} name a class without ground truth and are left out", err=True)
     score = Evaluator(benchmark.truth, len(benchmark.classes), thresholds).score(benchmark.detections)
-    table = {f"{t:.2f}": float(value) for t, value in zip(thresholds, score.map, strict=True)}
+    table = {
+        f"{t:.2f}" if round(t, 2) == t else f"{t:g}": float(value)
+        for t, value in zip(thresholds, score.map, strict=True)
+    }
     if json_:
         counts = {"classes": len(benchmark.classes), "detections": len(benchmark.detections)}
         say(json.dumps({"avg_map": score.avg_map, "map": table, **counts}))
@@ -184,6 +199,10 @@ def plant_(
     given |= {"noise": noise} if noise is not None else {}
     if videos is not None:
         given["train_videos"], given["validation_videos"] = _counts(videos)
+    if clips is not None and like is None:
+        raise InputError(f"--clips: must be given with --like, got {clips} without it")
+    if like is not None and not like.is_dir():
+        raise InputError(f"--like: must be a folder, got '{like}'")
     if (like is None) != (train_videos is None):
         raise InputError("--train-videos: must be given with --like and only with it")
     try:

@@ -17,7 +17,10 @@ def say(text: str, to: TextIO | None = None) -> None:
 
 
 def run(command: Callable[[], object]) -> None:
-    """Runs a command line; wrong input ends it with one message a line and exit code 2, an interrupt with 130."""
+    """Runs a command line; wrong input ends it with one message a line and exit code 2.
+
+    An interrupt that no command catches ends with 130: Typer sees to it.
+    """
     try:
         command()
     except InputError as error:
@@ -27,6 +30,3 @@ def run(command: Callable[[], object]) -> None:
     except TrainingError as error:
         typer.echo(str(error), err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)

@@ -117,7 +117,9 @@ def _weigh(loss: LossConfig, mil: Tensor, pseudo: Tensor, concept: Tensor, coars
     """The four losses and their weighted sum (Eq. 10); a weight of 0 takes its loss out, even an infinite one."""
     parts = {"mil": mil, "pseudo": pseudo, "concept": concept, "coarse": coarse}
     total = torch.stack([getattr(loss, name) * part for name, part in parts.items() if getattr(loss, name) > 0]).sum()
-    return torch.stack([*parts.values(), total])
+    # Detached, for even a gradient of 0 into an infinite loss is NaN.
+    shown = [part if getattr(loss, name) > 0 else part.detach() for name, part in parts.items()]
+    return torch.stack([*shown, total])
 
 
 def truth(annotations: Annotations, videos: NDArray[np.int64]) -> Segments:
@@ -229,6 +231,8 @@ class Trainer:
             first, last = np.searchsorted(chosen, (done, done + len(block)))
             sample.append(block[chosen[first:last] - done])
             done += len(block)
+        if not all(np.isfinite(part).all() for part in sample):
+            raise TrainingError(f"encoded clips are not finite before epoch {epoch}: the last step blew the weights up")
         centroids = clustering.fit_kmeans(np.concatenate(sample), setting.clusters, seed, gpu)
         return clustering.assign(self._encoded(), centroids, num_clips, gpu)
 
@@ -278,7 +282,8 @@ class Trainer:
         )
 
     def _means(self, epoch: int, history: Float[Tensor, "steps 5"]) -> dict[str, float]:
-        bad = (~torch.isfinite(history)).nonzero()
+        weighed = [getattr(self.config.loss, name) > 0 for name in LOSSES[:-1]] + [True]
+        bad = (~torch.isfinite(history) & torch.tensor(weighed)).nonzero()
         if len(bad):
             step, which = bad[0].tolist()
             value = float(history[step, which])

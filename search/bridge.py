@@ -37,12 +37,13 @@ class Running:
     failure: str | None = None
     pruned: bool = False
     collapsed_epochs: int = 0
+    device: str = ""
 
     def note(self, result: dict[str, Any]) -> None:
         """Takes in one epoch's result; not one that a trial repeats after going back to its checkpoint."""
         if result["epoch"] <= self.epochs:
             return
-        self.epochs = result["epoch"]
+        self.epochs, self.device = result["epoch"], result.get("device", "")
         self.collapsed_epochs += bool(result["collapsed"])
         values = result["avg_map_by_detect"]
         if result["avg_map"] > self.best_value:
@@ -72,7 +73,8 @@ class Bridge:
             running.failure = result["failure"]
             return True
         running.note(result)
-        running.pruned = self.study.report(running.number, result["epoch"], result["avg_map"])
+        again = self.study.report(running.number, result["epoch"], result["avg_map"])
+        running.pruned = running.pruned or again  # a verdict stands when its epoch is repeated after a failure
         return running.pruned or result["epoch"] >= self.study.epochs
 
     def end(self, trial_id: str, node: str, failure: str | None = None) -> None:
@@ -83,23 +85,28 @@ class Bridge:
             "best_epoch": running.best_epoch,
             "seconds": time.monotonic() - running.started,
             "node": node,
+            "device": running.device,
             "avg_map_by_detect": running.by_detect,
             "best_avg_map_by_detect": running.best_by_detect,
             "collapsed_epochs": running.collapsed_epochs,
         }
-        failure = failure or running.failure
-        if failure:
-            self.study.fail(running.number, failure, attributes)
-            self._on_end(running, "FAIL")
+        if running.failure is None:
+            running.failure = failure
+        if running.failure is None and not running.pruned and running.epochs < self.study.epochs:
+            running.failure = "stopped before its last epoch"
+        if running.failure is not None:
+            state = "FAIL"
+            self.study.fail(running.number, running.failure, attributes)
         elif running.pruned:
+            state = "PRUNED"
             self.study.prune(running.number, attributes)
-            self._on_end(running, "PRUNED")
-        elif running.epochs >= self.study.epochs:
-            self.study.complete(running.number, attributes)
-            self._on_end(running, "COMPLETE")
         else:
-            self.study.fail(running.number, "stopped before its last epoch", attributes)
-            self._on_end(running, "FAIL")
+            state = "COMPLETE"
+            self.study.complete(running.number, attributes)
+        try:
+            self._on_end(running, state)
+        except OSError as error:  # a closed terminal or a full disk; Ray would run the trial again for it
+            _LOG.warning("could not show trial %d: %s", running.number, error)
 
 
 class StudySearcher(Searcher):

@@ -33,13 +33,16 @@ def winning_config(space: Space, trial: FrozenTrial) -> Config:
     by_detect = trial.user_attrs["avg_map_by_detect"]
     chosen = space.detects[by_detect.index(max(by_detect))]
     config = with_values(replace(space.base, detect=chosen), values)
-    return replace(config, threads=config.threads or space.plan.resources.cpu)
+    device = trial.user_attrs.get("device") or config.device
+    return replace(config, threads=config.threads or space.plan.resources.cpu, device=device)
 
 
-def header(space: Space, trial: FrozenTrial, base: FrozenTrial | None, fingerprint: str, config: Config) -> str:
+def header(
+    study_name: str, space: Space, trial: FrozenTrial, base: FrozenTrial | None, fingerprint: str, config: Config
+) -> str:
     """The comment block above an exported configuration."""
     rows: dict[str, object] = {
-        "study": space.name,
+        "study": study_name,
         "trial": trial.number,
         # Of the best epoch whatever the objective, for that is what training it again reports.
         "avg_map_at_seed": repr(max(trial.user_attrs["avg_map_by_detect"])),
@@ -92,13 +95,14 @@ def export(folder: RunFolder, space: Space, study: optuna.Study, number: int | N
     config = winning_config(space, trial)
     target = to or folder.best_yaml
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = header(space, trial, by_number.get(0), study.user_attrs[_RECORD], config) + dump(config)
+    comments = header(study.study_name, space, trial, by_number.get(0), study.user_attrs[_RECORD], config)
     partial = target.with_name(target.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(comments + dump(config), encoding="utf-8")
+    weights, weights_to = folder.weights_of(trial.number), target.with_suffix(".safetensors")
+    weights_to.unlink(missing_ok=True)  # never another trial's weights beside this configuration
     partial.replace(target)
-    weights = folder.weights_of(trial.number)
     if weights is not None:
-        shutil.copyfile(weights, target.with_suffix(".safetensors"))
+        shutil.copyfile(weights, weights_to)
     return trial
 
 

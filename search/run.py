@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -39,7 +39,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
 _CONNECT_S = 10
 _STORE_SLACK = 1.2  # the object store also holds what Ray itself passes around
-_STORE_LEAST = 256 * 2**20
+_STORE_LEAST = 128 * 2**20
 _RAY_LOGGERS = ("ray", "ray.data", "ray.serve", "ray.train", "ray.tune")  # Ray gives each a handler of its own
 DEMO = "python search/run.py spaces/demo.yaml"
 
@@ -106,7 +106,7 @@ def _settle(job: Job, address: str | None, tell: Callable[[str], None]) -> tuple
         cluster = _start_ray(address, job)
         tell(f"Running on {cluster}")
         concurrent, gpu = _fit(job, cluster)
-    except InputError:
+    except BaseException:
         shutil.rmtree(job.folder.root)
         raise
     _describe(job, concurrent, gpu, tell)
@@ -179,7 +179,7 @@ def _joined(known: str, address: str | None) -> bool:
         if host and port.isdigit():  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
         ray.init(address=known, **_QUIET)
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError) as error:
         if known != "auto":
             option = "--address" if address else "RAY_ADDRESS"
             raise InputError(f"{option}: must be a Ray cluster that answers, got {known!r}: {error}") from None
@@ -193,10 +193,10 @@ def _store_bytes(job: Job) -> int:
     needed = int(size * _STORE_SLACK) + _STORE_LEAST
     shm = Path("/dev/shm")
     free = shutil.disk_usage(shm).free if shm.exists() else needed
-    if needed > free:
+    if size * _STORE_SLACK > free:  # below its own least size Ray takes a slower folder, which a small set can bear
         raise InputError(
             f"data.features: must fit into shared memory ({shm} has {free / 2**30:.1f} GiB free), got "
-            f"{needed / 2**30:.1f} GiB needed; mount a larger {shm}, or use data.dtype: float16"
+            f"{size * _STORE_SLACK / 2**30:.1f} GiB needed; mount a larger {shm}, or use data.dtype: float16"
         )
     return needed
 
@@ -205,9 +205,9 @@ def _fit(job: Job, cluster: Cluster) -> tuple[int, float]:
     """How many trials run at once, and the share of a GPU each takes. Raises InputError when none fits."""
     plan = job.space.plan
     gpu = (1.0 if cluster.gpus else 0.0) if plan.resources.gpu == "auto" else float(plan.resources.gpu)
-    places = int(cluster.cpus // plan.resources.cpu)
-    if gpu:
-        places = min(places, int(cluster.gpus / gpu + 1e-9))
+    if job.space.base.device == "cuda" and not gpu:
+        raise InputError("base.device: must be auto or cpu where a trial gets no GPU, got 'cuda'")
+    places = sum(_places(node["Resources"], plan.resources.cpu, gpu) for node in ray.nodes() if node["Alive"])
     if places < 1:
         wanted = f"{plan.resources.cpu} CPU(s) and {gpu:g} GPU a trial"
         raise InputError(
@@ -223,6 +223,12 @@ def _fit(job: Job, cluster: Cluster) -> tuple[int, float]:
             "start Ray with a larger --object-store-memory"
         )
     return (places if plan.concurrent == "auto" else min(places, plan.concurrent)), gpu
+
+
+def _places(node: Mapping[str, float], cpu: int, gpu: float) -> int:
+    """How many trials one node holds."""
+    by_cpu = int(node.get("CPU", 0) // cpu)
+    return min(by_cpu, int(node.get("GPU", 0)) * int(1 / gpu + 1e-9)) if gpu else by_cpu
 
 
 def _describe(job: Job, concurrent: int, gpu: float, tell: Callable[[str], None]) -> None:
@@ -264,7 +270,7 @@ def _search(job: Job, concurrent: int, gpu: float, tell: Callable[[str], None]) 
     trainable = tune.with_resources(
         tune.with_parameters(
             TrialRunner,
-            base=replace(space.base, threads=threads),
+            base=replace(space.base, threads=threads, device="cuda" if gpu else "cpu"),
             detects=space.detects,
             split=job.parts,
             shared=shared,
@@ -284,7 +290,7 @@ def _search(job: Job, concurrent: int, gpu: float, tell: Callable[[str], None]) 
         ),
         run_config=tune.RunConfig(
             name=TRIALS,
-            storage_path=plan.storage or str(job.folder.root.resolve()),
+            storage_path=f"{plan.storage}/{job.folder.root.name}" if plan.storage else str(job.folder.root.resolve()),
             callbacks=[StudyListener(bridge)],
             failure_config=tune.FailureConfig(max_failures=plan.max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
@@ -325,7 +331,7 @@ class Progress:
         self._tell(
             f"[{self._done:3d}/{self._job.space.plan.trials} {_clock(time.monotonic() - self._started)}] "
             f"trial {running.number:3d}{base} {state:8s} avg.mAP {value} of {running.epochs}, "
-            f"best so far {self._best if self._best > float('-inf') else float('nan'):.2f}  {params}{note}"
+            f"best so far {f'{self._best:.2f}' if self._best > float('-inf') else 'none yet'}  {params}{note}"
         )
 
 
@@ -349,6 +355,8 @@ def _finish(job: Job, study: Study, interrupted: bool) -> int:
     if best is not None:
         export.export(job.folder, job.space, study.inner, None, None)
         _summarise(job, study, best)
+        if job.folder.weights_of(best.number) is None:
+            say(f"Its weights stay in {job.space.plan.storage}, in the folder of the trial")
     if interrupted:
         say(f"Interrupted; what is finished is kept in {job.folder.root}")
         return 130

@@ -40,7 +40,7 @@ from haan.yamlconfig import (
 from search import study
 
 _MAX_CORNERS = 4096
-_MAX_SWEEP = 1000  # every epoch is scored at each
+_MAX_SWEEP = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +258,8 @@ def _parameters(
             errors.append(f"{place(node_of)}: {key}.{idle[0]}: is for int and float alone, got {shown(node_of)}")
         elif form is None or extra:
             errors.append(f"{place(spec)}: {key}: must be one of {{int|float|choice|sweep: ...}}, got {sorted(one)}")
+        elif key.startswith("detect.") and form != "sweep":
+            errors.append(f"{place(spec)}: {key}: must be swept, as it needs no training, got {form}")
         elif form == "sweep":
             _read_sweep(key, one["sweep"][1], sweeps, errors)
         else:
@@ -266,6 +268,10 @@ def _parameters(
                 parameters[key] = distribution
                 if base is not None:
                     _check_base(key, distribution, base, spec, errors)
+    combinations = math.prod(len(values) for values in sweeps.values())
+    if combinations > _MAX_SWEEP:
+        rule = f"sweeps must have at most {_MAX_SWEEP} combinations, for every epoch is scored at each"
+        errors.append(f"{place(node)}: search.parameters: {rule}, got {combinations}")
     if len(errors) == before and base is not None:
         _check_corners(base, parameters, entries, errors)
     return parameters, sweeps
@@ -284,6 +290,9 @@ def _kind_of(key: str, node: yaml.Node, errors: list[str]) -> Any:
         near = difflib.get_close_matches(key, valid, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"sections are {', '.join(_SEARCHABLE)}"
         errors.append(f"{place(node)}: {key}: must be a key of the configuration that can be searched; {hint}")
+        return None
+    if key == "optim.epochs":
+        errors.append(f"{place(node)}: {key}: can't be searched, for the pruner compares trials epoch by epoch")
         return None
     return field_types(sections[section])[name]
 
@@ -361,9 +370,8 @@ def _read_sweep(key: str, node: yaml.Node, sweeps: dict[str, tuple[float, ...]],
         except ValueError as error:
             errors.append(f"{place(node)}: {key}: sweep {error}, got {shown(node)}")
             return
-    if not 1 <= len(values) <= _MAX_SWEEP:
-        rule = "must not be empty" if not values else f"must hold at most {_MAX_SWEEP} values"
-        errors.append(f"{place(node)}: {key}: sweep {rule}, got {len(values) or '[]'}")
+    if not values:
+        errors.append(f"{place(node)}: {key}: sweep must not be empty, got []")
     for value in values if len(errors) == count else ():
         try:
             Detect(**{key.removeprefix("detect."): value})

@@ -40,6 +40,7 @@ class TrialRunner(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> None:
         self._broken: str | None = None
+        vars(self).pop("_trainer", None)  # so that two models never stand on one GPU
         try:
             values = with_values(self._base, config["params"])
             self._trainer = Trainer(values, self._table, self._split, self._detects)
@@ -64,6 +65,7 @@ class TrialRunner(tune.Trainable):
             "seconds": result.seconds,
             "detections": result.detections,
             "collapsed": result.collapsed,
+            "device": self._trainer.device.type,
             SHOULD_CHECKPOINT: result.epoch == epochs or result.epoch % refresh == 0,
         }
 

@@ -360,6 +360,22 @@ SPACES = [
         [('"-0.5:0.5:0.5"', '"0.5:-0.5:0.1"')],
         f"{S}:18: detect.alpha: sweep must have step > 0 and high >= low, got '0.5:-0.5:0.1'",
     ),
+    case(
+        "detection setting that is sampled",
+        [('detect.alpha: {sweep: "-0.5:0.5:0.5"}', "detect.alpha: {float: [-1, 1]}")],
+        f"{S}:18: detect.alpha: must be swept, as it needs no training, got float",
+    ),
+    case(
+        "epochs that are sampled",
+        [(PSEUDO, "optim.epochs: {int: [1, 9]}")],
+        f"{S}:16: optim.epochs: can't be searched, for the pruner compares trials epoch by epoch",
+    ),
+    case(
+        "too many sweeps at once",
+        [('"-0.5:0.5:0.5"}', '"0:1:0.01"}\n    detect.class_threshold: {sweep: "0:1:0.1"}')],
+        f"{S}:15: search.parameters: sweeps must have at most 1000 combinations, for every epoch is scored at each, "
+        "got 1111",
+    ),
     case("empty sweep", [('"-0.5:0.5:0.5"', "[]")], f"{S}:18: detect.alpha: sweep must not be empty, got []"),
     case(
         "sweep of no number",

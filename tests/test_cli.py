@@ -94,6 +94,20 @@ def test_an_interrupted_training_goes_on_where_it_stopped(
     assert timeless[0] == timeless[1]
 
 
+def test_a_training_interrupted_in_its_first_epoch_can_be_resumed(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Trainer) -> object:
+        raise KeyboardInterrupt
+
+    (tmp_path / "c.yaml").write_text(dump(config))
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_epoch", interrupted)
+        assert haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out") == 130
+    haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--resume")
+    assert len(rows(tmp_path / "out" / "metrics.csv")) == config.optim.epochs
+
+
 def test_detect_takes_the_data_of_another_configuration(config: Config, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(dump(config))
     haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--set", "optim.epochs=1")

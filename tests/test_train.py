@@ -115,6 +115,25 @@ def test_a_nan_loss_stops_with_epoch_step_and_loss(tiny: Problem) -> None:
         trainer.train_epoch()
 
 
+def test_weights_blown_up_by_the_last_step_are_an_error_of_training(tiny: Problem) -> None:
+    config, table, parts = tiny
+    trainer = Trainer(replace(config, concepts=replace(config.concepts, refresh_epochs=1)), table, parts)
+    trainer.train_epoch()
+    with torch.no_grad():
+        trainer.model.encoder[-1].weight.fill_(float("inf"))
+    with pytest.raises(TrainingError, match="encoded clips are not finite before epoch 2"):
+        trainer.train_epoch()
+
+
+def test_a_loss_of_weight_0_may_be_infinite(tiny: Problem) -> None:
+    config, table, parts = tiny
+    off = replace(config, loss=replace(config.loss, pseudo=0.0))
+    trainer = Trainer(off, table, parts)
+    with torch.no_grad():
+        trainer.model.concept_classifier[-1].bias[0] = float("inf")
+    assert not np.isfinite(trainer.train_epoch().losses["pseudo"])
+
+
 def test_a_collapsed_network_is_said(tiny: Problem) -> None:
     config, table, parts = tiny
     trainer = Trainer(replace(config, optim=replace(config.optim, lr=1e-12)), table, parts)
