@@ -58,6 +58,7 @@ class Replay(tune.Trainable):
             "avg_map": value,
             "avg_map_by_detect": [value, value / 2],
             "collapsed": self.epoch == COLLAPSED_EPOCH,
+            "device": "cpu",
             SHOULD_CHECKPOINT: self.epoch == EPOCHS or self.epoch % CHECKPOINT_EPOCHS == 0,
         }
 
@@ -243,6 +244,7 @@ def test_the_study_keeps_what_is_known_of_each_trial(tmp_path: Path) -> None:
         assert known == {
             "epochs": EPOCHS,
             "best_epoch": curve.index(max(curve)) + 1,
+            "device": "cpu",
             "avg_map_by_detect": [max(curve), max(curve) / 2],
             "best_avg_map_by_detect": [max(curve), max(curve) / 2],
             "collapsed_epochs": 1,
