@@ -1,6 +1,8 @@
 """One trial: shared features + a configuration -> haan.train -> one report an epoch."""
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,14 @@ from search.features import SharedTable
 from search.space import with_values
 
 STATE, WEIGHTS = "state.safetensors", "best.safetensors"
+
+
+def _return_memory() -> None:
+    """Gives what glibc has freed, and keeps by chance, back to the node, which other trials share."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
 
 
 class TrialRunner(tune.Trainable):
@@ -55,6 +65,7 @@ class TrialRunner(tune.Trainable):
             result = self._trainer.train_epoch()
         except (TrainingError, InputError) as error:
             return {"failure": str(error), "epoch": self._trainer.epoch + 1}
+        _return_memory()
         epochs, refresh = self._trainer.config.optim.epochs, self._trainer.config.concepts.refresh_epochs
         return {
             "epoch": result.epoch,

@@ -1,6 +1,5 @@
 """Features in shared memory: the same table as a packed one, read by every trial of a node without a copy."""
 
-import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -156,19 +155,12 @@ DIM, CLIPS = 4096, 128  # 1 MiB a video in float16
 class Measured(TrialRunner):
     """The real trial, which can also say what its process holds."""
 
-    def private_mib(self) -> tuple[float, float]:
-        """USS in MiB: as it is, and once glibc has returned what is free.
-
-        Freed 4 MiB batches that lie below a live allocation stay in glibc's heap: 3 to 13 MiB in the runs seen, by
-        chance, and none of it holds a clip that anything can still reach.
-        """
-        process = psutil.Process()
-        as_it_is = process.memory_full_info().uss
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        return as_it_is / MIB, process.memory_full_info().uss / MIB
+    def private_mib(self) -> float:
+        """USS in MiB."""
+        return psutil.Process().memory_full_info().uss / MIB
 
 
-def private_mib(videos: int) -> list[tuple[float, float]]:
+def private_mib(videos: int) -> list[float]:
     """Of two trials on one node, what each holds after an epoch, both on the same features of `videos` MiB."""
     annotations = annotate(videos)
     source = Drawn(np.full(videos, CLIPS), DIM)
@@ -200,8 +192,8 @@ def test_two_trials_on_one_node_read_one_copy(capsys: pytest.CaptureFixture[str]
     private = {videos: private_mib(videos) for videos in (small, large)}
     with capsys.disabled():
         for videos, trials in private.items():
-            numbers = " and ".join(f"{trimmed:.1f} ({as_it_is:.1f})" for as_it_is, trimmed in trials)
-            sys.stderr.write(f"\n{videos} MiB of features: USS of two trials, trimmed (as it is): {numbers} MiB\n")
+            numbers = " and ".join(f"{held:.1f}" for held in trials)
+            sys.stderr.write(f"\n{videos} MiB of features: USS of two trials: {numbers} MiB\n")
     allowed = 0.01 * (large - small)
-    for (_, at_small), (_, at_large) in zip(private[small], private[large], strict=True):
+    for at_small, at_large in zip(private[small], private[large], strict=True):
         assert at_large - at_small < allowed
