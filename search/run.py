@@ -27,9 +27,10 @@ from haan.data.table import Annotations, FeatureSource, Split, fingerprint, spli
 from haan.errors import InputError, MissingDataError
 from search import export, features
 from search.bridge import Bridge, Running, StudyListener, StudyScheduler, StudySearcher
+from search.components import make_pruner, make_sampler
 from search.runfolder import TRIALS, RunFolder, trial_folder
 from search.space import Space, base_value, most_demanding, naming_lines, read_space, space_tree
-from search.study import Study, make_pruner, make_sampler
+from search.study import Study
 from search.trial import TrialRunner
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

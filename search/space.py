@@ -37,7 +37,7 @@ from haan.yamlconfig import (
     unknown_key,
     value_of,
 )
-from search import study
+from search import components
 
 _MAX_CORNERS = 4096
 _MAX_SWEEP = 1000
@@ -85,8 +85,8 @@ class Space:
     name: str
     base: Config
     plan: Plan
-    sampler: study.Component
-    pruner: study.Component
+    sampler: components.Component
+    pruner: components.Component
     parameters: Mapping[str, BaseDistribution]
     detects: tuple[Detect, ...]
     document: str
@@ -174,12 +174,12 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
     kept = [(k, v) for key, (k, v) in found.items() if key not in (*_NESTED, "confirm")]
     rest = yaml.MappingNode(node.tag, kept, node.start_mark, node.end_mark)
     plan = build(Plan, rest, "search", errors)
-    sampler = _component(found, "sampler", study.SAMPLERS, "tpe", errors)
-    pruner = _component(found, "pruner", study.PRUNERS, "none", errors)
+    sampler = _component(found, "sampler", components.SAMPLERS, "tpe", errors)
+    pruner = _component(found, "pruner", components.PRUNERS, "none", errors)
     parameters, sweeps = _parameters(found.get("parameters", (None, None))[1], node, base, errors)
     if base is None or len(errors) > before or plan is None or sampler is None or pruner is None:
         return None
-    broken = study.rehearse(sampler, pruner, parameters, base.optim.epochs)
+    broken = components.rehearse(sampler, pruner, parameters, base.optim.epochs)
     if broken is not None:
         errors.append(f"{place(found.get(broken.argument, (node, node))[0])}: search.{broken.argument}: {broken}")
         return None
@@ -197,10 +197,10 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
 
 def _component(
     found: dict[str, tuple[yaml.Node, yaml.Node]], key: str, known: Mapping[str, type], default: str, errors: list[str]
-) -> study.Component | None:
+) -> components.Component | None:
     """`{name: ..., argument: ...}` of a sampler or pruner."""
     if key not in found:
-        return study.Component(default, {})
+        return components.Component(default, {})
     node, before = found[key][1], len(errors)
     entries = items(node, f"search.{key}", errors)
     values = _plain(node, f"search.{key}", errors)
@@ -210,8 +210,8 @@ def _component(
         errors.append(f"{place(node)}: search.{key}.name: is required and missing")
         return None
     try:
-        return study.component(values, known)
-    except study.ComponentError as error:
+        return components.component(values, known)
+    except components.ComponentError as error:
         where = entries.get(error.argument, entries["name"])[0]
         errors.append(f"{place(where)}: {join(f'search.{key}', error.argument)}: {error}")
         return None

@@ -22,7 +22,8 @@ from ray import cloudpickle, tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from search.bridge import Bridge, Running, StudyListener, StudyScheduler, StudySearcher
-from search.study import PRUNERS, Component, Study, component, make_pruner
+from search.components import PRUNERS, Component, component, make_pruner
+from search.study import Study
 from tests.search.curves import CURVES, EPOCHS, PRUNER_ARGUMENTS, TRIALS, Curve, Outcome, outcomes
 
 pytestmark = [
