@@ -8,23 +8,21 @@ from typing import Annotated
 
 import typer
 
-from haan import __version__
-from haan.activitynet import read_benchmark, write_predictions
+from haan.activitynet import read_benchmark
 from haan.cli import run, say
 from haan.config import Config, Plant, RuleError
 from haan.data.plant import Like, plant
-from haan.data.readers import load
-from haan.data.table import ClipTable, Split, split
-from haan.detect import detect_many
+from haan.data.readers import open_data
+from haan.data.table import Annotations, FeatureSource, pack, split
 from haan.errors import InputError
 from haan.metrics import Evaluator
-from haan.model import HAAN
-from haan.train import EpochResult, Trainer, activations, choose_device, read_tensors, write_tensors
+from haan.predict import predict
+from haan.train import STATE, WEIGHTS, EpochResult, Trainer, write_tensors
 from haan.yamlconfig import dump, naming_lines, parse_range, read_config
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-CONFIG, WEIGHTS, STATE, METRICS = "best.yaml", "best.safetensors", "state.safetensors", "metrics.csv"
+CONFIG, METRICS = "best.yaml", "metrics.csv"
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE with a dotted key; may be repeated.")]
 
 
@@ -45,7 +43,8 @@ def train(
     if resume and not state.exists():
         raise InputError(f"{out}: --resume needs {STATE} of an interrupted training, got none")
     with naming_lines(config, tuple(set_ or ())):
-        table, parts = _data(settings)
+        source, annotations = _opened(settings)
+        table, parts = pack(source, annotations, settings.data.dtype), split(annotations, settings.data)
         trainer = Trainer(settings, table, parts)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
@@ -57,7 +56,7 @@ def train(
     say(f"{len(parts.train)} training and {len(parts.validation)} validation videos, {trainer.device.type}")
     try:
         for result in trainer.epochs():
-            _log(out / METRICS, result)
+            _log(out / METRICS, result, settings)
             trainer.save(state)
             _show(result)
     except KeyboardInterrupt:
@@ -66,23 +65,26 @@ def train(
     best = trainer.best
     assert best is not None
     write_tensors(out / WEIGHTS, best.weights, {"epoch": str(best.epoch)})
-    _write_detections(settings, table, parts, out / WEIGHTS, out / "predictions.json")
+    predict(settings, source, annotations, parts.validation, out / WEIGHTS, out / "predictions.json")
     state.unlink()
-    say(f"best epoch {best.epoch}: avg.mAP {best.avg_map!r}; written to {out}")
+    say(f"{settings.eval.epoch} epoch {best.epoch}: avg.mAP {best.avg_map!r}; written to {out}")
 
 
 def _show(result: EpochResult) -> None:
+    if not result.avg_map:
+        say(f"epoch {result.epoch:3d}  loss {result.losses['total']:.4f}")
+        return
     shown = "  ".join(f"mAP@{tiou:g} {value:.2f}" for tiou, value in result.map.items())
     say(f"epoch {result.epoch:3d}  loss {result.losses['total']:.4f}  {shown}  avg.mAP {result.avg_map[0]:.3f}")
     if result.collapsed:
         say("  warning: the network scores every clip the same; a lower optim.lr may help")
 
 
-def _data(settings: Config) -> tuple[ClipTable, Split]:
-    table, warnings = load(settings.data)
+def _opened(settings: Config) -> tuple[FeatureSource, Annotations]:
+    source, annotations, warnings = open_data(settings.data)
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
-    return table, split(table.annotations, settings.data)
+    return source, annotations
 
 
 def _cut(path: Path, epochs: int) -> None:
@@ -92,36 +94,18 @@ def _cut(path: Path, epochs: int) -> None:
         path.write_text("".join(lines[: 1 + epochs]), encoding="utf-8")
 
 
-def _log(path: Path, result: EpochResult) -> None:
-    row = {"epoch": result.epoch, "avg_map": result.avg_map[0], "detections": result.detections}
-    row |= {f"map@{tiou:g}": value for tiou, value in result.map.items()}
+def _log(path: Path, result: EpochResult, settings: Config) -> None:
+    scored = bool(result.avg_map)
+    row = {"epoch": result.epoch, "avg_map": result.avg_map[0] if scored else "", "detections": result.detections}
+    row |= {f"map@{tiou:g}": result.map.get(tiou, "") for tiou in settings.eval.report}
     row |= {f"loss.{name}": value for name, value in result.losses.items()}
-    row |= {f"seconds.{name}": value for name, value in result.seconds.items()}
+    row |= {f"seconds.{name}": result.seconds.get(name, "") for name in ("cluster", "train", "detect", "score")}
     new = result.epoch == 1
     with path.open("w" if new else "a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(row))
         if new:
             writer.writeheader()
         writer.writerow(row)
-
-
-def _write_detections(settings: Config, table: ClipTable, parts: Split, weights: Path, out: Path) -> int:
-    """Inference on the validation videos with the weights of a file; how many detections."""
-    annotations = table.annotations
-    device = choose_device(settings.device)
-    tensors, _ = read_tensors(weights)
-    model = HAAN(settings.model, table.dim, len(annotations.fine_names), settings.concepts.clusters)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{weights}: must be weights of this configuration and data, got {reason}") from None
-    cas, offsets = activations(model.to(device), table, parts.validation, device)
-    ratios = annotations.clips_per_s[parts.validation]
-    (found,) = detect_many(cas, offsets, ratios, [settings.detect])
-    names = [annotations.names[video] for video in parts.validation]
-    write_predictions(out, names, annotations.fine_names, found, f"haan {__version__}")
-    return len(found)
 
 
 @app.command(epilog="Example: python -m haan detect trained --out predictions.json")
@@ -136,10 +120,11 @@ def detect(
     if data is not None:
         settings = replace(settings, data=read_config(data, tuple(set_ or ())).data)
     with naming_lines(data or folder / CONFIG, tuple(set_ or ())):
-        table, parts = _data(settings)
+        source, annotations = _opened(settings)
+        parts = split(annotations, settings.data)
     out.parent.mkdir(parents=True, exist_ok=True)
-    count = _write_detections(settings, table, parts, folder / WEIGHTS, out)
-    say(f"{count} detections in {len(parts.validation)} videos; written to {out}")
+    written = predict(settings, source, annotations, parts.validation, folder / WEIGHTS, out)
+    say(f"{written.detections} detections in {written.videos} videos; written to {out}")
 
 
 @app.command(epilog="Example: python -m haan evaluate ground_truth.json predictions.json --tiou 0.5:0.95:0.05")

@@ -206,10 +206,15 @@ class Detect(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Eval(Checked):
-    """tIoU thresholds: `tiou` are averaged into avg.mAP, `report` are shown one by one."""
+    """tIoU thresholds: `tiou` are averaged into avg.mAP, `report` are shown one by one.
+
+    epoch: whose weights and figure count. best: the one that scores best on the validation videos; last: the last,
+    which alone is scored, so that the validation videos choose nothing.
+    """
 
     tiou: tuple[float, ...] = setting(tuple(round(0.5 + 0.05 * i, 10) for i in range(10)), TIOU)
     report: tuple[float, ...] = setting((0.5, 0.75, 0.95), TIOU)
+    epoch: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,8 +6,8 @@ dropout. So a run resumed after an epoch needs no state of a random generator to
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import faiss
@@ -29,6 +29,7 @@ from haan.metrics import Detections, Evaluator, Score, Segments
 from haan.model import HAAN
 from haan.yamlconfig import dump
 
+WEIGHTS, STATE = "best.safetensors", "state.safetensors"  # files of a training: its result, and what it goes on from
 LOSSES = ("mil", "pseudo", "concept", "coarse", "total")
 _COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
 
@@ -42,24 +43,27 @@ class EpochResult:
     """One epoch.
 
     epoch: counts from 1. losses: mean per training video of each loss, unweighted, and of their weighted total.
-    avg_map: percent, one for each of the trainer's detection settings. chosen: index of the best of them, the first of
-    equals. map: mAP in percent at each tIoU of `eval.report`, at the chosen setting. detections: how many at that
-    setting. seconds: by phase. collapsed: every validation clip gets the same scores, so nothing can be detected.
+    seconds: by phase. avg_map: percent, one for each of the trainer's detection settings and then of those scored
+    beside them; empty where the epoch is not scored. chosen: index of the best detection setting, the first of equals.
+    map_by_tiou: mAP in percent at each of `eval.tiou`, map: at each of `eval.report`, both at the chosen setting.
+    detections: how many at that setting. collapsed: every validation clip gets the same scores, so nothing can be
+    detected.
     """
 
     epoch: int
     losses: dict[str, float]
-    avg_map: tuple[float, ...]
-    chosen: int
-    map: dict[float, float]
-    detections: int
     seconds: dict[str, float]
-    collapsed: bool
+    avg_map: tuple[float, ...] = ()
+    chosen: int = 0
+    map_by_tiou: tuple[float, ...] = ()
+    map: dict[float, float] = field(default_factory=dict)
+    detections: int = 0
+    collapsed: bool = False
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far: avg.mAP in percent, index into the detection settings, and the weights."""
+    """The epoch that counts so far: avg.mAP in percent, index into the detection settings, and the weights."""
 
     epoch: int
     chosen: int
@@ -141,27 +145,36 @@ def choose_device(name: str) -> torch.device:
 
 
 def activations(
-    model: HAAN, table: ClipTable, videos: NDArray[np.int64], device: torch.device
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Class activation sequences of some videos [clips, classes], and their offsets [videos + 1]; dropout off."""
+    model: HAAN, blocks: Iterable[Float[NDArray, "clips d"]], device: torch.device
+) -> Float[NDArray, "clips classes"]:
+    """Class activation sequences of clips that come block by block; dropout off."""
     model.eval()
-    parts = []
     with torch.inference_mode():
-        for _, clips, _ in table.blocks(videos):
-            parts.append(model.activations(torch.from_numpy(clips).to(device)).cpu().numpy())
-    return np.concatenate(parts), np.concatenate([[0], np.cumsum(table.num_clips[videos])])
+        parts = [model.activations(torch.from_numpy(clips).to(device)).cpu().numpy() for clips in blocks]
+    return np.concatenate(parts)
 
 
 class Trainer:
     """Trains one configuration on a table.
 
-    detects: the detection settings that score every epoch; by default the configuration's own.
+    detects: the detection settings that score an epoch, of which the best is chosen; by default the configuration's
+    own. beside: settings that are scored as well and never chosen. every_epoch: whether each epoch is scored or the
+    last alone; by default as `eval.epoch` needs it.
     Raises InputError when the table is too small for the configuration.
     """
 
-    def __init__(self, config: Config, table: ClipTable, split: Split, detects: Sequence[Detect] | None = None):
+    def __init__(
+        self,
+        config: Config,
+        table: ClipTable,
+        split: Split,
+        detects: Sequence[Detect] | None = None,
+        beside: Sequence[Detect] = (),
+        every_epoch: bool | None = None,
+    ):
         self.config, self.table, self.split = config, table, split
-        self.detects = tuple(detects or [config.detect])
+        self.detects, self.beside = tuple(detects or [config.detect]), tuple(beside)
+        self.every_epoch = config.eval.epoch == "best" if every_epoch is None else every_epoch
         self.epoch = 0
         self.best: Best | None = None
         if config.threads is not None:
@@ -201,23 +214,32 @@ class Trainer:
         marks.append(time.perf_counter())
         means = self._train(epoch, self._pseudo)
         marks.append(time.perf_counter())
-        cas, offsets = activations(self.model, self.table, self.split.validation, self.device)
+        self.epoch = epoch
+        seconds = {"cluster": marks[1] - marks[0], "train": marks[2] - marks[1]}
+        result = EpochResult(epoch=epoch, losses=means, seconds=seconds)
+        return self._score(result) if self.every_epoch or epoch == self.config.optim.epochs else result
+
+    def _score(self, result: EpochResult) -> EpochResult:
+        """The result with the evaluation of the network as it is."""
+        marks = [time.perf_counter()]
+        videos = self.split.validation
+        cas = activations(self.model, (clips for _, clips, _ in self.table.blocks(videos)), self.device)
+        offsets = np.concatenate([[0], np.cumsum(self.table.num_clips[videos])])
         found = self._detect(cas, offsets)
         marks.append(time.perf_counter())
         scores = [self._evaluator.score(one) for one in found]
         marks.append(time.perf_counter())
         avg_map = tuple(score.avg_map for score in scores)
-        chosen = int(np.argmax(avg_map))
-        self._keep(epoch, chosen, avg_map[chosen])
-        self.epoch = epoch
-        return EpochResult(
-            epoch=epoch,
-            losses=means,
+        chosen = int(np.argmax(avg_map[: len(self.detects)]))
+        self._keep(result.epoch, chosen, avg_map[chosen])
+        return replace(
+            result,
             avg_map=avg_map,
             chosen=chosen,
+            map_by_tiou=tuple(scores[chosen].map.tolist()),
             map=report(scores[chosen], self.config.eval.report),
             detections=len(found[chosen]),
-            seconds=dict(zip(("cluster", "train", "detect", "score"), np.diff(marks).tolist(), strict=True)),
+            seconds=result.seconds | {"detect": marks[1] - marks[0], "score": marks[2] - marks[1]},
             collapsed=bool(np.ptp(cas, axis=0).max() <= _COLLAPSED),
         )
 
@@ -293,10 +315,10 @@ class Trainer:
 
     def _detect(self, cas: NDArray[np.float32], offsets: NDArray[np.int64]) -> list[Detections]:
         ratios = self.table.annotations.clips_per_s[self.split.validation]
-        return detect_many(cas, offsets, ratios, self.detects)
+        return detect_many(cas, offsets, ratios, (*self.detects, *self.beside))
 
     def _keep(self, epoch: int, chosen: int, avg_map: float) -> None:
-        if self.best is None or avg_map > self.best.avg_map:
+        if self.best is None or avg_map > self.best.avg_map or self.config.eval.epoch == "last":
             weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
             self.best = Best(epoch, chosen, avg_map, weights)
 
@@ -337,8 +359,9 @@ class Trainer:
             raise InputError(f"{path}: must be a whole checkpoint, got {type(error).__name__}: {error}") from None
 
     def _identity(self) -> str:
-        """What has to be equal for a checkpoint to fit: the configuration and the detection settings."""
-        return dump(self.config) + "".join(dump(detect) for detect in self.detects)
+        """What has to be equal for a checkpoint to fit: configuration, but not where its data lie, and detection."""
+        anywhere = replace(self.config, data=replace(self.config.data, root="anywhere"))
+        return dump(anywhere) + "".join(dump(detect) for detect in (*self.detects, *self.beside))
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from haan.config import Concepts, Config, Data, Detect, Eval, Holdout, Loss, Model, Optim, Plant
-from haan.data.readers import load
-from haan.data.table import ClipTable, Split, split
+from haan.data.readers import open_data
+from haan.data.table import ClipTable, Split, pack, split
 
 TIOU = tuple(round(0.1 + 0.05 * i, 2) for i in range(9))
 
@@ -26,6 +26,12 @@ def tiny_config(root: Path, **optim: float) -> Config:
         device="cpu",
         threads=1,
     )
+
+
+def load(data: Data) -> tuple[ClipTable, tuple[str, ...]]:
+    """The packed table of a data set, and the warnings of its reader."""
+    source, annotations, warnings = open_data(data)
+    return pack(source, annotations, data.dtype), warnings
 
 
 def tiny_table(config: Config) -> tuple[ClipTable, Split]:

@@ -89,7 +89,8 @@ def test_best_weights_score_what_the_best_epoch_reported(tiny: Problem) -> None:
     assert best is not None
     assert best.avg_map == max(max(result.avg_map) for result in results)
     trainer.model.load_state_dict(best.weights)
-    cas, offsets = activations(trainer.model, table, parts.validation, trainer.device)
+    cas = activations(trainer.model, (clips for _, clips, _ in table.blocks(parts.validation)), trainer.device)
+    offsets = np.concatenate([[0], np.cumsum(table.num_clips[parts.validation])])
     ratios = table.annotations.clips_per_s[parts.validation]
     (found,) = train.detect_many(cas, offsets, ratios, [detects[best.chosen]])
     score = Evaluator(truth(table.annotations, parts.validation), 4, config.eval.tiou).score(found)

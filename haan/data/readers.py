@@ -5,7 +5,7 @@ from collections.abc import Callable
 from haan.config import Data
 from haan.data import plant
 from haan.data.haan_format import open_haan
-from haan.data.table import Annotations, ClipTable, FeatureSource, pack
+from haan.data.table import Annotations, FeatureSource
 
 Opened = tuple[FeatureSource, Annotations, tuple[str, ...]]
 
@@ -19,9 +19,3 @@ def open_data(data: Data) -> Opened:
     """
     plant.ensure(data)
     return _READERS[data.format](data)
-
-
-def load(data: Data) -> tuple[ClipTable, tuple[str, ...]]:
-    """The packed table and warnings. Raises InputError."""
-    source, annotations, warnings = open_data(data)
-    return pack(source, annotations, data.dtype), warnings

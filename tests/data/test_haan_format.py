@@ -9,7 +9,6 @@ import pytest
 
 from haan.config import Data
 from haan.data.haan_format import open_haan
-from haan.data.readers import load
 from haan.data.table import fingerprint
 from haan.errors import InputError, MissingDataError
 from tests.data.tiny import (
@@ -26,6 +25,7 @@ from tests.data.tiny import (
     objects,
     tiny,
 )  # fmt: skip
+from tests.planted import load
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
