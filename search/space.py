@@ -32,6 +32,7 @@ from haan.yamlconfig import (
     override,
     parse_range,
     place,
+    plain,
     read_tree,
     shown,
     unknown_key,
@@ -41,6 +42,7 @@ from search import components
 
 _MAX_CORNERS = 4096
 _MAX_SWEEP = 1000
+_MAX_POINTS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,19 @@ class Resources(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Confirm(Checked):
+    """How many of the best configurations are trained again, with how many new seeds each."""
+
+    top: int = setting(5, AT_LEAST_ONE)
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds < 2:
+            raise RuleError("seeds", "must be >= 2, for one seed shows no spread", self.seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(Checked):
     """The keys of `search:` that are plain values."""
 
@@ -67,6 +82,7 @@ class Plan(Checked):
     objective: Literal["best", "last"] = "best"
     start_with: Literal["base"] = "base"
     resources: Resources = Resources()
+    confirm: Confirm | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,6 +123,49 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     return replace(config, **changes)
 
 
+def differences(old: Space, new: Space) -> list[str]:
+    """What keeps `new` from going on with a study made with `old`: one message a key, as `KEY: rule, got value`.
+
+    The data may have moved (their fingerprint is compared elsewhere), and everything that only says how much is run,
+    where, or by which sampler and pruner, may change; so may the range of a number.
+    """
+    before, after = _flat(plain(old.base)), _flat(plain(new.base))
+    found = [
+        f"{key}: must stay {before.get(key)!r} under --resume, got {after.get(key)!r}"
+        for key in before | after
+        if key not in ("data.root", "device") and before.get(key) != after.get(key)
+    ]
+    if old.plan.objective != new.plan.objective:
+        rule = f"must stay {old.plan.objective!r} under --resume"
+        found.append(f"search.objective: {rule}, got {new.plan.objective!r}")
+    for key in dict.fromkeys([*old.parameters, *new.parameters]):
+        was, now = (_form(space.parameters.get(key)) for space in (old, new))
+        if was != now:
+            found.append(f"{key}: must stay {was} in search.parameters under --resume, got {now}")
+    if old.detects != new.detects:
+        rule = f"must stay the {len(old.detects)} of before under --resume"
+        found.append(f"search.parameters: swept detection settings {rule}, got {len(new.detects)} that differ")
+    return found
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _form(distribution: BaseDistribution | None) -> str:
+    """What an Optuna study can't change about a parameter: its kind and scale, and the list of choices."""
+    if distribution is None:
+        return "unsearched"
+    if isinstance(distribution, CategoricalDistribution):
+        return f"a choice of {list(distribution.choices)}"
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    kind = "an int" if isinstance(distribution, IntDistribution) else "a float"
+    return f"{kind} on a log scale" if distribution.log else kind
+
+
 def base_value(config: Config, key: str) -> Any:
     """The value of a dotted key."""
     value: Any = config
@@ -117,7 +176,11 @@ def base_value(config: Config, key: str) -> Any:
 
 def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | None = None) -> Space:
     """A space file with `KEY=VALUE` overrides applied. Raises InputError with every error found."""
-    tree = space_tree(path, overrides, seed)
+    return space_of(space_tree(path, overrides, seed), Path(path).stem)
+
+
+def space_of(tree: yaml.MappingNode, name: str) -> Space:
+    """The space of a node tree. Raises InputError with every error found."""
     errors: list[str] = []
     top = items(tree, "", errors)
     errors += [unknown_key(node, key, ["base", "search"]) for key, (node, _) in top.items() if key not in _TOP]
@@ -125,7 +188,7 @@ def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | No
     if errors:
         raise InputError(errors)
     base = build(Config, top["base"][1], "base", errors)
-    space = _read_search(Path(path).stem, base, top["search"][1], yaml.serialize(tree, allow_unicode=True), errors)
+    space = _read_search(name, base, top["search"][1], yaml.serialize(tree, allow_unicode=True), errors)
     if errors or space is None:
         raise InputError(errors)
     return space
@@ -144,20 +207,25 @@ def space_tree(path: str | Path, overrides: tuple[str, ...] = (), seed: int | No
 
 @contextmanager
 def naming_lines(tree: yaml.MappingNode) -> Iterator[None]:
-    """`naming_places` for messages about the base's keys: at the parameter that searches the key, or at the base's."""
-    with naming_places(child(tree, "base") or tree), naming_places(_search_parameters(tree)):
+    """`naming_places` for messages about a key: at the parameter that searches it, or the base's, or the space's."""
+    base = child(tree, "base") or tree
+    with naming_places(tree), naming_places(base), naming_places(_search_parameters(tree)):
         yield
 
 
 def _search_parameters(tree: yaml.MappingNode) -> yaml.Node:
     """The parameters as nested mappings, as a configuration's keys are."""
     sections: dict[str, list[tuple[yaml.Node, yaml.Node]]] = {}
+    plain_keys: list[tuple[yaml.Node, yaml.Node]] = []  # the seed of a grid
     parameters = child(child(tree, "search") or tree, "parameters")
     for key, value in parameters.value if isinstance(parameters, yaml.MappingNode) else []:
         section, _, name = key.value.partition(".")
-        sections.setdefault(section, []).append((yaml.ScalarNode(key.tag, name, key.start_mark), value))
+        if name:
+            sections.setdefault(section, []).append((yaml.ScalarNode(key.tag, name, key.start_mark), value))
+        else:
+            plain_keys.append((key, value))
     made = [(yaml.ScalarNode("", name), yaml.MappingNode("", entries)) for name, entries in sections.items()]
-    return yaml.MappingNode("", made)
+    return yaml.MappingNode("", plain_keys + made)
 
 
 _TOP = ("base", "search")
@@ -169,20 +237,26 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
     found = items(node, "search", errors)
     if not isinstance(node, yaml.MappingNode):
         return None
-    if "confirm" in found:
-        errors.append(f"{place(found['confirm'][0])}: search.confirm: this version does not confirm; remove the key")
-    kept = [(k, v) for key, (k, v) in found.items() if key not in (*_NESTED, "confirm")]
+    kept = [(k, v) for key, (k, v) in found.items() if key not in _NESTED]
     rest = yaml.MappingNode(node.tag, kept, node.start_mark, node.end_mark)
     plan = build(Plan, rest, "search", errors)
     sampler = _component(found, "sampler", components.SAMPLERS, "tpe", errors)
     pruner = _component(found, "pruner", components.PRUNERS, "none", errors)
-    parameters, sweeps = _parameters(found.get("parameters", (None, None))[1], node, base, errors)
+    grid = _is_grid(found)
+    parameters, sweeps = _parameters(found.get("parameters", (None, None))[1], node, base, grid, errors)
     if base is None or len(errors) > before or plan is None or sampler is None or pruner is None:
+        return None
+    if base.eval.epoch != "best" and plan.objective == "best":
+        node_of = found["objective"][1] if "objective" in found else node
+        errors.append(f"{place(node_of)}: search.objective: must be last where base.eval.epoch is, got best")
         return None
     broken = components.rehearse(sampler, pruner, parameters, base.optim.epochs)
     if broken is not None:
-        errors.append(f"{place(found.get(broken.argument, (node, node))[0])}: search.{broken.argument}: {broken}")
+        errors.append(f"{place(_nearest(node, broken.path))}: search.{'.'.join(broken.path)}: {broken}")
         return None
+    if sampler.name in components.FINITE:
+        points = math.prod(_num_values(distribution) for distribution in parameters.values())
+        plan = replace(plan, trials=points if grid and "trials" not in found else min(plan.trials, points))
     return Space(
         name=name,
         base=base,
@@ -212,9 +286,34 @@ def _component(
     try:
         return components.component(values, known)
     except components.ComponentError as error:
-        where = entries.get(error.argument, entries["name"])[0]
-        errors.append(f"{place(where)}: {join(f'search.{key}', error.argument)}: {error}")
+        where = _nearest(node, error.path)
+        errors.append(f"{place(where)}: {'.'.join(('search', key, *error.path))}: {error}")
         return None
+
+
+def _nearest(node: yaml.Node, path: tuple[str, ...]) -> yaml.Node:
+    """The key at the end of a path of keys below a node, or of as much of the path as there is."""
+    where = node
+    for name in path:
+        entry = items(node, "", []).get(name)
+        if entry is None:
+            break
+        where, node = entry
+    return where
+
+
+def _is_grid(found: dict[str, tuple[yaml.Node, yaml.Node]]) -> bool:
+    name = child(found["sampler"][1], "name") if "sampler" in found else None
+    return name is not None and name.value == components.GRID
+
+
+def _num_values(distribution: BaseDistribution) -> int:
+    """How many values a choice, a whole number or a number in steps can have."""
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    assert distribution.step is not None
+    return round((distribution.high - distribution.low) / distribution.step) + 1
 
 
 def _plain(node: yaml.Node, key: str, errors: list[str]) -> Any:
@@ -232,7 +331,7 @@ def _plain(node: yaml.Node, key: str, errors: list[str]) -> Any:
 
 
 def _parameters(
-    node: yaml.Node | None, search: yaml.Node, base: Config | None, errors: list[str]
+    node: yaml.Node | None, search: yaml.Node, base: Config | None, grid: bool, errors: list[str]
 ) -> tuple[dict[str, BaseDistribution], dict[str, tuple[float, ...]]]:
     parameters: dict[str, BaseDistribution] = {}
     sweeps: dict[str, tuple[float, ...]] = {}
@@ -242,8 +341,13 @@ def _parameters(
     before = len(errors)
     entries = items(node, "search.parameters", errors)
     for key, (name, spec) in entries.items():
-        kind = _kind_of(key, name, errors)
+        kind = _kind_of(key, name, grid, errors)
         if kind is None:
+            continue
+        if isinstance(spec, yaml.SequenceNode) or (grid and not key.startswith("detect.")):
+            distribution = _listed(key, kind, spec, grid, errors)
+            if distribution is not None:
+                parameters[key] = distribution
             continue
         count = len(errors)
         one = items(spec, key, errors)
@@ -272,20 +376,51 @@ def _parameters(
     if combinations > _MAX_SWEEP:
         rule = f"sweeps must have at most {_MAX_SWEEP} combinations, for every epoch is scored at each"
         errors.append(f"{place(node)}: search.parameters: {rule}, got {combinations}")
+    points = math.prod(_num_values(distribution) for distribution in parameters.values()) if grid else 0
+    if points > _MAX_POINTS:
+        errors.append(f"{place(node)}: search.parameters: a grid must have at most {_MAX_POINTS} points, got {points}")
     if len(errors) == before and base is not None:
-        _check_corners(base, parameters, entries, errors)
+        _check_corners(base, parameters, entries, grid, errors)
     return parameters, sweeps
+
+
+def _listed(key: str, kind: Any, node: yaml.Node, grid: bool, errors: list[str]) -> BaseDistribution | None:
+    """The values of one parameter of a grid."""
+    if key.startswith("detect."):
+        errors.append(f"{place(node)}: {key}: must be swept, as it needs no training, got a list")
+    elif not grid:
+        rule = f"must be one of {{int|float|choice|sweep: ...}}, for a list is for sampler: {{name: {components.GRID}}}"
+        errors.append(f"{place(node)}: {key}: {rule}, got a list")
+    elif not isinstance(node, yaml.SequenceNode):
+        rule = f"must be a list of values under sampler: {{name: {components.GRID}}}"
+        errors.append(f"{place(node)}: {key}: {rule}, got {shown(node)}")
+    else:
+        return _choice(key, kind, node, errors)
+    return None
+
+
+def _choice(key: str, kind: Any, node: yaml.SequenceNode, errors: list[str]) -> BaseDistribution | None:
+    count = len(errors)
+    values = [value_of(kind, element, key, errors) for element in node.value]
+    if len(errors) > count:
+        return None
+    if not values:
+        errors.append(f"{place(node)}: {key}: must hold a value, got []")
+    twice = [value for number, value in enumerate(values) if value in values[:number]]
+    if twice:
+        errors.append(f"{place(node)}: {key}: must hold each value once, got {twice[0]!r} twice")
+    return None if len(errors) > count else _made(key, node, errors, lambda: CategoricalDistribution(values))
 
 
 _FORMS = ("int", "float", "choice", "sweep")
 _SEARCHABLE = ("model", "concepts", "loss", "optim", "detect")
 
 
-def _kind_of(key: str, node: yaml.Node, errors: list[str]) -> Any:
+def _kind_of(key: str, node: yaml.Node, grid: bool, errors: list[str]) -> Any:
     """The type of the configuration field that a parameter names."""
     section, _, name = key.partition(".")
     sections = field_types(Config)
-    valid = [f"{s}.{f}" for s in _SEARCHABLE for f in field_types(sections[s])]
+    valid = [f"{s}.{f}" for s in _SEARCHABLE for f in field_types(sections[s])] + ["seed"] * grid
     if key not in valid:
         near = difflib.get_close_matches(key, valid, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"sections are {', '.join(_SEARCHABLE)}"
@@ -294,7 +429,7 @@ def _kind_of(key: str, node: yaml.Node, errors: list[str]) -> Any:
     if key == "optim.epochs":
         errors.append(f"{place(node)}: {key}: can't be searched, for the pruner compares trials epoch by epoch")
         return None
-    return field_types(sections[section])[name]
+    return field_types(sections[section])[name] if name else sections[section]
 
 
 def _distribution(
@@ -305,14 +440,7 @@ def _distribution(
         errors.append(f"{place(node)}: {key}: {form} must be a list, got {shown(node)}")
         return None
     if form == "choice":
-        count = len(errors)
-        values = [value_of(kind, element, key, errors) for element in node.value]
-        if len(errors) > count:
-            return None
-        if not values:
-            errors.append(f"{place(node)}: {key}: choice must not be empty, got []")
-            return None
-        return _made(key, node, errors, lambda: CategoricalDistribution(values))
+        return _choice(key, kind, node, errors)
     if kind is not {"int": int, "float": float}[form]:
         wanted = "float" if kind is float else "int" if kind is int else "choice"
         errors.append(f"{place(node)}: {key}: must be searched as {wanted}, got {form}")
@@ -400,19 +528,24 @@ def _check_corners(
     base: Config,
     parameters: Mapping[str, BaseDistribution],
     entries: dict[str, tuple[yaml.Node, yaml.Node]],
+    grid: bool,
     errors: list[str],
 ) -> None:
-    """Builds a configuration at every bound, and at every combination of bounds where these are few."""
+    """Builds a configuration at every bound, and at every combination of bounds where these are few.
+
+    Of a grid every point is built, and no bound with the values of the base, which need not lie on it.
+    """
     ends = {key: _ends(distribution) for key, distribution in parameters.items()}
-    for key, values in ends.items():
+    for key, values in () if grid else ends.items():
         for value in values:
             try:
                 with_values(base, {key: value})
             except RuleError as error:
                 shown_key = "" if error.key == key else f"{error.key}: "
                 rule = f"{shown_key}{error.rule}, got {error.value!r}"
-                errors.append(f"{place(entries[key][1])}: {key}: at its bound {value!r}: {rule}")
-    if errors or math.prod(len(values) for values in ends.values()) > _MAX_CORNERS:
+                end = "value" if isinstance(parameters[key], CategoricalDistribution) else "bound"
+                errors.append(f"{place(entries[key][1])}: {key}: at its {end} {value!r}: {rule}")
+    if errors or (not grid and math.prod(len(values) for values in ends.values()) > _MAX_CORNERS):
         return
     for corner in itertools.product(*ends.values()):
         values = dict(zip(ends, corner, strict=True))
@@ -438,6 +571,29 @@ def _detects(own: Detect, sweeps: Mapping[str, tuple[float, ...]]) -> tuple[Dete
         replace(own, **dict(zip(names, values, strict=True))) for values in itertools.product(*sweeps.values())
     ]
     return tuple(combinations) if own in combinations else (own, *combinations)
+
+
+def grid_points(space: Space) -> list[dict[str, Any]]:
+    """Every point of a grid once, the last parameter varying fastest; none unless the sampler is `grid`."""
+    if space.sampler.name != components.GRID:
+        return []
+    values = (_ends(distribution) for distribution in space.parameters.values())
+    return [dict(zip(space.parameters, point, strict=True)) for point in itertools.product(*values)]
+
+
+def front(space: Space) -> list[dict[str, Any]]:
+    """What is tried before the sampler is asked: the base, or the points of a grid, the base first if it is among them.
+
+    A grid without its base has no base to compare with.
+    """
+    base = {key: base_value(space.base, key) for key in space.parameters}
+    points = grid_points(space)
+    return [base, *(point for point in points if point != base)] if not points or base in points else points
+
+
+def base_number(space: Space) -> int | None:
+    """Which trial is the base: the first, but for a grid that leaves it out."""
+    return 0 if front(space)[0] == {key: base_value(space.base, key) for key in space.parameters} else None
 
 
 def most_demanding(space: Space) -> tuple[int, float]:

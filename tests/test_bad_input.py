@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,11 +95,12 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 def _search_app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     import optuna
 
+    import search.cluster
     import search.run  # here, for it takes seconds
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # its handler keeps the stream of an earlier test
     monkeypatch.setattr(search.run, "_log_to", lambda path: None)
-    monkeypatch.setattr(search.run, "_start_ray", lambda address, job: pytest.fail("Ray would have been started"))
+    monkeypatch.setattr(search.cluster, "start_ray", lambda *about: pytest.fail("Ray would have been started"))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(search.run.main)
     return app
@@ -304,6 +306,9 @@ def test_an_output_folder_that_holds_files(tmp_path: Path, shell: Shell) -> None
 S = "{folder}/s.yaml"
 CLUSTERS, PSEUDO = "concepts.clusters: {int: [2, 6]}", "loss.pseudo: {float: [1e-4, 1.0], log: true}"
 POOLING, ALPHA = "loss.coarse_pooling: {choice: [max, mean]}", 'detect.alpha: {sweep: "-0.5:0.5:0.5"}'
+SAMPLERS = "tpe, random, qmc, cmaes, gp, nsgaii, nsgaiii, brute_force, partial_fixed, grid"
+GRID, TRAINED = ("{name: random}", "{name: grid}"), f"{CLUSTERS}\n    {PSEUDO}\n    {POOLING}"
+HYPERBAND = "{name: hyperband, min_resource: 1}"
 SPACES = [
     case(
         "log scale from 0",
@@ -390,7 +395,156 @@ SPACES = [
     case(
         "sampler of no such name",
         [("name: random", "name: bayes")],
-        f"{S}:12: search.sampler.name: must be one of tpe, random, qmc, got 'bayes'",
+        f"{S}:12: search.sampler.name: must be one of {SAMPLERS}, got 'bayes'",
+    ),
+    case(
+        "sampler's name misspelt",
+        [("name: random", "name: nsga2")],
+        f"{S}:12: search.sampler.name: must be one of {SAMPLERS}, got 'nsga2'; did you mean 'nsgaii'?",
+    ),
+    case(
+        "pruner that compares no epochs",
+        [(HYPERBAND, "{name: wilcoxon}")],
+        f"{S}:13: search.pruner.name: wilcoxon can't be used here: it compares scores per instance, not per epoch",
+    ),
+    case(
+        "sampler's argument is an object",
+        [("{name: random}", "{name: tpe, gamma: 5}")],
+        f"{S}:12: search.sampler.gamma: can't be given: it is a Python object, which YAML can't give",
+    ),
+    case(
+        "sampler's argument is a quoted number",
+        [("{name: random}", "{name: gp, n_startup_trials: '8'}")],
+        f"{S}:12: search.sampler.n_startup_trials: must be a whole number, got '8'",
+    ),
+    case(
+        "sampler's argument may be null",
+        [("{name: random}", "{name: cmaes, popsize: some}")],
+        f"{S}:12: search.sampler.popsize: must be a whole number or null, got 'some'",
+    ),
+    case(
+        "start-up of no kind",
+        [("{name: random}", "{name: tpe, startup: sobol}")],
+        f"{S}:12: search.sampler.startup: must be 'qmc' or 'random', got 'sobol'",
+    ),
+    case(
+        "start-up of a sampler without a model",
+        [("{name: random}", "{name: random, startup: qmc}")],
+        f"{S}:12: search.sampler.startup: random has no such argument; random takes seed",
+    ),
+    case(
+        "sequence of no kind",
+        [("{name: random}", "{name: qmc, qmc_type: latin}")],
+        f"{S}:12: search.sampler.qmc_type: must be 'sobol' or 'halton', got 'latin'",
+    ),
+    case(
+        "brute force over an endless space",
+        [("{name: random}", "{name: brute_force}")],
+        f"{S}:12: search.sampler.name: brute_force needs a finite space, but loss.pseudo is a float without step",
+    ),
+    case(
+        "CMA-ES of one number",
+        [("{name: random}", "{name: cmaes}"), (f"    {CLUSTERS}\n", "")],
+        f"{S}:12: search.sampler.name: cmaes needs two int or float parameters, got 1",
+    ),
+    case(
+        "fixed parameter that is not searched",
+        [("{name: random}", "{name: partial_fixed, base_sampler: {name: tpe},\n    fixed_params: {loss.coarse: 1}}")],
+        f"{S}:13: search.sampler.fixed_params.loss.coarse: must be a parameter that is searched; did you mean "
+        "'loss.coarse_pooling'?",
+    ),
+    case(
+        "fixed parameter outside its range",
+        [("{name: random}", "{name: partial_fixed, base_sampler: {name: tpe}, fixed_params: {concepts.clusters: 7}}")],
+        f"{S}:12: search.sampler.fixed_params.concepts.clusters: must be a whole number in [2, 6], got 7",
+    ),
+    case(
+        "fixed parameters without a sampler",
+        [("{name: random}", "{name: partial_fixed, fixed_params: {concepts.clusters: 4}}")],
+        f"{S}:12: search.sampler.base_sampler: is required and missing",
+    ),
+    case(
+        "sampler within another misspelt",
+        [("{name: random}", "{name: partial_fixed, fixed_params: {},\n    base_sampler: {name: ramdom}}")],
+        f"{S}:13: search.sampler.base_sampler.name: must be one of {SAMPLERS}, got 'ramdom'; did you mean 'random'?",
+    ),
+    case(
+        "pruner within another has a wrong argument",
+        [(HYPERBAND, "{name: patient, patience: 1,\n    wrapped_pruner: {name: median,\n      n_warmup_steps: -1}}")],
+        f"{S}:15: search.pruner.wrapped_pruner.n_warmup_steps: must be >= 0, got -1",
+    ),
+    case(
+        "pruner within another is a word",
+        [(HYPERBAND, "{name: patient, patience: 1, wrapped_pruner: median}")],
+        f"{S}:13: search.pruner.wrapped_pruner: must be a mapping with a name, got 'median'",
+    ),
+    case(
+        "interval longer than a trial",
+        [("min_resource: 1", "interval: 2")],
+        f"{S}:13: search.pruner.interval: must be <= optim.epochs (1), got 2",
+    ),
+    case(
+        "interval of nothing",
+        [("min_resource: 1", "interval: 0")],
+        f"{S}:13: search.pruner.interval: must be >= 1, got 0",
+    ),
+    case(
+        "least resource beyond a trial",
+        [(HYPERBAND, "{name: median, min_resource: 3}")],
+        f"{S}:13: search.pruner.min_resource: must be <= optim.epochs (1), got 3",
+    ),
+    case(
+        "grid of ranges",
+        [GRID, (TRAINED, CLUSTERS)],
+        f"{S}:15: concepts.clusters: must be a list of values under sampler: {{name: grid}}, got a mapping",
+    ),
+    case(
+        "list without a grid",
+        [(CLUSTERS, "concepts.clusters: [2, 3]")],
+        f"{S}:15: concepts.clusters: must be one of {{int|float|choice|sweep: ...}}, for a list is for sampler: "
+        "{name: grid}, got a list",
+    ),
+    case(
+        "grid with a value that breaks a rule",
+        [GRID, (TRAINED, "concepts.clusters: [3, 0]")],
+        f"{S}:15: concepts.clusters: must be >= 1, got 0; the space allows {{'concepts.clusters': 0}}",
+    ),
+    case(
+        "grid with a point that breaks a rule",
+        [GRID, (TRAINED, "concepts.clusters: [3, 4]\n    concepts.top_k: [2, 4]")],
+        f"{S}:16: concepts.top_k: must be <= concepts.clusters (3), got 4; the space allows {{'concepts.clusters': 3, "
+        "'concepts.top_k': 4}",
+    ),
+    case(
+        "grid with a value twice",
+        [GRID, (TRAINED, "seed: [1, 2, 1]")],
+        f"{S}:15: seed: must hold each value once, got 1 twice",
+    ),
+    case(
+        "grid with a value of another type",
+        [GRID, (TRAINED, "seed: [1, x]")],
+        f"{S}:15: seed: must be a whole number, got 'x'",
+    ),
+    case(
+        "grid without a value",
+        [GRID, (TRAINED, "seed: []")],
+        f"{S}:15: seed: must hold a value, got []",
+    ),
+    case(
+        "grid of detection settings",
+        [GRID, (f"{TRAINED}\n    {ALPHA}", "detect.alpha: [0.0, 0.5]")],
+        f"{S}:15: detect.alpha: must be swept, as it needs no training, got a list",
+    ),
+    case(
+        "seed that is sampled",
+        [(CLUSTERS, "seed: {int: [1, 9]}")],
+        f"{S}:15: seed: must be a key of the configuration that can be searched; sections are model, concepts, loss, "
+        "optim, detect",
+    ),
+    case(
+        "grid of too many points",
+        [GRID, (TRAINED, f"concepts.clusters: {list(range(2, 202))}\n    seed: {list(range(51))}")],
+        f"{S}:15: search.parameters: a grid must have at most 10000 points, got 10200",
     ),
     case(
         "sampler without a name",
@@ -400,8 +554,7 @@ SPACES = [
     case(
         "pruner's argument unknown",
         [("min_resource: 1", "min_resources: 1")],
-        f"{S}:13: search.pruner.min_resources: hyperband takes min_resource, max_resource, reduction_factor, "
-        "bootstrap_count, got 'min_resources'",
+        f"{S}:13: search.pruner.min_resources: hyperband has no such argument; did you mean 'min_resource'?",
     ),
     case(
         "pruner's argument wrong",
@@ -558,6 +711,36 @@ SPACES = [
     ),
     case("name that is a path", [], "--name: must be a plain folder name, got '../x'", options=["--name", "../x"]),
     case(
+        "nothing to go on with",
+        [],
+        "{folder}/runs/x: --resume must be of a run that exists, got one that does not",
+        options=["--resume"],
+    ),
+    *(
+        case(
+            f"time budget {text}",
+            [],
+            f"--time-budget: must be a number > 0 and a unit s, m, h or d, as in 90m, got {text!r}",
+            options=["--time-budget", text],
+        )
+        for text in ("90", "0m", "-1h", "nanm", "infd", "soon", "1w", "")
+    ),
+    case(
+        "one seed to confirm",
+        [("  trials: 2\n", "  trials: 2\n  confirm: {top: 2, seeds: 1}\n")],
+        f"{S}:12: search.confirm.seeds: must be >= 2, for one seed shows no spread, got 1",
+    ),
+    case(
+        "none to confirm",
+        [("  trials: 2\n", "  trials: 2\n  confirm: {top: 0}\n")],
+        f"{S}:12: search.confirm.top: must be >= 1, got 0",
+    ),
+    case(
+        "objective against the base's epoch",
+        [('report: [0.1, 0.5]}', 'report: [0.1, 0.5], epoch: last}')],
+        f"{S}:11: search.objective: must be last where base.eval.epoch is, got best",
+    ),
+    case(
         "more clusters than clips",
         [(CLUSTERS, "concepts.clusters: {int: [2, 60]}")],
         f"{S}:15: concepts.clusters: must be <= the number of sampled clips (concepts.sample_rate 1.0 of 15 training "
@@ -579,16 +762,16 @@ SPACES = [
         ],
         f"{S}:6: base.optim.epochs: must be a whole number, got 'none'",
         f"{S}:11: search.trials: must be a whole number, got 'two'",
-        f"{S}:12: search.sampler.name: must be one of tpe, random, qmc, got 'bayes'",
-        f"{S}:13: search.pruner.most: hyperband takes min_resource, max_resource, reduction_factor, bootstrap_count, "
-        "got 'most'",
+        f"{S}:12: search.sampler.name: must be one of {SAMPLERS}, got 'bayes'",
+        f"{S}:13: search.pruner.most: hyperband has no such argument; hyperband takes min_resource, max_resource, "
+        "reduction_factor, bootstrap_count, interval",
     ),
     case(
         "several parameters",
         [(CLUSTERS, "concepts.clusters: {int: [6, 2]}"), ("loss.pseudo:", "loss.psuedo:"), ("[max, mean]", "[]")],
         f"{S}:15: concepts.clusters: low must be < high, got [6, 2]",
         f"{S}:16: loss.psuedo: must be a key of the configuration that can be searched; did you mean 'loss.pseudo'?",
-        f"{S}:17: loss.coarse_pooling: choice must not be empty, got []",
+        f"{S}:17: loss.coarse_pooling: must hold a value, got []",
     ),
     case(
         "an error in base and one in a parameter",
@@ -613,11 +796,12 @@ def test_a_bad_space(
 
 def test_the_space_itself_is_sound(tmp_path: Path) -> None:
     """Else the table above could pass for another reason."""
-    from search.run import _prepare
+    from search.job import prepare
 
     tiny(tmp_path / "data")
     (tmp_path / "s.yaml").write_text(edited(SPACE, [], tmp_path))
-    job = _prepare(tmp_path / "s.yaml", "x", tmp_path / "runs", 7, 3, ("optim.lr=1e-3",))
+    with ExitStack() as held:
+        job = prepare(tmp_path / "s.yaml", "x", tmp_path / "runs", 7, 3, ("optim.lr=1e-3",), False, held)
     assert (job.space.plan.trials, job.space.base.seed, job.space.base.optim.lr) == (7, 3, 0.001)
     assert list(job.space.parameters) == ["concepts.clusters", "loss.pseudo", "loss.coarse_pooling"]
     assert job.folder.space_yaml.exists()
@@ -629,7 +813,8 @@ def test_a_run_that_exists_is_left_alone(tmp_path: Path, shell: Shell) -> None:
     kept = tmp_path / "runs" / "x" / "best.yaml"
     kept.parent.mkdir(parents=True)
     kept.write_text("mine")
-    expected = "{folder}/runs/x: --name must be of a run that does not exist yet, got one that does"
+    rule = "--name must be of a run that does not exist yet, unless --resume goes on with it, got one that does"
+    expected = f"{{folder}}/runs/x: {rule}"
     refused(shell("search", tmp_path / "s.yaml", "--out", tmp_path / "runs", "--name", "x"), tmp_path, [expected])
     assert list(kept.parent.iterdir()) == [kept] and kept.read_text() == "mine"
 

@@ -46,6 +46,11 @@ PRUNER_ARGUMENTS: dict[str, Mapping[str, Any]] = {
     "patient": {"wrapped_pruner": {"name": "median", "n_startup_trials": 3}, "patience": 0},
 }
 
+# The same in step with the clusterings; each prunes some trials, and only in epochs 5 and 10.
+ALIGNED: dict[str, Mapping[str, Any]] = {
+    name: {**arguments, "interval": _REFRESH} for name, arguments in PRUNER_ARGUMENTS.items() if name != "none"
+}
+
 
 class Outcome(NamedTuple):
     """What became of one trial."""
