@@ -3,10 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.trial import WEIGHTS
-
-TRIALS = "trials"
-
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -25,26 +21,41 @@ class RunFolder:
         return self.root / "study.journal"
 
     @property
+    def confirm_journal(self) -> Path:
+        """A study of its own for the confirmation, so that study.journal holds one."""
+        return self.root / "confirm.journal"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the driver."""
+        return self.root / "driver.lock"
+
+    @property
     def trials_csv(self) -> Path:
         """A row a trial."""
         return self.root / "trials.csv"
 
     @property
+    def confirm_csv(self) -> Path:
+        """A row a configuration and seed."""
+        return self.root / "confirm.csv"
+
+    @property
     def best_yaml(self) -> Path:
-        """The winning configuration."""
+        """The winning configuration; its weights lie beside it."""
         return self.root / "best.yaml"
+
+    @property
+    def predictions(self) -> Path:
+        """The winner's detections."""
+        return self.root / "predictions.json"
+
+    @property
+    def report(self) -> Path:
+        """What the search found, as one page."""
+        return self.root / "report.html"
 
     @property
     def log(self) -> Path:
         """What Ray, Optuna and Python's warnings say."""
         return self.root / "log" / "search.log"
-
-    def weights_of(self, number: int) -> Path | None:
-        """Best weights of a finished trial, where the checkpoint lies on this machine."""
-        found = sorted((self.root / TRIALS).glob(f"{trial_folder(number)}/checkpoint_*/{WEIGHTS}"))
-        return found[-1] if found else None
-
-
-def trial_folder(number: int) -> str:
-    """The name of a trial's folder."""
-    return f"trial-{number:05d}"

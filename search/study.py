@@ -1,11 +1,13 @@
 """What to try and what to prune: one Optuna study, and nothing of Ray.
 
 The study is the only truth about a search. Every trial in it is COMPLETE, PRUNED or FAIL once it has ended; nothing is
-told to it but what happened.
+told to it but what happened. A trial that is RUNNING with no driver was interrupted: whoever opens the study next takes
+it up again, under its own number.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,24 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
+
+from search.journal import Journal
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A trial to run: its number in the study and its parameters by dotted key."""
+    """A trial to run: its number in the study and its parameters by dotted key.
+
+    interrupted: it ran before, under a driver that is gone. attributes: what that driver noted of it.
+    """
 
     number: int
     params: Mapping[str, Any]
+    interrupted: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Study:
@@ -37,6 +46,7 @@ class Study:
         self._parameters = dict(parameters)
         self._running: dict[int, Trial] = {}
         self._values: dict[int, dict[int, float]] = {}
+        self._interrupted = list(self.trials(TrialState.RUNNING))
 
     @classmethod
     def create(
@@ -50,35 +60,65 @@ class Study:
         epochs: int,
         objective: str = "best",
     ) -> "Study":
-        """A new study in a journal file, or in memory where `journal` is None.
+        """The study in a journal file, new or as its last driver left it; in memory where `journal` is None.
 
-        name: Hyperband chooses each trial's bracket by it, so it decides what is pruned.
+        name: Hyperband chooses each trial's bracket by it, so it decides what is pruned; a study keeps its first one.
         """
-        storage = JournalStorage(JournalFileBackend(str(journal))) if journal else None
+        store = Journal(journal) if journal else None
+        known = optuna.get_all_study_names(store) if store else []
         inner = optuna.create_study(
-            storage=storage, study_name=name, sampler=sampler, pruner=pruner, direction="maximize"
+            storage=store,
+            study_name=known[0] if known else name,
+            sampler=sampler,
+            pruner=pruner,
+            direction="maximize",
+            load_if_exists=True,
         )
         return cls(inner, parameters, epochs, objective)
 
-    def start_with(self, params: Mapping[str, Any]) -> None:
-        """Puts a parameter set in front: the next trial asked for."""
-        self.inner.enqueue_trial(dict(params))
+    def start_with(self, front: Sequence[Mapping[str, Any]]) -> None:
+        """Puts parameter sets in front of what the sampler suggests; those put there before are passed over."""
+        known = [trial.system_attrs.get("fixed_params") for trial in self.trials()]
+        for params in front:
+            if dict(params) not in known:
+                self.inner.enqueue_trial(dict(params))
+
+    def num_left(self, budget: int) -> int:
+        """How many trials are to be run, or taken up again, until so many have ended."""
+        return max(budget - len(self.trials(*FINISHED)), len(self._interrupted))
 
     def ask(self) -> Suggestion:
-        """The next trial; it is RUNNING from here on."""
-        trial = self.inner.ask(self._parameters)
+        """The next trial, an interrupted one first; it is RUNNING from here on."""
+        known = self._interrupted.pop(0) if self._interrupted else None
+        trial = self.inner.ask(self._parameters) if known is None else self._take_up(known)
         self._running[trial.number] = trial
-        self._values[trial.number] = {}
-        return Suggestion(trial.number, dict(trial.params))
+        self._values[trial.number] = dict(known.intermediate_values) if known else {}
+        attributes = known.user_attrs if known else {}
+        return Suggestion(trial.number, dict(trial.params), known is not None, attributes)
+
+    def _take_up(self, known: FrozenTrial) -> Trial:
+        """An interrupted trial. What it has of its parameters it keeps; a kill in mid-`ask` may have left some out."""
+        trial = Trial(self.inner, known._trial_id)
+        for key, distribution in self._parameters.items():
+            trial._suggest(key, distribution)  # what Optuna's own `ask` calls
+        return trial
+
+    def note(self, number: int, key: str, value: Any) -> None:
+        """Keeps something about a trial under way."""
+        self._running[number].set_user_attr(key, value)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """Notes one epoch's value; whether the pruner ends the trial here. An epoch reported before is passed over."""
-        if epoch in self._values[number]:
+        """Notes one epoch's value; whether the pruner ends the trial here.
+
+        An epoch that is known keeps its value; the last of them is judged again, for its verdict may have been lost.
+        """
+        values, trial = self._values[number], self._running[number]
+        if epoch < max(values, default=0):
             return False
-        trial = self._running[number]
-        self._values[number][epoch] = value
-        trial.report(value, epoch)
-        return epoch < self.epochs and trial.should_prune()
+        if epoch not in values:
+            values[epoch] = value
+            trial.report(value, epoch)
+        return epoch < self.epochs and bool(trial.should_prune())  # some pruners give NumPy's
 
     def complete(self, number: int, attributes: Mapping[str, Any]) -> None:
         """The trial ran all its epochs."""
@@ -98,16 +138,14 @@ class Study:
     def _end(self, number: int, attributes: Mapping[str, Any], tell: Callable[[Trial], object]) -> None:
         trial = self._running.pop(number)
         del self._values[number]
-        for key, value in attributes.items():
-            trial.set_user_attr(key, value)
+        with self._together():
+            for key, value in attributes.items():
+                trial.set_user_attr(key, value)
         tell(trial)
 
-    def fail_running(self, reason: str) -> list[int]:
-        """Ends every trial that is still RUNNING as FAIL; their numbers."""
-        numbers = sorted(self._running)
-        for number in numbers:
-            self.fail(number, reason, {})
-        return numbers
+    def _together(self) -> AbstractContextManager[None]:
+        store = self.inner._storage
+        return store.together() if isinstance(store, Journal) else nullcontext()
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Trials by number, of some states or of all."""

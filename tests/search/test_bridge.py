@@ -7,6 +7,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from optuna.trial import TrialState
 from ray import cloudpickle, tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from search.bridge import Bridge, Running, StudyListener, StudyScheduler, StudySearcher
+from search.bridge import Bridge, Running
 from search.components import PRUNERS, Component, component, make_pruner
-from search.study import Study
+from search.stage import Stage, run_stage
+from search.study import Study, Suggestion
+from search.summary import Summary
 from tests.search.curves import CURVES, EPOCHS, PRUNER_ARGUMENTS, TRIALS, Curve, Outcome, outcomes
 
 pytestmark = [
@@ -47,27 +50,35 @@ class Replay(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.number, self.epoch = new_config["number"], 0
+        self.number, self.epoch, self.summary = new_config["number"], 0, Summary()
         (self.notes / f"process-{os.getpid()}").touch()
         return True
 
     def step(self) -> dict[str, Any]:
         self.epoch += 1
         value = self.curves[self.number][self.epoch - 1]
-        return {
+        result = {
             "epoch": self.epoch,
             "avg_map": value,
             "avg_map_by_detect": [value, value / 2],
+            "map_by_tiou": [value + 1, value - 1],
+            "losses": {"total": 1.0},
+            "seconds": {"train": 0.25},
             "collapsed": self.epoch == COLLAPSED_EPOCH,
             "device": "cpu",
+        }
+        self.summary.add(result)
+        return result | {
+            "summary": replace(self.summary),
             SHOULD_CHECKPOINT: self.epoch == EPOCHS or self.epoch % CHECKPOINT_EPOCHS == 0,
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        Path(checkpoint_dir, "epoch.json").write_text(json.dumps(self.epoch))
+        Path(checkpoint_dir, "epoch.json").write_text(json.dumps([self.epoch, asdict(self.summary)]))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        self.epoch = json.loads(Path(os.fspath(checkpoint), "epoch.json").read_text())
+        self.epoch, known = json.loads(Path(os.fspath(checkpoint), "epoch.json").read_text())
+        self.summary = Summary(**known)
 
     def first_time(self, what: str) -> bool:
         """Whether nobody asked this before, in any process; notes it."""
@@ -105,6 +116,16 @@ class RaisesOnce(Replay):
         if self.number == 2 and self.epoch == 3 and self.first_time("broke"):
             os._exit(1)
         return super().step()
+
+
+class DiesAtHandover(Replay):
+    """The first time, trial 1's process dies as it is handed over from trial 0."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.number = new_config["number"]
+        if self.number == 1 and self.first_time("died"):
+            os._exit(1)
+        return super().reset_config(new_config)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -153,26 +174,21 @@ def through_ray(
     def note(running: Running, state: str) -> None:
         ends.append((running.number, state))
 
-    bridge = Bridge(study, trials, note)
-    tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(trainable, curves=CURVES, notes=str(folder)), {"cpu": 1}),
-        tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(bridge),
-            scheduler=StudyScheduler(bridge),
-            num_samples=trials,
-            max_concurrent_trials=concurrent,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(
-            name="trials",
-            storage_path=str(folder),
-            callbacks=[StudyListener(bridge)],
-            failure_config=tune.FailureConfig(max_failures=max_failures),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            verbose=0,
-        ),
+    def config(suggestion: Suggestion) -> dict[str, Any]:
+        return {"number": suggestion.number, "epochs": study.epochs}
+
+    stage = Stage(
+        name="trials",
+        place=str(folder),
+        session=1,
+        trainable=tune.with_resources(tune.with_parameters(trainable, curves=CURVES, notes=str(folder)), {"cpu": 1}),
+        concurrent=concurrent,
+        max_failures=max_failures,
+        log=folder / "log",
     )
-    tuner.fit()
+    bridge = Bridge(study, trials, config, note, stage.checkpoints)
+    if run_stage(stage, bridge):
+        raise KeyboardInterrupt
     return bridge, ends
 
 
@@ -240,9 +256,13 @@ def test_the_study_keeps_what_is_known_of_each_trial(tmp_path: Path) -> None:
     through_ray(study, tmp_path, 3)
     for trial in study.trials():
         curve, known = CURVES[trial.number], dict(trial.user_attrs)
-        assert known.pop("seconds") > 0
-        assert known.pop("node") == platform.node()
+        ((start, end, node),) = known.pop("runs")
+        assert start < end and node == known.pop("node") == platform.node()
         assert known == {
+            "seconds": EPOCHS * 0.25,
+            "map_by_tiou": [max(curve) + 1, max(curve) - 1],
+            "losses": {"total": 1.0},
+            "retries": [],
             "epochs": EPOCHS,
             "best_epoch": curve.index(max(curve)) + 1,
             "device": "cpu",
@@ -261,7 +281,7 @@ def test_one_process_serves_one_trial_after_another(tmp_path: Path) -> None:
 def test_a_pruned_trial_leaves_no_checkpoint_and_a_complete_one_leaves_its_last(tmp_path: Path) -> None:
     study = create(setting("median"))
     through_ray(study, tmp_path, TRIALS)
-    left = sorted(json.loads(path.read_text()) for path in tmp_path.rglob("epoch.json"))
+    left = sorted(json.loads(path.read_text())[0] for path in tmp_path.rglob("epoch.json"))
     assert left == [EPOCHS] * len(study.trials(COMPLETE))
 
 
@@ -303,9 +323,12 @@ def test_a_trial_that_recovers_has_each_epoch_once(name: str, tmp_path: Path) ->
         assert recovered.intermediate_values == dict(enumerate(CURVES[recovered.number], start=1))
         assert recovered.user_attrs["epochs"] == EPOCHS
         assert recovered.user_attrs["collapsed_epochs"] == 1  # in trial 1 that epoch ran twice
+        assert len(recovered.user_attrs["retries"]) == 1 and len(recovered.user_attrs["runs"]) == 2
+    assert "RuntimeError: lost" in study.trials()[1].user_attrs["retries"][0]
+    assert study.trials()[2].user_attrs["retries"][0].startswith("its process died")
 
 
-def test_an_interrupt_leaves_no_trial_running(tmp_path: Path) -> None:
+def test_an_interrupt_leaves_the_trials_under_way_to_the_next_driver(tmp_path: Path) -> None:
     study = create(NO_PRUNER)
     asked: Callable[[], Any] = study.ask
 
@@ -317,6 +340,19 @@ def test_an_interrupt_leaves_no_trial_running(tmp_path: Path) -> None:
     study.ask = interrupted  # type: ignore[method-assign]  # the user's Ctrl-C, at a moment that repeats
     with pytest.raises(KeyboardInterrupt):
         through_ray(study, tmp_path, 6, concurrent=2)
-    study.fail_running("interrupted")
-    assert study.trials(RUNNING) == []
     assert len(study.trials()) == 3
+    under_way = [trial.number for trial in study.trials(RUNNING)]
+    assert under_way
+
+    taken_up = Study(study.inner, PARAMETERS, EPOCHS, "best")
+    assert taken_up.num_left(6) == 3 + len(under_way)
+    assert [taken_up.ask().number for _ in under_way] == under_way
+
+
+@pytest.mark.parametrize("max_failures", [0, 1])
+def test_a_process_that_dies_between_two_trials_counts_once(max_failures: int, tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    through_ray(study, tmp_path, 4, DiesAtHandover, max_failures=max_failures)
+    second = COMPLETE if max_failures else FAIL
+    assert [trial.state for trial in study.trials()] == [COMPLETE, second, COMPLETE, COMPLETE]
+    assert len(study.trials()[1].user_attrs["retries"]) == max_failures

@@ -177,10 +177,12 @@ def private_mib(videos: int) -> list[float]:
         Measured,
         base=config,
         detects=(config.detect,),
-        split=Split(np.arange(videos - 4), np.arange(videos - 4, videos)),
+        splits={"official": Split(np.arange(videos - 4), np.arange(videos - 4, videos))},
         shared=share(source, annotations, "float16"),
     )
-    trials = [ray.remote(num_cpus=1)(trainable).remote(config={"number": i, "params": {}}) for i in range(2)]
+    trial = ray.remote(num_cpus=1)(trainable)
+    settings = [{"number": i, "params": {}, "sweep": True, "restore": []} for i in range(2)]
+    trials = [trial.remote(config=one) for one in settings]
     results: list[dict[str, Any]] = ray.get([trial.train.remote() for trial in trials])
     assert [result["epoch"] for result in results] == [1, 1]
     return ray.get([trial.private_mib.remote() for trial in trials])

@@ -8,8 +8,6 @@ from typing import Any
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search.study import Study
@@ -109,7 +107,7 @@ def test_an_epoch_reported_twice_is_passed_over_in_silence() -> None:
 
 def test_the_base_put_in_front_is_trial_0() -> None:
     study = create()
-    study.start_with(BASE)
+    study.start_with([BASE])
     first, second = study.ask(), study.ask()
     assert (first.number, first.params) == (0, BASE)
     assert second.number == 1
@@ -146,27 +144,71 @@ def test_the_best_trial_is_complete_and_the_first_of_equals() -> None:
     assert (best.number, best.value) == (0, 4.0)
 
 
-def test_fail_running_leaves_no_trial_running_in_the_journal(tmp_path: Path) -> None:
+def test_an_interrupted_trial_is_taken_up_under_its_number_with_its_parameters_and_values(tmp_path: Path) -> None:
     journal = tmp_path / "study.journal"
-    study = create(journal, epochs=1)
-    for _ in range(4):
-        study.ask()
-    study.report(1, 1, 2.0)
+    study = create(journal)
+    study.start_with([BASE])
+    asked = [study.ask() for _ in range(4)]
+    for number, values in ((0, (1.0, 2.0)), (1, (1.0, 2.0, 3.0)), (2, (4.0,))):
+        for epoch, value in enumerate(values, start=1):
+            study.report(number, epoch, value)
     study.complete(1, {"node": "a"})
-    study.report(2, 1, 3.0)
-    assert study.fail_running("interrupted") == [0, 2, 3]
-    assert study.fail_running("interrupted") == []
+    study.note(2, "runs", [[5.0, None, "b"]])
 
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    reopened = optuna.load_study(study_name="demo", storage=storage)
-    assert [t.state for t in reopened.trials] == [
-        TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL,
-    ]  # fmt: skip
-    assert [t.user_attrs.get("failure") for t in reopened.trials] == ["interrupted", None, "interrupted", "interrupted"]
-    assert reopened.trials[1].user_attrs == {"node": "a"}
-    assert reopened.trials[2].intermediate_values == {1: 3.0}
-    assert [t.params for t in reopened.trials] == [t.params for t in study.trials()]
-    assert reopened.best_trial.number == 1
-    assert reopened.direction == optuna.study.StudyDirection.MAXIMIZE
+    again = create(journal)
+    again.start_with([BASE])
+    assert again.num_left(6) == 5 and again.num_left(2) == 3
+    taken = [again.ask() for _ in range(4)]
+    assert [one.number for one in taken] == [0, 2, 3, 4]
+    assert [one.interrupted for one in taken] == [True, True, True, False]
+    assert [one.params for one in taken[:3]] == [asked[number].params for number in (0, 2, 3)]
+    assert taken[1].attributes == {"runs": [[5.0, None, "b"]]}
+    for epoch, value in ((1, 9.0), (2, 9.0), (3, 2.5)):  # it starts again; what was reported stands
+        again.report(0, epoch, value)
+    again.complete(0, {})
+    trials = again.trials()
+    assert trials[0].intermediate_values == {1: 1.0, 2: 2.0, 3: 2.5} and trials[0].value == 2.5
+    assert (trials[1].state, trials[1].value, trials[1].user_attrs) == (TrialState.COMPLETE, 3.0, {"node": "a"})
     for line in journal.read_text().splitlines():
         json.loads(line)
+
+
+def test_a_verdict_that_was_lost_is_given_again(tmp_path: Path) -> None:
+    journal = tmp_path / "study.journal"
+    study = create(journal, pruner=below(1.5))
+    study.ask()
+    assert not study.report(0, 1, 2.0)
+    assert study.report(0, 2, 1.0)  # and the driver is killed before it can tell
+    again = create(journal, pruner=below(1.5))
+    again.ask()
+    assert not again.report(0, 1, 2.0)
+    assert again.report(0, 2, 1.0)
+
+
+@pytest.mark.parametrize("kept", range(4))
+def test_a_trial_whose_driver_was_killed_while_asking_gets_the_parameters_that_it_lacks(
+    kept: int, tmp_path: Path
+) -> None:
+    journal = tmp_path / "study.journal"
+    study = create(journal)
+    study.start_with([BASE])
+    study.ask()
+    lines = journal.read_text().splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if "param_name" in line)
+    journal.write_text("".join(lines[: first + kept]))  # the trial is RUNNING with so many of its parameters
+    again = create(journal)
+    again.start_with([BASE])
+    taken = again.ask()
+    assert (taken.number, taken.params) == (0, BASE)
+    assert len(again.trials()) == 1
+
+
+def test_what_was_put_in_front_is_not_put_there_again(tmp_path: Path) -> None:
+    journal = tmp_path / "study.journal"
+    others = [BASE | {"concepts.clusters": n} for n in (60, 70)]
+    study = create(journal)
+    study.start_with([BASE, others[0]])
+    study.ask()
+    again = create(journal)
+    again.start_with([BASE, *others])
+    assert [again.ask().params for _ in range(3)] == [BASE, *others]

@@ -1,0 +1,71 @@
+"""Where trials keep their checkpoints: below the run folder, or in a place that all nodes reach."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
+
+RESULT = "result.json"
+_CHECKPOINT = re.compile(r"checkpoint_(\d+)")
+
+
+def trial_folder(number: int, session: int) -> str:
+    """The name of a trial's folder; each driver writes into its own, so that none writes over another's checkpoint."""
+    return f"trial-{number:05d}" + (f"-{session}" if session > 1 else "")
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of all trials of one stage.
+
+    place: an absolute folder or a URI such as s3://bucket/run/trials.
+    """
+
+    place: str
+
+    def of(self, number: int) -> list[str]:
+        """The checkpoint folders of a trial as `FileSystem.from_uri` takes them, the newest first."""
+        return [f"{self._scheme}{path}" for path in self._paths(number)]
+
+    def fetch(self, number: int, name: str, to: Path) -> bool:
+        """Copies a file of a trial's newest checkpoint that has it; whether there was one. Raises OSError."""
+        system, _ = FileSystem.from_uri(self.place)
+        for path in self._paths(number):
+            if system.get_file_info(f"{path}/{name}").type == FileType.File:
+                partial = to.with_name(to.name + ".partial")
+                copy_files(f"{path}/{name}", str(partial.resolve()), source_filesystem=system)
+                partial.replace(to)
+                return True
+        return False
+
+    def remove(self, number: int, keep: int) -> None:
+        """Removes a trial's checkpoints but the newest so many. Raises OSError."""
+        system, _ = FileSystem.from_uri(self.place)
+        for path in self._paths(number)[keep:]:
+            system.delete_dir(path)
+
+    @property
+    def _scheme(self) -> str:
+        head, mark, _ = self.place.partition("://")
+        return head + mark if mark else ""
+
+    def _paths(self, number: int) -> list[str]:
+        system, root = FileSystem.from_uri(self.place)
+        listed = system.get_file_info(FileSelector(root, allow_not_found=True))
+        found = []
+        for folder in listed:
+            match = re.fullmatch(rf"trial-{number:05d}(?:-(\d+))?", folder.base_name)
+            if match is None or folder.type != FileType.Directory:
+                continue
+            for one in system.get_file_info(FileSelector(folder.path, allow_not_found=True)):
+                index = _CHECKPOINT.fullmatch(one.base_name)
+                if index and one.type == FileType.Directory:
+                    found.append(((int(match[1] or 1), int(index[1])), one.path))
+        return [path for _, path in sorted(found, reverse=True)]
+
+
+def download(checkpoint: str, to: Path) -> None:
+    """Copies one of `Checkpoints.of` into a folder. Raises OSError."""
+    system, path = FileSystem.from_uri(checkpoint)
+    copy_files(path, str(to.resolve()), source_filesystem=system)

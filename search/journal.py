@@ -1,0 +1,146 @@
+"""A run folder's study.journal: one driver at a time, and whole again after a kill or a full disk."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from haan.errors import InputError
+
+_OPTUNA_LOCK_S = 2  # Optuna holds its own lock for one append; one that is older belongs to a process that was killed
+
+
+@contextmanager
+def only_driver(path: Path) -> Iterator[None]:
+    """Holds the lock of a run folder; the system frees it whatever ends the process. Raises InputError when it is held.
+
+    Where the file system has no locks (some NFS mounts) it raises OSError.
+    """
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            rule = "must have one driver at a time, got a second"
+            raise InputError(f"{path.parent}: {rule}; {holder} drives it") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+        file.flush()
+        yield
+
+
+class _WholeAppends(JournalFileBackend):
+    """A journal file in which an append that fails, as on a full disk, leaves nothing for the next one to land on.
+
+    held: records that wait to be appended together; each append waits for the disk.
+    """
+
+    held: list[dict[str, Any]] | None = None
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if self.held is not None:
+            self.held += logs
+            return
+        path = Path(self._file_path)
+        size = path.stat().st_size
+        try:
+            super().append_logs(logs)
+        except BaseException:
+            os.truncate(path, size)
+            raise
+
+
+class Journal(JournalStorage):
+    """Optuna's storage over a journal file. Its own lock is a link that needs an absolute target to ever expire."""
+
+    def __init__(self, journal: Path):
+        self._file = _WholeAppends(str(journal.resolve()))
+        super().__init__(self._file)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Writes what is said meanwhile in one append: attributes, which nobody reads back before the end."""
+        self._file.held = held = []
+        try:
+            yield
+        finally:
+            self._file.held = None
+        if held:
+            self._file.append_logs(held)
+
+
+def load(journal: Path) -> optuna.Study | None:
+    """The one study of a journal; None where there is no file, or none in it."""
+    if not journal.exists():
+        return None
+    store = Journal(journal)
+    names = optuna.get_all_study_names(store)
+    return optuna.load_study(study_name=names[0], storage=store) if names else None
+
+
+def repair(journal: Path) -> str | None:
+    """Makes a journal loadable that was cut in mid-line; what was done, or None.
+
+    Only the driver may call it, under its lock. A copy is kept of whatever is trimmed. Raises InputError when a line
+    before the last is damaged, which no kill explains.
+    """
+    _drop_stale_lock(journal)
+    if not journal.exists():
+        return None
+    content = journal.read_bytes()
+    lines = content.splitlines(keepends=True)
+    bad = next((i for i, line in enumerate(lines) if not _is_record(line)), None)
+    if bad is not None and bad < len(lines) - 1:
+        shown = lines[bad][:60].decode(errors="replace")
+        raise InputError(f"{journal}:{bad + 1}: must be one JSON record a line, got {shown!r}")
+    if bad is None:
+        if not content or content.endswith(b"\n"):
+            return None
+        with journal.open("ab") as file:
+            file.write(b"\n")
+        return f"{journal}: its last line lacked its end"
+    copy = _free_name(journal)
+    copy.write_bytes(content)
+    with journal.open("rb+") as file:
+        file.truncate(len(content) - len(lines[-1]))
+        os.fsync(file.fileno())
+    return f"{journal}: its last line was incomplete and is trimmed; the file as it was: {copy.name}"
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _free_name(journal: Path) -> Path:
+    count = 1
+    while (copy := journal.with_name(f"{journal.name}.torn-{count}")).exists():
+        count += 1
+    return copy
+
+
+def _drop_stale_lock(journal: Path) -> None:
+    """Removes Optuna's own lock where a killed process left it: its users would wait for half a minute."""
+    lock = journal.with_name(journal.name + ".lock")
+    for _ in range(10 * _OPTUNA_LOCK_S):
+        try:
+            age = time.time() - lock.lstat().st_mtime
+        except FileNotFoundError:
+            return
+        if age >= _OPTUNA_LOCK_S:
+            break
+        time.sleep(0.1)
+    lock.unlink(missing_ok=True)
