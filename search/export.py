@@ -1,7 +1,6 @@
-"""The winner leaves: best.yaml, which anyone can train again, and its weights. Also a command line."""
+"""The winner leaves: best.yaml, which anyone can train again, its weights and its detections. Also a command line."""
 
 import platform
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,59 +11,55 @@ from typing import Annotated, Any
 import optuna
 import pandas as pd
 import typer
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.cli import run, say
 from haan.config import Config, Holdout
+from haan.data.readers import open_data
+from haan.data.table import Annotations, FeatureSource, split
 from haan.errors import InputError
-from haan.yamlconfig import dump
+from haan.predict import predict
+from haan.train import WEIGHTS
+from haan.yamlconfig import dump, read_config
+from search import confirm, journal
+from search.checkpoints import Checkpoints
+from search.confirm import Confirmation, chosen_detect
 from search.runfolder import RunFolder
-from search.space import Space, read_space, with_values
+from search.space import Space, base_number, read_space, with_values
 
 _PACKAGES = ("haan-search", "torch", "numpy", "faiss-gpu", "optuna", "ray")
-_RECORD = "haan.fingerprint"
+FINGERPRINT = "haan.fingerprint"
+SESSIONS = "sessions"
+TRIALS, CONFIRM = "trials", "confirm"  # folders of the two stages' checkpoints
 
 
-def winning_config(space: Space, trial: FrozenTrial) -> Config:
+def place(folder: RunFolder, space: Space) -> str:
+    """Where the run's checkpoints lie: a folder or a URI."""
+    storage_place = space.plan.storage
+    if storage_place is None:
+        return str(folder.root.resolve())
+    where = storage_place if "://" in storage_place else str(Path(storage_place).resolve())
+    return f"{where}/{folder.root.name}"
+
+
+def trial_config(space: Space, trial: FrozenTrial) -> Config:
     """The configuration of a trial, complete: its parameters, and the detection setting that scored best."""
-    values: dict[str, Any] = dict(trial.params)
-    by_detect = trial.user_attrs["avg_map_by_detect"]
-    chosen = space.detects[by_detect.index(max(by_detect))]
-    config = with_values(replace(space.base, detect=chosen), values)
-    device = trial.user_attrs.get("device") or config.device
+    config = with_values(replace(space.base, detect=chosen_detect(space, trial)), trial.params)
+    counted = replace(config.eval, epoch=space.plan.objective)
+    return _pinned(replace(config, eval=counted), space, trial)
+
+
+def _pinned(config: Config, space: Space, ran: FrozenTrial) -> Config:
+    """With the device type and the CPU threads that it was trained with: rounding depends on them."""
+    device = ran.user_attrs.get("device") or config.device
     return replace(config, threads=config.threads or space.plan.resources.cpu, device=device)
 
 
-def header(
-    study_name: str, space: Space, trial: FrozenTrial, base: FrozenTrial | None, fingerprint: str, config: Config
-) -> str:
-    """The comment block above an exported configuration."""
-    rows: dict[str, object] = {
-        "study": study_name,
-        "trial": trial.number,
-        # Of the best epoch whatever the objective, for that is what training it again reports.
-        "avg_map_at_seed": repr(max(trial.user_attrs["avg_map_by_detect"])),
-        "best_epoch": trial.user_attrs["best_epoch"],
-        "seed": config.seed,
-    }
-    if base is not None and base.value is not None and trial.value is not None:
-        own = own_setting_avg_map(space, base)
-        rows["base_avg_map"] = f"{base.value:.3f} at its best detection setting, {own:.3f} at its own"
-        rows["gain_over_base"] = f"{trial.value - base.value:+.3f} on one seed, not confirmed over seeds"
-    if not isinstance(config.data.validation, Holdout):
-        rows["tuned_on"] = "the official validation videos: this avg.mAP is of the set it was tuned on"
-    rows["data_fingerprint"] = fingerprint
-    rows["versions"] = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    rows["python"] = f"{platform.python_version()} on {platform.machine()}"
-    rows["git_commit"] = git_commit() or "none"
-    return "".join(f"# {key}: {value}\n" for key, value in rows.items())
-
-
-def own_setting_avg_map(space: Space, trial: FrozenTrial) -> float:
-    """A trial's best avg.mAP over its epochs at the base's own detection setting."""
-    return trial.user_attrs["best_avg_map_by_detect"][space.detects.index(space.base.detect)]
+def versions() -> dict[str, str]:
+    """What a figure depends on beside the configuration."""
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    python = f"{platform.python_version()} on {platform.machine()}"
+    return {"versions": packages, "python": python, "git_commit": git_commit() or "none"}
 
 
 def git_commit() -> str | None:
@@ -83,81 +78,196 @@ def git_commit() -> str | None:
     return commit.stdout.strip() or None
 
 
-def export(folder: RunFolder, space: Space, study: optuna.Study, number: int | None, to: Path | None) -> FrozenTrial:
-    """Writes the configuration of a trial (by default the best) and its weights; the trial. Raises InputError."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    by_number = {trial.number: trial for trial in complete}
-    if number is not None and number not in by_number:
-        raise InputError(f"--trial: must be a COMPLETE trial of {folder.root} ({sorted(by_number)}), got {number}")
-    if not complete:
-        raise InputError(f"{folder.root}: must have a COMPLETE trial, got none")
-    trial = by_number[number] if number is not None else max(complete, key=lambda t: (t.value, -t.number))
-    config = winning_config(space, trial)
+def own_setting_avg_map(space: Space, trial: FrozenTrial) -> float:
+    """A trial's best avg.mAP over its epochs at the base's own detection setting."""
+    return trial.user_attrs["best_avg_map_by_detect"][space.detects.index(space.base.detect)]
+
+
+def header(
+    study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation, final: FrozenTrial | None
+) -> str:
+    """The comment block above an exported configuration."""
+    trained = final or trial
+    sessions = study.user_attrs.get(SESSIONS) or [{}]
+    rows: dict[str, object] = {
+        "study": study.study_name,
+        "trial": trial.number,
+        # Of the epoch that counts, for that is what training it again reports.
+        "avg_map_at_seed": repr(trained.value if final else trial.user_attrs["avg_map_by_detect"][_chosen(trial)]),
+        "epoch": trained.user_attrs["best_epoch"],
+        "seed": final.params["seed"] if final else space.base.seed,
+    }
+    rows |= _against_base(study, space, trial, known)
+    if final is not None:
+        rows["trained_on"] = "all training videos; scored once, on the official validation videos"
+        rows["holdout_avg_map"] = f"{trial.value!r} in the search, which chose the settings and the epochs by it"
+    elif isinstance(space.base.data.validation, Holdout):
+        rows["trained_on"] = "the training videos but those held out; scored on these"
+    else:
+        rows["tuned_on"] = "the official validation videos: this avg.mAP is of the set it was tuned on"
+    rows["data_fingerprint"] = study.user_attrs.get(FINGERPRINT, "unknown")
+    rows |= {key: sessions[-1].get(key, "unknown") for key in ("versions", "python", "git_commit")}
+    return "".join(f"# {key}: {' '.join(str(value).split())}\n" for key, value in rows.items())
+
+
+def _chosen(trial: FrozenTrial) -> int:
+    by_detect = trial.user_attrs["avg_map_by_detect"]
+    return by_detect.index(max(by_detect))
+
+
+def _against_base(study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation) -> dict[str, object]:
+    """What a configuration won over the base: in the search, over new seeds, and on the official validation videos."""
+    rows: dict[str, object] = {}
+    number = base_number(space)
+    base = next((one for one in study.get_trials(deepcopy=False) if one.number == number), None)
+    if base is not None and base.state == TrialState.COMPLETE and base.value is not None:
+        own = own_setting_avg_map(space, base)
+        rows["base_avg_map"] = f"{base.value:.3f} at its best detection setting, {own:.3f} at its own"
+    standing = None
+    if known.ranking is not None:
+        standing = next((one for one in known.ranking.order if one.number == trial.number), None)
+    if standing is not None and known.ranking is not None:
+        spread = f" +- {standing.sd:.3f}" if standing.sd is not None else ""
+        rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds"
+        if standing is known.ranking.winner:
+            rows["gain_over_base"] = known.ranking.sentence()
+    elif base is not None and base.value is not None and trial.value is not None:
+        rows["gain_over_base"] = f"{trial.value - base.value:+.3f} on one seed, not confirmed over seeds"
+    if trial.number in known.finals:
+        rows["official_avg_map"] = f"{known.finals[trial.number].value:.3f}"
+        if number in known.finals and number is not None:
+            rows["official_avg_map"] = f"{rows['official_avg_map']}, the base {known.finals[number].value:.3f}"
+    return rows
+
+
+def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Confirmation) -> list[str]:
+    """The same in lines for the terminal."""
+    names = {
+        "base_avg_map": "Base: avg.mAP",
+        "confirmation": "Confirmed: avg.mAP",
+        "gain_over_base": "Gain over the base:",
+        "official_avg_map": "Trained on all training videos, scored once on the official validation videos: avg.mAP",
+    }
+    rows = _against_base(study, space, trial, known)
+    return [f"{name} {rows[key]}" for key, name in names.items() if key in rows]
+
+
+def export(
+    folder: RunFolder, space: Space, study: optuna.Study, number: int | None = None, to: Path | None = None
+) -> FrozenTrial:
+    """Writes a configuration and its weights; the trial. Raises InputError.
+
+    The winner leaves as it was trained last: on all training videos where that was done. A trial chosen by number
+    leaves as it was searched.
+    """
+    known = confirm.read_confirmation(folder, space, study)
+    trial = _find(folder, study, number, known, space)
+    final = known.finals.get(trial.number) if number is None else None
+    config = trial_config(space, trial)
+    if final is not None:
+        config = _pinned(confirm.final_config(space, trial, final), space, final)
     target = to or folder.best_yaml
     target.parent.mkdir(parents=True, exist_ok=True)
-    comments = header(study.study_name, space, trial, by_number.get(0), study.user_attrs[_RECORD], config)
     partial = target.with_name(target.name + ".partial")
-    partial.write_text(comments + dump(config), encoding="utf-8")
-    weights, weights_to = folder.weights_of(trial.number), target.with_suffix(".safetensors")
-    weights_to.unlink(missing_ok=True)  # never another trial's weights beside this configuration
+    partial.write_text(header(study, space, trial, known, final) + dump(config), encoding="utf-8")
+    weights = target.with_suffix(".safetensors")
+    weights.unlink(missing_ok=True)  # never another trial's weights beside this configuration
     partial.replace(target)
-    if weights is not None:
-        shutil.copyfile(weights, weights_to)
+    stage = CONFIRM if final is not None else TRIALS
+    checkpoints = Checkpoints(f"{place(folder, space)}/{stage}")
+    checkpoints.fetch((final or trial).number, WEIGHTS, weights)
     return trial
 
 
-def record_data(study: optuna.Study, fingerprint: str) -> None:
-    """Keeps the fingerprint of the data with the study."""
-    study.set_user_attr(_RECORD, fingerprint)
+def _find(folder: RunFolder, study: optuna.Study, number: int | None, known: Confirmation, space: Space) -> FrozenTrial:
+    trials = study.get_trials(deepcopy=False)
+    complete = {trial.number: trial for trial in trials if trial.state == TrialState.COMPLETE}
+    if number is not None:
+        if number not in complete:
+            raise InputError(f"--trial: must be a COMPLETE trial of {folder.root} ({sorted(complete)}), got {number}")
+        return complete[number]
+    best = confirm.winner(space, trials, known)
+    if best is None:
+        raise InputError(f"{folder.root}: must have a COMPLETE trial, got none")
+    return best
+
+
+def write_predictions(exported: Path, config: Config, source: FeatureSource, annotations: Annotations) -> Path | None:
+    """Detections of an exported configuration on its validation videos, beside it; None where its weights are missing.
+
+    They go into predictions.json beside best.yaml, into NAME-predictions.json beside any other NAME.yaml.
+    """
+    weights = exported.with_suffix(".safetensors")
+    out = exported.with_name(
+        "predictions.json" if exported.name == "best.yaml" else f"{exported.stem}-predictions.json"
+    )
+    out.unlink(missing_ok=True)
+    if not weights.exists():
+        return None
+    predict(
+        replace(config, device="auto"), source, annotations, split(annotations, config.data).validation, weights, out
+    )
+    return out
 
 
 def open_study(folder: RunFolder) -> optuna.Study:
     """The study of a run folder. Raises InputError."""
     if not folder.journal.exists():
         raise InputError(f"{folder.journal}: no such file; name the folder of a search")
-    storage = JournalStorage(JournalFileBackend(str(folder.journal)))
-    (summary, *_) = optuna.get_all_study_summaries(storage)
-    return optuna.load_study(study_name=summary.study_name, storage=storage)
+    study = journal.load(folder.journal)
+    if study is None:
+        raise InputError(f"{folder.journal}: must hold a study, got none; the search ended before it began")
+    return study
 
 
 def _row(space: Space, trial: FrozenTrial) -> Mapping[str, Any]:
     known = trial.user_attrs
+    counted = known.get("avg_map_by_detect")
     row: dict[str, Any] = {
         "number": trial.number,
         "state": trial.state.name,
-        "avg_map": trial.value,
+        "avg_map": max(counted) if counted else None,
         "best_epoch": known.get("best_epoch"),
-        "epochs": known.get("epochs"),
+        "epochs": known.get("epochs", trial.last_step),
         "seconds": known.get("seconds"),
         "node": known.get("node"),
-        "seed": space.base.seed,
+        "seed": trial.params.get("seed", space.base.seed),
         "failure": known.get("failure"),
+        "retries": len(known.get("retries", [])),
     }
     row |= {f"params.{key}": trial.params.get(key) for key in space.parameters}
-    by_detect = known.get("avg_map_by_detect")
-    if by_detect:
-        chosen = space.detects[by_detect.index(max(by_detect))]
-        row |= {f"detect.{key}": value for key, value in vars(chosen).items()}
+    if counted:
+        row |= {f"detect.{key}": value for key, value in vars(chosen_detect(space, trial)).items()}
     return row
 
 
 def write_trials(folder: RunFolder, space: Space, trials: list[FrozenTrial]) -> None:
-    """trials.csv: a row a trial."""
+    """trials.csv: a row a trial; `avg_map` and what the sweep chose are of the epoch that counts, in every state."""
     partial = folder.trials_csv.with_name("trials.csv.partial")
-    pd.DataFrame([_row(space, trial) for trial in trials]).to_csv(partial, index=False)
+    rows = [_row(space, trial) for trial in trials if trial.state != TrialState.WAITING]
+    pd.DataFrame(rows).to_csv(partial, index=False)
     partial.replace(folder.trials_csv)
 
 
 def main(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/demo.")],
-    trial: Annotated[int | None, typer.Option(help="This trial instead of the best.")] = None,
+    trial: Annotated[int | None, typer.Option(help="This trial as searched, instead of the winner.")] = None,
     to: Annotated[Path | None, typer.Option(help="Write here instead of RUN/best.yaml.")] = None,
 ) -> None:
-    """Export a search's best configuration again, or another trial's."""
+    """Export a search's best configuration again, or another trial's, with its weights and detections."""
     folder = RunFolder(run_folder)
     study = open_study(folder)
-    chosen = export(folder, read_space(folder.space_yaml), study, trial, to)
-    say(f"trial {chosen.number}, avg.mAP {chosen.value:.3f}; written to {to or folder.best_yaml}")
+    space = read_space(folder.space_yaml)
+    chosen = export(folder, space, study, trial, to)
+    target = to or folder.best_yaml
+    say(f"trial {chosen.number}, avg.mAP {chosen.value:.3f}; written to {target}")
+    try:
+        source, annotations, _ = open_data(space.base.data)
+    except InputError as error:
+        say(f"no predictions written: {error}")
+        return
+    written = write_predictions(target, read_config(target), source, annotations)
+    say(f"detections written to {written}" if written else "no weights and no predictions: its checkpoint is not there")
 
 
 if __name__ == "__main__":

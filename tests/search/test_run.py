@@ -1,5 +1,6 @@
 """The main job as its user runs it: real processes, real Ray, a tiny planted set."""
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from tensorboardX.proto.event_pb2 import Event
 
 from haan.yamlconfig import plain, read_config
+from search.checkpoints import Checkpoints
 from search.export import open_study
 from search.runfolder import RunFolder
 from tests.planted import tiny_config
@@ -36,17 +39,32 @@ def space(folder: Path, **search: object) -> Path:
     return path
 
 
+def scalars(events: Path, tag: str) -> list[float]:
+    """The values of one curve in a TensorBoard event file: records of length, its checksum, an event, its checksum."""
+    found, content = [], events.read_bytes()
+    while content:
+        (size,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12 : 12 + size])
+        found += [value.simple_value for value in event.summary.value if value.tag == tag]
+        content = content[16 + size :]
+    return found
+
+
 def run(script: str, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "search" / script), *map(str, arguments)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(tmp_path: Path) -> None:
-    ended = run("run.py", tmp_path, space(tmp_path), "--name", "a", "--address", "local")
+    path = space(tmp_path, confirm={"top": 2, "seeds": 2})
+    ended = run("run.py", tmp_path, path, "--name", "a", "--address", "local")
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
     assert lines[0].startswith("Running on a local Ray started for this run: 1 node(s), ")
-    assert sum(" trial " in line for line in lines if line.startswith("[")) == 5
+    shown = [line for line in lines if line.startswith("[")]
+    assert sum("] trial " in line for line in shown) == 5
+    assert sum("] confirm trial " in line for line in shown) == len(shown) - 5
+    assert "\x1b" not in ended.stdout, "no terminal, no control characters"
     folder = RunFolder(tmp_path / "runs" / "a")
     study = open_study(folder)
     assert [trial.number for trial in study.trials] == list(range(5))
@@ -57,25 +75,57 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(tmp_
     assert table["state"].tolist() == states and {"params.loss.pseudo", "detect.alpha", "node"} <= set(table)
 
     # Weights of pruned trials are gone, those of the others are there.
-    assert [folder.weights_of(trial.number) is not None for trial in study.trials] == [s == "COMPLETE" for s in states]
+    kept = Checkpoints(str(folder.root.resolve() / "trials"))
+    assert [len(kept.of(trial.number)) for trial in study.trials] == [int(s == "COMPLETE") for s in states]
+
+    # The best and the base, twice each with new seeds; then the winner and the base on all training videos.
+    confirmed = pd.read_csv(folder.confirm_csv)
+    seed = read_config(folder.best_yaml).seed
+    held_out = confirmed[confirmed["videos"] == "holdout"]
+    assert set(held_out["seed"]) == {seed + 1, seed + 2} and 0 in set(held_out["trial"])
+    assert (held_out.groupby("trial")["seed"].count() == 2).all() and (confirmed["state"] == "COMPLETE").all()
+    means = held_out.groupby("trial")["avg_map"].mean()
+    winner = int(means.idxmax())
+    final = confirmed[confirmed["videos"] == "official"].set_index("trial")
+    assert set(final.index) == {winner, 0} and set(final["seed"]) == {seed}
+    assert f"Best: trial {winner}, " in ended.stdout and "Confirmed: avg.mAP mean" in ended.stdout
+
     best = read_config(folder.best_yaml)
     assert best.threads == 1
+    assert (best.data.validation, best.eval.epoch) == ("official", "last")
+    assert best.optim.epochs == study.trials[winner].user_attrs["best_epoch"] == final["epochs"][winner]
     header = dict(line[2:].split(": ", 1) for line in folder.best_yaml.read_text().splitlines() if line[0] == "#")
     again = [sys.executable, "-m", "haan", "train", folder.best_yaml, "--out", "again"]
     said = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True).stdout
     assert f"avg.mAP {header['avg_map_at_seed']}; written to again" in said
+    assert float(header["avg_map_at_seed"]) == final["avg_map"][winner]
+    assert header["trial"] == str(winner) and "over 2 new seeds" in header["confirmation"] and header["gain_over_base"]
     weights = (tmp_path / "again" / "best.safetensors").read_bytes()
     assert weights == (folder.root / "best.safetensors").read_bytes()
+    predictions = (tmp_path / "again" / "predictions.json").read_bytes()
+    assert predictions == folder.predictions.read_bytes()
+    assert folder.report.read_text().startswith("<!doctype html>")
+
+    # TensorBoard finds the curve of every trial.
+    for trial in study.trials:
+        (events,) = (folder.root / "trials" / f"trial-{trial.number:05d}").glob("events.out.tfevents.*")
+        assert scalars(events, "ray/tune/avg_map") == pytest.approx(list(trial.intermediate_values.values()))
 
     # Another trial leaves by name, and a run's name is taken once.
     other = next(trial.number for trial in study.trials if trial.state.name == "COMPLETE")
     ended = run("export.py", tmp_path, folder.root, "--trial", other, "--to", "other.yaml")
     assert ended.returncode == 0 and f"# trial: {other}\n" in (tmp_path / "other.yaml").read_text()
-    assert (tmp_path / "other.safetensors").exists()
+    assert (tmp_path / "other.safetensors").exists() and (tmp_path / "other-predictions.json").exists()
     ended = run("export.py", tmp_path, folder.root, "--trial", 99)
     assert ended.returncode == 2 and "--trial: must be a COMPLETE trial of" in ended.stderr
     ended = run("run.py", tmp_path, tmp_path / "tiny.yaml", "--name", "a", "--address", "local")
     assert ended.returncode == 2 and "must be of a run that does not exist yet" in ended.stderr
+
+    # Exported again it is the same, whatever was changed by hand.
+    before = folder.best_yaml.read_bytes()
+    folder.best_yaml.write_text("mine")
+    assert run("export.py", tmp_path, folder.root).returncode == 0
+    assert folder.best_yaml.read_bytes() == before and folder.predictions.read_bytes() == predictions
 
 
 def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path) -> None:
@@ -83,7 +133,7 @@ def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path)
     arguments = ("--name", "a", "--address", "local", "--set", "optim.lr=1e30")
     ended = run("run.py", tmp_path, path, *arguments)
     assert ended.returncode == 3
-    assert "trial 0 failed: loss " in ended.stdout and "in epoch 1, step " in ended.stdout
+    assert "failed: loss " in ended.stdout and "in epoch 1, step " in ended.stdout and "(trial 0" in ended.stdout
     assert "No trial completed" in ended.stdout
     assert not (tmp_path / "runs" / "a" / "best.yaml").exists()
 

@@ -1,0 +1,207 @@
+"""What is to be searched: reads and checks all input, and takes the run folder, before anything starts."""
+
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from haan import clustering
+from haan.config import Holdout
+from haan.data.readers import open_data
+from haan.data.table import Annotations, FeatureSource, Split, fingerprint, split
+from haan.errors import InputError, MissingDataError
+from search import export, features, journal
+from search.runfolder import RunFolder
+from search.space import Space, differences, most_demanding, naming_lines, read_space, space_tree
+
+DEMO = "python search/run.py spaces/demo.yaml"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A search whose input is sound.
+
+    splits: "official" where the data have such videos, and "holdout" where the base holds some out. session: which
+    driver of this run it is, from 1. last_seen: when the driver before it last wrote, in Unix seconds. is_new: this
+    driver made the run folder. address: of the Ray cluster, where the user named one.
+    """
+
+    space: Space
+    folder: RunFolder
+    source: FeatureSource
+    annotations: Annotations
+    splits: dict[str, Split]
+    fingerprint: str
+    notes: tuple[str, ...]
+    session: int
+    last_seen: float | None
+    is_new: bool
+    address: str | None = None
+
+    @property
+    def feature_bytes(self) -> int:
+        """What the packed clips take."""
+        return features.num_bytes(self.source, self.space.base.data.dtype)
+
+
+def prepare(
+    path: Path,
+    name: str | None,
+    out: Path,
+    trials: int | None,
+    seed: int | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    held: ExitStack,
+) -> Job:
+    """Checks all input, features included, before anything starts, and takes the run folder. Raises InputError."""
+    space, folder, tree = _asked(path, name, out, trials, seed, overrides, resume)
+    with naming_lines(tree):
+        source, annotations, notes, splits, mark = _open(space)
+        try:
+            session, last_seen = _take(folder, space, mark, resume, held)
+        except OSError as error:
+            raise InputError(f"{folder.root}: must be a folder that can be written, got: {error}") from None
+    return Job(space, folder, source, annotations, splits, mark, notes, session, last_seen, not resume)
+
+
+def preview(
+    path: Path,
+    name: str | None,
+    out: Path,
+    trials: int | None,
+    seed: int | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    scratch: RunFolder,
+) -> Job:
+    """Checks the same input and leaves the run folder as it is: `scratch` gets a copy of the studies of an old run.
+
+    Features that are still to be planted are planted beside it. Raises InputError.
+    """
+    space, folder, tree = _asked(path, name, out, trials, seed, overrides, resume)
+    scratch.log.parent.mkdir(parents=True)
+    base, session = space.base, 1
+    if base.data.plant is not None and not os.path.lexists(base.data.root):
+        base = replace(base, data=replace(base.data, root=str(scratch.root.with_name("data"))))
+    with naming_lines(tree):
+        source, annotations, notes, splits, mark = _open(replace(space, base=base))
+        if folder.journal.exists():
+            notes += _copied(folder, scratch)
+            session = _fits(scratch, space, mark)
+    return Job(space, folder, source, annotations, splits, mark, notes, session, None, False)
+
+
+def _copied(folder: RunFolder, scratch: RunFolder) -> tuple[str, ...]:
+    """Copies what `_fits` reads, whole again where a kill tore it; what was torn. Raises InputError."""
+    files = ((folder.journal, scratch.journal), (folder.confirm_journal, scratch.confirm_journal))
+    for old, new in ((folder.space_yaml, scratch.space_yaml), *files):
+        if old.exists():
+            shutil.copyfile(old, new)
+    torn = []
+    for old, new in files:
+        try:
+            if journal.repair(new):
+                torn.append(f"{old}: its last line is incomplete, as a kill leaves it; --resume will mend it")
+        except InputError as error:
+            raise InputError(message.replace(str(new), str(old)) for message in error.messages) from None
+    return tuple(torn)
+
+
+def _asked(
+    path: Path,
+    name: str | None,
+    out: Path,
+    trials: int | None,
+    seed: int | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+) -> tuple[Space, RunFolder, yaml.MappingNode]:
+    """The space, its nodes, and a run folder that is free, or there to be gone on with. Raises InputError."""
+    if trials is not None and trials < 1:
+        raise InputError(f"--trials: must be >= 1, got {trials}")
+    overrides = (*overrides, *(() if trials is None else (f"search.trials={trials}",)))
+    space = read_space(path, overrides, seed)
+    if resume and name is None:
+        raise InputError("--resume: must come with the --name of the run to go on with, got none")
+    name = name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise InputError(f"--name: must be a plain folder name, got {name!r}")
+    folder = RunFolder(out / name)
+    if folder.root.exists() and not resume:
+        raise _taken(folder)
+    if resume and not (folder.lock.exists() or (folder.root.is_dir() and not any(folder.root.iterdir()))):
+        got = "another folder" if folder.root.exists() else "one that does not"
+        raise InputError(f"{folder.root}: --resume must be of a run that exists, got {got}")
+    return space, folder, space_tree(path, overrides, seed)
+
+
+def _open(space: Space) -> tuple[FeatureSource, Annotations, tuple[str, ...], dict[str, Split], str]:
+    """Opens and checks the data. Raises InputError."""
+    data = space.base.data
+    try:
+        source, annotations, notes = open_data(data)
+    except MissingDataError as error:
+        where = "the features are published by the paper's authors, https://github.com/lizhi1104/HAAN"
+        raise InputError(f"{error}; {where}; without data, try: {DEMO}") from None
+    splits = {"holdout" if isinstance(data.validation, Holdout) else "official": split(annotations, data)}
+    if annotations.num_train < len(annotations.names):
+        splits["official"] = split(annotations, replace(data, validation="official"))
+    training = next(iter(splits.values())).train
+    clusters, rate = most_demanding(space)
+    clustering.check_sample(int(source.num_clips[training].sum()), rate, clusters)
+    return source, annotations, notes, splits, fingerprint(source, annotations, data.dtype)
+
+
+def _take(folder: RunFolder, space: Space, mark: str, resume: bool, held: ExitStack) -> tuple[int, float | None]:
+    """Makes the run folder, or takes up an old one that fits; holds its lock from here on. Raises InputError.
+
+    Returns which driver of the run this is, and when the one before it last wrote.
+    """
+    try:
+        folder.root.mkdir(parents=True, exist_ok=resume)
+    except FileExistsError:
+        raise _taken(folder) from None
+    held.enter_context(journal.only_driver(folder.lock))
+    folder.log.parent.mkdir(exist_ok=True)
+    session, last_seen = 1, None
+    if folder.journal.exists():
+        last_seen = folder.journal.stat().st_mtime
+        for path in (folder.journal, folder.confirm_journal):
+            repaired = journal.repair(path)
+            if repaired:
+                _note(folder, repaired)
+        session = _fits(folder, space, mark)
+    partial = folder.space_yaml.with_name("space.yaml.partial")
+    partial.write_text(space.document, encoding="utf-8")
+    partial.replace(folder.space_yaml)
+    return session, last_seen
+
+
+def _taken(folder: RunFolder) -> InputError:
+    rule = "--name must be of a run that does not exist yet, unless --resume goes on with it"
+    return InputError(f"{folder.root}: {rule}, got one that does")
+
+
+def _note(folder: RunFolder, text: str) -> None:
+    with folder.log.open("a", encoding="utf-8") as log:
+        log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
+
+
+def _fits(folder: RunFolder, space: Space, mark: str) -> int:
+    """Checks that the study can be gone on with; which driver this is. Raises InputError."""
+    changed = differences(read_space(folder.space_yaml), space) if folder.space_yaml.exists() else []
+    if changed:
+        raise InputError(changed)
+    study = journal.load(folder.journal)
+    if study is None:
+        return 1
+    attributes = study.user_attrs
+    if attributes.get(export.FINGERPRINT, mark) != mark:
+        rule = f"must be the data that the study was made on (fingerprint {attributes[export.FINGERPRINT][:12]}...)"
+        raise InputError(f"data.root: {rule}, got others ({mark[:12]}...)")
+    return len(attributes.get(export.SESSIONS, [])) + 1

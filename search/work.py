@@ -1,0 +1,236 @@
+"""A job at work: its study, its stages one after the other, each through Ray Tune and onto the screen."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from optuna.pruners import NopPruner
+from optuna.samplers import RandomSampler
+from ray import tune
+
+from search import cluster, confirm, export
+from search.bridge import Bridge, Halt, Running
+from search.components import make_pruner, make_sampler
+from search.features import SharedTable
+from search.job import Job
+from search.progress import Progress, Totals, params, totals
+from search.screen import Screen
+from search.space import base_number, front
+from search.stage import Stage, run_stage
+from search.study import FINISHED, Study, Suggestion
+from search.trial import TrialRunner
+
+_TABLE_S = 5  # between two writings of trials.csv
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job and where it runs. deadline: the time.monotonic() at which the time budget is spent."""
+
+    job: Job
+    where: str
+    share: cluster.Share
+    shared: SharedTable
+    screen: Screen
+    deadline: float | None
+
+    def is_late(self, progress: Progress | None) -> bool:
+        """Whether the time budget is spent; during the search, less what the confirmation is expected to take."""
+        if self.deadline is None:
+            return False
+        runs = confirm.num_runs(self.job.space, "official" in self.job.splits)
+        reserve_s = progress.run_s * runs / self.share.concurrent if progress is not None else 0.0
+        return time.monotonic() + reserve_s >= self.deadline
+
+    def stage(self, name: str) -> Stage:
+        """A stage of the job as Ray Tune runs it."""
+        space, share = self.job.space, self.share
+        base = replace(
+            space.base,
+            threads=space.base.threads or share.cpu,
+            device="cuda" if share.gpu else "cpu",
+            eval=replace(space.base.eval, epoch=space.plan.objective),
+        )
+        trainable = tune.with_parameters(
+            TrialRunner, base=base, detects=space.detects, splits=self.job.splits, shared=self.shared
+        )
+        return Stage(
+            name=name,
+            place=export.place(self.job.folder, space),
+            session=self.job.session,
+            trainable=tune.with_resources(trainable, {"cpu": share.cpu, "gpu": share.gpu}),
+            concurrent=share.concurrent,
+            max_failures=space.plan.max_failures,
+            log=self.job.folder.log,
+        )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a stage ended: by its budget, by the user, or because it halted."""
+
+    interrupted: bool = False
+    halt: Halt | None = None
+
+    @property
+    def early(self) -> bool:
+        """Whether something is left to do."""
+        return self.interrupted or self.halt is not None
+
+    def or_earlier(self, before: "Ended") -> "Ended":
+        """How two stages ended, one after the other."""
+        return Ended(self.interrupted or before.interrupted, self.halt or before.halt)
+
+
+def make_study(work: Work) -> Study:
+    """The search's study, new or as the driver before this one left it."""
+    job, space = work.job, work.job.space
+    study = Study.create(
+        name=space.name,
+        journal=job.folder.journal,
+        sampler=make_sampler(space.sampler, space.base.seed, space.parameters),
+        pruner=make_pruner(space.pruner, space.base.optim.epochs),
+        parameters=space.parameters,
+        epochs=space.base.optim.epochs,
+        objective=space.plan.objective,
+    )
+    study.inner.set_user_attr(export.FINGERPRINT, job.fingerprint)
+    _begin_session(work, study)
+    study.start_with(front(space))
+    return study
+
+
+def _begin_session(work: Work, study: Study) -> None:
+    share = work.share
+    sessions = list(study.inner.user_attrs.get(export.SESSIONS, []))
+    if sessions and sessions[-1]["ended"] is None:
+        sessions[-1] = {**sessions[-1], "ended": work.job.last_seen}
+    began = {"started": time.time(), "ended": None, "where": work.where, "concurrent": share.concurrent}
+    resources = {"cpu": share.cpu, "gpu": share.gpu, "nodes": len(ray.nodes())}
+    study.inner.set_user_attr(export.SESSIONS, [*sessions, began | resources | export.versions()])
+
+
+def end_session(study: Study) -> None:
+    *before, last = study.inner.user_attrs[export.SESSIONS]
+    study.inner.set_user_attr(export.SESSIONS, [*before, {**last, "ended": time.time()}])
+
+
+def run_search(work: Work, study: Study) -> Ended:
+    """Runs the trials that are left of the budget."""
+    job, space = work.job, work.job.space
+    base = base_number(space)
+
+    def to_config(suggestion: Suggestion) -> dict[str, Any]:
+        return {"params": dict(suggestion.params), "sweep": True, "epochs": study.epochs}
+
+    def describe(running: Running) -> tuple[str, str]:
+        return f"trial {running.number:3d}{' (base)' if running.number == base else ''}", params(running.params)
+
+    def write() -> None:
+        export.write_trials(job.folder, space, study.trials())
+
+    return _drive(work, study, export.TRIALS, space.plan.trials, to_config, describe, write)
+
+
+def run_confirmation(work: Work, study: Study) -> Ended:
+    """Trains the best and the base again with new seeds, then the winner and the base on all training videos."""
+    job, space = work.job, work.job.space
+    again = Study.create(
+        name=f"{study.inner.study_name} confirmation",
+        journal=job.folder.confirm_journal,
+        sampler=RandomSampler(),
+        pruner=NopPruner(),
+        parameters=confirm.PARAMETERS,
+        epochs=study.epochs,
+        objective=space.plan.objective,
+    )
+    by_number = {trial.number: trial for trial in study.trials()}
+
+    def to_config(suggestion: Suggestion) -> dict[str, Any]:
+        trial, asked = by_number[suggestion.params["trial"]], suggestion.params
+        epochs = study.epochs
+        if asked["videos"] == confirm.OFFICIAL:
+            epochs = confirm.final_epochs(space, trial, again.trials())
+        return {"params": confirm.settings(space, trial, asked, epochs), "sweep": False, "epochs": epochs}
+
+    def describe(running: Running) -> tuple[str, str]:
+        number = running.params["trial"]
+        head = f"confirm trial {number}{' (base)' if number == base_number(space) else ''}"
+        return head, f"seed {running.params['seed']} on {running.params['videos']} videos"
+
+    def write() -> None:
+        known = confirm.summarise(space, study.trials(), again.trials())
+        confirm.write_csv(job.folder, space, study.trials(), known)
+
+    def phase(front: list[confirm.Again]) -> Ended:
+        again.start_with(front)
+        searched = totals(study.trials(*FINISHED), study.epochs, work.share.units, base_number(space))
+        return _drive(work, again, export.CONFIRM, len(again.trials()), to_config, describe, write, searched)
+
+    ended = phase(confirm.repeats(space, study.trials()))
+    if ended.early:
+        return ended
+    known = confirm.summarise(space, study.trials(), again.trials())
+    best = confirm.winner(space, study.trials(), known)
+    assert best is not None
+    return phase(confirm.finals(space, best.number, "official" in job.splits))
+
+
+def _drive(
+    work: Work,
+    study: Study,
+    name: str,
+    budget: int,
+    to_config: Callable[[Suggestion], dict[str, Any]],
+    describe: Callable[[Running], tuple[str, str]],
+    write: Callable[[], None],
+    searched: Totals | None = None,
+) -> Ended:
+    """Runs what a study has left of a budget of trials, on the screen and into its table."""
+    stage, before, left = work.stage(name), study.trials(*FINISHED), study.num_left(budget)
+    if not left:
+        return Ended()
+    progress = Progress(
+        work.screen,
+        "search" if searched is None else "confirm",
+        work.job.folder.root.name,
+        work.where,
+        len(before) + left,
+        work.share,
+        before,
+        study.epochs,
+        describe,
+        base_number(work.job.space) if searched is None else None,
+        searched,
+    )
+    written = time.monotonic()
+
+    def on_end(running: Running, state: str) -> None:
+        nonlocal written
+        progress.ended(running, study.trials()[running.number])
+        if time.monotonic() - written > _TABLE_S:  # not at each of a thousand quick trials
+            write()
+            written = time.monotonic()
+
+    def config_of(suggestion: Suggestion) -> dict[str, Any]:
+        known = stage.checkpoints.of(suggestion.number) if suggestion.interrupted else []
+        return {"number": suggestion.number, "restore": known} | to_config(suggestion)
+
+    bridge = Bridge(
+        study,
+        left,
+        config_of,
+        on_end,
+        stage.checkpoints,
+        on_report=progress.reported,
+        last_seen=work.job.last_seen,
+        is_late=lambda: work.is_late(progress if searched is None else None),
+    )
+    progress.bridge = bridge
+    ended = Ended(run_stage(stage, bridge), bridge.halted)
+    progress.over()
+    if ended.halt is None or ended.halt.kind != "disk":
+        write()
+    return ended

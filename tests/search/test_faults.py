@@ -1,0 +1,616 @@
+"""A search that was broken off anywhere goes on, and ends as one that was not: real processes, real Ray."""
+
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from haan.data.table import ClipTable
+from haan.errors import InputError
+from haan.yamlconfig import read_config
+from search import export, journal
+from search.checkpoints import Checkpoints
+from search.components import make_pruner, make_sampler
+from search.job import prepare
+from search.runfolder import RunFolder
+from search.space import read_space
+from search.study import FINISHED, Study
+from search.trial import TrialRunner
+from tests.planted import tiny_table
+from tests.search.test_run import ROOT
+from tests.search.test_run import space as tiny_space
+
+pytestmark = pytest.mark.ray
+NAME, MARK = "a", "SEARCH_FAULT_TEST"
+LIMIT_S = 240  # for one driver, on a machine that others use as well
+
+
+@dataclass
+class Runs:
+    """Drivers of one run, and whatever they start.
+
+    All of it bears a mark in its environment, and is ended by its process id. out: a driver's standard output.
+    """
+
+    home: Path
+    space: Path
+    tmp: Path
+    mark: str = field(default_factory=lambda: f"{os.getpid()}-{time.monotonic_ns()}")
+    count: int = 0
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.home / "runs" / NAME)
+
+    def start(self, *arguments: object, resume: bool | None = None) -> "subprocess.Popen[str]":
+        """A driver; with --resume where the run exists, unless told."""
+        resume = self.folder.root.exists() if resume is None else resume
+        words = ["--name", NAME, *(["--resume"] if resume else []), *map(str, arguments)]
+        return self.command([sys.executable, str(ROOT / "search" / "run.py"), str(self.space), *words])
+
+    def command(self, words: list[str]) -> "subprocess.Popen[str]":
+        self.count += 1
+        environment = {**os.environ, "RAY_TMPDIR": str(self.tmp), "RAY_ADDRESS": "local", MARK: self.mark}
+        with self.out.open("w") as out:
+            return subprocess.Popen(
+                words,
+                cwd=self.home,
+                env=environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+
+    @property
+    def out(self) -> Path:
+        return self.home / f"driver-{self.count}.txt"
+
+    def ended(self, driver: "subprocess.Popen[str]") -> tuple[int, str]:
+        """Its exit code and all that it said."""
+        code = driver.wait(LIMIT_S)
+        return code, self.out.read_text()
+
+    def run(self, *arguments: object, resume: bool | None = None) -> tuple[int, str]:
+        return self.ended(self.start(*arguments, resume=resume))
+
+    def alive(self) -> list[psutil.Process]:
+        """What runs with this mark."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.mark:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that train."""
+        found = []
+        for process in self.alive():
+            try:
+                if any("TrialRunner" in word for word in process.cmdline()):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def sweep(self) -> None:
+        for process in self.alive():
+            try:
+                process.kill()
+            except psutil.Error:
+                continue
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Iterator[Runs]:
+    tmp = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))  # short, for the paths of Ray's sockets
+    found = Runs(tmp_path, tiny(tmp_path), tmp)
+    yield found
+    found.sweep()
+    shutil.rmtree(tmp, ignore_errors=True)
+
+
+def tiny(folder: Path, epochs: int = 4, **search: object) -> Path:
+    """The tiny space with so many epochs."""
+    path = tiny_space(folder, **search)
+    document = yaml.safe_load(path.read_text())
+    document["base"]["optim"]["epochs"] = epochs
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def until(condition: Callable[[], bool], driver: "subprocess.Popen[str]") -> None:
+    """Waits for a condition, or for the driver's end."""
+    limit = time.monotonic() + LIMIT_S
+    while driver.poll() is None and not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+Records = list[dict[str, Any]]
+
+
+def records(journal: Path) -> Records:
+    """The whole lines of a journal; a torn last one is passed over."""
+    content = journal.read_bytes() if journal.exists() else b""
+    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+
+
+def endings(found: Records) -> list[tuple[int, int, Any]]:
+    """Each time that a trial was told how it ended: number, state, values."""
+    told = [record for record in found if record["op_code"] == 6 and TrialState(record["state"]).is_finished()]
+    return [(record["trial_id"], record["state"], record["values"]) for record in told]
+
+
+def kill(driver: "subprocess.Popen[str]") -> bool:
+    """SIGKILL; whether it was still running."""
+    driver.send_signal(signal.SIGKILL)
+    return driver.wait() == -signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a trial gets of Ray's object store."""
+
+    table: ClipTable
+
+    def open(self) -> ClipTable:
+        return self.table
+
+
+def trained(folder: RunFolder, params: dict[str, Any], epochs: int) -> list[float]:
+    """The avg.mAP of a configuration's first epochs, trained without a break and without Ray."""
+    space = read_space(folder.space_yaml)
+    data = replace(space.base.data, root=str(folder.root.parents[1] / "data"))
+    base = replace(space.base, data=data, threads=1, device="cpu")
+    table, split = tiny_table(base)
+    runner = TrialRunner.__new__(TrialRunner)
+    shared: Any = Opened(table)
+    config = {"params": params, "sweep": True, "restore": []}
+    runner.setup(config, base=base, detects=space.detects, splits={"holdout": split}, shared=shared)
+    return [runner.step()["avg_map"] for _ in range(epochs)]
+
+
+def moments(seed: int) -> list[tuple[str, float]]:
+    """20 moments: seconds after the start, records after the start, and seconds after the last trial's end."""
+    rng = random.Random(seed)
+    early = [("start", rng.uniform(0.5, 8.0)) for _ in range(3)]
+    during = [("work", float(rng.randint(1, 70))) for _ in range(14)]
+    rng.shuffle(mixed := early + during)
+    return mixed + [("end", rng.uniform(0.0, 2.0)) for _ in range(3)]
+
+
+def wait_for(runs: Runs, driver: "subprocess.Popen[str]", kind: str, amount: float) -> None:
+    folder = runs.folder
+    journals = (folder.journal, folder.confirm_journal)
+    if kind == "start":
+        limit = time.monotonic() + amount
+        until(lambda: time.monotonic() >= limit, driver)
+    elif kind == "work":
+        before = sum(map(lines, journals))
+        until(lambda: sum(map(lines, journals)) >= before + amount, driver)
+        time.sleep(random.Random(amount).uniform(0, 0.2))
+    else:
+        began = time.time()
+        until(lambda: session_ended(folder.journal, began), driver)
+        time.sleep(amount)
+
+
+def session_ended(path: Path, since: float) -> bool:
+    """Whether a driver that started after `since` says that it is through with its trials."""
+    found = records(path)[-1:]
+    last = found[0].get("user_attr", {}).get(export.SESSIONS, [{}])[-1] if found else {}
+    return last.get("started", 0) > since and last["ended"] is not None
+
+
+def assert_whole(folder: RunFolder, budget: int) -> list[FrozenTrial]:
+    """Every trial of the budget is there once, none is under way, none ran twice; the trials."""
+    trials = export.open_study(folder).get_trials()
+    assert [trial.number for trial in trials] == list(range(budget))
+    assert {trial.state for trial in trials} <= set(FINISHED)
+    assert len({repr(sorted(trial.params.items())) for trial in trials}) == budget
+    told = [number for number, _, _ in endings(records(folder.journal))]
+    assert sorted(told) == list(range(budget))
+    return trials
+
+
+def assert_as_unbroken(folder: RunFolder, trials: Iterable[FrozenTrial]) -> None:
+    """Each reported value is, to the last digit, that of the same configuration trained without a break."""
+    for trial in trials:
+        curve = trial.intermediate_values
+        assert list(curve) == list(range(1, len(curve) + 1))
+        assert list(curve.values()) == trained(folder, trial.params, len(curve))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_twenty_kills_of_the_driver_lose_nothing_and_repeat_nothing(
+    runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = 20
+    pruner = {"name": "median", "n_startup_trials": 4, "n_warmup_steps": 4}
+    runs.space = tiny(runs.home, epochs=10, trials=budget, pruner=pruner, confirm={"top": 2, "seeds": 2})
+    folder, known, began = runs.folder, [[], []], time.monotonic()
+    for count, (kind, amount) in enumerate(moments(seed=1), start=1):
+        while not kill_at(runs, kind, amount):  # it was through before
+            kind, amount = "end", amount % 1
+        told = [endings(records(journal)) for journal in (folder.journal, folder.confirm_journal)]
+        for before, now in zip(known, told, strict=True):
+            assert now[: len(before)] == before  # nothing that had ended has changed
+        known = told
+        with capsys.disabled():
+            after = f"{time.monotonic() - began:.0f} s: {len(known[0])} trials and {len(known[1])} confirmations ended"
+            sys.stderr.write(f"\nkill {count} ({kind} {amount:.1f}) after {after}")
+    code, said = runs.run()
+    assert code == 0 and "Traceback" not in said, said
+
+    space = read_space(folder.space_yaml)
+    trials = assert_whole(folder, budget)
+    assert_as_unbroken(folder, trials)
+    assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
+    again = journal.load(folder.confirm_journal)
+    assert again is not None
+    assert all(run.state == TrialState.COMPLETE for run in again.trials)
+    assert len({repr(sorted(run.params.items())) for run in again.trials}) == len(again.trials)
+    sessions = export.open_study(folder).user_attrs[export.SESSIONS]
+    assert len(sessions) > 10 and all(session["ended"] for session in sessions)
+    assert any("its driver ended" in trial.user_attrs["retries"] for trial in trials)
+    table = pd.read_csv(folder.trials_csv)
+    assert table["number"].tolist() == list(range(budget))
+    best = read_config(folder.best_yaml)
+    assert folder.report.stat().st_size > 0 and folder.predictions.exists() and best.seed == space.base.seed
+    kept = Checkpoints(f"{export.place(folder, space)}/{export.TRIALS}")
+    assert [len(kept.of(trial.number)) for trial in trials] == [trial.state.name == "COMPLETE" for trial in trials]
+    assert not [process.name() for process in runs.alive() if process.name().startswith(("raylet", "gcs_server"))]
+
+
+def kill_at(runs: Runs, kind: str, amount: float) -> bool:
+    """Starts a driver and kills it at a moment; whether it was still running then."""
+    driver = runs.start()
+    wait_for(runs, driver, kind, amount)
+    killed = kill(driver)
+    assert killed or driver.returncode == 0, runs.out.read_text()
+    return killed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_kills_of_trials_processes_cost_no_trial(runs: Runs) -> None:
+    budget, rng = 8, random.Random(2)
+    runs.space = tiny(runs.home, epochs=40, trials=budget, max_failures=10)
+    driver = runs.start()
+    for _ in range(10):
+        amount = rng.randint(5, 25)
+        wait_for(runs, driver, "work", amount)
+        until(lambda: kill_worker(runs, rng), driver)
+        assert driver.poll() is None  # the ten are to be during the search
+    code, said = runs.ended(driver)
+    assert code == 0 and "Traceback" not in said, said
+    trials = assert_whole(runs.folder, budget)
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    assert_as_unbroken(runs.folder, trials)
+    retries = [reason for trial in trials for reason in trial.user_attrs["retries"]]
+    assert 8 <= len(retries) <= 10  # a process may die between two trials
+    assert all(reason.startswith("its process died: ") for reason in retries)
+
+
+def kill_worker(runs: Runs, rng: random.Random) -> bool:
+    """Kills one of the processes that train; whether there was one."""
+    found = runs.workers()
+    if found:
+        rng.choice(found).kill()
+    return bool(found)
+
+
+@pytest.mark.slow
+def test_a_trial_whose_process_dies_more_often_than_it_may_fails_and_says_why(runs: Runs) -> None:
+    runs.space = tiny(runs.home, epochs=40, trials=3, max_failures=0, concurrent=1, pruner={"name": "none"})
+    driver = runs.start()
+    wait_for(runs, driver, "work", 10)
+    until(lambda: kill_worker(runs, random.Random(0)), driver)
+    code, said = runs.ended(driver)
+    assert code == 0 and "Traceback" not in said, said
+    trials = export.open_study(runs.folder).get_trials()
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert trials[0].user_attrs["failure"].startswith("its process died: ")
+    assert "Trials: 2 complete, 0 pruned, 1 failed" in said
+    assert f"  failed: {trials[0].user_attrs['failure']} (trial 0)" in said
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A search that SIGTERM broke off with trials under way; what it said, and who was refused beside it."""
+
+    home: Path
+    space: Path
+    code: int
+    said: str
+    refused: str
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.home / "runs" / NAME)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
+    home = tmp_path_factory.mktemp("broken")
+    tmp = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))
+    runs = Runs(home, tiny(home, epochs=40, trials=40), tmp)
+    driver = runs.start()
+    try:
+        until(lambda: len(endings(records(runs.folder.journal))) >= 2 and bool(under_way(runs.folder)), driver)
+        refused = refusal(runs.space, runs.folder)
+        driver.send_signal(signal.SIGTERM)
+        code, said = runs.ended(driver)
+    finally:
+        runs.sweep()
+        shutil.rmtree(tmp, ignore_errors=True)
+    yield Broken(home, runs.space, code, said, refused)
+
+
+def under_way(folder: RunFolder) -> list[int]:
+    """Trials that were begun and whose end nobody told."""
+    found = records(folder.journal)
+    reported = {record["trial_id"] for record in found if record["op_code"] == 7}
+    return sorted(reported - {number for number, _, _ in endings(found)})
+
+
+def refusal(space: Path, folder: RunFolder, *overrides: str, name: str | None = NAME) -> str:
+    """Why `--resume` of a run is refused, before anything starts."""
+    with ExitStack() as held, pytest.raises(InputError) as raised:
+        data = f"data.root={space.parent / 'data'}"  # not below this process's own folder
+        prepare(space, name, folder.root.parent, None, None, (data, *overrides), True, held)
+    return str(raised.value)
+
+
+def test_an_end_by_the_batch_system_keeps_what_is_finished_and_says_how_to_go_on(broken: Broken) -> None:
+    assert broken.code == 130 and "Traceback" not in broken.said, broken.said
+    last = broken.said.splitlines()[-1]
+    assert last == (
+        f"Interrupted; what is finished is kept in runs/{NAME}; to go on: "
+        f"python search/run.py runs/{NAME}/space.yaml --name {NAME} --resume"
+    )
+    assert "under way" in broken.said
+    trials = export.open_study(broken.folder).get_trials()
+    states = [trial.state for trial in trials]
+    assert TrialState.RUNNING in states and TrialState.COMPLETE in states and TrialState.FAIL not in states
+    assert broken.folder.best_yaml.exists() and broken.folder.report.exists()
+
+
+def test_a_second_driver_of_a_run_is_refused(broken: Broken) -> None:
+    rule = f"{broken.folder.root}: must have one driver at a time, got a second; process "
+    assert broken.refused.startswith(rule) and broken.refused.endswith(" drives it")
+
+
+def test_a_resume_needs_the_name_of_a_run_that_exists(broken: Broken) -> None:
+    said = refusal(broken.space, broken.folder, name=None)
+    assert said == "--resume: must come with the --name of the run to go on with, got none"
+    assert "must be of a run that exists" in refusal(broken.space, broken.folder, name="other")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("optim.epochs", 41, "must stay 40 under --resume, got 41"),
+        ("model.width", 32, "must stay 16 under --resume, got 32"),
+        ("seed", 2, "must stay 1 under --resume, got 2"),
+    ],
+)
+def test_a_base_that_the_study_can_t_take_is_refused_with_line_key_rule_and_value(
+    broken: Broken, key: str, value: int, rule: str
+) -> None:
+    before = broken.folder.journal.read_bytes()
+    assert refusal(broken.space, broken.folder, f"{key}={value}").endswith(f"{key}: {rule}")
+    document = yaml.safe_load(broken.space.read_text())
+    *parents, last = key.split(".")
+    section = document["base"][parents[0]] if parents else document["base"]
+    section[last] = value
+    changed = broken.home / "changed.yaml"
+    changed.write_text(yaml.safe_dump(document))
+    indented = "  " * len(key.split(".")) + f"{last}: "
+    line = next(i for i, text in enumerate(changed.read_text().splitlines(), 1) if text.startswith(indented))
+    assert refusal(changed, broken.folder) == f"{changed}:{line}: {key}: {rule}"
+    assert broken.folder.journal.read_bytes() == before
+
+
+def test_another_objective_is_refused(broken: Broken) -> None:
+    found = refusal(broken.space, broken.folder, "search.objective=last")
+    assert found.endswith("search.objective: must stay 'best' under --resume, got 'last'")
+
+
+def test_another_kind_of_parameter_is_refused(broken: Broken) -> None:
+    document = yaml.safe_load(broken.space.read_text())
+    document["search"]["parameters"]["loss.coarse_pooling"] = {"choice": ["max", "mean"]}
+    changed = broken.home / "changed.yaml"
+    changed.write_text(yaml.safe_dump(document))
+    found = refusal(changed, broken.folder)
+    assert found.startswith(f"{changed}:") and "loss.coarse_pooling: must stay " in found
+
+
+def test_other_data_are_refused(broken: Broken) -> None:
+    path = broken.home / "again" / "runs" / NAME
+    shutil.copytree(broken.folder.root, path)
+    study = export.open_study(RunFolder(path))
+    study.set_user_attr(export.FINGERPRINT, "0" * 64)
+    found = refusal(broken.space, RunFolder(path))
+    assert "data.root: must be the data that the study was made on (fingerprint 000000000000...), got others (" in found
+
+
+def resumable(broken: Broken, runs: Runs) -> None:
+    """Puts a copy of a broken-off run in place."""
+    runs.space = shutil.copy(broken.space, runs.home / "tiny.yaml")
+    shutil.copytree(broken.folder.root, runs.folder.root)
+
+
+def test_an_interrupted_search_goes_on_with_the_command_that_it_names_and_may_be_extended(
+    broken: Broken, runs: Runs
+) -> None:
+    resumable(broken, runs)
+    known, rest = endings(records(runs.folder.journal)), under_way(runs.folder)
+    budget = len(export.open_study(runs.folder).trials) + 2
+    words = shlex.split(broken.said.splitlines()[-1].partition("to go on: ")[2])
+    assert words[:2] == ["python", "search/run.py"]
+    command = [sys.executable, str(ROOT / words[1]), *words[2:], "--trials", str(budget)]
+    code, said = runs.ended(runs.command(command))
+    assert code == 0, said
+    assert endings(records(runs.folder.journal))[: len(known)] == known
+    trials = assert_whole(runs.folder, budget)
+    assert_as_unbroken(runs.folder, [trials[number] for number in rest])
+    assert {trial.number for trial in trials if "its driver ended" in trial.user_attrs["retries"]} >= set(rest)
+    assert yaml.safe_load(runs.folder.space_yaml.read_text())["search"]["trials"] == budget
+
+
+def test_a_journal_cut_anywhere_in_a_last_record_opens_as_the_study_it_was(broken: Broken, tmp_path: Path) -> None:
+    """The last record of every kind, one after the other, cut at every byte."""
+    space, content = read_space(broken.folder.space_yaml), broken.folder.journal.read_bytes()
+    lines = content.splitlines(keepends=True)
+    last = {json.loads(line)["op_code"]: i for i, line in enumerate(lines)}
+    assert {2, 5, 6, 7, 8} <= set(last)
+    path, cuts = tmp_path / "study.journal", 0
+    for i in last.values():
+        head = b"".join(lines[:i])
+        if not head:
+            continue
+        told = {number: values for number, _, values in endings([json.loads(line) for line in lines[:i]])}
+        for cut in range(1, len(lines[i]) - 1):
+            path.write_bytes(head + lines[i][:cut])
+            journal.repair(path)
+            assert path.read_bytes() == head
+            cuts += 1
+        path.write_bytes(head + lines[i][: len(lines[i]) // 2])
+        journal.repair(path)
+        study = Study.create(
+            name=space.name,
+            journal=path,
+            sampler=make_sampler(space.sampler, space.base.seed, space.parameters),
+            pruner=make_pruner(space.pruner, space.base.optim.epochs),
+            parameters=space.parameters,
+            epochs=space.base.optim.epochs,
+        )
+        assert {trial.number: trial.values for trial in study.trials(*FINISHED)} == told
+        study.ask()
+    assert cuts > 400
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_search_goes_on_from_a_journal_cut_in_its_last_record(broken: Broken, runs: Runs) -> None:
+    content = broken.folder.journal.read_bytes()
+    start = content.rstrip(b"\n").rfind(b"\n") + 1
+    known = endings(records(broken.folder.journal))
+    for cut in (start + 1, (start + len(content)) // 2, len(content) - 1):
+        shutil.rmtree(runs.folder.root, ignore_errors=True)
+        resumable(broken, runs)
+        runs.folder.journal.write_bytes(content[:cut])
+        budget = len(export.open_study(broken.folder).trials)
+        code, said = runs.run("--trials", budget)
+        assert code == 0 and "Traceback" not in said, said
+        assert endings(records(runs.folder.journal))[: len(known)] == known
+        assert_whole(runs.folder, budget)
+        assert "study.journal: its last line " in runs.folder.log.read_text()
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_the_terminal_ends_a_search_in_order(runs: Runs) -> None:
+    runs.space = tiny(runs.home, epochs=40, trials=40)
+    driver = runs.start()
+    until(lambda: bool(under_way(runs.folder)), driver)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to all that it has started
+    code, said = runs.ended(driver)
+    assert code == 130 and "Traceback" not in said, said
+    assert said.splitlines()[-1].startswith("Interrupted; what is finished is kept in ")
+    states = {trial.state for trial in export.open_study(runs.folder).get_trials()}
+    assert TrialState.RUNNING in states and TrialState.FAIL not in states
+
+
+@pytest.mark.slow
+def test_a_search_whose_time_is_spent_ends_in_order(runs: Runs) -> None:
+    runs.space = tiny(runs.home, epochs=40, trials=1000)
+    code, said = runs.run("--time-budget", "20s")
+    states = [trial.state.name for trial in export.open_study(runs.folder).get_trials()]
+    assert code == (0 if "COMPLETE" in states else 3), said
+    assert "Traceback" not in said and "FAIL" not in states
+    assert "Ended early: the time budget is spent; to go on: python search/run.py " in said
+
+
+def test_a_search_whose_first_trials_fail_for_one_reason_stops_early_with_that_reason(runs: Runs) -> None:
+    code, said = runs.run("--set", "optim.lr=1e30", "--set", "search.trials=30")
+    assert code == 3, said
+    study = export.open_study(runs.folder)
+    assert 3 <= len(study.trials) < 8 and {trial.state for trial in study.trials} <= {
+        TrialState.FAIL,
+        TrialState.RUNNING,
+    }
+    assert "Ended early: the first 3 trials all failed for one reason: loss " in said
+    assert "  failed: loss " in said and "Traceback" not in said
+
+
+@pytest.fixture
+def small_disk(runs: Runs) -> Iterator[Callable[[str], None]]:
+    """Mounts a file system of so many bytes as the folder of all runs, or makes it larger."""
+    place = runs.home / "runs"
+    place.mkdir()
+
+    def size(amount: str) -> None:
+        again = (
+            ["-o", f"remount,size={amount}"] if place.is_mount() else ["-t", "tmpfs", "-o", f"size={amount}", "tmpfs"]
+        )
+        done = subprocess.run(["mount", *again, str(place)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no file system of its own may be mounted here: {done.stderr.strip()}")
+
+    yield size
+    runs.sweep()
+    if place.is_mount():
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("size", ["16k", "48k", "120k", "240k", "400k", "560k", "700k", "2m"])
+def test_a_full_disk_ends_a_search_in_order_and_with_more_room_it_goes_on(
+    runs: Runs, small_disk: Callable[[str], None], size: str
+) -> None:
+    """The disk fills in the first records, in Ray's files, in checkpoints and tables, and last in the report."""
+    small_disk(size)
+    budget = 6
+    runs.space = tiny(runs.home, epochs=6, trials=budget, confirm={"top": 2, "seeds": 2})
+    code, said = runs.run(resume=False)
+    assert code == 130 and "Traceback" not in said, said
+    full, room = said.splitlines()[-2:]
+    assert full.startswith("The disk is full (") and full.endswith(f"; what is finished is kept in runs/{NAME}")
+    assert room == f"Make room, and to go on: python search/run.py runs/{NAME}/space.yaml --name {NAME} --resume"
+    known = endings(records(runs.folder.journal))
+    small_disk("64m")
+    code, said = runs.run()
+    assert code == 0 and "Traceback" not in said, said
+    assert endings(records(runs.folder.journal))[: len(known)] == known
+    trials = assert_whole(runs.folder, budget)
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    assert_as_unbroken(runs.folder, trials)
+    assert runs.folder.report.exists() and runs.folder.predictions.exists()
