@@ -1,6 +1,7 @@
 """Checks a finished demo run as its user would: `python tests/check_demo.py runs/demo` from the folder above `runs`.
 
-The study holds a pruned trial, none running and the base as trial 0, and best.yaml trains again to its own figure.
+The study holds a pruned trial, none running and the base as trial 0, the best were confirmed, and best.yaml trains
+again to its own figure, weights and detections.
 """
 
 import csv
@@ -15,7 +16,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-FILES = ("space.yaml", "study.journal", "trials.csv", "best.yaml", "best.safetensors")
+FILES = (
+    "space.yaml", "study.journal", "trials.csv", "confirm.csv", "best.yaml", "best.safetensors", "predictions.json",
+    "report.html",
+)  # fmt: skip
 
 
 def check(run: Path) -> None:
@@ -33,6 +37,10 @@ def check(run: Path) -> None:
         section, name = key.split(".")
         assert str(space["base"][section][name]) == str(value), (key, value)
     assert list(pd.read_csv(run / "trials.csv")["number"]) == list(range(len(trials)))
+    confirm = space["search"]["confirm"]
+    confirmed = pd.read_csv(run / "confirm.csv").query("videos == 'holdout'")
+    assert set(confirmed.groupby("trial").size()) == {int(confirm["seeds"])}, confirmed
+    assert 0 in set(confirmed["trial"]) and confirmed["trial"].nunique() >= int(confirm["top"]), confirmed
     header = dict(
         line[2:].split(": ", 1) for line in (run / "best.yaml").read_text().splitlines() if line.startswith("# ")
     )
@@ -41,8 +49,10 @@ def check(run: Path) -> None:
     command = [sys.executable, "-m", "haan", "train", str(run / "best.yaml"), "--out", str(out)]
     subprocess.run(command, check=True, cwd=work, stdout=subprocess.DEVNULL)
     with (out / "metrics.csv").open(newline="") as file:
-        again = max(float(row["avg_map"]) for row in csv.DictReader(file))
+        again = max(float(row["avg_map"]) for row in csv.DictReader(file) if row["avg_map"])
     assert float(header["avg_map_at_seed"]) == again, (header["avg_map_at_seed"], again)
+    for name in ("best.safetensors", "predictions.json"):
+        assert (run / name).read_bytes() == (out / name).read_bytes(), name
     sys.stdout.write(
         f"{counts[TrialState.PRUNED]} of {len(trials)} trials pruned; best.yaml trains to {again!r} again\n"
     )
