@@ -737,7 +737,7 @@ SPACES = [
     ),
     case(
         "objective against the base's epoch",
-        [('report: [0.1, 0.5]}', 'report: [0.1, 0.5], epoch: last}')],
+        [("report: [0.1, 0.5]}", "report: [0.1, 0.5], epoch: last}")],
         f"{S}:11: search.objective: must be last where base.eval.epoch is, got best",
     ),
     case(
