@@ -272,5 +272,5 @@ def main(
 
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(epilog="Example: python search/export.py runs/demo --trial 3 --to trial3.yaml")(main)
+    app.command(epilog="Example: python search/export.py runs/demo --trial 0 --to base.yaml")(main)
     run(app)

@@ -134,7 +134,7 @@ def _asked(
     folder = RunFolder(out / name)
     if folder.root.exists() and not resume:
         raise _taken(folder)
-    if resume and not (folder.lock.exists() or (folder.root.is_dir() and not any(folder.root.iterdir()))):
+    if resume and not folder.is_run:
         got = "another folder" if folder.root.exists() else "one that does not"
         raise InputError(f"{folder.root}: --resume must be of a run that exists, got {got}")
     return space, folder, space_tree(path, overrides, seed)

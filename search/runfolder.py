@@ -11,6 +11,12 @@ class RunFolder:
     root: Path
 
     @property
+    def is_run(self) -> bool:
+        """Whether it is a run's, or is empty, as a driver leaves it that was killed in its first moment."""
+        marks = (self.lock, self.space_yaml, self.journal)
+        return any(mark.exists() for mark in marks) or (self.root.is_dir() and not any(self.root.iterdir()))
+
+    @property
     def space_yaml(self) -> Path:
         """The space as run."""
         return self.root / "space.yaml"

@@ -1,0 +1,76 @@
+"""The example in the --help of every command runs, in the order in which a user would come to it."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = (
+    "haan plant",
+    "search/run.py",
+    "search/export.py",
+    "search/report.py",
+    "search/replay.py",
+    "haan train",
+    "haan detect",
+    "haan evaluate",
+)
+
+
+def call(words: list[str], folder: Path) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"}
+    ended = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def prepare(command: str, folder: Path) -> None:
+    """What a user has by then: the run of the README's first command, and what was exported from it."""
+    if command == "search/export.py":
+        shutil.move(folder / "runs" / "first", folder / "runs" / "demo")
+    if command == "haan train":
+        shutil.copy(folder / "runs" / "demo" / "best.yaml", folder)
+    if command == "haan evaluate":
+        found = json.loads((folder / "predictions.json").read_text())["results"]
+        database = {
+            name: {
+                "subset": "validation",
+                "annotations": [{"segment": one["segment"], "label": one["label"]} for one in rows[:1]],
+            }
+            for name, rows in found.items()
+        }
+        (folder / "ground_truth.json").write_text(json.dumps({"database": database}))
+
+
+@pytest.mark.timeout(600)
+def test_the_example_of_every_command_runs(tmp_path: Path) -> None:
+    for name in ("search", "spaces"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for command in COMMANDS:
+        script = ["-m", *command.split()] if command.startswith("haan") else [command]
+        help_, _, example = call([*script, "--help"], tmp_path).partition("Example: python ")
+        assert help_ and example, command
+        assert shlex.split(example)[: len(script)] == script
+        prepare(command, tmp_path)
+        call(shlex.split(example), tmp_path)
+
+
+def test_no_command_is_left_out() -> None:
+    scripts = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "search").glob("*.py") if "typer" in path.read_text()
+    }
+    assert scripts == {command for command in COMMANDS if command.startswith("search/")}
+    listed = call(
+        ["-c", "import haan.__main__ as m; print(*(c.name or c.callback.__name__ for c in m.app.registered_commands))"],
+        ROOT,
+    )
+    assert {f"haan {name}" for name in listed.split()} == {c for c in COMMANDS if c.startswith("haan")}
