@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haan.errors import InputError
+from haan.files import whole
 from haan.metrics import Detections, Segments
 
 
@@ -44,9 +45,8 @@ def write_predictions(
 
 def write_json(path: Path, value: Any) -> None:
     """A JSON file that is whole or absent."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False), encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
 
 def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None) -> Benchmark:

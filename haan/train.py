@@ -25,6 +25,7 @@ from haan.config import Loss as LossConfig
 from haan.data.table import Annotations, ClipTable, Split
 from haan.detect import detect_many
 from haan.errors import InputError
+from haan.files import whole
 from haan.metrics import Detections, Evaluator, Score, Segments
 from haan.model import HAAN
 from haan.yamlconfig import dump
@@ -381,9 +382,8 @@ def report(score: Score, thresholds: Sequence[float]) -> dict[float, float]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """A safetensors file that is whole or absent, never half."""
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
-    partial.replace(path)
+    with whole(path) as partial:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -33,8 +33,8 @@ _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 class Running:
     """What the driver knows of a trial under way.
 
-    value: the avg.mAP of its last scored epoch. summary: of its epochs. stretches: when and where
-    it ran, [start, end or None, node] in Unix seconds.
+    value: the avg.mAP of its last scored epoch. summary: of its epochs. stretches: when and where it ran, [start, end
+    or None, node] in Unix seconds.
     """
 
     number: int

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pyarrow.fs import FileSelector, FileSystem, FileType, copy_files
 
+from haan.files import whole
+
 RESULT = "result.json"
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)")
 
@@ -33,9 +35,8 @@ class Checkpoints:
         system, _ = FileSystem.from_uri(self.place)
         for path in self._paths(number):
             if system.get_file_info(f"{path}/{name}").type == FileType.File:
-                partial = to.with_name(to.name + ".partial")
-                copy_files(f"{path}/{name}", str(partial.resolve()), source_filesystem=system)
-                partial.replace(to)
+                with whole(to) as partial:
+                    copy_files(f"{path}/{name}", str(partial.resolve()), source_filesystem=system)
                 return True
         return False
 

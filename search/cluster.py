@@ -6,12 +6,13 @@ import shutil
 import socket
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from haan.config import Config
 from haan.errors import InputError
 from search.space import Space
 
@@ -51,6 +52,10 @@ class Share:
     def unit(self) -> str:
         """What a search is paid for."""
         return "GPU" if self.gpu else "CPU"
+
+    def pinned(self, config: Config) -> Config:
+        """A configuration as a trial trains it here: its device, and the CPU threads that rounding depends on."""
+        return replace(config, threads=config.threads or self.cpu, device="cuda" if self.gpu else "cpu")
 
     @property
     def units(self) -> float:

@@ -16,10 +16,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Config, Detect, Holdout
+from haan.files import whole
 from search import journal
 from search.ranking import Ranking, rank
 from search.runfolder import RunFolder
 from search.space import Space, base_number, with_values
+from search.study import ranked
 
 HOLDOUT, VALIDATION, OFFICIAL = "holdout", "validation", "official"
 PARAMETERS: Mapping[str, BaseDistribution] = {
@@ -53,8 +55,7 @@ def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]
     """The best COMPLETE trials of a search, as many as `confirm.top`, and the base."""
     if space.plan.confirm is None:
         return []
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    best = sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))[: space.plan.confirm.top]
+    best = ranked(trials)[: space.plan.confirm.top]
     base = [trial for trial in trials if trial.number == base_number(space) and trial not in best]
     return best + base if best else []
 
@@ -139,8 +140,7 @@ def winner(space: Space, trials: Sequence[FrozenTrial], known: Confirmation) -> 
     """The configuration of highest mean over the seeds, or of highest single value before all of them have run."""
     if known.ranking is not None:
         return next(trial for trial in trials if trial.number == known.ranking.winner.number)
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+    return next(iter(ranked(trials)), None)
 
 
 def final_config(space: Space, trial: FrozenTrial, run: FrozenTrial) -> Config:
@@ -155,9 +155,8 @@ def write_csv(folder: RunFolder, space: Space, trials: Sequence[FrozenTrial], kn
         return
     by_number = {trial.number: trial for trial in trials}
     rows = [_row(space, by_number[run.params["trial"]], run) for run in known.runs]
-    partial = folder.confirm_csv.with_name("confirm.csv.partial")
-    pd.DataFrame(rows).to_csv(partial, index=False)
-    partial.replace(folder.confirm_csv)
+    with whole(folder.confirm_csv) as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False)
 
 
 def _row(space: Space, trial: FrozenTrial, run: FrozenTrial) -> dict[str, Any]:

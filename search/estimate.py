@@ -251,16 +251,11 @@ def _room(folder: Path, needed: int, key: str) -> str:
 
 def sample_part(job: Job, most: int = _SAMPLE_BYTES) -> float:
     """Which part of the videos the timed epoch sees: few enough for `most` bytes, but enough for the clusters."""
-    split, clusters = _searched(job), job.space.base.concepts.clusters
+    split, clusters = job.split, job.space.base.concepts.clusters
     part = min(1.0, most / job.feature_bytes)
     while part < 1 and int(job.source.num_clips[thin(split, part).train].sum()) < clusters:
         part = min(1.0, 2 * part)
     return part
-
-
-def _searched(job: Job) -> Split:
-    """The split that trials are trained and scored on."""
-    return next(iter(job.splits.values()))
 
 
 def thin(split: Split, part: float) -> Split:
@@ -278,18 +273,13 @@ def time_epoch(job: Job, share: Share, part: float) -> tuple[str, dict[str, floa
     As many epochs as the search would run at once, but at most 8, are timed side by side on a part of the videos, and
     scaled. Raises InputError where the base can't be trained.
     """
-    split, base = _searched(job), job.space.base
+    split, base = job.split, job.space.base
     thinned = thin(split, part)
     sizes, rate = job.source.num_clips, base.concepts.sample_rate
     full = amounts(sizes, split, rate)
     # Where it can be, k-means is fitted on as many clips as in the search.
     rate = min(1.0, (full.fitted + 0.5) / int(sizes[thinned.train].sum()))
-    config = replace(
-        base,
-        threads=base.threads or share.cpu,
-        device="cuda" if share.gpu else "cpu",
-        concepts=replace(base.concepts, sample_rate=rate),
-    )
+    config = share.pinned(replace(base, concepts=replace(base.concepts, sample_rate=rate)))
     timer: Any = ray.remote(num_cpus=share.cpu, num_gpus=share.gpu, scheduling_strategy="SPREAD")(_Timer)
     table = ray.put(_packed(job, thinned))
     count = min(share.concurrent, _MOST_TIMED)

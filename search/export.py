@@ -18,6 +18,7 @@ from haan.config import Config, Holdout
 from haan.data.readers import open_data
 from haan.data.table import Annotations, FeatureSource, split
 from haan.errors import InputError
+from haan.files import whole
 from haan.predict import predict
 from haan.train import WEIGHTS
 from haan.yamlconfig import dump, read_config
@@ -93,9 +94,9 @@ def header(
         "study": study.study_name,
         "trial": trial.number,
         # Of the epoch that counts, for that is what training it again reports.
-        "avg_map_at_seed": repr(trained.value if final else trial.user_attrs["avg_map_by_detect"][_chosen(trial)]),
+        "avg_map_at_seed": repr(trained.value if final else max(trial.user_attrs["avg_map_by_detect"])),
         "epoch": trained.user_attrs["best_epoch"],
-        "seed": final.params["seed"] if final else space.base.seed,
+        "seed": final.params["seed"] if final else _seed(space, trial),
     }
     rows |= _against_base(study, space, trial, known)
     if final is not None:
@@ -110,9 +111,9 @@ def header(
     return "".join(f"# {key}: {' '.join(str(value).split())}\n" for key, value in rows.items())
 
 
-def _chosen(trial: FrozenTrial) -> int:
-    by_detect = trial.user_attrs["avg_map_by_detect"]
-    return by_detect.index(max(by_detect))
+def _seed(space: Space, trial: FrozenTrial) -> int:
+    """What a trial was trained with: a grid may vary it."""
+    return trial.params.get("seed", space.base.seed)
 
 
 def _against_base(study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation) -> dict[str, object]:
@@ -168,11 +169,10 @@ def export(
         config = _pinned(confirm.final_config(space, trial, final), space, final)
     target = to or folder.best_yaml
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(header(study, space, trial, known, final) + dump(config), encoding="utf-8")
     weights = target.with_suffix(".safetensors")
-    weights.unlink(missing_ok=True)  # never another trial's weights beside this configuration
-    partial.replace(target)
+    with whole(target) as partial:
+        partial.write_text(header(study, space, trial, known, final) + dump(config), encoding="utf-8")
+        weights.unlink(missing_ok=True)  # never another trial's weights beside this configuration
     stage = CONFIRM if final is not None else TRIALS
     checkpoints = Checkpoints(f"{place(folder, space)}/{stage}")
     checkpoints.fetch((final or trial).number, WEIGHTS, weights)
@@ -231,7 +231,7 @@ def _row(space: Space, trial: FrozenTrial) -> Mapping[str, Any]:
         "epochs": known.get("epochs", trial.last_step),
         "seconds": known.get("seconds"),
         "node": known.get("node"),
-        "seed": trial.params.get("seed", space.base.seed),
+        "seed": _seed(space, trial),
         "failure": known.get("failure"),
         "retries": len(known.get("retries", [])),
     }
@@ -243,10 +243,9 @@ def _row(space: Space, trial: FrozenTrial) -> Mapping[str, Any]:
 
 def write_trials(folder: RunFolder, space: Space, trials: list[FrozenTrial]) -> None:
     """trials.csv: a row a trial; `avg_map` and what the sweep chose are of the epoch that counts, in every state."""
-    partial = folder.trials_csv.with_name("trials.csv.partial")
     rows = [_row(space, trial) for trial in trials if trial.state != TrialState.WAITING]
-    pd.DataFrame(rows).to_csv(partial, index=False)
-    partial.replace(folder.trials_csv)
+    with whole(folder.trials_csv) as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False)
 
 
 def main(

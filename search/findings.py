@@ -19,6 +19,8 @@ from haan.config import Detect
 from haan.errors import InputError
 from search.runfolder import RunFolder
 from search.space import Space, base_number
+from search.study import ranked
+from search.summary import saved_s
 
 LEAST_FOR_IMPORTANCES = 10
 _TOP_SHARE, _TOP_LEAST = 0.1, 5  # PED-ANOVA wants five trials at least in the better group
@@ -137,8 +139,7 @@ class Findings:
     @cached_property
     def highest(self) -> FrozenTrial | None:
         """The COMPLETE trial with the highest value."""
-        scored = [trial for trial in self.of(TrialState.COMPLETE) if value_of(trial) is not None]
-        return max(scored, key=lambda trial: (trial.value, -trial.number), default=None)
+        return next((trial for trial in ranked(self.trials) if value_of(trial) is not None), None)
 
     @cached_property
     def winner(self) -> FrozenTrial | None:
@@ -212,11 +213,7 @@ class Findings:
     @cached_property
     def seconds_saved(self) -> float:
         """What the pruned trials would have trained on, had each gone on at its own pace to the last epoch."""
-        return sum(
-            _seconds(trial) / trial.user_attrs["epochs"] * max(self.epochs - trial.user_attrs["epochs"], 0)
-            for trial in self.of(TrialState.PRUNED)
-            if trial.user_attrs.get("epochs")
-        )
+        return sum(saved_s(trial.user_attrs, self.epochs) for trial in self.of(TrialState.PRUNED))
 
 
 def read_findings(folder: RunFolder, space: Space, study: optuna.Study) -> Findings:

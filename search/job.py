@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,11 +15,25 @@ from haan.config import Holdout
 from haan.data.readers import open_data
 from haan.data.table import Annotations, FeatureSource, Split, fingerprint, split
 from haan.errors import InputError, MissingDataError
+from haan.files import whole
 from search import export, features, journal
 from search.runfolder import RunFolder
-from search.space import Space, differences, most_demanding, naming_lines, read_space, space_tree
+from search.space import Space, differences, most_demanding, naming_lines, read_space, space_of, space_tree
 
 DEMO = "python search/run.py spaces/demo.yaml"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. overrides: `KEY=VALUE` each. None: the space's own, or for `name` one with the time."""
+
+    path: Path
+    name: str | None
+    out: Path
+    trials: int | None
+    seed: int | None
+    overrides: tuple[str, ...]
+    resume: bool
 
 
 @dataclass(frozen=True)
@@ -43,47 +58,39 @@ class Job:
     address: str | None = None
 
     @property
+    def split(self) -> Split:
+        """The one that trials are trained and scored on."""
+        return searched(self.splits)
+
+    @property
     def feature_bytes(self) -> int:
         """What the packed clips take."""
         return features.num_bytes(self.source, self.space.base.data.dtype)
 
 
-def prepare(
-    path: Path,
-    name: str | None,
-    out: Path,
-    trials: int | None,
-    seed: int | None,
-    overrides: tuple[str, ...],
-    resume: bool,
-    held: ExitStack,
-) -> Job:
+def searched(splits: Mapping[str, Split]) -> Split:
+    """The split of a search: what is held out, else the official one."""
+    return splits["holdout" if "holdout" in splits else "official"]
+
+
+def prepare(asked: Request, held: ExitStack) -> Job:
     """Checks all input, features included, before anything starts, and takes the run folder. Raises InputError."""
-    space, folder, tree = _asked(path, name, out, trials, seed, overrides, resume)
+    space, folder, tree = _read(asked)
     with naming_lines(tree):
         source, annotations, notes, splits, mark = _open(space)
         try:
-            session, last_seen = _take(folder, space, mark, resume, held)
+            session, last_seen = _take(folder, space, mark, asked.resume, held)
         except OSError as error:
             raise InputError(f"{folder.root}: must be a folder that can be written, got: {error}") from None
-    return Job(space, folder, source, annotations, splits, mark, notes, session, last_seen, not resume)
+    return Job(space, folder, source, annotations, splits, mark, notes, session, last_seen, not asked.resume)
 
 
-def preview(
-    path: Path,
-    name: str | None,
-    out: Path,
-    trials: int | None,
-    seed: int | None,
-    overrides: tuple[str, ...],
-    resume: bool,
-    scratch: RunFolder,
-) -> Job:
+def preview(asked: Request, scratch: RunFolder) -> Job:
     """Checks the same input and leaves the run folder as it is: `scratch` gets a copy of the studies of an old run.
 
     Features that are still to be planted are planted beside it. Raises InputError.
     """
-    space, folder, tree = _asked(path, name, out, trials, seed, overrides, resume)
+    space, folder, tree = _read(asked)
     scratch.log.parent.mkdir(parents=True)
     base, session = space.base, 1
     if base.data.plant is not None and not os.path.lexists(base.data.root):
@@ -112,32 +119,25 @@ def _copied(folder: RunFolder, scratch: RunFolder) -> tuple[str, ...]:
     return tuple(torn)
 
 
-def _asked(
-    path: Path,
-    name: str | None,
-    out: Path,
-    trials: int | None,
-    seed: int | None,
-    overrides: tuple[str, ...],
-    resume: bool,
-) -> tuple[Space, RunFolder, yaml.MappingNode]:
+def _read(asked: Request) -> tuple[Space, RunFolder, yaml.MappingNode]:
     """The space, its nodes, and a run folder that is free, or there to be gone on with. Raises InputError."""
-    if trials is not None and trials < 1:
-        raise InputError(f"--trials: must be >= 1, got {trials}")
-    overrides = (*overrides, *(() if trials is None else (f"search.trials={trials}",)))
-    space = read_space(path, overrides, seed)
-    if resume and name is None:
+    if asked.trials is not None and asked.trials < 1:
+        raise InputError(f"--trials: must be >= 1, got {asked.trials}")
+    trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
+    tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed)
+    space, name = space_of(tree, asked.path.stem), asked.name
+    if asked.resume and name is None:
         raise InputError("--resume: must come with the --name of the run to go on with, got none")
     name = name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in ("", ".", ".."):
         raise InputError(f"--name: must be a plain folder name, got {name!r}")
-    folder = RunFolder(out / name)
-    if folder.root.exists() and not resume:
+    folder = RunFolder(asked.out / name)
+    if folder.root.exists() and not asked.resume:
         raise _taken(folder)
-    if resume and not folder.is_run:
+    if asked.resume and not folder.is_run:
         got = "another folder" if folder.root.exists() else "one that does not"
         raise InputError(f"{folder.root}: --resume must be of a run that exists, got {got}")
-    return space, folder, space_tree(path, overrides, seed)
+    return space, folder, tree
 
 
 def _open(space: Space) -> tuple[FeatureSource, Annotations, tuple[str, ...], dict[str, Split], str]:
@@ -151,7 +151,7 @@ def _open(space: Space) -> tuple[FeatureSource, Annotations, tuple[str, ...], di
     splits = {"holdout" if isinstance(data.validation, Holdout) else "official": split(annotations, data)}
     if annotations.num_train < len(annotations.names):
         splits["official"] = split(annotations, replace(data, validation="official"))
-    training = next(iter(splits.values())).train
+    training = searched(splits).train
     clusters, rate = most_demanding(space)
     clustering.check_sample(int(source.num_clips[training].sum()), rate, clusters)
     return source, annotations, notes, splits, fingerprint(source, annotations, data.dtype)
@@ -176,9 +176,8 @@ def _take(folder: RunFolder, space: Space, mark: str, resume: bool, held: ExitSt
             if repaired:
                 _note(folder, repaired)
         session = _fits(folder, space, mark)
-    partial = folder.space_yaml.with_name("space.yaml.partial")
-    partial.write_text(space.document, encoding="utf-8")
-    partial.replace(folder.space_yaml)
+    with whole(folder.space_yaml) as partial:
+        partial.write_text(space.document, encoding="utf-8")
     return session, last_seen
 
 

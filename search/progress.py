@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.bridge import Bridge, Running
 from search.cluster import Share
-from search.screen import Row, Screen, Status
+from search.screen import Row, Screen, Status, clock, short
+from search.summary import saved_s
 
 _LAST = 50  # ended trials and failures kept for the screen
 
@@ -47,7 +48,7 @@ class Totals:
             self.failed += 1
         elif trial.state == TrialState.PRUNED:
             self.pruned += 1
-            self.saved_s += units * (epochs - known["epochs"]) * known["seconds"] / max(known["epochs"], 1)
+            self.saved_s += units * saved_s(known, epochs)
         else:
             self.complete += 1
             self.full_s += known["seconds"]
@@ -116,9 +117,8 @@ class Progress:
         self._totals.add(trial, self._epochs, self._share.units)
         if running.failure is not None:
             self._failures.append(f"trial {running.number}: {running.failure}")
-        text = (
-            f"[{self._totals.done:3d}/{self._budget} {clock(time.monotonic() - self._started)}] {self._line(running)}"
-        )
+        so_far = clock(time.monotonic() - self._started)
+        text = f"[{self._totals.done:3d}/{self._budget} {so_far:>6}] {self._line(running, trial.state)}"
         self._last.append(text)
         self._screen.ended(text, self._status())
 
@@ -130,16 +130,15 @@ class Progress:
         """An epoch has ended."""
         self._screen.update(self._status())
 
-    def _line(self, running: Running) -> str:
+    def _line(self, running: Running, state: TrialState) -> str:
         summary, best = running.summary, (self._search or self._totals).best
         value = f"{summary.avg_map:6.2f} at epoch {summary.best_epoch}" if summary.best_epoch else "   none"
-        state = "FAIL" if running.failure is not None else "PRUNED" if running.pruned else "COMPLETE"
         note = f"  {running.failure}" if running.failure else ""
         note += "  collapsed: every clip scored the same" if summary.collapsed_epochs else ""
         note += f"  taken up again {len(running.retries)}x" if running.retries else ""
         shown = f"best so far {best[1]:.2f}" if best else "best so far none yet"
         head, tail = self._describe(running)
-        return f"{head} {state:8s} avg.mAP {value} of {running.epoch}, {shown}  {tail}{note}"
+        return f"{head} {state.name:8s} avg.mAP {value} of {running.epoch}, {shown}  {tail}{note}"
 
     def _status(self) -> Status:
         assert self.bridge is not None
@@ -194,14 +193,4 @@ def amount(seconds: float, unit: str) -> str:
 
 def params(values: Mapping[str, Any]) -> str:
     """Parameters in short."""
-    return " ".join(f"{key}={_short(value)}" for key, value in values.items())
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds."""
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes:3d}:{rest:02d}"
+    return " ".join(f"{key}={short(value)}" for key, value in values.items())

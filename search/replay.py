@@ -35,7 +35,7 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.cli import run, say
 from haan.errors import InputError
 from haan.yamlconfig import override
-from search.components import Component, make_pruner, make_sampler
+from search.components import Component
 from search.export import open_study
 from search.runfolder import RunFolder
 from search.space import Space, front, read_space, space_of, space_tree
@@ -294,7 +294,7 @@ class _Simulation:
         if math.isnan(value):
             return False
         began = time.perf_counter()
-        pruned = bool(self._study.report(one.number, one.epoch, value))  # some pruners give NumPy's
+        pruned = self._study.report(one.number, one.epoch, value)
         self._costs.report_s += time.perf_counter() - began
         self._costs.reports += 1
         return pruned
@@ -403,15 +403,7 @@ def replay(
 ) -> Replay:
     """One replay of a setup. name: of the recorded study, for Hyperband chooses its brackets by it."""
     space = setup.space
-    study = Study.create(
-        name=name,
-        journal=None,
-        sampler=make_sampler(space.sampler, seed, space.parameters),
-        pruner=make_pruner(space.pruner, space.base.optim.epochs),
-        parameters=space.parameters,
-        epochs=space.base.optim.epochs,
-        objective=space.plan.objective,
-    )
+    study = Study.of(space, name=name, journal=None, seed=seed)
     study.start_with(front(space))
     return simulate(study, pool, study.num_left(space.plan.trials), workers, on_end)
 

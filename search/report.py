@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from haan.cli import run, say
 from haan.config import Holdout
+from haan.files import whole
 from search import figures, markup
 from search.edges import edge_warnings
 from search.export import open_study
@@ -34,9 +35,8 @@ _NOTHING_SCORED = "No trial has a scored epoch yet."
 def write_report(folder: RunFolder, space: Space, study: optuna.Study) -> Path:
     """Writes report.html of a run in any state, whole or not at all; its path. Raises InputError."""
     text = page(read_findings(folder, space, study), datetime.now(UTC))
-    partial = folder.report.with_name(folder.report.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(folder.report)
+    with whole(folder.report) as partial:
+        partial.write_text(text, encoding="utf-8")
     return folder.report
 
 

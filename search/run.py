@@ -26,7 +26,7 @@ from haan.yamlconfig import read_config
 from search import cluster, confirm, estimate, export, features
 from search.bridge import no_room
 from search.edges import edge_warnings
-from search.job import Job, prepare, preview
+from search.job import Job, Request, prepare, preview
 from search.progress import amount, totals
 from search.report import write_report
 from search.runfolder import RunFolder
@@ -60,16 +60,17 @@ def main(
 ) -> None:
     """Search, prune, confirm over seeds, and export the best configuration of a space."""
     deadline = None if time_budget is None else time.monotonic() + seconds(time_budget, "--time-budget")
+    asked = Request(space, name, out, trials, seed, tuple(set_ or ()), resume)
     if dry_run:
-        _plan(space, name, out, trials, seed, tuple(set_ or ()), resume, address, quiet)
+        _plan(asked, address, quiet)
         return
     with ExitStack() as held:
-        job = replace(prepare(space, name, out, trials, seed, tuple(set_ or ()), resume, held), address=address)
+        job = replace(prepare(asked, held), address=address)
         _log_to(job.folder.log)
         held.callback(ray.shutdown)
         try:
             with _screen(quiet) as screen:
-                work = _settle(job, address, screen, deadline)
+                work = _settle(job, screen, deadline)
                 study = make_study(work)
                 ended = _run(work, study)
             code = _finish(work, study, ended)
@@ -87,29 +88,15 @@ def _full(job: Job, reason: str) -> int:
     return 130
 
 
-def _plan(
-    space: Path,
-    name: str | None,
-    out: Path,
-    trials: int | None,
-    seed: int | None,
-    overrides: tuple[str, ...],
-    resume: bool,
-    address: str | None,
-    quiet: bool,
-) -> None:
+def _plan(asked: Request, address: str | None, quiet: bool) -> None:
     """Checks all that the search needs and says what it would take; leaves nothing behind."""
     with ExitStack() as held:
         scratch = RunFolder(Path(held.enter_context(TemporaryDirectory()), "run"))
-        job = preview(space, name, out, trials, seed, overrides, resume, scratch)
+        job = replace(preview(asked, scratch), address=address)
         _log_to(scratch.log)
         held.callback(ray.shutdown)
         screen = held.enter_context(_screen(quiet))
-        found = cluster.start_ray(address, job.feature_bytes, scratch.log)
-        screen.line(f"Running on {found}")
-        share = cluster.fit(job.space, found, job.feature_bytes)
-        for line in _description(job, share):
-            screen.line(line)
+        _, share = _find(job, screen, scratch.log)
         for line in estimate.plan(job, share, scratch, screen.line):
             say(clean(line))
 
@@ -128,8 +115,7 @@ def seconds(text: str, option: str) -> float:
 
 
 def _screen(quiet: bool) -> Screen:
-    console = Console(file=sys.stdout)
-    return Screen(console, live=console.is_terminal and not console.is_dumb_terminal, quiet=quiet)
+    return Screen(Console(file=sys.stdout), live=True, quiet=quiet)
 
 
 def _log_to(path: Path) -> None:
@@ -145,24 +131,30 @@ def _log_to(path: Path) -> None:
         logger.setLevel(logging.INFO)
 
 
-def _settle(job: Job, address: str | None, screen: Screen, deadline: float | None) -> Work:
+def _settle(job: Job, screen: Screen, deadline: float | None) -> Work:
     """Finds or starts Ray, says what will run there, and shares the features.
 
     Raises InputError where the search doesn't fit; a new run's name stays free then.
     """
     try:
-        found = cluster.start_ray(address, job.feature_bytes, job.folder.log)
-        screen.line(f"Running on {found}")
-        share = cluster.fit(job.space, found, job.feature_bytes)
+        found, share = _find(job, screen, job.folder.log)
     except BaseException:
         if job.is_new:
             shutil.rmtree(job.folder.root)
         raise
-    for line in _description(job, share):
-        screen.line(line)
     shared = features.share(job.source, job.annotations, job.space.base.data.dtype)
     signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
     return Work(job, str(found), share, shared, screen, deadline)
+
+
+def _find(job: Job, screen: Screen, log: Path) -> tuple[cluster.Cluster, cluster.Share]:
+    """Where the job can run and what a trial gets there, both said on the screen. Raises InputError."""
+    found = cluster.start_ray(job.address, job.feature_bytes, log)
+    screen.line(f"Running on {found}")
+    share = cluster.fit(job.space, found, job.feature_bytes)
+    for line in _description(job, share):
+        screen.line(line)
+    return found, share
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -172,9 +164,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _description(job: Job, share: cluster.Share) -> list[str]:
     plan, data = job.space.plan, job.space.base.data
-    chosen = job.splits["holdout" if "holdout" in job.splits else "official"]
     lines = [
-        f"Data: {len(chosen.train)} training and {len(chosen.validation)} validation videos, "
+        f"Data: {len(job.split.train)} training and {len(job.split.validation)} validation videos, "
         f"{int(job.source.num_clips.sum())} clips, {job.source.dim}-d, "
         f"{job.feature_bytes / 2**20:.0f} MiB in shared memory",
         *(f"warning: {note}" for note in job.notes),
@@ -198,7 +189,7 @@ def _run(work: Work, study: Study) -> Ended:
 
 def _finish(work: Work, study: Study, ended: Ended) -> int:
     """Exports the winner, writes the report, and says what came out; the exit code."""
-    job, space = work.job, work.job.space
+    job = work.job
     resume = f"to go on: {_resume_command(job)}"
     if ended.halt is not None and ended.halt.kind == "disk":
         return _full(job, ended.halt.reason)
@@ -206,7 +197,7 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     best = study.best()
     # All is written before the first word: a terminal that was closed must cost nothing.
     found = _leave(work, study) if best is not None else []
-    write_report(job.folder, space, study.inner)
+    write_report(job.folder, job.space, study.inner)
     for line in [*_counted(work, study), *found, f"Report: {job.folder.report}"]:
         say(clean(line))
     if ended.halt is not None:

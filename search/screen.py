@@ -306,10 +306,11 @@ def _params(params: Mapping[str, Any]) -> str:
     """Settings in short: the last part of a key where it is the only one of that name."""
     ends = [key.rpartition(".")[2] for key in params]
     names = [end if ends.count(end) == 1 else key for end, key in zip(ends, params, strict=True)]
-    return clean(" ".join(f"{name}={_short(value)}" for name, value in zip(names, params.values(), strict=True)))
+    return clean(" ".join(f"{name}={short(value)}" for name, value in zip(names, params.values(), strict=True)))
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value in three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -17,7 +17,9 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from search.components import make_pruner, make_sampler
 from search.journal import Journal
+from search.space import Space
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -75,6 +77,19 @@ class Study:
             load_if_exists=True,
         )
         return cls(inner, parameters, epochs, objective)
+
+    @classmethod
+    def of(cls, space: Space, *, name: str, journal: Path | None, seed: int) -> "Study":
+        """The study of a space: `create` with its sampler, pruner and parameters."""
+        return cls.create(
+            name=name,
+            journal=journal,
+            sampler=make_sampler(space.sampler, seed, space.parameters),
+            pruner=make_pruner(space.pruner, space.base.optim.epochs),
+            parameters=space.parameters,
+            epochs=space.base.optim.epochs,
+            objective=space.plan.objective,
+        )
 
     def start_with(self, front: Sequence[Mapping[str, Any]]) -> None:
         """Puts parameter sets in front of what the sampler suggests; those put there before are passed over."""
@@ -153,5 +168,10 @@ class Study:
 
     def best(self) -> FrozenTrial | None:
         """The COMPLETE trial of highest value, the first of equals."""
-        complete = self.trials(TrialState.COMPLETE)
-        return max(complete, key=lambda trial: (trial.value, -trial.number)) if complete else None
+        return next(iter(ranked(self.trials())), None)
+
+
+def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The COMPLETE trials, the highest value first, the first of equals before the others."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    return sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))

@@ -1,5 +1,6 @@
 """What is known of a trial after each of its epochs: the figures of the epoch that counts, and sums."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -42,3 +43,9 @@ class Summary:
     def attributes(self) -> dict[str, Any]:
         """What the study keeps of a trial that has ended."""
         return {key: value for key, value in vars(self).items() if key not in ("objective", "avg_map")}
+
+
+def saved_s(attributes: Mapping[str, Any], epochs: int) -> float:
+    """Seconds that a pruned trial would have trained on, had it gone on at its own pace to so many epochs."""
+    done = attributes.get("epochs") or 0
+    return (attributes.get("seconds") or 0.0) / done * max(epochs - done, 0) if done else 0.0

@@ -12,7 +12,6 @@ from ray import tune
 
 from search import cluster, confirm, export
 from search.bridge import Bridge, Halt, Running
-from search.components import make_pruner, make_sampler
 from search.features import SharedTable
 from search.job import Job
 from search.progress import Progress, Totals, params, totals
@@ -47,12 +46,7 @@ class Work:
     def stage(self, name: str) -> Stage:
         """A stage of the job as Ray Tune runs it."""
         space, share = self.job.space, self.share
-        base = replace(
-            space.base,
-            threads=space.base.threads or share.cpu,
-            device="cuda" if share.gpu else "cpu",
-            eval=replace(space.base.eval, epoch=space.plan.objective),
-        )
+        base = share.pinned(replace(space.base, eval=replace(space.base.eval, epoch=space.plan.objective)))
         trainable = tune.with_parameters(
             TrialRunner, base=base, detects=space.detects, splits=self.job.splits, shared=self.shared
         )
@@ -87,15 +81,7 @@ class Ended:
 def make_study(work: Work) -> Study:
     """The search's study, new or as the driver before this one left it."""
     job, space = work.job, work.job.space
-    study = Study.create(
-        name=space.name,
-        journal=job.folder.journal,
-        sampler=make_sampler(space.sampler, space.base.seed, space.parameters),
-        pruner=make_pruner(space.pruner, space.base.optim.epochs),
-        parameters=space.parameters,
-        epochs=space.base.optim.epochs,
-        objective=space.plan.objective,
-    )
+    study = Study.of(space, name=space.name, journal=job.folder.journal, seed=space.base.seed)
     study.inner.set_user_attr(export.FINGERPRINT, job.fingerprint)
     _begin_session(work, study)
     study.start_with(front(space))
@@ -113,6 +99,7 @@ def _begin_session(work: Work, study: Study) -> None:
 
 
 def end_session(study: Study) -> None:
+    """Notes when this driver ended."""
     *before, last = study.inner.user_attrs[export.SESSIONS]
     study.inner.set_user_attr(export.SESSIONS, [*before, {**last, "ended": time.time()}])
 
@@ -131,7 +118,7 @@ def run_search(work: Work, study: Study) -> Ended:
     def write() -> None:
         export.write_trials(job.folder, space, study.trials())
 
-    return _drive(work, study, export.TRIALS, space.plan.trials, to_config, describe, write)
+    return _drive(work, study, export.TRIALS, "search", space.plan.trials, to_config, describe, write)
 
 
 def run_confirmation(work: Work, study: Study) -> Ended:
@@ -164,37 +151,41 @@ def run_confirmation(work: Work, study: Study) -> Ended:
         known = confirm.summarise(space, study.trials(), again.trials())
         confirm.write_csv(job.folder, space, study.trials(), known)
 
-    def phase(front: list[confirm.Again]) -> Ended:
+    def phase(title: str, front: list[confirm.Again]) -> Ended:
         again.start_with(front)
         searched = totals(study.trials(*FINISHED), study.epochs, work.share.units, base_number(space))
-        return _drive(work, again, export.CONFIRM, len(again.trials()), to_config, describe, write, searched)
+        return _drive(work, again, export.CONFIRM, title, len(again.trials()), to_config, describe, write, searched)
 
-    ended = phase(confirm.repeats(space, study.trials()))
+    ended = phase("confirm", confirm.repeats(space, study.trials()))
     if ended.early:
         return ended
     known = confirm.summarise(space, study.trials(), again.trials())
     best = confirm.winner(space, study.trials(), known)
     assert best is not None
-    return phase(confirm.finals(space, best.number, "official" in job.splits))
+    return phase("final", confirm.finals(space, best.number, "official" in job.splits))
 
 
 def _drive(
     work: Work,
     study: Study,
     name: str,
+    title: str,
     budget: int,
     to_config: Callable[[Suggestion], dict[str, Any]],
     describe: Callable[[Running], tuple[str, str]],
     write: Callable[[], None],
     searched: Totals | None = None,
 ) -> Ended:
-    """Runs what a study has left of a budget of trials, on the screen and into its table."""
+    """Runs what a study has left of a budget of trials, on the screen and into its table.
+
+    name: of the folder of checkpoints. title: of the stage, as search.screen.Status has it.
+    """
     stage, before, left = work.stage(name), study.trials(*FINISHED), study.num_left(budget)
     if not left:
         return Ended()
     progress = Progress(
         work.screen,
-        "search" if searched is None else "confirm",
+        title,
         work.job.folder.root.name,
         work.where,
         len(before) + left,

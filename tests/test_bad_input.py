@@ -796,12 +796,13 @@ def test_a_bad_space(
 
 def test_the_space_itself_is_sound(tmp_path: Path) -> None:
     """Else the table above could pass for another reason."""
-    from search.job import prepare
+    from search.job import Request, prepare
 
     tiny(tmp_path / "data")
     (tmp_path / "s.yaml").write_text(edited(SPACE, [], tmp_path))
     with ExitStack() as held:
-        job = prepare(tmp_path / "s.yaml", "x", tmp_path / "runs", 7, 3, ("optim.lr=1e-3",), False, held)
+        asked = Request(tmp_path / "s.yaml", "x", tmp_path / "runs", 7, 3, ("optim.lr=1e-3",), resume=False)
+        job = prepare(asked, held)
     assert (job.space.plan.trials, job.space.base.seed, job.space.base.optim.lr) == (7, 3, 0.001)
     assert list(job.space.parameters) == ["concepts.clusters", "loss.pseudo", "loss.coarse_pooling"]
     assert job.folder.space_yaml.exists()

@@ -33,7 +33,7 @@ from search.estimate import (
     scaled,
     thin,
 )
-from search.job import Job, preview
+from search.job import Job, Request, preview
 from search.runfolder import RunFolder
 from search.space import read_space, with_values
 from search.study import Study
@@ -50,7 +50,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def look(path: Path, scratch: RunFolder, *overrides: str, name: str = "a", resume: bool = False) -> Job:
-    return preview(path, name, path.parent / "runs", None, None, overrides, resume, scratch)
+    return preview(Request(path, name, path.parent / "runs", None, None, overrides, resume), scratch)
 
 
 def files(folder: Path) -> dict[str, bytes | None]:

@@ -28,7 +28,7 @@ from haan.yamlconfig import read_config
 from search import export, journal
 from search.checkpoints import Checkpoints
 from search.components import make_pruner, make_sampler
-from search.job import prepare
+from search.job import Request, prepare
 from search.runfolder import RunFolder
 from search.space import read_space
 from search.study import FINISHED, Study
@@ -384,7 +384,7 @@ def refusal(space: Path, folder: RunFolder, *overrides: str, name: str | None = 
     """Why `--resume` of a run is refused, before anything starts."""
     with ExitStack() as held, pytest.raises(InputError) as raised:
         data = f"data.root={space.parent / 'data'}"  # not below this process's own folder
-        prepare(space, name, folder.root.parent, None, None, (data, *overrides), True, held)
+        prepare(Request(space, name, folder.root.parent, None, None, (data, *overrides), resume=True), held)
     return str(raised.value)
 
 

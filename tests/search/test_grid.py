@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.trial import create_trial
 
+from search.confirm import Confirmation
+from search.export import header, trial_config
 from search.space import Space, front, grid_points, read_space
 
 SPACE = """\
@@ -79,3 +83,16 @@ def test_brute_force_ends_with_its_points(tmp_path: Path) -> None:
     assert space.plan.trials == 10
     assert grid_points(space) == []
     assert front(space) == [{"concepts.clusters": 3, "loss.coarse_pooling": "max"}]
+
+
+def test_an_exported_trial_of_a_grid_names_the_seed_that_it_was_trained_with(tmp_path: Path) -> None:
+    space = space_of(tmp_path)
+    study = optuna.create_study(direction="maximize")
+    by_detect = [1.0, 4.0, 2.0, 3.0]
+    known = {"avg_map_by_detect": by_detect, "best_avg_map_by_detect": by_detect, "best_epoch": 2}
+    params, parameters = dict(zip(space.parameters, (4, "max", 2), strict=True)), dict(space.parameters)
+    study.add_trial(create_trial(value=4.0, params=params, distributions=parameters, user_attrs=known))
+    comment = header(study, space, study.trials[0], Confirmation((), None, {}), None)
+    assert "# seed: 2\n" in comment and "# avg_map_at_seed: 4.0\n" in comment
+    config = trial_config(space, study.trials[0])
+    assert (config.seed, config.detect) == (2, space.detects[1])
