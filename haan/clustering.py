@@ -14,10 +14,14 @@ _ITERATIONS = 25
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """labels: [clips] int64 cluster of each clip. frequency: [clusters] float32 share of the clips in each."""
+    """labels: [clips] int64 cluster of each clip. frequency: [clusters] float32 share of the clips in each.
+
+    centroids: [clusters, width] float32 the clusters' centres.
+    """
 
     labels: NDArray[np.int64]
     frequency: NDArray[np.float32]
+    centroids: NDArray[np.float32]
 
 
 def sample_size(num_clips: int, sample_rate: float) -> int:
@@ -40,9 +44,12 @@ def draw_sample(num_clips: int, sample_rate: float, rng: np.random.Generator) ->
     return np.sort(rng.choice(num_clips, sample_size(num_clips, sample_rate), replace=False))
 
 
-def fit_kmeans(sample: NDArray[np.float32], clusters: int, seed: int, gpu: bool) -> NDArray[np.float32]:
+def fit_kmeans(
+    sample: NDArray[np.float32], clusters: int, seed: int, gpu: bool, start: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Centroids [clusters, width] of a sample [clips, width] with at least as many clips as clusters.
 
+    start: centroids [clusters, width] to begin with; by default clips of the sample, drawn with the seed.
     A cluster that runs empty while fitting is refilled by splitting a large one (faiss does this); where the sample
     holds fewer distinct clips than clusters, some stay empty and get no clip.
     """
@@ -56,7 +63,7 @@ def fit_kmeans(sample: NDArray[np.float32], clusters: int, seed: int, gpu: bool)
         max_points_per_centroid=len(sample),
         verbose=False,
     )
-    kmeans.train(np.ascontiguousarray(sample, dtype=np.float32))
+    kmeans.train(np.ascontiguousarray(sample, dtype=np.float32), init_centroids=start)
     return np.asarray(kmeans.centroids)
 
 
@@ -76,4 +83,4 @@ def assign(
     if done != num_clips or labels.min() < 0:
         raise ValueError(f"{done} of {num_clips} clips were assigned, the lowest label is {labels.min()}")
     counts = np.bincount(labels, minlength=len(centroids))
-    return PseudoLabels(labels, (counts / num_clips).astype(np.float32))
+    return PseudoLabels(labels, (counts / num_clips).astype(np.float32), centroids)

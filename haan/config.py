@@ -157,6 +157,7 @@ class Concepts(Checked):
     distance: Literal["cosine", "euclidean"] = "cosine"
     refresh_epochs: int = setting(5, AT_LEAST_ONE)  # paper differs: before each epoch
     sample_rate: float = setting(0.03, SHARE)  # paper differs: all clips
+    warm_start: bool = False  # k-means goes on from the last centroids, so that clusters keep their numbers
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -235,6 +236,7 @@ class Config(Checked):
     eval: Eval = field(default_factory=Eval)
     seed: int = setting(1, SEED)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; losses and weights stay float32
     threads: int | None = setting(
         None, AT_LEAST_ONE
     )  # CPU threads; rounding depends on them, so exports fix the number

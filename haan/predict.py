@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from haan import __version__
 from haan.activitynet import write_predictions
@@ -35,13 +36,15 @@ def predict(
     """
     device = choose_device(config.device)
     tensors, _ = read_tensors(weights)
-    model = HAAN(config.model, source.dim, len(annotations.fine_names), config.concepts.clusters)
+    num_fine = len(annotations.fine_names)
+    model = HAAN(config.model, source.dim, num_fine, config.concepts.clusters, config.precision)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{weights}: must be weights of this configuration and data, got {reason}") from None
-    cas = activations(model.to(device), _blocks(config.data, source, annotations, videos), device)
+    blocks = (torch.from_numpy(clips).to(device) for clips in _blocks(config.data, source, annotations, videos))
+    cas = activations(model.to(device), blocks)
     offsets = np.concatenate([[0], np.cumsum(source.num_clips[videos])])
     (found,) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
     names = [annotations.names[video] for video in videos]

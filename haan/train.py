@@ -25,6 +25,7 @@ from haan.config import Loss as LossConfig
 from haan.data.table import Annotations, ClipTable, Split
 from haan.detect import detect_many
 from haan.errors import InputError
+from haan.feed import BLOCK_CLIPS, Feed
 from haan.files import whole
 from haan.metrics import Detections, Evaluator, Score, Segments
 from haan.model import HAAN
@@ -113,7 +114,7 @@ def batch_losses(
         )
         target = prototypes.detach() if loss.detach_prototypes else prototypes
         concept = losses.concept_loss(fine, target, batch.fine, setting.distance, loss.concept_reduction)
-        logits = model.coarse_classifier(hierarchy.compose(fine, loss.coarse_pooling)).squeeze(-1)
+        logits = model.coarse_logits(hierarchy.compose(fine, loss.coarse_pooling))
         coarse = losses.bce(logits, batch.coarse, balance.coarse)
     return _weigh(loss, mil, pseudo, concept, coarse)
 
@@ -145,14 +146,11 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def activations(
-    model: HAAN, blocks: Iterable[Float[NDArray, "clips d"]], device: torch.device
-) -> Float[NDArray, "clips classes"]:
+def activations(model: HAAN, blocks: Iterable[Float[Tensor, "clips d"]]) -> Float[NDArray, "clips classes"]:
     """Class activation sequences of clips that come block by block; dropout off."""
     model.eval()
     with torch.inference_mode():
-        parts = [model.activations(torch.from_numpy(clips).to(device)).cpu().numpy() for clips in blocks]
-    return np.concatenate(parts)
+        return np.concatenate([model.activations(clips).cpu().numpy() for clips in blocks])
 
 
 class Trainer:
@@ -187,17 +185,23 @@ class Trainer:
         annotations = table.annotations
         self._offsets = np.concatenate([[0], np.cumsum(table.num_clips[split.train])])  # of the training clips
         # One buffer for all batches: fresh arrays leave holes in the heap, which is each trial's own memory.
-        largest = int(np.sort(np.diff(self._offsets))[-config.optim.batch_videos :].sum())
-        self._buffer = np.empty((largest, table.dim), dtype=np.float32)
+        self._feed = Feed(table, self.device, int(np.sort(np.diff(self._offsets))[-config.optim.batch_videos :].sum()))
         clustering.check_sample(int(self._offsets[-1]), config.concepts.sample_rate, config.concepts.clusters)
         torch.manual_seed(config.seed)
         num_fine = len(annotations.fine_names)
-        self.model = HAAN(config.model, table.dim, num_fine, config.concepts.clusters).to(self.device)
+        self.model = HAAN(config.model, table.dim, num_fine, config.concepts.clusters, config.precision)
+        self.model.to(self.device)
         self._adam = torch.optim.Adam(self.model.parameters(), lr=config.optim.lr, fused=True)
         self._pseudo: clustering.PseudoLabels | None = None
         self._hierarchy = concepts.Hierarchy(annotations.coarse_of_fine, self.device)
         self._fine = torch.from_numpy(annotations.fine_labels[split.train]).to(self.device)
         self._coarse = torch.from_numpy(annotations.coarse_labels[split.train]).to(self.device)
+        balanced = config.loss.class_weights == "balanced"
+        self._balance = Balance(
+            losses.balanced_weights(self._fine) if balanced else None,
+            losses.balanced_weights(self._coarse) if balanced else None,
+            None,
+        )
         self._evaluator = Evaluator(truth(annotations, split.validation), num_fine, config.eval.tiou)
 
     def epochs(self) -> Iterator[EpochResult]:
@@ -211,9 +215,9 @@ class Trainer:
         marks = [time.perf_counter()]
         torch.manual_seed(_mix(self.config.seed, epoch))
         if self._pseudo is None or self.epoch % self.config.concepts.refresh_epochs == 0:
-            self._pseudo = self._cluster(epoch)
+            self.cluster(epoch)
         marks.append(time.perf_counter())
-        means = self._train(epoch, self._pseudo)
+        means = self._train(epoch)
         marks.append(time.perf_counter())
         self.epoch = epoch
         seconds = {"cluster": marks[1] - marks[0], "train": marks[2] - marks[1]}
@@ -224,7 +228,7 @@ class Trainer:
         """The result with the evaluation of the network as it is."""
         marks = [time.perf_counter()]
         videos = self.split.validation
-        cas = activations(self.model, (clips for _, clips, _ in self.table.blocks(videos)), self.device)
+        cas = activations(self.model, self._feed.blocks(videos))
         offsets = np.concatenate([[0], np.cumsum(self.table.num_clips[videos])])
         found = self._detect(cas, offsets)
         marks.append(time.perf_counter())
@@ -244,58 +248,67 @@ class Trainer:
             collapsed=bool(np.ptp(cas, axis=0).max() <= _COLLAPSED),
         )
 
-    def _cluster(self, epoch: int) -> clustering.PseudoLabels:
+    def cluster(self, epoch: int) -> None:
+        """New pseudo labels: k-means on a sample of the encoded training clips, then the nearest centroid of each.
+
+        Raises TrainingError when the encoder blew up.
+        """
         setting, num_clips = self.config.concepts, int(self._offsets[-1])
         gpu = self.device.type == "cuda"
         seed = _mix(self.config.seed, epoch)
         chosen = clustering.draw_sample(num_clips, setting.sample_rate, np.random.default_rng(seed))
-        sample, done = [], 0
-        for block in self._encoded():
-            first, last = np.searchsorted(chosen, (done, done + len(block)))
-            sample.append(block[chosen[first:last] - done])
-            done += len(block)
-        if not all(np.isfinite(part).all() for part in sample):
+        places = self.table.places(self.split.train)[chosen]
+        blocks = (self._feed.sample(places[i : i + BLOCK_CLIPS]) for i in range(0, len(places), BLOCK_CLIPS))
+        sample = np.concatenate(list(self._encoded(blocks)))
+        if not np.isfinite(sample).all():
             raise TrainingError(f"encoded clips are not finite before epoch {epoch}: the last step blew the weights up")
-        centroids = clustering.fit_kmeans(np.concatenate(sample), setting.clusters, seed, gpu)
-        return clustering.assign(self._encoded(), centroids, num_clips, gpu)
+        start = self._pseudo.centroids if setting.warm_start and self._pseudo is not None else None
+        centroids = clustering.fit_kmeans(sample, setting.clusters, seed, gpu, start)
+        encoded = self._encoded(self._feed.blocks(self.split.train))
+        self._label(clustering.assign(encoded, centroids, num_clips, gpu))
 
-    def _encoded(self) -> Iterator[NDArray[np.float32]]:
-        """Encoded training clips in order, block by block; dropout off."""
+    def _encoded(self, blocks: Iterable[Float[Tensor, "clips d"]]) -> Iterator[NDArray[np.float32]]:
+        """Encoded clips, block by block; dropout off."""
         self.model.eval()
         with torch.inference_mode():
-            for _, clips, _ in self.table.blocks(self.split.train):
-                yield self.model.encoder(torch.from_numpy(clips).to(self.device)).cpu().numpy()
+            for clips in blocks:
+                yield self.model.encode(clips).cpu().numpy()
 
-    def _train(self, epoch: int, pseudo: clustering.PseudoLabels) -> dict[str, float]:
+    def _label(self, pseudo: clustering.PseudoLabels) -> None:
+        """Takes up new pseudo labels."""
+        self._pseudo = pseudo
+        if self.config.loss.pseudo_weights == "frequency":
+            self._balance = replace(self._balance, frequency=torch.from_numpy(pseudo.frequency).to(self.device))
+
+    def _train(self, epoch: int) -> dict[str, float]:
         self.model.train()
-        loss = self.config.loss
-        frequency = torch.from_numpy(pseudo.frequency).to(self.device) if loss.pseudo_weights == "frequency" else None
-        balanced = loss.class_weights == "balanced"
-        balance = Balance(
-            losses.balanced_weights(self._fine) if balanced else None,
-            losses.balanced_weights(self._coarse) if balanced else None,
-            frequency,
-        )
         order = np.random.default_rng(_mix(self.config.seed, epoch)).permutation(len(self.split.train))
         size = self.config.optim.batch_videos
-        history = []  # stays on the device: reading each step's loss would make the host wait for it
-        for first in range(0, len(order), size):
-            batch = self._batch(order[first : first + size], pseudo.labels)
-            values = batch_losses(self.model, batch, self._hierarchy, balance, self.config)
-            self._adam.zero_grad(set_to_none=True)
-            values[-1].backward()
-            self._adam.step()
-            history.append(values.detach())
+        # The losses stay on the device: reading each step's would make the host wait for it.
+        history = [self.train_batch(order[first : first + size]) for first in range(0, len(order), size)]
         return self._means(epoch, torch.stack(history).cpu())
 
-    def _batch(self, members: NDArray[np.int64], labels: NDArray[np.int64]) -> Batch:
+    def train_batch(self, members: NDArray[np.int64]) -> Float[Tensor, "5"]:
+        """One step on some videos, by their positions among the training videos; the losses as `batch_losses` gives.
+
+        The clips must have been clustered before.
+        """
+        values = batch_losses(self.model, self._batch(members), self._hierarchy, self._balance, self.config)
+        self._adam.zero_grad(set_to_none=True)
+        values[-1].backward()
+        self._adam.step()
+        return values.detach()
+
+    def _batch(self, members: NDArray[np.int64]) -> Batch:
         """Videos by their position among the training videos."""
-        clips, offsets = self.table.batch(self.split.train[members], self._buffer)
-        of_batch = np.concatenate([labels[self._offsets[m] : self._offsets[m + 1]] for m in members])
-        counts = np.diff(offsets)
+        assert self._pseudo is not None
+        labels, first, last = self._pseudo.labels, self._offsets[members], self._offsets[members + 1]
+        of_batch = np.concatenate([labels[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)])
+        counts = last - first
+        offsets = np.concatenate([[0], np.cumsum(counts)])
         index = torch.from_numpy(members).to(self.device)
         return Batch(
-            clips=torch.from_numpy(clips).to(self.device, non_blocking=True),
+            clips=self._feed.videos(self.split.train[members]),
             labels=torch.from_numpy(of_batch).to(self.device, non_blocking=True),
             video=torch.from_numpy(np.repeat(np.arange(len(members)), counts)).to(self.device, non_blocking=True),
             num_clips=torch.from_numpy(counts.astype(np.float32)[:, None]).to(self.device, non_blocking=True),
@@ -331,6 +344,7 @@ class Trainer:
         if self._pseudo is not None:
             tensors["pseudo.labels"] = torch.from_numpy(self._pseudo.labels)
             tensors["pseudo.frequency"] = torch.from_numpy(self._pseudo.frequency)
+            tensors["pseudo.centroids"] = torch.from_numpy(self._pseudo.centroids)
         best = None
         if self.best is not None:
             tensors |= {f"best.{name}": value for name, value in self.best.weights.items()}
@@ -351,8 +365,8 @@ class Trainer:
             adam["state"] = {i: entry for i in range(count) if (entry := _below(tensors, f"adam.{i}"))}
             self._adam.load_state_dict(adam)
             if "pseudo.labels" in tensors:
-                labels, frequency = tensors["pseudo.labels"].numpy(), tensors["pseudo.frequency"].numpy()
-                self._pseudo = clustering.PseudoLabels(labels, frequency)
+                found = _below(tensors, "pseudo")
+                self._label(clustering.PseudoLabels(**{name: value.numpy() for name, value in found.items()}))
             if state["best"] is not None:
                 self.best = Best(**state["best"], weights=_below(tensors, "best"))
             self.epoch = int(state["epoch"])

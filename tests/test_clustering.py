@@ -36,6 +36,14 @@ def test_seed_decides() -> None:
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
+def test_a_start_at_the_centres_stays_there_under_any_seed() -> None:
+    clips, of = blobs()
+    centres = np.stack([clips[of == i].mean(axis=0) for i in range(5)])
+    for seed in (1, 2):
+        found = clustering.fit_kmeans(clips, 5, seed=seed, gpu=False, start=centres)
+        np.testing.assert_allclose(found, centres, atol=1e-4)
+
+
 def test_fewer_distinct_clips_than_clusters_leave_some_empty_and_all_finite() -> None:
     clips = np.repeat(np.eye(3, 8, dtype=np.float32), 10, axis=0)
     centroids = clustering.fit_kmeans(clips, 12, seed=0, gpu=False)

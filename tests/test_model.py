@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from haan.config import Model
-from haan.model import HAAN
+from haan.model import HAAN, Dropout
 
 # dim 5, width 8, 6 fine classes, 7 clusters; a linear layer's weight is [out, in].
 SHAPES = {
@@ -42,6 +42,50 @@ def test_dropout_acts_in_training_and_is_off_in_evaluation() -> None:
     model.eval()
     assert torch.equal(model(clips).cas, model(clips).cas)
     assert torch.equal(model(clips).cluster_logits, model(clips).cluster_logits)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.99])
+@pytest.mark.parametrize("shape", [(1000, 101), (3,), (0, 4)])
+def test_dropout_drops_its_share_scales_the_rest_and_passes_the_same_mask_back(
+    share: float, shape: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    x = torch.full(shape, 2.0, requires_grad=True)
+    out = Dropout(share)(x)
+    out.sum().backward()
+    kept = out != 0
+    # 0.3 x 65536 = 19660.8 is cut at 19661, so 65536 / (65536 - 19661) = 1.42858 scales what is kept.
+    scale = 65536 / (65536 - round(share * 65536))
+    assert torch.equal(out, torch.where(kept, torch.tensor(2 * scale), 0.0))
+    assert x.grad is not None and torch.equal(x.grad, torch.where(kept, torch.tensor(scale), 0.0))
+    if x.numel() > 1000:  # four standard deviations of a mean of 101,000 draws
+        assert float(kept.float().mean()) == pytest.approx(1 - share, abs=4 * (share * (1 - share) / x.numel()) ** 0.5)
+        assert share == 0 or abs(float(torch.corrcoef(kept[:, :2].T.float())[0, 1])) < 0.13  # neighbours, 4 sd
+
+
+def test_dropout_follows_pytorchs_seed() -> None:
+    x, drop = torch.ones(50, 7), Dropout(0.5)
+    torch.manual_seed(3)
+    first, second = drop(x), drop(x)
+    torch.manual_seed(3)
+    assert torch.equal(drop(x), first) and not torch.equal(first, second)
+
+
+def test_rounded_products_give_float32_near_the_exact_ones() -> None:
+    torch.manual_seed(0)
+    exact, rounded = build(dropout=0.0), HAAN(Model(width=8, dropout=0.0), 5, 6, 7, "bfloat16")
+    rounded.load_state_dict(exact.state_dict())
+    clips = torch.randn(40, 5)
+    pairs = [
+        (exact(clips).cas, rounded(clips).cas),
+        (exact.encode(clips), rounded.encode(clips)),
+        (exact.activations(clips), rounded.activations(clips)),
+        (exact.coarse_logits(torch.randn(2, 3, 8)), rounded.coarse_logits(torch.randn(2, 3, 8))),
+    ]
+    assert all(b.dtype == torch.float32 for _, b in pairs)
+    for a, b in pairs[:-1]:
+        assert not torch.equal(a, b)
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.02)  # bfloat16 keeps 8 bits
 
 
 def test_evaluation_equals_a_model_without_dropout() -> None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from haan import train
+from haan import feed, train
 from haan.config import Config, Detect
 from haan.data.table import ClipTable, Split
 from haan.errors import InputError
+from haan.feed import Feed
 from haan.metrics import Evaluator
 from haan.train import EpochResult, Trainer, TrainingError, activations, report, truth
 from tests.planted import tiny_config, tiny_table
@@ -44,10 +45,12 @@ def test_same_seed_gives_the_same_numbers_and_another_seed_others(tiny: Problem)
     assert not weights_equal(first, other)
 
 
+@pytest.mark.parametrize("warm_start", [False, True])
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_a_resumed_run_equals_an_unbroken_one(tiny: Problem, tmp_path: Path, stop_after: int) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(tiny: Problem, tmp_path: Path, stop_after: int, warm_start: bool) -> None:
     # Epochs 1 and 3 cluster anew, so stopping after 1 and 3 also has to carry the pseudo labels over.
     config, table, parts = tiny
+    config = replace(config, concepts=replace(config.concepts, warm_start=warm_start))
     unbroken = Trainer(config, table, parts)
     whole = list(unbroken.epochs())
     broken = Trainer(config, table, parts)
@@ -89,7 +92,7 @@ def test_best_weights_score_what_the_best_epoch_reported(tiny: Problem) -> None:
     assert best is not None
     assert best.avg_map == max(max(result.avg_map) for result in results)
     trainer.model.load_state_dict(best.weights)
-    cas = activations(trainer.model, (clips for _, clips, _ in table.blocks(parts.validation)), trainer.device)
+    cas = activations(trainer.model, Feed(table, trainer.device, 1).blocks(parts.validation))
     offsets = np.concatenate([[0], np.cumsum(table.num_clips[parts.validation])])
     ratios = table.annotations.clips_per_s[parts.validation]
     (found,) = train.detect_many(cas, offsets, ratios, [detects[best.chosen]])
@@ -158,6 +161,38 @@ def test_training_learns_what_is_planted(tiny: Problem) -> None:
     results = list(trainer.epochs())
     assert results[-1].losses["total"] < 0.6 * results[0].losses["total"]
     assert trainer.best is not None and trainer.best.avg_map > 1.5 * results[0].avg_map[0] > 0
+
+
+def test_warm_clusters_keep_their_numbers_and_cold_ones_do_not(tiny: Problem) -> None:
+    config, table, parts = tiny
+    kept = {}
+    for warm in (False, True):
+        trainer = Trainer(replace(config, concepts=replace(config.concepts, warm_start=warm)), table, parts)
+        trainer.cluster(1)
+        before = trainer._pseudo
+        trainer.cluster(2)
+        assert before is not None and trainer._pseudo is not None
+        kept[warm] = (before.labels == trainer._pseudo.labels).mean()
+    assert kept[True] > 0.5 > kept[False]
+
+
+def test_bfloat16_products_train_as_well_and_keep_float32_weights(tiny: Problem) -> None:
+    config, table, parts = tiny
+    rounded = Trainer(replace(config, precision="bfloat16"), table, parts)
+    exact = Trainer(config, table, parts)
+    assert {value.dtype for value in rounded.model.state_dict().values()} == {torch.float32}
+    a, b = rounded.train_epoch(), exact.train_epoch()
+    assert a.losses != b.losses
+    assert a.losses["total"] == pytest.approx(b.losses["total"], rel=0.02)
+
+
+def test_a_block_is_of_whole_videos_and_holds_what_it_may(tiny: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, table, parts = tiny
+    monkeypatch.setattr(feed, "BLOCK_CLIPS", 150)
+    blocks = [block.clone() for block in Feed(table, torch.device("cpu"), 1).blocks(parts.train)]
+    assert len(blocks) > 5 and max(map(len, blocks)) <= max(150, int(table.num_clips.max()))
+    expected = table.gather(parts.train, torch.empty(int(table.num_clips.sum()), table.dim))
+    assert torch.equal(torch.cat(blocks), expected)
 
 
 def test_truth_counts_videos_in_the_order_given(tiny: Problem) -> None:

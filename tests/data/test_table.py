@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -72,10 +73,10 @@ def test_packing_puts_the_clips_of_all_videos_one_after_the_other(slice_clips: i
     assert chunk.tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12]]
     assert table.offsets.tolist() == [0, 1, 4, 6] and table.offsets.dtype == np.int64
     assert table.num_clips.tolist() == [1, 3, 2] and table.dim == 2
-    assert table.clips(1).tolist() == [[3, 4], [5, 6], [7, 8]] and np.shares_memory(table.clips(1), chunk)
-    batch, offsets = table.batch(np.array([2, 0]))
-    assert batch.tolist() == [[9, 10], [11, 12], [1, 2]] and batch.dtype == np.float32
-    assert offsets.tolist() == [0, 2, 3]
+    batch = table.gather(np.array([2, 0]), torch.empty(4, 2))
+    assert batch.tolist() == [[9, 10], [11, 12], [1, 2]] and batch.dtype == torch.float32
+    assert table.places(np.array([2, 0])).tolist() == [4, 5, 0]
+    assert table.sample(np.array([0, 2, 5]), torch.empty(4, 2)).tolist() == [[1, 2], [5, 6], [11, 12]]
 
 
 @pytest.mark.parametrize("form", ["array", "objects", "folder"])
@@ -170,32 +171,35 @@ def test_several_chunks_give_what_one_gives(pair: tuple[ClipTable, ClipTable], d
     one, several = pair
     videos = len(one.num_clips)
     assert (one.dim, one.num_clips.tolist()) == (several.dim, several.num_clips.tolist())
-    for video in range(videos):
-        np.testing.assert_array_equal(one.clips(video), several.clips(video))
-        assert len(one.clips(video)) == one.num_clips[video]
     chosen = np.array(data.draw(st.lists(st.integers(0, videos - 1), max_size=10)), dtype=np.int64)
-    expected = np.concatenate([np.zeros((0, 2)), *(one.clips(v) for v in chosen)])
+    num_clips = int(one.num_clips[chosen].sum())
+    values = one.chunks[0]
+    expected = np.concatenate([np.zeros((0, 2)), *(values[one.offsets[v] : one.offsets[v + 1]] for v in chosen)])
+    single = np.array(sorted(data.draw(st.sets(st.integers(0, len(values) - 1)))), dtype=np.int64)
     for table in pair:
-        batch, offsets = table.batch(chosen)
-        assert batch.dtype == np.float32
-        np.testing.assert_array_equal(batch, expected)
-        assert offsets.tolist() == [0, *np.cumsum(one.num_clips[chosen])]
-    most = data.draw(st.integers(1, 20))
-    # copies, for a block is written over by the next
-    blocks = [[tuple(part.copy() for part in block) for block in table.blocks(chosen, most)] for table in pair]
-    assert len(blocks[0]) == len(blocks[1])
-    for mine, other in zip(*blocks, strict=True):
-        for a, b in zip(mine, other, strict=True):
-            np.testing.assert_array_equal(a, b)
-        assert len(mine[1]) <= most or len(mine[0]) == 1
-    assert [v for block in blocks[0] for v in block[0]] == chosen.tolist()
-    np.testing.assert_array_equal(np.concatenate([np.zeros((0, 2)), *(block[1] for block in blocks[0])]), expected)
+        for dtype in (torch.float32, torch.float16):  # a CPU's and a GPU's buffer
+            batch = table.gather(chosen, torch.empty(num_clips + 3, 2, dtype=dtype))
+            assert batch.dtype == dtype
+            np.testing.assert_array_equal(batch.numpy(), expected)
+            picked = table.sample(single, torch.empty(len(single) + 3, 2, dtype=dtype))
+            np.testing.assert_array_equal(picked.numpy(), values[single])
+        np.testing.assert_array_equal(values[table.places(chosen)], expected)
 
 
 def test_a_video_outside_the_table_is_no_empty_view() -> None:
     table = pack(Source([np.ones((2, 2))]), of(1), "float16")
     with pytest.raises(IndexError):
-        table.clips(1)
+        table.gather(np.array([1]), torch.empty(9, 2))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_memory_that_must_not_be_written_is_read_in_place(dtype: str) -> None:
+    # As Ray's object store gives it. PyTorch would warn, and warnings are errors here.
+    table = pack(Source([np.ones((2, 2))]), of(1), dtype)
+    (chunk,) = table.chunks
+    chunk.flags.writeable = False
+    (tensor,) = table._tensors
+    assert tensor.data_ptr() == chunk.ctypes.data and str(table.dtype) == f"torch.{dtype}"
 
 
 @given(sizes=st.lists(st.integers(0, 9), max_size=20), most=st.integers(1, 15))

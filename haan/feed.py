@@ -1,0 +1,54 @@
+"""Clips of a table on the device, through host memory that is allocated once."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from haan.data.table import ClipTable, IntArray, runs
+
+BLOCK_CLIPS = 2048  # of an evaluation or clustering: enough for a full matrix product, little for a trial's own memory
+
+Clips = Float[Tensor, "clips d"]
+
+
+class Feed:
+    """Reads clips of a table as float32 on the device. Each result holds until the next read.
+
+    On a CPU clips become float32 as they are read from shared memory. To a GPU they go in the table's own dtype, half
+    the bytes, from pinned memory, while the GPU still works on those before: of two buffers one is being read, and the
+    other is filled.
+    """
+
+    def __init__(self, table: ClipTable, device: torch.device, most_clips: int):
+        """most_clips: of one read by `videos` or `sample`; a block has its own bound."""
+        self._table, self._device = table, device
+        on_gpu = device.type == "cuda"
+        shape = (max(most_clips, BLOCK_CLIPS, int(table.num_clips.max())), table.dim)
+        dtype = table.dtype if on_gpu else torch.float32
+        self._buffers = [torch.empty(shape, dtype=dtype, pin_memory=on_gpu) for _ in range(2 if on_gpu else 1)]
+        self._copied = [torch.cuda.Event() for _ in self._buffers] if on_gpu else []
+        self._turn = 0
+
+    def videos(self, videos: IntArray) -> Clips:
+        """Clips of some videos, one after the other."""
+        return self._read(lambda out: self._table.gather(videos, out))
+
+    def blocks(self, videos: IntArray) -> Iterator[Clips]:
+        """`videos` over runs of them that hold at most BLOCK_CLIPS clips, or one video."""
+        for first, last in runs(self._table.num_clips[videos], BLOCK_CLIPS):
+            yield self.videos(videos[first:last])
+
+    def sample(self, clips: IntArray) -> Clips:
+        """Single clips by their places in the table, ascending."""
+        return self._read(lambda out: self._table.sample(clips, out))
+
+    def _read(self, fill: Callable[[Tensor], Tensor]) -> Clips:
+        self._turn = (self._turn + 1) % len(self._buffers)
+        if self._copied:
+            self._copied[self._turn].synchronize()  # of the read before the last, which the GPU is done with by now
+        clips = fill(self._buffers[self._turn]).to(self._device, non_blocking=True)
+        if self._copied:
+            self._copied[self._turn].record()
+        return clips.float()
