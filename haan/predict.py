@@ -43,7 +43,7 @@ def predict(
         raise InputError(f"{weights}: must be weights of this configuration and data, got {reason}") from None
     cas = activations(model.to(device), _blocks(config.data, source, annotations, videos), device)
     offsets = np.concatenate([[0], np.cumsum(source.num_clips[videos])])
-    (found,) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
+    ((_, found),) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
     names = [annotations.names[video] for video in videos]
     write_predictions(out, names, annotations.fine_names, found, f"haan {__version__}")
     return Predicted(len(found), len(videos))
