@@ -40,7 +40,7 @@ class _Peaks:
     """Scores of peaks. A peak is a clip that no neighbour exceeds, of equal ones the first: a run's largest is one."""
 
     def __init__(self, scores: NDArray[np.float32], most: int):
-        self._power = np.frexp(np.arange(most + 1))[1] - 1  # largest power of two not above each number of peaks
+        self._power = np.frexp(np.arange(most + 1))[1] - 1  # of 2: the largest not above each number of peaks
         self._table = np.empty((max(1, self._power[-1] + 1), len(scores)), dtype=np.float32)
         self._table[0] = scores
         for power, (below, row) in enumerate(pairwise(self._table)):  # row: largest of 2, 4, 8, ... neighbours
@@ -83,7 +83,7 @@ class _Runs:
     def write(self, alpha: int, out: Detections, first: int) -> None:
         """Writes the runs of one alpha into `out` from entry `first` on."""
         edge = np.flatnonzero(self.low.dtype.type(alpha) - self.low < self.width)  # below `low` it wraps round
-        pair = self.pair.take(edge)[::2].astype(np.intp)
+        pair = self.pair.take(edge[::2]).astype(np.intp)
         clip, peak = self.clip.take(edge), self.peak.take(edge)
         per_s = self.per_s.take(pair)
         here = slice(first, first + len(pair))
@@ -107,17 +107,23 @@ def detect(
     Detections stand by video, class and time; their `video` counts from 0 in the order given.
     """
     ascending, numbers = np.unique(np.asarray(alphas, dtype=np.float64), return_inverse=True)
-    blocks = []
-    for kept in _kept_sequences(cas, offsets, settings):
-        blocks.append(_runs(kept, ascending, clips_per_s[kept.video], settings.class_score_weight * kept.level))
+    blocks = [
+        _runs(kept, ascending, clips_per_s[kept.video], settings.class_score_weight * kept.level)
+        for kept in _kept_sequences(cas, offsets, settings)
+    ]
     for number in numbers.tolist():
-        counts = [int(block.count[number]) for block in blocks]
-        index, value = np.empty((2, sum(counts)), dtype=np.int64), np.empty((3, sum(counts)))
-        found = Detections(index[0], index[1], value[0], value[1], value[2])
-        for block, count, end in zip(blocks, counts, accumulate(counts), strict=True):
-            if count:
-                block.write(number, found, end - count)
-        yield found
+        yield _detections(blocks, number)
+
+
+def _detections(blocks: Sequence[_Runs], number: int) -> Detections:
+    """The runs of all blocks at one alpha, by its number."""
+    counts = [int(block.count[number]) for block in blocks]
+    index, value = np.empty((2, sum(counts)), dtype=np.int64), np.empty((3, sum(counts)))
+    found = Detections(index[0], index[1], value[0], value[1], value[2])
+    for block, count, end in zip(blocks, counts, accumulate(counts), strict=True):
+        if count:
+            block.write(number, found, end - count)
+    return found
 
 
 def _kept_sequences(cas: NDArray[np.float32], offsets: NDArray[np.int64], settings: Detect) -> Iterator[_Kept]:
@@ -179,7 +185,7 @@ def _runs(kept: _Kept, alphas: NDArray[np.float64], per_s: NDArray[np.float64], 
         pair=pair,
         clip=clip.astype(np.min_scalar_type(longest)),
         peak=peaks_before.take(edge - pair),
-        peaks=_Peaks(kept.scores.take(np.flatnonzero(is_peak)), longest),
+        peaks=_Peaks(kept.scores.take(np.flatnonzero(is_peak)), (longest + 1) // 2),  # no two are neighbours
         count=np.cumsum(edges)[: len(alphas)] // 2,
     )
 
@@ -192,12 +198,12 @@ def _rungs(kept: _Kept, alphas: NDArray[np.float64]) -> NDArray[np.unsignedinteg
     threshold = _thresholds(kept, alphas)
     changes = np.flatnonzero(np.diff(size, prepend=-1)).tolist()
     for first, last in pairwise([*changes, len(size)]):  # neighbouring pairs of one length
-        rows = scores[start[first] : start[last]].reshape(last - first, -1)
-        into = rung[behind[first] : behind[last]].reshape(last - first, -1)[:, :-1]
-        at_once = max(1, _BLOCK // rows.size)
-        for alpha in range(0, len(alphas), at_once):
-            positive = rows > threshold[alpha : alpha + at_once, first:last, None]
-            into += np.add.reduce(positive.view(np.uint8), axis=0, dtype=rung.dtype)
+        at_once = max(1, _BLOCK // max(1, int(size[first]) * len(alphas)))
+        for one, end in pairwise([*range(first, last, at_once), last]):
+            rows = scores[start[one] : start[end]].reshape(end - one, -1)
+            into = rung[behind[one] : behind[end]].reshape(end - one, -1)[:, :-1]
+            positive = rows > threshold[:, one:end, None]
+            np.add.reduce(positive.view(np.uint8), axis=0, dtype=rung.dtype, out=into)
     return rung
 
 

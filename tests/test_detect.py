@@ -251,11 +251,10 @@ def test_threshold_beyond_float32_is_above_or_below_every_score() -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_alphas() -> None:
-    # One pass over 41 alphas holds its edges and the detections of one alpha. All at once would be 14 times as many as
-    # the largest of them.
+    # A pass holds its edges and one alpha's detections: 48 MB against 32 MB for one alpha. All of them would be 92 MB.
     problem = activations("finegym")
-    least, most = (peak_bytes(problem, alphas) for alphas in ([0.0], ALPHAS_41))
-    assert most <= 3 * least
+    one, all_of_them = (peak_bytes(problem, alphas) for alphas in ([0.0], ALPHAS_41))
+    assert all_of_them <= 2 * one
 
 
 def peak_bytes(problem: Activations, alphas: Sequence[float]) -> int:
