@@ -3,11 +3,15 @@
 A class is kept in a video where the mean of its top clips exceeds `class_threshold`. Clips whose score is greater than
 mean + alpha (max - min) (Eq. 11) are positive, runs of positive clips are detections, scored by their largest clip
 score plus `class_score_weight` times the video-level mean.
+
+The threshold rises with alpha, so a clip is positive at the lowest alphas, so many of them: its rung. A run starts or
+ends between two clips at exactly the alphas between their rungs. Those edges are found once, for all alphas.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +19,79 @@ from numpy.typing import NDArray
 from haan.config import Detect
 from haan.metrics import Detections
 
-_BLOCK = 4_000_000  # scores of kept (video, class) sequences held at once, per array
+_BLOCK = 1 << 18  # scores worked on at once: few enough for the processor's cache
 
 
-class _Found:
-    """Detections of one alpha, gathered block by block."""
+@dataclass(frozen=True)
+class _Kept:
+    """Kept (video, class) pairs in that order, and their scores, one pair after the other.
 
-    def __init__(self) -> None:
-        no_index, no_number = np.zeros(0, dtype=np.int64), np.zeros(0)
-        self.parts: list[tuple[NDArray, ...]] = [(no_index, no_index, no_number, no_number, no_number)]
+    video, label and level (the video-level mean): [pairs]. scores: [clips of all pairs]. start: [pairs + 1].
+    """
 
-    def detections(self) -> Detections:
-        columns = [np.concatenate(column) for column in zip(*self.parts, strict=True)]
-        return Detections(*columns)
+    video: NDArray[np.int64]
+    label: NDArray[np.int64]
+    level: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    start: NDArray[np.int64]
+
+
+class _Peaks:
+    """Scores of peaks. A peak is a clip that no neighbour exceeds, of equal ones the first: a run's largest is one."""
+
+    def __init__(self, scores: NDArray[np.float32], most: int):
+        self._power = np.frexp(np.arange(most + 1))[1] - 1  # of 2: the largest not above each number of peaks
+        self._table = np.empty((max(1, self._power[-1] + 1), len(scores)), dtype=np.float32)
+        self._table[0] = scores
+        for power, (below, row) in enumerate(pairwise(self._table)):  # row: largest of 2, 4, 8, ... neighbours
+            half = 1 << power
+            np.maximum(below[:-half], below[half:], out=row[:-half])
+
+    def largest(self, first: NDArray[np.int32], last: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Largest score from `first` to before `last`, at least one; mostly of one or two, so more are a case apart."""
+        scores, flat = self._table[0], self._table.reshape(-1)
+        best = np.maximum(scores.take(first), scores.take(last - 1))
+        more = np.flatnonzero(last - first > 2)
+        first, last = first.take(more), last.take(more)
+        power = self._power.take(last - first)
+        row = power * len(scores)
+        best[more] = np.maximum(flat.take(row + first), flat.take(row + last - (1 << power)))
+        return best
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Runs of the pairs of one block at every alpha, as their edges by pair and time.
+
+    An edge is one at the alphas from number `low` to `low + width - 1`. clip: the one behind the edge, within its pair;
+    behind the last clip their number. peak: how many of `peaks` lie before the edge; each run has one or more.
+    bonus [pairs]: what the pair's level adds to the score. count [alphas]: runs.
+    """
+
+    video: NDArray[np.int64]
+    label: NDArray[np.int64]
+    per_s: NDArray[np.float64]
+    bonus: NDArray[np.float64]
+    low: NDArray[np.unsignedinteger]
+    width: NDArray[np.unsignedinteger]
+    pair: NDArray[np.unsignedinteger]
+    clip: NDArray[np.unsignedinteger]
+    peak: NDArray[np.int32]
+    peaks: _Peaks
+    count: NDArray[np.int64]
+
+    def write(self, alpha: int, out: Detections, first: int) -> None:
+        """Writes the runs of one alpha into `out` from entry `first` on."""
+        edge = np.flatnonzero(self.low.dtype.type(alpha) - self.low < self.width)  # below `low` it wraps round
+        pair = self.pair.take(edge[::2]).astype(np.intp)
+        clip, peak = self.clip.take(edge), self.peak.take(edge)
+        per_s = self.per_s.take(pair)
+        here = slice(first, first + len(pair))
+        self.video.take(pair, out=out.video[here], mode="clip")
+        self.label.take(pair, out=out.label[here], mode="clip")
+        np.divide(clip[::2], per_s, out=out.start_s[here])
+        np.divide(clip[1::2], per_s, out=out.end_s[here])
+        np.add(self.peaks.largest(peak[::2], peak[1::2]), self.bonus.take(pair), out=out.score[here])
 
 
 def detect(
@@ -36,83 +100,131 @@ def detect(
     clips_per_s: NDArray[np.float64],
     settings: Detect,
     alphas: Sequence[float],
-) -> list[Detections]:
-    """Detections at each alpha; `settings.alpha` is not read.
+) -> Iterator[Detections]:
+    """Detections at one alpha after the other, so that those of one alone are held; `settings.alpha` is not read.
 
     cas: [clips, classes] logits. offsets: [videos + 1] first clip of each video. clips_per_s: [videos].
     Detections stand by video, class and time; their `video` counts from 0 in the order given.
     """
-    found = [_Found() for _ in alphas]
-    for video, label, scores, start, level in _kept_sequences(cas, offsets, settings):
-        size = np.diff(start)
-        low, high = np.minimum.reduceat(scores, start[:-1]), np.maximum.reduceat(scores, start[:-1])
-        mean = np.add.reduceat(scores, start[:-1]) / size
-        for one, alpha in zip(found, alphas, strict=True):
-            threshold = np.repeat(mean + alpha * (high - low), size)
-            pair, first, last, top = _runs(scores, threshold, start)
-            ratio = clips_per_s[video[pair]]
-            score = top + settings.class_score_weight * level[pair]
-            one.parts.append((video[pair], label[pair], first / ratio, (last + 1) / ratio, score))
-    return [one.detections() for one in found]
+    ascending, numbers = np.unique(np.asarray(alphas, dtype=np.float64), return_inverse=True)
+    blocks = [
+        _runs(kept, ascending, clips_per_s[kept.video], settings.class_score_weight * kept.level)
+        for kept in _kept_sequences(cas, offsets, settings)
+    ]
+    for number in numbers.tolist():
+        yield _detections(blocks, number)
 
 
-def _kept_sequences(
-    cas: NDArray[np.float32], offsets: NDArray[np.int64], settings: Detect
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]]:
-    """The score sequences of kept (video, class) pairs, a bounded block at a time.
+def _detections(blocks: Sequence[_Runs], number: int) -> Detections:
+    """The runs of all blocks at one alpha, by its number."""
+    counts = [int(block.count[number]) for block in blocks]
+    index, value = np.empty((2, sum(counts)), dtype=np.int64), np.empty((3, sum(counts)))
+    found = Detections(index[0], index[1], value[0], value[1], value[2])
+    for block, count, end in zip(blocks, counts, accumulate(counts), strict=True):
+        if count:
+            block.write(number, found, end - count)
+    return found
 
-    Yields video [pairs], label [pairs], scores [clips of all pairs], start [pairs + 1] and video-level mean [pairs].
-    """
-    videos: list[int] = []
-    labels: list[NDArray[np.int64]] = []
-    sequences: list[NDArray[np.float64]] = []
-    levels: list[NDArray[np.float64]] = []
-    held = 0
-    for video in range(len(offsets) - 1):
-        scores = cas[offsets[video] : offsets[video + 1]]  # [T, classes]
+
+def _kept_sequences(cas: NDArray[np.float32], offsets: NDArray[np.int64], settings: Detect) -> Iterator[_Kept]:
+    """Kept pairs, a bounded block of them at a time; the last block may be empty."""
+    parts, held = [], 0
+    for first, last in _of_one_length(offsets, _BLOCK // cas.shape[1]):
+        scores = cas[offsets[first] : offsets[last]].reshape(last - first, -1, cas.shape[1])
         level = top_mean(scores, settings.top_clips)
-        kept = np.flatnonzero(level > settings.class_threshold)
-        videos.append(video)
-        labels.append(kept)
-        sequences.append(scores[:, kept].T.astype(np.float64).ravel())
-        levels.append(level[kept])
-        held += len(sequences[-1])
-        if held >= _BLOCK or video == len(offsets) - 2:
-            counts = np.array([len(part) for part in labels])
-            if counts.sum():
-                clips = np.diff(offsets)[videos]
-                start = np.concatenate([[0], np.cumsum(np.repeat(clips, counts))])
-                where = np.repeat(np.array(videos), counts)
-                yield where, np.concatenate(labels), np.concatenate(sequences), start, np.concatenate(levels)
-            videos, labels, sequences, levels, held = [], [], [], [], 0
+        video, label = np.nonzero(level > settings.class_threshold)
+        parts.append((first + video, label, level[video, label], scores[video, :, label].ravel()))
+        held += len(parts[-1][-1])
+        if held >= _BLOCK or last == len(offsets) - 1:
+            video, label, level, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+            start = np.concatenate([[0], np.cumsum(np.diff(offsets)[video])])
+            yield _Kept(video, label, level, scores, start)
+            parts, held = [], 0
+
+
+def _of_one_length(offsets: NDArray[np.int64], most_clips: int) -> Iterator[tuple[int, int]]:
+    """Neighbouring videos of one length, from the first to before the last, of `most_clips` together or one video."""
+    num_clips = np.diff(offsets).tolist()
+    first = 0
+    for video in range(1, len(num_clips) + 1):
+        clips = (video - first + 1) * num_clips[first]
+        if video == len(num_clips) or num_clips[video] != num_clips[first] or clips > most_clips:
+            yield first, video
+            first = video
 
 
 def top_mean(scores: NDArray[np.float32], share: float) -> NDArray[np.float64]:
-    """Mean of the ceil(share x clips) highest scores of each class: [classes] from [clips, classes]."""
-    k = max(1, math.ceil(round(share * len(scores), 9)))  # 0.07 x 100 is 7.000000000000001, and must give 7
-    return np.partition(scores, len(scores) - k, axis=0)[len(scores) - k :].mean(axis=0, dtype=np.float64)
+    """Mean of the ceil(share x clips) highest scores of each class: [..., classes] from [..., clips, classes]."""
+    num_clips = scores.shape[-2]
+    k = max(1, math.ceil(round(share * num_clips, 9)))  # 0.07 x 100 is 7.000000000000001, and must give 7
+    top = np.partition(scores, num_clips - k, axis=-2)[..., num_clips - k :, :]
+    return np.add.reduce(top, axis=-2, dtype=np.float64) / k
 
 
-def _runs(
-    scores: NDArray[np.float64], threshold: NDArray[np.float64], start: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Maximal runs of scores above the threshold: pair, first and last clip within the pair, largest score."""
-    positive = scores > threshold
-    opens, closes = positive.copy(), positive.copy()
-    inner = start[1:-1]  # a run never crosses from one pair into the next
-    opens[1:] &= ~positive[:-1]
-    closes[:-1] &= ~positive[1:]
-    opens[inner] = positive[inner]
-    closes[inner - 1] = positive[inner - 1]
-    first, last = np.flatnonzero(opens), np.flatnonzero(closes)
-    pair = np.searchsorted(start, first, side="right") - 1
-    if not len(first):
-        return pair, first, last, np.zeros(0)
-    # reduceat over [first, last + 1) alternating with the gaps; the gaps' maxima are skipped. The end of the array is
-    # no valid index, and a run that ends there needs none.
-    edges = np.stack([first, last + 1], axis=1).ravel()
-    top = np.maximum.reduceat(scores, edges[edges < len(scores)])[::2]
-    return pair, first - start[pair], last - start[pair], top
+def _runs(kept: _Kept, alphas: NDArray[np.float64], per_s: NDArray[np.float64], bonus: NDArray[np.float64]) -> _Runs:
+    """Runs of kept pairs at ascending alphas."""
+    start, size = kept.start, np.diff(kept.start)
+    rung, is_peak = _rungs(kept, alphas), _is_peak(kept)
+    edge = np.flatnonzero(rung[1:] != rung[:-1])
+    before, after = rung.take(edge), rung.take(edge + 1)
+    low = np.minimum(before, after)
+    width = np.maximum(before, after) - low
+    pair = np.repeat(np.arange(len(size), dtype=np.min_scalar_type(len(size))), size + 1).take(edge)
+    longest = int(size.max(initial=0))
+    clip = edge - (start + np.arange(len(start))).take(pair)
+    peaks_before = np.zeros(len(is_peak) + 1, dtype=np.int32)
+    np.cumsum(is_peak, out=peaks_before[1:])
+    edges = np.bincount(low, minlength=len(alphas) + 1) - np.bincount(low + width, minlength=len(alphas) + 1)
+    return _Runs(
+        video=kept.video,
+        label=kept.label,
+        per_s=per_s,
+        bonus=bonus,
+        low=low,
+        width=width,
+        pair=pair,
+        clip=clip.astype(np.min_scalar_type(longest)),
+        peak=peaks_before.take(edge - pair),
+        peaks=_Peaks(kept.scores.take(np.flatnonzero(is_peak)), (longest + 1) // 2),  # no two are neighbours
+        count=np.cumsum(edges)[: len(alphas)] // 2,
+    )
+
+
+def _rungs(kept: _Kept, alphas: NDArray[np.float64]) -> NDArray[np.unsignedinteger]:
+    """Rungs of all clips, with a 0 before the first pair and behind each: no run goes on into the next pair."""
+    scores, start, size = kept.scores, kept.start, np.diff(kept.start)
+    rung = np.zeros(len(scores) + len(start), dtype=np.min_scalar_type(len(alphas)))
+    behind = start + np.arange(1, len(start) + 1)
+    threshold = _thresholds(kept, alphas)
+    changes = np.flatnonzero(np.diff(size, prepend=-1)).tolist()
+    for first, last in pairwise([*changes, len(size)]):  # neighbouring pairs of one length
+        at_once = max(1, _BLOCK // max(1, int(size[first]) * len(alphas)))
+        for one, end in pairwise([*range(first, last, at_once), last]):
+            rows = scores[start[one] : start[end]].reshape(end - one, -1)
+            into = rung[behind[one] : behind[end]].reshape(end - one, -1)[:, :-1]
+            positive = rows > threshold[:, one:end, None]
+            np.add.reduce(positive.view(np.uint8), axis=0, dtype=rung.dtype, out=into)
+    return rung
+
+
+def _thresholds(kept: _Kept, alphas: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Eq. 11 for each pair: [alphas, pairs], the largest float32 not above it, which the same scores exceed."""
+    scores, first = kept.scores, kept.start[:-1]
+    low, high = np.minimum.reduceat(scores, first), np.maximum.reduceat(scores, first)
+    mean = np.add.reduceat(scores.astype(np.float64), first) / np.diff(kept.start)
+    exact = mean + alphas[:, None] * (high.astype(np.float64) - low.astype(np.float64))
+    with np.errstate(over="ignore"):  # beyond float32 it is infinite, and then the next below
+        near = exact.astype(np.float32)
+    return np.nextafter(near, np.float32(-np.inf), out=near, where=near > exact)
+
+
+def _is_peak(kept: _Kept) -> NDArray[np.bool_]:
+    """For each clip whether it is greater than the one before it and no less than the one behind it, in its pair."""
+    rises, holds = np.ones(len(kept.scores), dtype=bool), np.ones(len(kept.scores), dtype=bool)
+    np.greater(kept.scores[1:], kept.scores[:-1], out=rises[1:])
+    np.greater_equal(kept.scores[:-1], kept.scores[1:], out=holds[:-1])
+    rises[kept.start[:-1]] = holds[kept.start[1:] - 1] = True
+    return rises & holds
 
 
 def detect_many(
@@ -120,13 +232,14 @@ def detect_many(
     offsets: NDArray[np.int64],
     clips_per_s: NDArray[np.float64],
     settings: Sequence[Detect],
-) -> list[Detections]:
-    """Detections at each of several settings, in their order; those that differ in alpha alone share one pass."""
-    groups: dict[Detect, list[int]] = {}
-    for i, one in enumerate(settings):
-        groups.setdefault(replace(one, alpha=0.0), []).append(i)
-    results: dict[int, Detections] = {}
-    for shared, members in groups.items():
-        found = detect(cas, offsets, clips_per_s, shared, [settings[i].alpha for i in members])
-        results.update(zip(members, found, strict=True))
-    return [results[i] for i in range(len(settings))]
+) -> Iterator[tuple[int, Detections]]:
+    """Detections at each of several settings, with its place among them, one setting at a time.
+
+    Those that differ in alpha alone share one pass, and come one after the other.
+    """
+    passes: dict[Detect, list[int]] = {}
+    for place, one in enumerate(settings):
+        passes.setdefault(replace(one, alpha=0.0), []).append(place)
+    for shared, places in passes.items():
+        alphas = [settings[place].alpha for place in places]
+        yield from zip(places, detect(cas, offsets, clips_per_s, shared, alphas), strict=True)

@@ -46,7 +46,7 @@ def predict(
     blocks = (torch.from_numpy(clips).to(device) for clips in _blocks(config.data, source, annotations, videos))
     cas = activations(model.to(device), blocks)
     offsets = np.concatenate([[0], np.cumsum(source.num_clips[videos])])
-    (found,) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
+    ((_, found),) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
     names = [annotations.names[video] for video in videos]
     write_predictions(out, names, annotations.fine_names, found, f"haan {__version__}")
     return Predicted(len(found), len(videos))

@@ -226,25 +226,28 @@ class Trainer:
 
     def _score(self, result: EpochResult) -> EpochResult:
         """The result with the evaluation of the network as it is."""
-        marks = [time.perf_counter()]
+        start, scoring = time.perf_counter(), 0.0
         videos = self.split.validation
         cas = activations(self.model, self._feed.blocks(videos))
         offsets = np.concatenate([[0], np.cumsum(self.table.num_clips[videos])])
-        found = self._detect(cas, offsets)
-        marks.append(time.perf_counter())
-        scores = [self._evaluator.score(one) for one in found]
-        marks.append(time.perf_counter())
-        avg_map = tuple(score.avg_map for score in scores)
+        scores: dict[int, tuple[Score, int]] = {}
+        for place, found in self._detect(cas, offsets):  # one setting's detections at a time: all would fill the memory
+            begun = time.perf_counter()
+            scores[place] = self._evaluator.score(found), len(found)
+            scoring += time.perf_counter() - begun
+        detecting = time.perf_counter() - start - scoring
+        avg_map = tuple(scores[place][0].avg_map for place in range(len(scores)))
         chosen = int(np.argmax(avg_map[: len(self.detects)]))
         self._keep(result.epoch, chosen, avg_map[chosen])
+        score, detections = scores[chosen]
         return replace(
             result,
             avg_map=avg_map,
             chosen=chosen,
-            map_by_tiou=tuple(scores[chosen].map.tolist()),
-            map=report(scores[chosen], self.config.eval.report),
-            detections=len(found[chosen]),
-            seconds=result.seconds | {"detect": marks[1] - marks[0], "score": marks[2] - marks[1]},
+            map_by_tiou=tuple(score.map.tolist()),
+            map=report(score, self.config.eval.report),
+            detections=detections,
+            seconds=result.seconds | {"detect": detecting, "score": scoring},
             collapsed=bool(np.ptp(cas, axis=0).max() <= _COLLAPSED),
         )
 
@@ -327,7 +330,7 @@ class Trainer:
         means = history.double().sum(dim=0) / len(self.split.train)
         return dict(zip(LOSSES, means.tolist(), strict=True))
 
-    def _detect(self, cas: NDArray[np.float32], offsets: NDArray[np.int64]) -> list[Detections]:
+    def _detect(self, cas: NDArray[np.float32], offsets: NDArray[np.int64]) -> Iterator[tuple[int, Detections]]:
         ratios = self.table.annotations.clips_per_s[self.split.validation]
         return detect_many(cas, offsets, ratios, (*self.detects, *self.beside))
 

@@ -1,6 +1,8 @@
 """haan.detect: a video worked by hand, agreement with plain loops over Eq. 11, and laws."""
 
 import math
+import tracemalloc
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -13,6 +15,8 @@ from haan import detect as module
 from haan.config import Detect
 from haan.detect import detect, detect_many, top_mean
 from haan.metrics import Detections
+from tests.benchmarks.activations import ALPHAS as ALPHAS_41
+from tests.benchmarks.activations import Activations, activations
 
 SEARCH = settings(max_examples=300, deadline=None, derandomize=True)
 LAWS = settings(max_examples=100, deadline=None, derandomize=True)
@@ -190,8 +194,78 @@ def test_detections_are_those_of_the_oracle(batch: tuple, setting: Detect) -> No
 @given(ragged(), st.lists(detect_settings, max_size=6).flatmap(lambda some: st.permutations(some + some[:2])))
 def test_detect_many_answers_each_setting_in_its_place(batch: tuple, many: list[Detect]) -> None:
     videos, ratios = batch
-    got = detect_many(*packed(videos), np.array(ratios), many)
-    assert [rows_of(found) for found in got] == [plain_detect(videos, ratios, setting) for setting in many]
+    got = {place: rows_of(found) for place, found in detect_many(*packed(videos), np.array(ratios), many)}
+    assert got == {place: plain_detect(videos, ratios, setting) for place, setting in enumerate(many)}
+
+
+@st.composite
+def batch_and_alphas(draw: st.DrawFn) -> tuple[tuple[list[list[list[float]]], list[float]], list[float]]:
+    """Videos, and alphas in any order, some twice, some with a threshold that is one of the scores."""
+    videos, ratios = draw(ragged())
+    alphas = draw(st.lists(st.sampled_from(ALPHAS) | st.floats(-3, 3), max_size=6))
+    for _ in range(draw(st.integers(0, 3))):
+        clips = draw(st.sampled_from(videos))
+        scores = [clip[0] for clip in clips]
+        if max(scores) > min(scores):
+            alphas.append((draw(st.sampled_from(scores)) - sum(scores) / len(scores)) / (max(scores) - min(scores)))
+    return (videos, ratios), draw(st.permutations(alphas + alphas[:2]))
+
+
+@SEARCH
+@example((([[[1.0]]], [1.0]), []), Detect())
+@given(batch_and_alphas(), detect_settings)
+def test_each_of_any_alphas_gives_the_detections_of_the_oracle(case: tuple, setting: Detect) -> None:
+    (videos, ratios), alphas = case
+    found = list(
+        detect(*packed(videos), np.array(ratios), setting, alphas)
+    )  # later ones leave earlier ones as they are
+    assert [rows_of(one) for one in found] == [
+        plain_detect(videos, ratios, replace(setting, alpha=alpha)) for alpha in alphas
+    ]
+
+
+def test_long_videos_and_more_alphas_than_a_byte_counts_are_those_of_the_oracle() -> None:
+    # Waves of a few lengths give runs of many peaks. Multiples of 1/64: every sum is exact.
+    rng = np.random.default_rng(0)
+    alphas = np.linspace(-1.2, 1.2, 300).tolist()
+    videos, ratios = [], [1.5, 0.7, 3.0]
+    for num_clips in (300, 57, 300):
+        wave = 3 * np.sin(np.arange(num_clips)[:, None] / [2.0, 9.0, 40.0]) + rng.normal(0, 0.5, (num_clips, 3))
+        videos.append((np.round(64 * wave) / 64).tolist())
+    setting = Detect(class_threshold=-1e3)
+    for alpha, rows in zip(alphas, run(videos, ratios, setting, alphas), strict=True):
+        assert rows == plain_detect(videos, ratios, replace(setting, alpha=alpha))
+
+
+def test_threshold_is_not_rounded_to_the_precision_of_the_scores() -> None:
+    # 0, 1: mean 1/2, range 1. At alpha 1/2 the threshold is 1, not exceeded. A 1e-15 lower it is below 1, though the
+    # nearest float32 is 1; at alpha -1/2 it is 0, and a 1e-15 lower it is below 0.
+    got = run([column(0, 1)], [1.0], Detect(), [0.5, 0.5 - 1e-15, -0.5, -0.5 - 1e-15])
+    assert [[row[2:4] for row in rows] for rows in got] == [[], [(1.0, 2.0)], [(1.0, 2.0)], [(0.0, 2.0)]]
+
+
+def test_threshold_beyond_float32_is_above_or_below_every_score() -> None:
+    # Mean 0, range 6e38, thresholds -1.2e39, 0, 1.2e39.
+    got = run([column(-3e38, 3e38)], [1.0], Detect(), [-2.0, 0.0, 2.0])
+    assert [[row[2:4] for row in rows] for rows in got] == [[(0.0, 2.0)], [(1.0, 2.0)], []]
+
+
+def test_memory_does_not_grow_with_the_number_of_alphas() -> None:
+    # A pass holds its edges and one alpha's detections: 48 MB against 32 MB for one alpha. All of them would be 92 MB.
+    problem = activations("finegym")
+    one, all_of_them = (peak_bytes(problem, alphas) for alphas in ([0.0], ALPHAS_41))
+    assert all_of_them <= 2 * one
+
+
+def peak_bytes(problem: Activations, alphas: Sequence[float]) -> int:
+    """The most that detection holds beyond its input while its results are let go one by one."""
+    tracemalloc.start()
+    try:
+        for _ in detect(problem.cas, problem.offsets, problem.clips_per_s, problem.size.detect, alphas):
+            pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 20])
@@ -268,7 +342,7 @@ def test_no_kept_class_gives_empty_columns_of_the_right_types() -> None:
 
 
 def test_detect_many_of_no_settings_is_empty() -> None:
-    assert detect_many(*packed([column(1, 2)]), np.ones(1), []) == []
+    assert list(detect_many(*packed([column(1, 2)]), np.ones(1), [])) == []
 
 
 def test_the_smallest_share_of_top_clips_is_one_clip() -> None:

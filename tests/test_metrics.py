@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from haan.metrics import Detections, Evaluator, Score, Segments, tiou
 from tests import metrics_oracle
+from tests.benchmarks import numpy_scorer
 from tests.metrics_oracle import Detection, Truth
 
 VIDEOS, CLASSES = 4, 4
@@ -192,6 +193,35 @@ def test_every_ap_agrees_with_the_oracle(truth: list[Truth], found: list[Detecti
 @given(crowded_truth, crowded_found)
 def test_every_ap_agrees_with_the_oracle_in_a_crowded_video(truth: list[Truth], found: list[Detection]) -> None:
     assert_agrees(truth, found)
+
+
+# Equal, and apart by less than the order of whole numbers by class and score can tell.
+close = [0.0, -0.0, 5e-324, 1.0, math.nextafter(1, 2), math.nextafter(1, 0), 1e300, -1.0, math.nextafter(-1, 0), -1e300]
+
+
+@SEARCH
+@given(
+    truths(),
+    st.lists(
+        st.builds(
+            lambda at, segment, value: (*at, *segment, value),
+            st.tuples(st.integers(0, 1), st.integers(0, 1)),
+            whole,
+            st.sampled_from(close),
+        ),
+        max_size=40,
+    ),
+)
+def test_scores_that_hardly_differ_are_ranked_as_by_the_oracle(truth: list[Truth], found: list[Detection]) -> None:
+    assert_agrees(truth, found)
+
+
+@LAWS
+@given(truths(), found_rows())
+def test_the_rival_that_speed_is_measured_against_agrees(truth: list[Truth], found: list[Detection]) -> None:
+    columns_of = Segments(*columns(truth, 4)), Detections(*columns(found, 5))
+    plain = numpy_scorer.average_precision(*columns_of, CLASSES, THRESHOLDS)
+    np.testing.assert_allclose(plain, score(truth, found).ap, rtol=0, atol=1e-9)
 
 
 @LAWS

@@ -95,7 +95,7 @@ def test_best_weights_score_what_the_best_epoch_reported(tiny: Problem) -> None:
     cas = activations(trainer.model, Feed(table, trainer.device, 1).blocks(parts.validation))
     offsets = np.concatenate([[0], np.cumsum(table.num_clips[parts.validation])])
     ratios = table.annotations.clips_per_s[parts.validation]
-    (found,) = train.detect_many(cas, offsets, ratios, [detects[best.chosen]])
+    ((_, found),) = train.detect_many(cas, offsets, ratios, [detects[best.chosen]])
     score = Evaluator(truth(table.annotations, parts.validation), 4, config.eval.tiou).score(found)
     assert score.avg_map == best.avg_map
     assert report(score, (0.1, 0.5)) == {0.1: score.map[0], 0.5: score.map[-1]}
