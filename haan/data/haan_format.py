@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haan.config import Data
-from haan.data.npy import map_array, read_array, read_header, read_objects
+from haan.data.npy import drop_pages, map_array, read_array, read_header, read_objects
 from haan.data.table import Annotations, FeatureSource, FloatArray, IntArray
 from haan.errors import InputError, MissingDataError
 
@@ -260,18 +260,35 @@ class _Regular:
     def read(self, first: int, last: int) -> FloatArray:
         return self.array[first:last].reshape(-1, self.dim)
 
+    def release(self, first: int, last: int) -> None:
+        drop_pages(self.array)
+
 
 @dataclass(frozen=True)
 class _Matrices:
-    """Features as a list of [clips, d] matrices in memory."""
+    """Features as a list of [clips, d] matrices in memory; one that was released is None until it is read again."""
 
     path: Path
-    matrices: Sequence[NDArray[Any]]
+    matrices: list[NDArray[Any] | None]
     num_clips: IntArray
     dim: int
 
     def read(self, first: int, last: int) -> FloatArray:
-        return np.concatenate(self.matrices[first:last])
+        part = [matrix for matrix in self.matrices[first:last] if matrix is not None]
+        if len(part) < last - first:
+            part = self._again()[first:last]
+        return np.concatenate(part)
+
+    def _again(self) -> list[NDArray[Any]]:
+        self.matrices[:] = []
+        found = read_objects(self.path, "data.features")
+        if [getattr(matrix, "shape", None) for matrix in found] != [(n, self.dim) for n in self.num_clips]:
+            raise InputError(f"{self.path}: data.features: must stay as it is while it is used, got other sizes")
+        self.matrices[:] = found
+        return found
+
+    def release(self, first: int, last: int) -> None:
+        self.matrices[first:last] = [None] * (last - first)
 
 
 @dataclass(frozen=True)
@@ -285,6 +302,9 @@ class _Folder:
 
     def read(self, first: int, last: int) -> FloatArray:
         return np.concatenate([read_array(path, "data.features") for path in self.paths[first:last]])
+
+    def release(self, first: int, last: int) -> None:
+        """There is nothing to let go: no file stays in memory."""
 
 
 def _features(path: Path, names: Sequence[str]) -> FeatureSource:
