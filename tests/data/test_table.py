@@ -145,7 +145,7 @@ def test_rounding_is_numpys_own_at_every_float16_and_between() -> None:
 @given(data=st.data())
 def test_a_bad_value_is_found_wherever_it_stands(dtype: str, bits: Any, data: st.DataObject) -> None:
     """Any NaN or infinity by its bits, in a slice of several blocks; beside the largest finite values it stands out."""
-    rows, dim = 600, 2048
+    rows, dim = 300, 2048
     limits = np.finfo(dtype)
     values = np.full((rows, dim), limits.max, dtype=dtype)
     values[::2] = limits.min
