@@ -11,9 +11,10 @@ import typer
 from haan.activitynet import read_benchmark
 from haan.cli import run, say
 from haan.config import Config, Plant, RuleError
+from haan.data import cache
 from haan.data.plant import Like, plant
 from haan.data.readers import open_data
-from haan.data.table import Annotations, FeatureSource, pack, split
+from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
 from haan.errors import InputError
 from haan.metrics import Evaluator
 from haan.predict import predict
@@ -43,8 +44,7 @@ def train(
     if resume and not state.exists():
         raise InputError(f"{out}: --resume needs {STATE} of an interrupted training, got none")
     with naming_lines(config, tuple(set_ or ())):
-        source, annotations = _opened(settings)
-        table, parts = pack(source, annotations, settings.data.dtype), split(annotations, settings.data)
+        table, parts = _packed(settings)
         trainer = Trainer(settings, table, parts)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
@@ -65,7 +65,8 @@ def train(
     best = trainer.best
     assert best is not None
     write_tensors(out / WEIGHTS, best.weights, {"epoch": str(best.epoch)})
-    predict(settings, source, annotations, parts.validation, out / WEIGHTS, out / "predictions.json")
+    packed = Packed(Path(settings.data.root, settings.data.features), table.chunks[0], table.num_clips)
+    predict(settings, packed, table.annotations, parts.validation, out / WEIGHTS, out / "predictions.json")
     state.unlink()
     say(f"{settings.eval.epoch} epoch {best.epoch}: avg.mAP {best.avg_map!r}; written to {out}")
 
@@ -80,7 +81,17 @@ def _show(result: EpochResult) -> None:
         say("  warning: the network scores every clip the same; a lower optim.lr may help")
 
 
-def _opened(settings: Config) -> tuple[FeatureSource, Annotations]:
+def _packed(settings: Config) -> tuple[ClipTable, Split]:
+    """The table and its split. Nothing holds on to the features as they were read: they may be as large again."""
+    opened, annotations = _opened(settings)
+    parts = split(annotations, settings.data)
+    source, kept = cache.keep(settings.data, opened, annotations)
+    if kept:
+        typer.echo(f"note: {kept}", err=True)
+    return pack(source, annotations, settings.data.dtype), parts
+
+
+def _opened(settings: Config) -> tuple[cache.OnDisk, Annotations]:
     source, annotations, warnings = open_data(settings.data)
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from haan.data.table import Annotations, ClipTable, FeatureSource, IntArray, read_checked, runs
+from haan.data.table import Annotations, ClipTable, FeatureSource, IntArray, offsets_of, slices
 
 _CHUNK_BYTES = 256 * 2**20
 
@@ -30,13 +30,13 @@ def num_bytes(source: FeatureSource, dtype: str) -> int:
 
 
 def share(source: FeatureSource, annotations: Annotations, dtype: str, chunk_bytes: int = _CHUNK_BYTES) -> SharedTable:
-    """Puts a source into the object store chunk by chunk; the driver holds one chunk at a time.
+    """Puts a source into the object store chunk by chunk; the driver holds one chunk at a time, and none of a cache's.
 
     A chunk holds whole videos. Raises InputError on NaN or infinity.
     """
     most = max(1, chunk_bytes // (source.dim * np.dtype(dtype).itemsize))
-    chunks = [
-        ray.put(read_checked(source, first, last, dtype, annotations)) for first, last in runs(source.num_clips, most)
-    ]
-    offsets = np.concatenate([[0], np.cumsum(source.num_clips)]).astype(np.int64)
-    return SharedTable(tuple(chunks), offsets, annotations)
+    chunks = []
+    for first, last, values in slices(source, annotations, dtype, most):
+        chunks.append(ray.put(values))
+        source.release(first, last)
+    return SharedTable(tuple(chunks), offsets_of(source.num_clips), annotations)

@@ -12,8 +12,9 @@ import yaml
 
 from haan import clustering
 from haan.config import Holdout
+from haan.data import cache
 from haan.data.readers import open_data
-from haan.data.table import Annotations, FeatureSource, Split, fingerprint, split
+from haan.data.table import Annotations, FeatureSource, Split, split
 from haan.errors import InputError, MissingDataError
 from haan.files import whole
 from search import export, features, journal
@@ -42,7 +43,8 @@ class Job:
 
     splits: "official" where the data have such videos, and "holdout" where the base holds some out. session: which
     driver of this run it is, from 1. last_seen: when the driver before it last wrote, in Unix seconds. is_new: this
-    driver made the run folder. address: of the Ray cluster, where the user named one.
+    driver made the run folder. kept: what is to be said of the features' cache. address: of the Ray cluster, where the
+    user named one.
     """
 
     space: Space
@@ -55,6 +57,7 @@ class Job:
     session: int
     last_seen: float | None
     is_new: bool
+    kept: str | None = None
     address: str | None = None
 
     @property
@@ -77,12 +80,15 @@ def prepare(asked: Request, held: ExitStack) -> Job:
     """Checks all input, features included, before anything starts, and takes the run folder. Raises InputError."""
     space, folder, tree = _read(asked)
     with naming_lines(tree):
-        source, annotations, notes, splits, mark = _open(space)
+        opened, annotations, notes, splits = _open(space)
+        data = space.base.data
+        source, kept = cache.keep(data, opened, annotations)
+        mark = cache.fingerprint(source, annotations, data.dtype)
         try:
             session, last_seen = _take(folder, space, mark, asked.resume, held)
         except OSError as error:
             raise InputError(f"{folder.root}: must be a folder that can be written, got: {error}") from None
-    return Job(space, folder, source, annotations, splits, mark, notes, session, last_seen, not asked.resume)
+    return Job(space, folder, source, annotations, splits, mark, notes, session, last_seen, not asked.resume, kept)
 
 
 def preview(asked: Request, scratch: RunFolder) -> Job:
@@ -96,7 +102,8 @@ def preview(asked: Request, scratch: RunFolder) -> Job:
     if base.data.plant is not None and not os.path.lexists(base.data.root):
         base = replace(base, data=replace(base.data, root=str(scratch.root.with_name("data"))))
     with naming_lines(tree):
-        source, annotations, notes, splits, mark = _open(replace(space, base=base))
+        source, annotations, notes, splits = _open(replace(space, base=base))
+        mark = cache.fingerprint(source, annotations, base.data.dtype)
         if folder.journal.exists():
             notes += _copied(folder, scratch)
             session = _fits(scratch, space, mark)
@@ -140,8 +147,8 @@ def _read(asked: Request) -> tuple[Space, RunFolder, yaml.MappingNode]:
     return space, folder, tree
 
 
-def _open(space: Space) -> tuple[FeatureSource, Annotations, tuple[str, ...], dict[str, Split], str]:
-    """Opens and checks the data. Raises InputError."""
+def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], dict[str, Split]]:
+    """Opens the data and checks all but the clips. Raises InputError."""
     data = space.base.data
     try:
         source, annotations, notes = open_data(data)
@@ -154,7 +161,7 @@ def _open(space: Space) -> tuple[FeatureSource, Annotations, tuple[str, ...], di
     training = searched(splits).train
     clusters, rate = most_demanding(space)
     clustering.check_sample(int(source.num_clips[training].sum()), rate, clusters)
-    return source, annotations, notes, splits, fingerprint(source, annotations, data.dtype)
+    return source, annotations, notes, splits
 
 
 def _take(folder: RunFolder, space: Space, mark: str, resume: bool, held: ExitStack) -> tuple[int, float | None]:

@@ -169,6 +169,7 @@ def _description(job: Job, share: cluster.Share) -> list[str]:
         f"{int(job.source.num_clips.sum())} clips, {job.source.dim}-d, "
         f"{job.feature_bytes / 2**20:.0f} MiB in shared memory",
         *(f"warning: {note}" for note in job.notes),
+        *([f"note: {job.kept}"] if job.kept else []),
         f"Search: {plan.trials} trials of up to {job.space.base.optim.epochs} epochs, {share.concurrent} at once, "
         f"each with {share.cpu} CPU(s) and {share.gpu:g} GPU; run folder {job.folder.root}",
     ]

@@ -22,15 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haan.config import Data
-from haan.data.npy import map_array, read_array, read_header, read_objects
-from haan.data.table import Annotations, FeatureSource, FloatArray, IntArray
+from haan.data import cache
+from haan.data.npy import drop_pages, map_array, read_array, read_header, read_objects
+from haan.data.table import Annotations, FloatArray, IntArray
 from haan.errors import InputError, MissingDataError
 
 NAMES, LABELS, SEGMENTS = "video_names.npy", "labels.npy", "segments.npy"
 RATIOS, MAPPING, CLASSES = "sec2clip_ratios.npy", "fine_to_coarse_mappings.json", "classes.json"
 
 
-def open_haan(data: Data) -> tuple[FeatureSource, Annotations, tuple[str, ...]]:
+def open_haan(data: Data) -> tuple[cache.OnDisk, Annotations, tuple[str, ...]]:
     """Features still on disk, annotations, and at most one warning. Raises InputError, MissingDataError."""
     root = Path(data.root)
     if not root.is_dir():
@@ -43,7 +44,9 @@ def open_haan(data: Data) -> tuple[FeatureSource, Annotations, tuple[str, ...]]:
         raise MissingDataError(f"data.root: {root} must hold {', '.join(missing)}, which it does not")
     names = _names(root)
     coarse_of_fine = _mapping(root / MAPPING)
-    source = _features(root / data.features, names)
+    files = _files(root / data.features, names)
+    source = cache.find(data, files) or _features(files, names)
+    _check_count(source.path, "data.features", len(source.num_clips), names)
     ratios = _ratios(root, names)
     pairs = _pairs(root, names, coarse_of_fine)
     times = _times(root, names, pairs)
@@ -249,54 +252,83 @@ def _warning(root: Path, repaired: Sequence[_Repaired]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Regular:
-    """Features as one array [videos, clips, d], mapped from disk."""
+class _OnDisk:
+    """What every form of the features knows."""
 
-    path: Path
-    array: NDArray[Any]
+    files: cache.Files
     num_clips: IntArray
     dim: int
+
+    @property
+    def path(self) -> Path:
+        return self.files.path
+
+
+@dataclass(frozen=True)
+class _Regular(_OnDisk):
+    """Features as one array [videos, clips, d], mapped from disk."""
+
+    array: NDArray[Any]
 
     def read(self, first: int, last: int) -> FloatArray:
         return self.array[first:last].reshape(-1, self.dim)
 
+    def release(self, first: int, last: int) -> None:
+        drop_pages(self.array)
+
 
 @dataclass(frozen=True)
-class _Matrices:
-    """Features as a list of [clips, d] matrices in memory."""
+class _Matrices(_OnDisk):
+    """Features as a list of [clips, d] matrices in memory; one that was released is None until it is read again."""
 
-    path: Path
-    matrices: Sequence[NDArray[Any]]
-    num_clips: IntArray
-    dim: int
+    matrices: list[NDArray[Any] | None]
 
     def read(self, first: int, last: int) -> FloatArray:
-        return np.concatenate(self.matrices[first:last])
+        part = [matrix for matrix in self.matrices[first:last] if matrix is not None]
+        if len(part) < last - first:
+            part = self._again()[first:last]
+        return np.concatenate(part)
+
+    def _again(self) -> list[NDArray[Any]]:
+        self.matrices[:] = []
+        found = read_objects(self.path, "data.features")
+        if [getattr(matrix, "shape", None) for matrix in found] != [(n, self.dim) for n in self.num_clips]:
+            raise InputError(f"{self.path}: data.features: must stay as it is while it is used, got other sizes")
+        self.matrices[:] = found
+        return found
+
+    def release(self, first: int, last: int) -> None:
+        self.matrices[first:last] = [None] * (last - first)
 
 
 @dataclass(frozen=True)
-class _Folder:
+class _Folder(_OnDisk):
     """Features as a folder of one file a video; a file is opened when it is read."""
 
-    path: Path
-    paths: Sequence[Path]
-    num_clips: IntArray
-    dim: int
-
     def read(self, first: int, last: int) -> FloatArray:
-        return np.concatenate([read_array(path, "data.features") for path in self.paths[first:last]])
+        return np.concatenate([read_array(path, "data.features") for path in self.files.paths[first:last]])
+
+    def release(self, first: int, last: int) -> None:
+        """There is nothing to let go: no file stays in memory."""
 
 
-def _features(path: Path, names: Sequence[str]) -> FeatureSource:
+def _files(path: Path, names: Sequence[str]) -> cache.Files:
+    if not path.is_dir():
+        return cache.look(path, (path,))
+    paths = tuple(path / f"{name}.npy" for name in names)
+    for video, name in enumerate(names):
+        if Path(name).name != name or name in (".", "..") or "\0" in name or "\\" in name:
+            raise InputError(f"{path.parent / NAMES}: video_names: must be plain file names, got {name!r}")
+        if not _exists(paths[video]):
+            raise MissingDataError(f"{path}: data.features: must hold a file a video, got none for {name!r}")
+    return cache.look(path, paths)
+
+
+def _features(files: cache.Files, names: Sequence[str]) -> cache.OnDisk:
+    path = files.path
     if path.is_dir():
-        paths = [path / f"{name}.npy" for name in names]
-        for video, name in enumerate(names):
-            if Path(name).name != name or name in (".", "..") or "\0" in name or "\\" in name:
-                raise InputError(f"{path.parent / NAMES}: video_names: must be plain file names, got {name!r}")
-            if not _exists(paths[video]):
-                raise MissingDataError(f"{path}: data.features: must hold a file a video, got none for {name!r}")
-        shapes = [read_header(one, "data.features") for one in paths]
-        return _Folder(path, paths, *_sizes(path, shapes, names))
+        shapes = [read_header(one, "data.features") for one in files.paths]
+        return _Folder(files, *_sizes(path, shapes, names))
     shape, dtype = read_header(path, "data.features")
     if dtype.hasobject:
         matrices = read_objects(path, "data.features")
@@ -305,11 +337,12 @@ def _features(path: Path, names: Sequence[str]) -> FeatureSource:
             if not isinstance(matrix, np.ndarray):
                 got = type(matrix).__name__
                 raise InputError(f"{path}: data.features: {_which(video, names)}: must be a matrix, got {got}")
-        return _Matrices(path, matrices, *_sizes(path, [(m.shape, m.dtype) for m in matrices], names))
+        return _Matrices(files, *_sizes(path, [(m.shape, m.dtype) for m in matrices], names), matrices)
     if len(shape) != 3:
         raise InputError(f"{path}: data.features: must be [videos, clips, d] or one matrix a video, got shape {shape}")
     _check_count(path, "data.features", shape[0], names)
-    return _Regular(path, map_array(path, "data.features"), *_sizes(path, [(shape[1:], dtype)] * shape[0], names))
+    sizes = _sizes(path, [(shape[1:], dtype)] * shape[0], names)
+    return _Regular(files, *sizes, map_array(path, "data.features"))
 
 
 def _exists(path: Path) -> bool:

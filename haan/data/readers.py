@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from haan.config import Data
 from haan.data import plant
+from haan.data.cache import OnDisk
 from haan.data.haan_format import open_haan
-from haan.data.table import Annotations, FeatureSource
+from haan.data.table import Annotations
 
-Opened = tuple[FeatureSource, Annotations, tuple[str, ...]]
+Opened = tuple[OnDisk, Annotations, tuple[str, ...]]
 
 _READERS: dict[str, Callable[[Data], Opened]] = {"haan": open_haan}
 
@@ -15,6 +16,7 @@ _READERS: dict[str, Callable[[Data], Opened]] = {"haan": open_haan}
 def open_data(data: Data) -> Opened:
     """Features still on disk, annotations, and warnings; plants first where the configuration says so.
 
+    Where a cache fits the features it is mapped, and they are not opened (see haan.data.cache, which also writes it).
     Raises InputError, and MissingDataError where there is no such data.
     """
     plant.ensure(data)

@@ -9,7 +9,7 @@ import pytest
 
 from haan.config import Data
 from haan.data.haan_format import open_haan
-from haan.data.table import fingerprint
+from haan.data.table import fingerprint, pack
 from haan.errors import InputError, MissingDataError
 from tests.data.tiny import (
     CLIPS,
@@ -117,6 +117,25 @@ def test_videos_may_differ_in_length(tmp_path: Path, form: str) -> None:
     assert table.num_clips.tolist() == [1, 2, 3, 4, 5, 1]
     for video, matrix in enumerate(matrices):
         np.testing.assert_array_equal(table.chunks[0][table.places(np.array([video]))], matrix)
+
+
+@pytest.mark.parametrize("form", ["array", "objects", "folder"])
+def test_what_was_packed_leaves_the_memory_and_can_be_read_again(tmp_path: Path, form: str) -> None:
+    array = features()
+    content = {"array": array, "objects": objects(list(array)), "folder": dict(zip(NAMES, array, strict=True))}[form]
+    source, annotations, _ = open_haan(tiny(tmp_path, features=content))
+    once = pack(source, annotations, "float16", slice_clips=10).chunks[0]
+    assert form != "objects" or getattr(source, "matrices") == [None] * 6  # noqa: B009  # only this form has them
+    np.testing.assert_array_equal(source.read(4, 6), array[4:].reshape(-1, DIM))
+    np.testing.assert_array_equal(pack(source, annotations, "float16").chunks[0], once)
+
+
+def test_matrices_that_changed_before_they_are_read_again_are_refused(tmp_path: Path) -> None:
+    source, annotations, _ = open_haan(tiny(tmp_path, features=objects(list(features()))))
+    pack(source, annotations, "float16")
+    np.save(tmp_path / FILES["features"], objects([features()[0][:4], *features()[1:]]), allow_pickle=True)
+    with pytest.raises(InputError, match=r"features\.npy: data.features: must stay as it is while it is used"):
+        source.read(0, 1)
 
 
 # --- repairs ---------------------------------------------------------------------------------------------------------

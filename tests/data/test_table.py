@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from haan.config import Data, Holdout
 from haan.data.haan_format import open_haan
-from haan.data.table import Annotations, ClipTable, fingerprint, pack, read_checked, runs, split
+from haan.data.table import Annotations, ClipTable, Packed, fingerprint, pack, read_checked, runs, split
 from haan.errors import InputError
 from tests.data.tiny import LABELS, NAMES, RATIOS, SEGMENTS, changed, features, objects, tiny
 
@@ -38,6 +38,9 @@ class Source:
 
     def read(self, first: int, last: int) -> NDArray[Any]:
         return np.concatenate(self.matrices[first:last])
+
+    def release(self, first: int, last: int) -> None:
+        """Nothing is kept."""
 
 
 def annotations(fine_labels: NDArray[np.bool_], num_train: int) -> Annotations:
@@ -126,6 +129,46 @@ def test_large_finite_values_pass_though_their_sum_overflows() -> None:
 def test_infinities_that_cancel_are_found() -> None:
     with pytest.raises(InputError, match="clip 0: must be finite in float32, got inf"):
         pack(Source([np.array([[np.inf, -np.inf]])]), of(1), "float32")
+
+
+def test_rounding_is_numpys_own_at_every_float16_and_between() -> None:
+    """All finite float16, each midpoint of two, and its neighbours in float32: ties go to even, tiny ones are kept."""
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    middles = (halves[:-1] + halves[1:]) / 2
+    around = [np.nextafter(middles, np.float32(end)) for end in (0, np.inf)]
+    values = np.concatenate([halves, middles, *around, np.linspace(0, 1e-7, 999, dtype=np.float32)])
+    values = np.concatenate([values, -values, np.zeros(-2 * len(values) % 7, dtype=np.float32)]).reshape(-1, 7)
+    found = read_checked(Source([values]), 0, 1, "float16", of(1))
+    np.testing.assert_array_equal(found.view(np.uint16), values.astype(np.float16).view(np.uint16))
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float16", np.uint16), ("float32", np.uint32)])
+@given(data=st.data())
+def test_a_bad_value_is_found_wherever_it_stands(dtype: str, bits: Any, data: st.DataObject) -> None:
+    """Any NaN or infinity by its bits, in a slice of several blocks; beside the largest finite values it stands out."""
+    rows, dim = 300, 2048
+    limits = np.finfo(dtype)
+    values = np.full((rows, dim), limits.max, dtype=dtype)
+    values[::2] = limits.min
+    row, column = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, dim - 1))
+    exponent = int(np.array(np.inf, dtype=dtype).view(bits))
+    bad = exponent | data.draw(st.integers(0, exponent & -exponent) | st.just(0)) % (exponent & -exponent)
+    sign = data.draw(st.sampled_from([0, 1 << (8 * values.itemsize - 1)]))
+    read_checked(Source([values]), 0, 1, dtype, of(1))
+    values.view(bits)[row, column] = bad | sign
+    with pytest.raises(InputError, match=rf"clip {row}: must be finite in {dtype}, got (-?inf|nan)"):
+        read_checked(Source([values]), 0, 1, dtype, of(1))
+
+
+def test_what_is_packed_is_taken_as_it_is() -> None:
+    matrices = [np.arange(6, dtype=np.float32).reshape(3, 2), np.ones((1, 2), dtype=np.float32)]
+    table = pack(Source(matrices), of(2), "float16")
+    packed = Packed(Path("memory"), table.chunks[0], table.num_clips)
+    assert pack(packed, of(2), "float16").chunks[0] is packed.values
+    assert packed.read(0, 2).base is packed.values.base or packed.read(0, 2).base is packed.values
+    assert packed.read(1, 2).tolist() == [[1.0, 1.0]] and packed.dim == 2
+    assert fingerprint(packed, of(2), "float16") == fingerprint(Source(matrices), of(2), "float16")
+    assert pack(packed, of(2), "float32").chunks[0].dtype == np.float32
 
 
 def test_packing_a_mapped_array_takes_one_table_and_a_slice(tmp_path: Path) -> None:

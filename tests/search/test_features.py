@@ -41,6 +41,9 @@ class Drawn:
     def read(self, first: int, last: int) -> NDArray[np.float32]:
         return np.concatenate([self._video(video) for video in range(first, last)])
 
+    def release(self, first: int, last: int) -> None:
+        """Nothing is kept."""
+
     def _video(self, video: int) -> NDArray[np.float32]:
         values = np.random.default_rng(video).random((int(self.num_clips[video]), self.dim), dtype=np.float32)
         if video == self.broken:
