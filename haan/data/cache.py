@@ -174,16 +174,17 @@ def _caches(root: Path) -> Iterator[tuple[Path, _About]]:
     with suppress(OSError):  # where nothing can be listed there is none
         folders = sorted(root.iterdir())
     for folder in folders:
-        ours = _NAME.fullmatch(folder.name) and not folder.is_symlink()
-        about = _read(folder / ABOUT) if ours else None
+        about = _read(folder) if _NAME.fullmatch(folder.name) else None
         if about is not None:
             yield folder, about
 
 
-def _read(path: Path) -> _About | None:
+def _read(folder: Path) -> _About | None:
+    path = folder / ABOUT
     try:
         info = path.lstat()
-        if not stat.S_ISREG(info.st_mode) or info.st_size > _MOST_ABOUT_BYTES:
+        plain = stat.S_ISDIR(folder.lstat().st_mode) and stat.S_ISREG(info.st_mode)
+        if not plain or info.st_size > _MOST_ABOUT_BYTES:
             return None
         content = json.loads(path.read_text(encoding="utf-8"))
         return _About(**{**content, "num_clips": tuple(content["num_clips"])})

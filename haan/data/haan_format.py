@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from haan.config import Data
 from haan.data import cache
-from haan.data.npy import drop_pages, map_array, read_array, read_header, read_objects
+from haan.data.npy import drop_pages, map_array, read_array, read_header, read_objects, trim
 from haan.data.table import Annotations, FloatArray, IntArray
 from haan.errors import InputError, MissingDataError
 
@@ -299,6 +299,7 @@ class _Matrices(_OnDisk):
 
     def release(self, first: int, last: int) -> None:
         self.matrices[first:last] = [None] * (last - first)
+        trim()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Only the globals that NumPy's own arrays need are admitted; any other is refused by name before it is imported.
 """
 
+import ctypes
 import math
 import mmap
 import pickle
@@ -167,6 +168,13 @@ def drop_pages(array: NDArray[Any]) -> None:
         owner = owner.base
     if isinstance(owner, mmap.mmap):
         owner.madvise(mmap.MADV_DONTNEED)
+
+
+def trim() -> None:
+    """Gives freed memory back to the system: glibc keeps what is freed in pieces of a matrix's size for later."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def read_array(path: Path, key: str) -> NDArray[Any]:

@@ -629,3 +629,37 @@ def test_a_mapped_table_takes_no_memory_of_the_process(tmp_path: Path, kind: str
     grown, table_bytes = map(int, found.split())
     assert table_bytes == 128 * 2**20
     assert grown < table_bytes / 4
+
+
+RELEASED = """
+import sys
+from pathlib import Path
+from haan.config import Data
+from haan.data.readers import open_data
+from haan.data.table import pack
+
+def held(key):
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
+    return int(line.split()[1]) / 1024
+
+before, private = held("VmHWM"), held("RssAnon")
+data = Data(root=sys.argv[1], features="features.npy", train_videos=1)
+source, annotations, _ = open_data(data)
+kept = pack(source, annotations, data.dtype, 256)
+print(held("VmHWM") - before, held("RssAnon") - private)
+"""
+
+
+def test_matrices_leave_the_memory_while_they_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """128 MiB of float32 become 64 MiB: never both at once, and in the end the table alone."""
+    monkeypatch.setenv("HAAN_CACHE", "off")
+    videos = 64
+    data = tiny(
+        tmp_path, train_videos=1, names=[f"v{i}" for i in range(videos)], labels=[[[0, 0]]] * videos,
+        segments=[[[0, 1]]] * videos, ratios=np.ones(videos), mapping={"0": 0}, classes=None,
+        features=objects([np.zeros((256, 2048), dtype=np.float32) for _ in range(videos)]),
+    )  # fmt: skip
+    command = [sys.executable, "-c", RELEASED, data.root]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    peak, left = map(float, found.split())
+    assert peak < 128 + 64 - 32 and left < 64 + 32
