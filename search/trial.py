@@ -1,11 +1,9 @@
 """One trial: shared features + a configuration -> haan.train -> one report an epoch."""
 
-import ctypes
 import hashlib
 import json
 import logging
 import os
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -19,6 +17,7 @@ from torch import Tensor
 from haan.config import Config, Detect
 from haan.data.table import Split
 from haan.errors import InputError
+from haan.memory import trim
 from haan.train import STATE, WEIGHTS, EpochResult, Trainer, TrainingError, read_tensors, write_tensors
 from search.checkpoints import RESULT, download
 from search.features import SharedTable
@@ -26,14 +25,6 @@ from search.space import with_values
 from search.summary import Summary
 
 _LOG = logging.getLogger("search")
-
-
-def _return_memory() -> None:
-    """Gives what glibc has freed, and keeps by chance, back to the node, which other trials share."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-        if trim is not None:
-            trim(0)
 
 
 def _digest(path: Path) -> str:
@@ -114,7 +105,7 @@ class TrialRunner(tune.Trainable):
             epoch = self._trainer.train_epoch()
         except (TrainingError, InputError) as error:
             return {"failure": str(error), "epoch": self._trainer.epoch + 1}
-        _return_memory()
+        trim()
         return self._report(epoch)
 
     def _report(self, epoch: EpochResult) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from haan.config import Data
 from haan.data import cache
-from haan.data.npy import drop_pages, map_array, read_array, read_header, read_objects, trim
+from haan.data.npy import map_array, read_array, read_header, read_objects
 from haan.data.table import Annotations, FloatArray, IntArray
 from haan.errors import InputError, MissingDataError
+from haan.memory import drop_pages, trim
 
 NAMES, LABELS, SEGMENTS = "video_names.npy", "labels.npy", "segments.npy"
 RATIOS, MAPPING, CLASSES = "sec2clip_ratios.npy", "fine_to_coarse_mappings.json", "classes.json"

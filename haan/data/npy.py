@@ -3,9 +3,7 @@
 Only the globals that NumPy's own arrays need are admitted; any other is refused by name before it is imported.
 """
 
-import ctypes
 import math
-import mmap
 import pickle
 import re
 from collections.abc import Callable
@@ -159,22 +157,6 @@ def map_array(path: Path, key: str) -> NDArray[Any]:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # whatever the header's numbers make of the mapping is bad input
         raise InputError(f"{path}: {key}: must be a whole regular .npy array, got {error}") from None
-
-
-def drop_pages(array: NDArray[Any]) -> None:
-    """Takes what was read of a mapped file out of this process's memory; the system goes on to keep it."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, mmap.mmap):
-        owner.madvise(mmap.MADV_DONTNEED)
-
-
-def trim() -> None:
-    """Gives freed memory back to the system: glibc keeps what is freed in pieces of a matrix's size for later."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
 
 
 def read_array(path: Path, key: str) -> NDArray[Any]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from haan.config import Data, Holdout
-from haan.data.npy import drop_pages
 from haan.errors import InputError
+from haan.memory import drop_pages
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
