@@ -20,6 +20,7 @@ _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False
 _CONNECT_S = 10
 _STORE_SLACK = 1.2  # the object store also holds what Ray itself passes around
 _STORE_LEAST = 128 * 2**20
+_SPILLS_FROM = 0.8  # of a store: from there on Ray also writes what lies in it to disk, unless told otherwise
 _PRIVATE = "search_private"  # a resource that marks a Ray as that of one search, which ends with it
 
 
@@ -74,7 +75,7 @@ def start_ray(address: str | None, feature_bytes: int, log: Path) -> Cluster:
         if local:
             store = _store_bytes(feature_bytes)
             own: dict[str, Any] = {"object_store_memory": store, "resources": {_PRIVATE: 1}, "include_dashboard": False}
-            ray.init(address="local", **own, **_QUIET)
+            ray.init(address="local", _system_config={"object_spilling_threshold": 1.0}, **own, **_QUIET)
     return Cluster(tuple(node["Resources"] for node in ray.nodes() if node["Alive"]), local)
 
 
@@ -130,6 +131,17 @@ def fit(space: Space, cluster: Cluster, feature_bytes: int) -> Share:
             f"{feature_bytes / 2**30:.1f} GiB; start Ray with a larger --object-store-memory"
         )
     return Share(concurrent if plan.concurrent == "auto" else min(concurrent, plan.concurrent), plan.resources.cpu, gpu)
+
+
+def spill_warning(cluster: Cluster, feature_bytes: int) -> str | None:
+    """Where a cluster that others started would copy the features to a node's disk as well."""
+    store = min(node.get("object_store_memory", 0) for node in cluster.nodes)
+    if cluster.local or feature_bytes <= _SPILLS_FROM * store:
+        return None
+    return (
+        f"the features take {feature_bytes / store:.0%} of a node's object store, and above {_SPILLS_FROM:.0%} Ray "
+        "also writes them to its disk; a larger --object-store-memory avoids it"
+    )
 
 
 def places(node: Mapping[str, float], cpu: int, gpu: float) -> int:

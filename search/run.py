@@ -152,6 +152,9 @@ def _find(job: Job, screen: Screen, log: Path) -> tuple[cluster.Cluster, cluster
     found = cluster.start_ray(job.address, job.feature_bytes, log)
     screen.line(f"Running on {found}")
     share = cluster.fit(job.space, found, job.feature_bytes)
+    spill = cluster.spill_warning(found, job.feature_bytes)
+    if spill:
+        screen.line(f"warning: {spill}")
     for line in _description(job, share):
         screen.line(line)
     return found, share
