@@ -13,10 +13,9 @@ from haan.config import Config, Data
 from haan.data.table import Annotations, FeatureSource, FloatArray, IntArray, read_checked, runs
 from haan.detect import detect_many
 from haan.errors import InputError
+from haan.feed import BLOCK_CLIPS
 from haan.model import HAAN
 from haan.train import activations, choose_device, read_tensors
-
-_BLOCK_CLIPS = 8192
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ def predict(
         reason = " ".join(str(error).split())
         raise InputError(f"{weights}: must be weights of this configuration and data, got {reason}") from None
     blocks = (torch.from_numpy(clips).to(device) for clips in _blocks(config.data, source, annotations, videos))
-    cas = activations(model.to(device), blocks)
     offsets = np.concatenate([[0], np.cumsum(source.num_clips[videos])])
+    cas = activations(model.to(device), blocks, int(offsets[-1]))
     ((_, found),) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
     names = [annotations.names[video] for video in videos]
     write_predictions(out, names, annotations.fine_names, found, f"haan {__version__}")
@@ -54,6 +53,7 @@ def predict(
 
 def _blocks(data: Data, source: FeatureSource, annotations: Annotations, videos: IntArray) -> Iterator[FloatArray]:
     """Clips of some videos as training sees them: rounded to `data.dtype`, then float32."""
-    for first, last in runs(source.num_clips[videos], _BLOCK_CLIPS):
+    for first, last in runs(source.num_clips[videos], BLOCK_CLIPS):
         clips = [read_checked(source, int(v), int(v) + 1, data.dtype, annotations) for v in videos[first:last]]
         yield np.concatenate(clips).astype(np.float32)
+        source.release(int(videos[first]), int(videos[last - 1]) + 1)

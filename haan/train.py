@@ -146,11 +146,29 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def activations(model: HAAN, blocks: Iterable[Float[Tensor, "clips d"]]) -> Float[NDArray, "clips classes"]:
-    """Class activation sequences of clips that come block by block; dropout off."""
+def activations(
+    model: HAAN, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: int
+) -> Float[NDArray, "clips classes"]:
+    """Class activation sequences of so many clips, which come block by block; dropout off."""
     model.eval()
     with torch.inference_mode():
-        return np.concatenate([model.activations(clips).cpu().numpy() for clips in blocks])
+        return _joined((model.activations(clips) for clips in blocks), num_clips)
+
+
+def _joined(blocks: Iterable[Float[Tensor, "clips n"]], num_clips: int) -> Float[NDArray, "clips n"]:
+    """Blocks one after the other on the host.
+
+    Each is copied as it comes. Kept as they are, they would lie between what each other's products leave free, which
+    could not go back to the system then: 1 GB and more at FineAction's size.
+    """
+    joined, done = torch.empty(0, 0), 0
+    for block in blocks:
+        joined = joined if done else torch.empty(num_clips, block.shape[1])
+        joined[done : done + len(block)].copy_(block)
+        done += len(block)
+    if done != num_clips:
+        raise ValueError(f"the blocks hold {done} of {num_clips} clips")
+    return joined.numpy()
 
 
 class Trainer:
@@ -228,8 +246,8 @@ class Trainer:
         """The result with the evaluation of the network as it is."""
         start, scoring = time.perf_counter(), 0.0
         videos = self.split.validation
-        cas = activations(self.model, self._feed.blocks(videos))
         offsets = np.concatenate([[0], np.cumsum(self.table.num_clips[videos])])
+        cas = activations(self.model, self._feed.blocks(videos), int(offsets[-1]))
         scores: dict[int, tuple[Score, int]] = {}
         for place, found in self._detect(cas, offsets):  # one setting's detections at a time: all would fill the memory
             begun = time.perf_counter()
@@ -262,20 +280,20 @@ class Trainer:
         chosen = clustering.draw_sample(num_clips, setting.sample_rate, np.random.default_rng(seed))
         places = self.table.places(self.split.train)[chosen]
         blocks = (self._feed.sample(places[i : i + BLOCK_CLIPS]) for i in range(0, len(places), BLOCK_CLIPS))
-        sample = np.concatenate(list(self._encoded(blocks)))
+        sample = _joined(self._encoded(blocks), len(places))
         if not np.isfinite(sample).all():
             raise TrainingError(f"encoded clips are not finite before epoch {epoch}: the last step blew the weights up")
         start = self._pseudo.centroids if setting.warm_start and self._pseudo is not None else None
         centroids = clustering.fit_kmeans(sample, setting.clusters, seed, gpu, start)
         encoded = self._encoded(self._feed.blocks(self.split.train))
-        self._label(clustering.assign(encoded, centroids, num_clips, gpu))
+        self._label(clustering.assign((block.cpu().numpy() for block in encoded), centroids, num_clips, gpu))
 
-    def _encoded(self, blocks: Iterable[Float[Tensor, "clips d"]]) -> Iterator[NDArray[np.float32]]:
+    def _encoded(self, blocks: Iterable[Float[Tensor, "clips d"]]) -> Iterator[Float[Tensor, "clips width"]]:
         """Encoded clips, block by block; dropout off."""
         self.model.eval()
         with torch.inference_mode():
             for clips in blocks:
-                yield self.model.encode(clips).cpu().numpy()
+                yield self.model.encode(clips)
 
     def _label(self, pseudo: clustering.PseudoLabels) -> None:
         """Takes up new pseudo labels."""
