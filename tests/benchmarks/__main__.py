@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -37,11 +38,12 @@ SIZED: dict[str, Callable[[Size, int], Results]] = {
 }
 UNSIZED: dict[str, Callable[[int], Results]] = {
     "loading": loading.loading,
+    "start": loading.start,
     "put": loading.put,
     "turnover": turnover.rows,
 }
 NAMES = [*SIZED, *UNSIZED]
-WITHOUT = {("detection", "middle"), ("metrics", "middle")}  # neither depends on d: its row would repeat small's
+WITHOUT = {("detection", "middle"), ("metrics", "middle")}
 PACKAGES = ("torch", "numpy", "faiss-gpu", "ray", "optuna")
 WIDTH = 200  # a line of the table is never cut; a narrower terminal breaks it
 
@@ -64,10 +66,13 @@ def machine() -> dict[str, Any]:
 def run(names: Sequence[str], sizes: Sequence[str], repeats: int) -> Results:
     """Row by row, one size after the other; what runs now is said on stderr."""
     began = time.perf_counter()
-    works = [(name, size) for size in sizes for name in SIZED if name in names and (name, size) not in WITHOUT]
+    works = [(name, size) for size in sizes for name in SIZED if name in names]
     for name, size in [*works, *((name, None) for name in UNSIZED if name in names)]:
         print(f"{time.perf_counter() - began:5.0f} s  {name} {size or ''}", file=sys.stderr, flush=True)
-        yield from SIZED[name](SIZES[size], repeats) if size else UNSIZED[name](repeats)
+        if (name, size) in WITHOUT:
+            yield Skipped(work=name, size=str(size), rival="", reason="it does not depend on d: see small")
+        else:
+            yield from SIZED[name](SIZES[size], repeats) if size else UNSIZED[name](repeats)
     print(f"{time.perf_counter() - began:5.0f} s  done", file=sys.stderr, flush=True)
 
 
@@ -113,18 +118,20 @@ def phases(row: Row) -> str:
 
 
 def show(where: dict[str, Any], results: Sequence[Row | Skipped], console: Console) -> None:
-    """The machine, the sizes, the table, and what does not go into it."""
-    lines = [", ".join(f"{key} {value}" for key, value in where.items())]
-    lines += [str(size) for size in SIZES.values() if any(one.size == size.name for one in results)]
-    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
-    console.print(table(results))
-    lines = ["Median of the ratios within each round, their quartiles, and the ratio of the fastest rounds."]
-    lines += ["Threads are PyTorch's and faiss's; by wall or by CPU time."]
-    lines += [phases(one) for one in results if isinstance(one, Row) and one.phases]
-    lines += [
-        f"{one.work}, {one.size}, {one.rival}: skipped, {one.reason}" for one in results if isinstance(one, Skipped)
+    """The machine, the table, and what does not go into it."""
+    rows = [one for one in results if isinstance(one, Row)]
+    skipped = [one for one in results if isinstance(one, Skipped)]
+    lines = [
+        "Median of the ratios within each round, their quartiles, and the ratio of the fastest rounds.",
+        "Threads are PyTorch's and faiss's; by wall or by CPU time.",
+        *dict.fromkeys(f"{row.size}: {row.about}" for row in rows),
+        *(phases(row) for row in rows if row.phases),
+        *(f"{one.work}, {one.size}{one.rival and ', ' + one.rival}: skipped, {one.reason}" for one in skipped),
     ]
-    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    text = partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    text(", ".join(f"{key} {value}" for key, value in where.items()))
+    console.print(table(results))
+    text("\n".join(lines))
 
 
 def record(where: dict[str, Any], results: Sequence[Row | Skipped]) -> str:
@@ -136,7 +143,9 @@ def record(where: dict[str, Any], results: Sequence[Row | Skipped]) -> str:
 
 def arguments() -> argparse.Namespace:
     """Exits with 2 where one is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.benchmarks")
+    parser = argparse.ArgumentParser(
+        description=__doc__, prog="python -m tests.benchmarks", usage="%(prog)s [name ...] [options]"
+    )
     parser.add_argument("names", nargs="*", metavar="name", help=f"what to measure, all by default: {', '.join(NAMES)}")
     parser.add_argument("--size", nargs="+", choices=list(SIZES), default=list(SIZES), help="all by default")
     parser.add_argument("--repeats", type=int, default=5, help="rounds; 6 times as many of a step, fewer of long works")
@@ -148,6 +157,8 @@ def arguments() -> argparse.Namespace:
     for option, value in (("--repeats", given.repeats), ("--threads", given.threads)):
         if value is not None and value < 1:
             parser.error(f"{option}: must be >= 1, got {value}")
+    if given.json and not given.json.parent.is_dir():
+        parser.error(f"--json: must lie in a folder that exists, got {given.json}")
     return given
 
 

@@ -64,7 +64,8 @@ def stepper(size: Size, dropout: float, device: torch.device) -> Step:
 
 def clips_of(trainer: Trainer, videos: NDArray[np.int64]) -> Float[Tensor, "clips d"]:
     """The clips of some videos of the table, in float32."""
-    return torch.from_numpy(trainer.table.batch(videos)[0]).to(trainer.device)
+    table = trainer.table
+    return table.gather(videos, torch.empty(int(table.num_clips[videos].sum()), table.dim)).to(trainer.device)
 
 
 def encode(encoder: nn.Module, clips: Float[Tensor, "clips d"]) -> Float[Tensor, "clips width"]:

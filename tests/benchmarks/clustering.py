@@ -8,12 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from haan import clustering
+from haan.feed import BLOCK_CLIPS
 from haan.train import Trainer
-from tests.benchmarks import bare, ours
+from tests.benchmarks import bare
 from tests.benchmarks.measure import Rival, Row, Skipped, compare
 from tests.benchmarks.sizes import Size, make_trainer
-
-BLOCK = 8192  # clips that haan encodes, and so assigns, at once
 
 
 def encoding(size: Size, repeats: int) -> Iterator[Row]:
@@ -21,12 +20,12 @@ def encoding(size: Size, repeats: int) -> Iterator[Row]:
     trainer = make_trainer(size)
     clips = bare.clips_of(trainer, trainer.split.train)
     products = Rival("matrix products", lambda i: bare.encode(trainer.model.encoder, clips).cpu(), limit=1.5)
-    yield from compare("encoding", size.name, lambda i: _exhaust(ours.encoded(trainer)), [products], repeats)
 
+    def mine(i: int) -> None:
+        for _ in trainer._encoded(trainer._feed.blocks(trainer.split.train)):  # private, as an epoch does more at once
+            pass
 
-def _exhaust(blocks: Iterator[NDArray[np.float32]]) -> None:
-    for _ in blocks:
-        pass
+    yield from compare("encoding", size.problem, mine, [products], repeats)
 
 
 def kmeans(size: Size, repeats: int) -> Iterator[Row | Skipped]:
@@ -40,7 +39,7 @@ def kmeans(size: Size, repeats: int) -> Iterator[Row | Skipped]:
     if known:
         rivals.append(Rival("scikit-learn", lambda i: _scikit_learn(sample, size.clusters)))
     mine = lambda i: clustering.fit_kmeans(sample, size.clusters, i, gpu)  # noqa: E731  # beside its rivals' lambdas
-    yield from compare("k-means", size.name, mine, rivals, repeats)
+    yield from compare("k-means", size.problem, mine, rivals, repeats)
     if not known:
         yield Skipped(work="k-means", size=size.name, rival="scikit-learn", reason="scikit-learn is not installed")
 
@@ -58,13 +57,13 @@ def assignment(size: Size, repeats: int) -> Iterator[Row]:
     """Encoded clips to centroids."""
     trainer, gpu = _trainer(size)
     encoded = _encoded(trainer)
-    blocks = [encoded[first : first + BLOCK] for first in range(0, len(encoded), BLOCK)]
+    blocks = [encoded[first : first + BLOCK_CLIPS] for first in range(0, len(encoded), BLOCK_CLIPS)]
     centroids = encoded[np.random.default_rng(0).choice(len(encoded), size.clusters, replace=False)]
     clips, centres = torch.from_numpy(encoded).to(trainer.device), torch.from_numpy(centroids).to(trainer.device)
     product = Rival("matrix product and argmin", lambda i: bare.assign(clips, centres).cpu(), limit=1.5)
     yield from compare(
         "assignment",
-        size.name,
+        size.problem,
         lambda i: clustering.assign(blocks, centroids, len(encoded), gpu),
         [product],
         repeats,

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from tests.benchmarks import ours
 from tests.benchmarks.measure import threads
 from tests.benchmarks.sizes import SIZES, make_trainer
 
@@ -31,10 +30,9 @@ def main() -> None:
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
         with profile(activities=activities) as operations:
             if given.work == "step":
-                labels = rng.integers(trainer.config.concepts.clusters, size=int(trainer._offsets[-1]))
-                step = ours.stepper(trainer, labels)
+                trainer.model.train()
                 for _ in range(STEPS):
-                    step(rng.choice(SIZES[given.size].train, 2, replace=False))
+                    trainer.train_batch(rng.choice(SIZES[given.size].train, 2, replace=False))
             else:
                 functions = cProfile.Profile()
                 functions.runcall(trainer.train_epoch)

@@ -1,22 +1,26 @@
 """Detection, and the score of what it finds."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
 
 from haan.detect import detect_many
-from haan.metrics import Detections, Evaluator, Segments
+from haan.metrics import Detections, Evaluator, Score, Segments
 from tests import metrics_oracle
+from tests.benchmarks import numpy_scorer
 from tests.benchmarks.activations import ALPHAS, Activations, activations
-from tests.benchmarks.measure import Rival, Row, Work, compare, threads
+from tests.benchmarks.measure import Problem, Rival, Row, Work, compare, threads
 from tests.benchmarks.sizes import Size
 
-ORACLE = "plain oracle"
-MOST_ROUNDS = {"fineaction": 2}  # its whole validation set, which takes seconds
+_problem = lru_cache(maxsize=1)(activations)
+SCORER, ORACLE = "NumPy scorer", "plain oracle"
 
 
 def detection(size: Size, repeats: int) -> Iterator[Row]:
     """All alphas of a sweep against one."""
-    problem = activations(size.name)
+    problem = _problem(size.name)
     one = Rival("one alpha", lambda i: _exhaust(_detect(problem, [problem.size.detect.alpha])), limit=5)
     yield from _compare(
         f"detect {len(ALPHAS)} alphas", size, repeats, lambda i: _exhaust(_detect(problem, ALPHAS)), one
@@ -25,10 +29,10 @@ def detection(size: Size, repeats: int) -> Iterator[Row]:
 
 def metrics(size: Size, repeats: int) -> Iterator[Row]:
     """The score of one alpha's detections; then everything from activations to the score of every alpha."""
-    problem = activations(size.name)
+    problem = _problem(size.name)
     evaluator = Evaluator(problem.truth, problem.size.classes, problem.size.tiou)
     (found,) = _detect(problem, [problem.size.detect.alpha])
-    rivals = []
+    rivals = [_numpy_scorer(problem, found, evaluator.score(found).avg_map)]
     if size.name == "finegym":  # the size of which the authors' time is known
         rivals.append(_oracle(problem, found, evaluator.score(found).avg_map))
     yield from _compare(f"score {len(found):,}", size, repeats, lambda i: evaluator.score(found), *rivals)
@@ -42,30 +46,46 @@ def metrics(size: Size, repeats: int) -> Iterator[Row]:
 
 
 def _compare(work: str, size: Size, repeats: int, ours: Work, *rivals: Rival) -> Iterator[Row]:
+    problem = _problem(size.name)
+    about = (
+        f"detection and metrics: {problem.size.videos} videos, {problem.offsets[-1]} clips, {problem.size.classes} "
+        f"classes, {len(problem.size.tiou)} tIoU thresholds, made-up activations"
+    )
     with threads(1):  # NumPy: CPU time holds on a busy machine
-        yield from compare(work, size.name, ours, rivals, min(repeats, MOST_ROUNDS.get(size.name, repeats)))
+        yield from compare(work, Problem(size.name, about), ours, rivals, repeats)
 
 
-def _detect(problem: Activations, alphas: Sequence[float]) -> Iterable[Detections]:
+def _detect(problem: Activations, alphas: Sequence[float]) -> Iterator[Detections]:
     settings = [replace(problem.size.detect, alpha=alpha) for alpha in alphas]
-    return detect_many(problem.cas, problem.offsets, problem.clips_per_s, settings)
+    return (found for _, found in detect_many(problem.cas, problem.offsets, problem.clips_per_s, settings))
 
 
-def _exhaust(found: Iterable[Detections]) -> None:
+def _exhaust(found: Iterator[Detections]) -> None:
     for _ in found:
         pass
 
 
+def _numpy_scorer(problem: Activations, found: Detections, expected: float) -> Rival:
+    def score(i: int) -> None:
+        size = problem.size
+        ap = numpy_scorer.average_precision(problem.truth, found, size.classes, size.tiou)
+        _agree(expected, Score(np.array(size.tiou), ap).avg_map)
+
+    return Rival(SCORER, score, limit=0.5)
+
+
 def _oracle(problem: Activations, found: Detections, expected: float) -> Rival:
-    """Raises AssertionError where it and ours disagree."""
     truth, rows = _tuples(problem.truth), _tuples(found)
 
     def score(i: int) -> None:
-        got = metrics_oracle.evaluate(truth, rows, problem.size.classes, problem.size.tiou).avg_map
-        if abs(got - expected) > 1e-9:
-            raise AssertionError(f"avg.mAP must agree to 1e-9, got {expected!r} and {got!r}")
+        _agree(expected, metrics_oracle.evaluate(truth, rows, problem.size.classes, problem.size.tiou).avg_map)
 
     return Rival(ORACLE, score)
+
+
+def _agree(ours: float, rivals: float) -> None:
+    if abs(ours - rivals) > 1e-9:
+        raise AssertionError(f"avg.mAP must agree to 1e-9, got {ours!r} and {rivals!r}")
 
 
 def _tuples(segments: Segments) -> list[tuple]:

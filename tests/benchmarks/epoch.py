@@ -25,7 +25,7 @@ def rows(size: Size, repeats: int) -> Iterator[Row]:
     epoch = _bare_epoch(size, trainer)
     rival = Rival("the bare products", lambda i: phases["rival"].append(epoch()))
     mine = lambda i: phases["ours"].append(trainer.train_epoch().seconds)  # noqa: E731  # as its rival's
-    for row in compare("epoch", size.name, mine, [rival], min(repeats, MOST_ROUNDS)):
+    for row in compare("epoch", size.problem, mine, [rival], min(repeats, MOST_ROUNDS)):
         yield replace(row, phases={side: _by_phase(rounds[1:]) for side, rounds in phases.items()})
 
 

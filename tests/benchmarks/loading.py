@@ -1,79 +1,101 @@
 """Features from a file into a table, and into Ray's object store."""
 
+import json
+import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import ray
-from numpy.typing import NDArray
 
-from haan.data.table import Annotations, pack
+from haan.config import Data
+from haan.data import cache
+from haan.data.readers import open_data
+from haan.data.table import Annotations, FeatureSource, Packed, pack
 from search.features import share
 from tests.benchmarks import own_ray
-from tests.benchmarks.measure import Rival, Row, compare
-from tests.benchmarks.sizes import SIZES, make_table
+from tests.benchmarks.measure import Problem, Rival, Row, compare
 
-SHAPE = (328, 100, 4096)  # FineAction's videos, 512 MiB of float32
-SIZE = "512 MiB, 4096-d"
-
-
-@dataclass(frozen=True)
-class Features:
-    """Videos of equally many clips: [videos, clips, d]."""
-
-    path: Path
-    array: NDArray[np.floating]
-
-    @property
-    def num_clips(self) -> NDArray[np.int64]:
-        """[videos] clips of each."""
-        return np.full(len(self.array), self.array.shape[1])
-
-    @property
-    def dim(self) -> int:
-        """Feature size d."""
-        return self.array.shape[2]
-
-    def read(self, first: int, last: int) -> NDArray[np.floating]:
-        """[clips, d] of some videos."""
-        return self.array[first:last].reshape(-1, self.dim)
+VIDEOS, CLIPS, DIM = 328, 100, 4096  # FineAction's shape, as many videos as make 512 MiB of float32
+PROBLEM = Problem("512 MiB", f"{VIDEOS} videos x {CLIPS} clips x {DIM} as one float32 file, in the page cache")
 
 
 @contextmanager
-def features_file() -> Iterator[Path]:
-    """A float32 file of random features, which the page cache holds; gone afterwards."""
+def data_set() -> Iterator[Data]:
+    """Random float32 features in one file, which the page cache holds, with one class; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="haan-benchmarks-") as folder:
-        path = Path(folder) / "features.npy"
-        np.save(path, np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32))
-        yield path
+        arrays = {
+            "features": np.random.default_rng(0).standard_normal((VIDEOS, CLIPS, DIM), dtype=np.float32),
+            "video_names": np.array([f"video{i}" for i in range(VIDEOS)]),
+            "labels": np.zeros((VIDEOS, 1, 2), dtype=np.int64),
+            "segments": np.tile(np.array([1.0, 2.0]), (VIDEOS, 1, 1)),
+            "sec2clip_ratios": np.ones(VIDEOS),
+        }
+        for name, array in arrays.items():
+            np.save(Path(folder, name), array)
+        Path(folder, "fine_to_coarse_mappings.json").write_text(json.dumps({"0": 0}), encoding="utf-8")
+        with patch.dict(os.environ, {cache.VARIABLE: "off"}):  # the user's own is left alone
+            yield Data(root=folder, features="features.npy", train_videos=VIDEOS - 1)
 
 
 def loading(repeats: int) -> Iterator[Row]:
-    """Packed as float16 slice by slice and checked for NaN, against the whole file read and cast."""
-    annotations = make_table(SIZES["small"])[0].annotations  # read where a clip is not finite, and none is
-    with features_file() as path:
-        plain = Rival("np.load and astype", lambda i: np.load(path).astype(np.float16))
-        source = Features(path, np.load(path, mmap_mode="r"))
-        yield from compare("loading", SIZE, lambda i: pack(source, annotations, "float16"), [plain], repeats, "wall")
+    """Opened, rounded to float16, checked for NaN; against the file read whole and cast."""
+    with data_set() as data:
+        path = Path(data.root, data.features)
+
+        def ours(i: int) -> None:
+            source, annotations, _ = open_data(data)
+            pack(source, annotations, data.dtype)
+
+        plain = Rival("np.load and astype", lambda i: np.load(path).astype(data.dtype))
+        yield from compare("loading", PROBLEM, ours, [plain], repeats, "wall")
+
+
+def start(repeats: int) -> Iterator[Row]:
+    """All that a search does with features before it shares them, without a cache, writing one, and finding one."""
+    with data_set() as data:
+        time.sleep(cache.SETTLE_S + 1)  # no cache is made of a file that changed just now
+        folder = Path(data.root, "cache")
+        without = Rival("no cache", lambda i: _start(data, "off"))
+
+        def first(i: int) -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+            if not _start(data, str(folder)):
+                raise AssertionError("a first start must write the cache")
+
+        yield from compare("start, first", PROBLEM, first, [without], repeats, "wall")
+        yield from compare("start, later", PROBLEM, lambda i: _start(data, str(folder)), [without], repeats, "wall")
+
+
+def _start(data: Data, place: str) -> bool:
+    """Whether it ends with a cache."""
+    with patch.dict(os.environ, {cache.VARIABLE: place}):
+        opened, annotations, _ = open_data(data)
+        source, _ = cache.keep(data, opened, annotations)
+        cache.fingerprint(source, annotations, data.dtype)
+    return isinstance(source, cache.Cached)
 
 
 def put(repeats: int) -> Iterator[Row]:
-    """Into shared memory, from the float32 file and from float16 in memory, against one put of the ready array."""
-    annotations = make_table(SIZES["small"])[0].annotations
-    with features_file() as path, own_ray.started(store_bytes=2**30):
-        mapped = Features(path, np.load(path, mmap_mode="r"))
-        ready = Features(path, np.load(path).astype(np.float16))
-        flat = ready.read(0, len(ready.array))
-        bare = Rival("ray.put of the ready float16", lambda i: ray.put(flat))
-        for name, source in (("put, from the file", mapped), ("put, from float16 in memory", ready)):
-            yield from compare(
-                name, SIZE, lambda i, s=source: share(s, annotations, "float16"), [bare], repeats, "wall"
-            )
+    """Into shared memory from the float32 file, and of what is packed already, against one put of the whole array."""
+    with data_set() as data, own_ray.started(store_bytes=2**30):
+        path = Path(data.root, data.features)
+        source, annotations, _ = open_data(data)
+        (values,) = pack(source, annotations, data.dtype).chunks
+        packed = Packed(path, values, source.num_clips)
+        ready = Rival("ray.put of the ready float16", lambda i: ray.put(values))
+        whole = Rival("np.load, astype, ray.put", lambda i: ray.put(np.load(path).astype(data.dtype)))
+        ours = partial(_share, source, annotations, data.dtype)
+        yield from compare("put, from the file", PROBLEM, ours, [ready, whole], repeats, "wall")
+        ours = partial(_share, packed, annotations, data.dtype)
+        yield from compare("put, packed before", PROBLEM, ours, [ready], repeats, "wall")
 
 
-def _share(source: Features, annotations: Annotations, i: int) -> None:
-    share(source, annotations, "float16")
+def _share(source: FeatureSource, annotations: Annotations, dtype: str, i: int) -> None:
+    share(source, annotations, dtype)

@@ -20,6 +20,14 @@ CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": ti
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What a work is done on: a short name, and all that one needs to know of it."""
+
+    name: str
+    about: str
+
+
+@dataclass(frozen=True)
 class Rival:
     """What ours is held against. limit: the ratio that ours must not exceed, where one is set."""
 
@@ -30,7 +38,7 @@ class Rival:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One work against one rival.
+    """One work against one rival, at one size.
 
     ours_s, rival_s: seconds, one a round. threads: of PyTorch and faiss. phases: seconds of each side's phases, round
     by round, where the work has some.
@@ -38,6 +46,7 @@ class Row:
 
     work: str
     size: str
+    about: str
     rival: str
     ours_s: tuple[float, ...]
     rival_s: tuple[float, ...]
@@ -98,7 +107,7 @@ def in_turns(works: Mapping[str, Work], rounds: int, clock: Clock = "wall") -> d
 
 
 def compare(
-    work: str, size: str, ours: Work, rivals: Sequence[Rival], rounds: int, clock: Clock | None = None
+    work: str, problem: Problem, ours: Work, rivals: Sequence[Rival], rounds: int, clock: Clock | None = None
 ) -> Iterator[Row]:
     """A row a rival, all of them and ours taken in turns; clock: by default CPU time where there is one thread."""
     clock = clock or ("cpu" if torch.get_num_threads() == faiss.omp_get_max_threads() == 1 else "wall")
@@ -106,7 +115,8 @@ def compare(
     for rival in rivals:
         yield Row(
             work=work,
-            size=size,
+            size=problem.name,
+            about=problem.about,
             rival=rival.name,
             ours_s=seconds["ours"],
             rival_s=seconds[rival.name],

@@ -1,6 +1,6 @@
 """The sizes that the benchmarks run at, as tables of random features in memory.
 
-A step costs the same however many videos there are, so the two data sets are represented by 250 videos of their shape.
+A step costs the same however many videos there are, so the two data sets are represented by 150 videos of their shape.
 """
 
 from dataclasses import dataclass, replace
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from haan.config import Concepts, Config, Data, Detect, Eval, Loss, Model, Optim
 from haan.data.table import Annotations, ClipTable, Split, runs
 from haan.train import Trainer
+from tests.benchmarks.activations import ALPHAS
+from tests.benchmarks.measure import Problem
 
-ALPHAS = tuple(round(-1 + 0.05 * i, 2) for i in range(41))
 _LOW, _HIGH = tuple(round(0.1 + 0.05 * i, 2) for i in range(9)), tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 _CHUNK_BYTES = 16 * 2**20  # so that the clips lie in several chunks, as in shared memory
 _CLASSES_A_VIDEO = 3
@@ -42,14 +43,17 @@ class Size:
     detect: Detect
     tiou: tuple[float, ...]
 
-    def __str__(self) -> str:
-        table, _ = make_table(self)
-        fewest, most = table.num_clips.min(), table.num_clips.max()
-        clips = str(most) if fewest == most else f"{fewest} to {most} (mean {table.num_clips.mean():.0f})"
-        return (
-            f"{self.name}: {self.train} training and {self.validation} validation videos of {clips} clips, "
-            f"{self.dim}-d, width {self.width}, N = {self.clusters}, {self.fine} fine and {self.coarse} coarse "
-            f"classes, 2 videos a batch, k-means on {self.sample_rate:.0%} of the clips"
+    @property
+    def problem(self) -> Problem:
+        """The size in words."""
+        num_clips = make_table(self)[0].num_clips
+        fewest, most = num_clips.min(), num_clips.max()
+        clips = str(most) if fewest == most else f"{fewest} to {most} (mean {num_clips.mean():.0f})"
+        return Problem(
+            self.name,
+            f"{self.train} training and {self.validation} validation videos of {clips} clips, {self.dim}-d, width "
+            f"{self.width}, N = {self.clusters}, {self.fine} fine and {self.coarse} coarse classes, 2 videos a batch, "
+            f"k-means on {self.sample_rate:.0%} of the clips",
         )
 
     def config(self) -> Config:
@@ -75,9 +79,9 @@ SIZES = {
              clips=(20, 60, 120), sample_rate=0.1, dropout=0.3, loss=_MEAN, detect=_GYM, tiou=_LOW),
         Size(name="middle", dim=512, width=512, fine=99, coarse=14, clusters=500, train=300, validation=100,
              clips=(100, 100, 100), sample_rate=0.1, dropout=0.3, loss=_MEAN, detect=_GYM, tiou=_LOW),
-        Size(name="fineaction", dim=4096, width=1024, fine=106, coarse=14, clusters=500, train=200, validation=50,
-             clips=(100, 100, 100), sample_rate=0.2, dropout=0.3, loss=_MAX, detect=_ACTION, tiou=_HIGH),
-        Size(name="finegym", dim=2048, width=2048, fine=99, coarse=14, clusters=500, train=200, validation=50,
+        Size(name="fineaction", dim=4096, width=1024, fine=106, coarse=14, clusters=500, train=120, validation=30,
+             clips=(100, 100, 100), sample_rate=0.4, dropout=0.3, loss=_MAX, detect=_ACTION, tiou=_HIGH),
+        Size(name="finegym", dim=2048, width=2048, fine=99, coarse=14, clusters=500, train=120, validation=30,
              clips=(5, 60, 309), sample_rate=0.4, dropout=0.5, loss=_MEAN, detect=_GYM, tiou=_LOW),
     )
 }  # fmt: skip

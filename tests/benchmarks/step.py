@@ -9,7 +9,7 @@ from torch import Tensor
 
 from haan.train import Trainer
 from tests import oracle
-from tests.benchmarks import bare, ours
+from tests.benchmarks import bare
 from tests.benchmarks.measure import Rival, Row, Work, compare, threads
 from tests.benchmarks.sizes import Size, make_trainer
 
@@ -30,18 +30,17 @@ def _rows(size: Size, rounds: int, against_oracle: bool) -> Iterator[Row]:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     trainer = make_trainer(size)
-    table, split = trainer.table, trainer.split
-    labels = rng.integers(size.clusters, size=int(table.num_clips[split.train].sum()))
+    trainer.cluster(1)  # which gives pseudo labels
+    trainer.model.train()
     batches = [rng.choice(size.train, 2, replace=False) for _ in range(rounds)]
-    clips = [bare.clips_of(trainer, split.train[members]) for members in batches]
-    step = ours.stepper(trainer, labels)
+    clips = [bare.clips_of(trainer, trainer.split.train[members]) for members in batches]
     rivals = [
         Rival(HEADS, _on(clips, bare.stepper(size, size.dropout, trainer.device)), limit=1.5),
         Rival(PRODUCTS, _on(clips, bare.stepper(size, 0.0, trainer.device))),
     ]
     if against_oracle:
         rivals.append(Rival(ORACLE, oracle_step(size, trainer)))
-    yield from compare("step", size.name, lambda i: step(batches[i]), rivals, rounds)
+    yield from compare("step", size.problem, lambda i: trainer.train_batch(batches[i]), rivals, rounds)
 
 
 def _on(clips: list[Float[Tensor, "clips d"]], step: bare.Step) -> Work:

@@ -23,7 +23,7 @@ from search.stage import Stage, run_stage
 from search.study import Study, Suggestion
 from search.summary import Summary
 from tests.benchmarks import own_ray
-from tests.benchmarks.measure import Rival, Row, compare
+from tests.benchmarks.measure import Problem, Rival, Row, compare
 
 TRIALS, MOST_ROUNDS = 60, 3
 PARAMETERS = {f"loss.{name}": FloatDistribution(1e-4, 1.0, log=True) for name in ("pseudo", "concept", "coarse")}
@@ -118,5 +118,5 @@ def rows(repeats: int, trials: int = TRIALS) -> Iterator[Row]:
     with own_ray.started(), _quiet():
         rays(4)  # the first use of Ray Tune in a process loads what both need
         rival = Rival("Ray Tune's own loop", lambda i: rays(trials))
-        size = f"{trials} empty trials"
-        yield from compare("turnover", size, lambda i: ours(trials), [rival], min(repeats, MOST_ROUNDS), "wall")
+        problem = Problem(f"{trials} trials", "empty, of one epoch, two at once; ours: TPE, Hyperband, journal on disk")
+        yield from compare("turnover", problem, lambda i: ours(trials), [rival], min(repeats, MOST_ROUNDS), "wall")
