@@ -107,6 +107,22 @@ def _cells(one: Row | Skipped) -> list[str]:
     ]  # fmt: skip
 
 
+def summary(rows: Sequence[Row]) -> Table:
+    """A line a work and rival, a column a size: ratio, of the limit where there is one, and the time of ours."""
+    shown = Table(title="In short", title_justify="left", box=MARKDOWN)
+    for head in ("work", "rival", "threads", *SIZES, "other"):
+        shown.add_column(head, no_wrap=True)
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        column, work = (row.size, row.work) if row.size in SIZES else ("other", f"{row.work}, {row.size}")
+        asked = "" if row.limit is None else f" of {row.limit:g}"
+        cells = lines.setdefault((work, row.rival, f"{row.threads} {row.clock}"), {})
+        cells[column] = f"{row.ratio:.2g}{asked} ({duration(row.ours_s)})"
+    for key, cells in lines.items():
+        shown.add_row(*key, *(cells.get(column, "") for column in (*SIZES, "other")))
+    return shown
+
+
 def phases(row: Row) -> str:
     """The phases of both sides in a line."""
     rival = row.phases["rival"]
@@ -132,6 +148,7 @@ def show(where: dict[str, Any], results: Sequence[Row | Skipped], console: Conso
     text(", ".join(f"{key} {value}" for key, value in where.items()))
     console.print(table(results))
     text("\n".join(lines))
+    console.print(summary(rows))
 
 
 def record(where: dict[str, Any], results: Sequence[Row | Skipped]) -> str:

@@ -75,11 +75,13 @@ def encode(encoder: nn.Module, clips: Float[Tensor, "clips d"]) -> Float[Tensor,
         return encoder(clips)
 
 
-def kmeans(sample: Float[NDArray, "clips width"], clusters: int, gpu: bool) -> Float[NDArray, "clusters width"]:
-    """Centroids by faiss's own objects, as many iterations as ours."""
+def kmeans(
+    sample: Float[NDArray, "clips width"], clusters: int, seed: int, gpu: bool
+) -> Float[NDArray, "clusters width"]:
+    """Centroids by faiss's own objects: from the same start as haan.clustering, so after as many iterations."""
     width = sample.shape[1]
     clustering = faiss.Clustering(width, clusters)
-    clustering.niter = ITERATIONS
+    clustering.niter, clustering.seed = ITERATIONS, seed
     clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, len(sample)
     index = faiss.IndexFlatL2(width)
     if gpu and faiss.get_num_gpus() > 0:

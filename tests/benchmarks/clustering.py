@@ -34,23 +34,23 @@ def kmeans(size: Size, repeats: int) -> Iterator[Row | Skipped]:
     encoded = _encoded(trainer)
     num_clips = clustering.sample_size(len(encoded), size.sample_rate)
     sample = encoded[np.random.default_rng(0).choice(len(encoded), num_clips, replace=False)]
-    rivals = [Rival("faiss", lambda i: bare.kmeans(sample, size.clusters, gpu), limit=1.5)]
+    rivals = [Rival("faiss", lambda i: bare.kmeans(sample, size.clusters, i, gpu), limit=1.5)]
     known = find_spec("sklearn") is not None
     if known:
-        rivals.append(Rival("scikit-learn", lambda i: _scikit_learn(sample, size.clusters)))
+        rivals.append(Rival("scikit-learn", lambda i: _scikit_learn(sample, size.clusters, i)))
     mine = lambda i: clustering.fit_kmeans(sample, size.clusters, i, gpu)  # noqa: E731  # beside its rivals' lambdas
     yield from compare("k-means", size.problem, mine, rivals, repeats)
     if not known:
         yield Skipped(work="k-means", size=size.name, rival="scikit-learn", reason="scikit-learn is not installed")
 
 
-def _scikit_learn(sample: NDArray[np.float32], clusters: int) -> None:
-    """Lloyd's iterations from random clips as faiss makes them; it may stop early, where no clip moves."""
+def _scikit_learn(sample: NDArray[np.float32], clusters: int, seed: int) -> None:
+    """Lloyd's iterations from random clips; like faiss it stops where nothing changes any more."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(torch.get_num_threads()):
-        KMeans(clusters, init="random", n_init=1, max_iter=bare.ITERATIONS, tol=0, random_state=0).fit(sample)
+        KMeans(clusters, init="random", n_init=1, max_iter=bare.ITERATIONS, tol=0, random_state=seed).fit(sample)
 
 
 def assignment(size: Size, repeats: int) -> Iterator[Row]:

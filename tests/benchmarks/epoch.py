@@ -45,7 +45,7 @@ def _bare_epoch(size: Size, trainer: Trainer) -> Callable[[], Phases]:
 
     def cluster() -> None:
         encoded = bare.encode(heads.encoder, train)
-        centroids = bare.kmeans(encoded[torch.from_numpy(sampled)].cpu().numpy(), size.clusters, gpu)
+        centroids = bare.kmeans(encoded[torch.from_numpy(sampled)].cpu().numpy(), size.clusters, 0, gpu)
         bare.assign(encoded, torch.from_numpy(centroids).to(trainer.device)).cpu()
 
     def descend() -> None:

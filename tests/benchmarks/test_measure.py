@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic, table and file; the speeds are in test_ratios."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 import faiss
@@ -57,10 +58,19 @@ def test_the_table_is_whole_and_marks_what_is_over_its_limit() -> None:
     text = shown(row((3.0,), (2.0,), limit=1.5), row((3.1,), (2.0,), limit=1.5), SKIPPED)
     assert "cpu abacus" in text
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
-    assert [line[8] for line in lines[2:]] == ["1.5", "1.5 OVER", ""]
+    assert [line[8] for line in lines[2:5]] == ["1.5", "1.5 OVER", ""]
     assert lines[2][:6] == ["step", "small", "oracle", "3 s", "2 s", "1.5"]
     assert "small: of few clips" in text
     assert "k-means, small, scikit-learn: skipped, scikit-learn is not installed" in text
+
+
+def test_the_summary_has_a_line_a_rival_and_a_column_a_size() -> None:
+    first, second = row((3.0,), (2.0,), limit=1.5), replace(row((0.001,), (0.004,), limit=1.5), size="finegym")
+    lines = shown(first, second, replace(first, size="60 trials")).split("In short")[1].splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    assert cells[0] == ["work", "rival", "threads", "small", "middle", "fineaction", "finegym", "other"]
+    assert cells[2] == ["step", "oracle", "2 wall", "1.5 of 1.5 (3 s)", "", "", "0.25 of 1.5 (1 ms)", ""]
+    assert cells[3] == ["step, 60 trials", "oracle", "2 wall", "", "", "", "", "1.5 of 1.5 (3 s)"]
 
 
 def test_the_file_holds_every_second_measured() -> None:
