@@ -1,69 +1,65 @@
-"""One training step, ours against the plain padded oracle and against the bare products: forward, backward and Adam.
+"""One training step, from the shared table to Adam's step."""
 
-`python -m tests.benchmarks.step`: 2 videos of 100 clips, 512-d, width 512, N = 500, 99 fine and 14 coarse classes.
-"""
+from collections.abc import Iterator
 
-import json
-import sys
-import time
-from collections.abc import Callable
-from statistics import median
-
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from haan.config import Concepts, Loss, Model
-from haan.model import HAAN
-from tests import fast, oracle
+from haan.train import Trainer
+from tests import oracle
+from tests.benchmarks import bare
+from tests.benchmarks.measure import Rival, Row, Work, compare, threads
+from tests.benchmarks.sizes import Size, make_trainer
 
-DIM, CLUSTERS, FINE, COARSE, CLIPS = 512, 500, 99, 14, [100, 100]
-
-
-def timed(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each step, taken in turns so that a busy machine slows all of them alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: median(values[1:]) for name, values in seconds.items()}
+ROUNDS = 6  # for every repeat asked for: a step is short
+LIMITS = {"middle": 1.5, "finegym": 1.5}  # elsewhere none is set
+HEADS, PRODUCTS, ORACLE = "bare heads", "bare heads, no dropout", "padded oracle"
 
 
-def run() -> dict[str, float]:
-    """Seconds a step of each, and the ratios."""
+def rows(size: Size, repeats: int) -> Iterator[Row]:
+    """With all cores, as one training has them, and at the middle size with one thread, as trials mostly do."""
+    against_oracle = size.name in ("small", "middle")  # elsewhere it takes minutes
+    yield from _rows(size, ROUNDS * repeats, against_oracle)
+    if size.name == "middle" and torch.get_num_threads() > 1:
+        with threads(1):
+            yield from _rows(size, ROUNDS * repeats, against_oracle)
+
+
+def _rows(size: Size, rounds: int, against_oracle: bool) -> Iterator[Row]:
     torch.manual_seed(0)
-    loss, setting = Loss(coarse=0.1, coarse_pooling="mean"), Concepts(clusters=CLUSTERS, top_k=5)
-    sizes = {"dim": DIM, "fine": FINE, "coarse": COARSE}
-    batch = oracle.random_batch(0, CLIPS, clusters=CLUSTERS, **sizes, dtype=torch.float32)
-    model = HAAN(Model(width=DIM, dropout=0.0), DIM, FINE, CLUSTERS)
+    rng = np.random.default_rng(0)
+    trainer = make_trainer(size)
+    trainer.cluster(1)  # which gives pseudo labels
+    trainer.model.train()
+    batches = [rng.choice(size.train, 2, replace=False) for _ in range(rounds)]
+    clips = [bare.clips_of(trainer, trainer.split.train[members]) for members in batches]
+    rivals = [
+        Rival(HEADS, _on(clips, bare.stepper(size, size.dropout, trainer.device)), LIMITS.get(size.name)),
+        Rival(PRODUCTS, _on(clips, bare.stepper(size, 0.0, trainer.device))),
+    ]
+    if against_oracle:
+        rivals.append(Rival(ORACLE, oracle_step(size, trainer)))
+    yield from compare("step", size.problem, lambda i: trainer.train_batch(batches[i]), rivals, rounds)
+
+
+def _on(clips: list[Float[Tensor, "clips d"]], step: bare.Step) -> Work:
+    return lambda i: step(clips[i])
+
+
+def oracle_step(size: Size, trainer: Trainer) -> Work:
+    """The oracle's step on two videos of about the mean length, with the network of a trainer of its own."""
+    batch = oracle.random_batch(
+        0, [size.clips[1]] * 2, clusters=size.clusters, dim=size.dim, fine=size.fine, coarse=size.coarse,
+        dtype=torch.float32,
+    )  # fmt: skip
+    model = make_trainer(size).model.cpu()
     adam = torch.optim.Adam(model.parameters(), lr=3e-5, fused=True)
 
-    def descend(value: Tensor) -> None:
+    def step(i: int) -> None:
         adam.zero_grad(set_to_none=True)
-        value.backward()
+        oracle.losses(model, trainer.config.loss, trainer.config.concepts, batch)["total"].backward()
         adam.step()
 
-    def bare() -> None:
-        # The four heads and nothing else: no pooling, no concepts, no loss.
-        out = model(batch.clips.flatten(0, 1))
-        coarse = model.coarse_classifier(out.hidden[: len(CLIPS) * COARSE])
-        descend(out.cas.sum() + out.cluster_logits.sum() + coarse.sum())
-
-    steps = {
-        "fast": lambda: descend(fast.fast_losses(model, loss, setting, batch)["total"]),
-        "bare": bare,
-        "oracle": lambda: descend(oracle.losses(model, loss, setting, batch)["total"]),
-    }
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        seconds = timed(steps, rounds=12)
-    finally:
-        torch.set_num_threads(threads)
-    ratios = {"oracle/fast": seconds["oracle"] / seconds["fast"], "fast/bare": seconds["fast"] / seconds["bare"]}
-    return {f"{name}_s": value for name, value in seconds.items()} | ratios
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(run(), indent=1) + "\n")
+    return step

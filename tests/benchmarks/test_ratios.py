@@ -1,25 +1,52 @@
-"""Speed as ratios of two times taken in one process: they hold on a slow or busy machine, where seconds do not."""
+"""Speed as ratios of two times taken in one process: they hold on a slow or busy machine, where seconds do not.
+
+CPU time of one thread, and generous: the table of `python -m tests.benchmarks` says what a quiet machine shows.
+"""
+
+from collections.abc import Iterator
 
 import pytest
 
-from tests.benchmarks import evaluation, step, turnover
+from tests.benchmarks import detection, step, turnover
+from tests.benchmarks.measure import Row, threads
+from tests.benchmarks.sizes import SIZES
 
 
-@pytest.mark.timeout(300)
-def test_evaluation_takes_at_most_a_hundredth_of_the_plain_oracles_time() -> None:
-    got = evaluation.run()  # checks that both agree
-    assert got["oracle/fast"] >= 100, got
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with threads(1):
+        yield
 
 
-@pytest.mark.timeout(300)
-def test_a_step_takes_at_most_a_fifth_of_the_plain_padded_oracles_time() -> None:
-    got = step.run()
-    assert got["oracle/fast"] >= 5, got
+@pytest.fixture(scope="module")
+def steps() -> dict[str, Row]:
+    """The middle size's step by rival."""
+    with threads(1):
+        return {row.rival: row for row in step.rows(SIZES["middle"], repeats=1)}
+
+
+def test_a_step_takes_at_most_twice_the_bare_heads_time(steps: dict[str, Row]) -> None:
+    assert steps[step.HEADS].ratio <= 2, steps[step.HEADS]
+
+
+def test_a_step_takes_at_most_a_fifth_of_the_plain_padded_oracles_time(steps: dict[str, Row]) -> None:
+    assert steps[step.ORACLE].ratio <= 1 / 5, steps[step.ORACLE]
+
+
+def test_41_alphas_take_at_most_five_times_the_time_of_one() -> None:
+    (row,) = detection.detection(SIZES["finegym"], repeats=3)
+    assert row.ratio <= 5, row
+
+
+def test_a_score_takes_half_the_numpy_scorers_time_and_a_hundredth_of_the_plain_oracles() -> None:
+    rows = {row.rival: row for row in detection.metrics(SIZES["finegym"], repeats=1)}  # which checks that all agree
+    assert rows[detection.SCORER].ratio <= 1 / 2, rows[detection.SCORER]
+    assert rows[detection.ORACLE].ratio <= 1 / 100, rows[detection.ORACLE]
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_an_empty_trial_takes_at_most_twice_the_time_of_ray_tunes_own_loop() -> None:
-    got = turnover.run(100)
-    assert got.ours <= 2 * got.rays, got
+    (row,) = turnover.rows(repeats=1)
+    assert row.ratio <= 2, row
