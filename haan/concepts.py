@@ -99,12 +99,14 @@ def fine_representations(
         rank = np.arange(min(top_k, int(present.max())))
         exists = rank < present[:, None]  # [videos, ranks]
         position = np.where(exists, groups.offsets[:-1, None] + rank, 0).ravel()
-        device = concepts.device
-        chosen = order[:, torch.from_numpy(position).to(device)]  # [fine, videos x ranks]
         # A present concept further away than the zero vector queues behind all absent ones.
-        behind = torch.from_numpy(np.where(exists, (clusters - present)[:, None] + rank, top_k)).to(device)
-        ahead = torch.from_numpy(np.where(exists, rank, top_k)).to(device)
-        place = torch.where(near.gather(1, chosen) > absent, behind.ravel(), ahead.ravel())
+        behind = np.where(exists, (clusters - present)[:, None] + rank, top_k).ravel()
+        ahead = np.where(exists, rank, top_k).ravel()
+        position, behind, ahead = (
+            torch.from_numpy(host).to(concepts.device, non_blocking=True) for host in (position, behind, ahead)
+        )
+        chosen = order[:, position]  # [fine, videos x ranks]
+        place = torch.where(near.gather(1, chosen) > absent, behind, ahead)
         weight = (place < top_k).to(concepts.dtype) / top_k
         bags = chosen.view(num_fine, num_videos, -1).transpose(0, 1).reshape(num_videos * num_fine, -1)
         weight = weight.view(num_fine, num_videos, -1).transpose(0, 1).reshape(num_videos * num_fine, -1)

@@ -47,7 +47,7 @@ class Feed:
     def _read(self, fill: Callable[[Tensor], Tensor]) -> Clips:
         self._turn = (self._turn + 1) % len(self._buffers)
         if self._copied:
-            self._copied[self._turn].synchronize()  # of the read before the last, which the GPU is done with by now
+            self._copied[self._turn].synchronize()  # waits only where the GPU lags behind by two reads
         clips = fill(self._buffers[self._turn]).to(self._device, non_blocking=True)
         if self._copied:
             self._copied[self._turn].record()

@@ -29,13 +29,13 @@ class Dropout(nn.Module):
     """Makes each number zero with probability `share` and scales the others up, in training alone.
 
     On a CPU, where PyTorch's own takes a tenth of a training step, 16 random bits decide on a number; so the
-    probability is rounded to a multiple of 2**-16, and the scale fits the rounded one.
+    probability is rounded to a multiple of 2**-16 below 1, and the scale, in the numbers' own type, is that one's.
     """
 
     def __init__(self, share: float):
         super().__init__()
         self.share = share
-        self._cut = round(share * 2**16)
+        self._cut = min(round(share * 2**16), 2**16 - 1)
 
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Draws from PyTorch's generator."""
@@ -72,7 +72,7 @@ class HAAN(nn.Module):
         num_clusters: int,
         precision: Literal["float32", "bfloat16"] = "float32",
     ):
-        """precision: of the matrix products. What comes out is of the weights' own type."""
+        """precision: of the matrix products. What comes out of rounded ones is float32 again."""
         super().__init__()
         self._rounded = precision == "bfloat16"
         width, dropout = config.width, config.dropout

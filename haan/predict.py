@@ -10,7 +10,7 @@ import torch
 from haan import __version__
 from haan.activitynet import write_predictions
 from haan.config import Config, Data
-from haan.data.table import Annotations, FeatureSource, FloatArray, IntArray, read_checked, runs
+from haan.data.table import Annotations, FeatureSource, FloatArray, IntArray, offsets_of, read_checked, runs
 from haan.detect import detect_many
 from haan.errors import InputError
 from haan.feed import BLOCK_CLIPS
@@ -43,7 +43,7 @@ def predict(
         reason = " ".join(str(error).split())
         raise InputError(f"{weights}: must be weights of this configuration and data, got {reason}") from None
     blocks = (torch.from_numpy(clips).to(device) for clips in _blocks(config.data, source, annotations, videos))
-    offsets = np.concatenate([[0], np.cumsum(source.num_clips[videos])])
+    offsets = offsets_of(source.num_clips[videos])
     cas = activations(model.to(device), blocks, int(offsets[-1]))
     ((_, found),) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
     names = [annotations.names[video] for video in videos]

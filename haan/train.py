@@ -22,7 +22,7 @@ from torch import Tensor
 from haan import clustering, concepts, losses
 from haan.config import Config, Detect
 from haan.config import Loss as LossConfig
-from haan.data.table import Annotations, ClipTable, Split
+from haan.data.table import Annotations, ClipTable, Split, offsets_of
 from haan.detect import detect_many
 from haan.errors import InputError
 from haan.feed import BLOCK_CLIPS, Feed
@@ -201,7 +201,7 @@ class Trainer:
         if self.device.type == "cuda":
             torch.use_deterministic_algorithms(True, warn_only=True)
         annotations = table.annotations
-        self._offsets = np.concatenate([[0], np.cumsum(table.num_clips[split.train])])  # of the training clips
+        self._offsets = offsets_of(table.num_clips[split.train])  # of the training clips
         # One buffer for all batches: fresh arrays leave holes in the heap, which is each trial's own memory.
         self._feed = Feed(table, self.device, int(np.sort(np.diff(self._offsets))[-config.optim.batch_videos :].sum()))
         clustering.check_sample(int(self._offsets[-1]), config.concepts.sample_rate, config.concepts.clusters)
@@ -246,7 +246,7 @@ class Trainer:
         """The result with the evaluation of the network as it is."""
         start, scoring = time.perf_counter(), 0.0
         videos = self.split.validation
-        offsets = np.concatenate([[0], np.cumsum(self.table.num_clips[videos])])
+        offsets = offsets_of(self.table.num_clips[videos])
         cas = activations(self.model, self._feed.blocks(videos), int(offsets[-1]))
         scores: dict[int, tuple[Score, int]] = {}
         for place, found in self._detect(cas, offsets):  # one setting's detections at a time: all would fill the memory
@@ -280,20 +280,24 @@ class Trainer:
         chosen = clustering.draw_sample(num_clips, setting.sample_rate, np.random.default_rng(seed))
         places = self.table.places(self.split.train)[chosen]
         blocks = (self._feed.sample(places[i : i + BLOCK_CLIPS]) for i in range(0, len(places), BLOCK_CLIPS))
-        sample = _joined(self._encoded(blocks), len(places))
-        if not np.isfinite(sample).all():
-            raise TrainingError(f"encoded clips are not finite before epoch {epoch}: the last step blew the weights up")
+        sample = _joined(self._encoded(blocks, epoch), len(places))
         start = self._pseudo.centroids if setting.warm_start and self._pseudo is not None else None
         centroids = clustering.fit_kmeans(sample, setting.clusters, seed, gpu, start)
-        encoded = self._encoded(self._feed.blocks(self.split.train))
+        encoded = self._encoded(self._feed.blocks(self.split.train), epoch)
         self._label(clustering.assign((block.cpu().numpy() for block in encoded), centroids, num_clips, gpu))
 
-    def _encoded(self, blocks: Iterable[Float[Tensor, "clips d"]]) -> Iterator[Float[Tensor, "clips width"]]:
-        """Encoded clips, block by block; dropout off."""
+    def _encoded(
+        self, blocks: Iterable[Float[Tensor, "clips d"]], epoch: int
+    ) -> Iterator[Float[Tensor, "clips width"]]:
+        """Encoded clips, block by block; dropout off. Raises TrainingError when they have no distance to anything."""
         self.model.eval()
         with torch.inference_mode():
             for clips in blocks:
-                yield self.model.encode(clips)
+                encoded = self.model.encode(clips)
+                if not torch.linalg.vector_norm(encoded).isfinite():
+                    reason = "the last step blew the weights up"
+                    raise TrainingError(f"encoded clips are not finite before epoch {epoch}: {reason}")
+                yield encoded
 
     def _label(self, pseudo: clustering.PseudoLabels) -> None:
         """Takes up new pseudo labels."""
@@ -326,8 +330,8 @@ class Trainer:
         labels, first, last = self._pseudo.labels, self._offsets[members], self._offsets[members + 1]
         of_batch = np.concatenate([labels[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)])
         counts = last - first
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        index = torch.from_numpy(members).to(self.device)
+        offsets = offsets_of(counts)
+        index = torch.from_numpy(members).to(self.device, non_blocking=True)
         return Batch(
             clips=self._feed.videos(self.split.train[members]),
             labels=torch.from_numpy(of_batch).to(self.device, non_blocking=True),
@@ -380,17 +384,22 @@ class Trainer:
             state = json.loads(metadata["state"])
             if state["run"] != self._identity():
                 raise InputError(f"{path}: must be a checkpoint of this configuration, got one of another")
-            self.model.load_state_dict(_below(tensors, "model"))
+            # All of it is read before any is taken up: a refused checkpoint leaves the trainer as it was.
+            pseudo = best = None
+            if "pseudo.labels" in tensors:
+                found = _below(tensors, "pseudo")
+                pseudo = clustering.PseudoLabels(**{name: value.numpy() for name, value in found.items()})
+            if state["best"] is not None:
+                best = Best(**state["best"], weights=_below(tensors, "best"))
+            epoch = int(state["epoch"])
             adam = self._adam.state_dict()
             count = len(adam["param_groups"][0]["params"])
             adam["state"] = {i: entry for i in range(count) if (entry := _below(tensors, f"adam.{i}"))}
+            self.model.load_state_dict(_below(tensors, "model"))
             self._adam.load_state_dict(adam)
-            if "pseudo.labels" in tensors:
-                found = _below(tensors, "pseudo")
-                self._label(clustering.PseudoLabels(**{name: value.numpy() for name, value in found.items()}))
-            if state["best"] is not None:
-                self.best = Best(**state["best"], weights=_below(tensors, "best"))
-            self.epoch = int(state["epoch"])
+            if pseudo is not None:
+                self._label(pseudo)
+            self.best, self.epoch = best, epoch
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"{path}: must be a whole checkpoint, got {type(error).__name__}: {error}") from None
 

@@ -74,6 +74,21 @@ def test_a_checkpoint_of_another_configuration_is_refused(tiny: Problem, tmp_pat
         other.load(tmp_path / "state.safetensors")
 
 
+def test_a_refused_checkpoint_leaves_the_trainer_as_it_was(tiny: Problem, tmp_path: Path) -> None:
+    config, table, parts = tiny
+    trained, path = Trainer(config, table, parts), tmp_path / "state.safetensors"
+    trained.train_epoch()
+    trained.save(path)
+    tensors, metadata = train.read_tensors(path)
+    del tensors["pseudo.centroids"]
+    train.write_tensors(path, tensors, metadata)
+    fresh, untouched = Trainer(config, table, parts), Trainer(config, table, parts)
+    with pytest.raises(InputError, match="must be a whole checkpoint"):
+        fresh.load(path)
+    assert timeless([fresh.train_epoch()]) == timeless([untouched.train_epoch()])
+    assert weights_equal(fresh, untouched)
+
+
 def test_a_damaged_checkpoint_is_refused(tiny: Problem, tmp_path: Path) -> None:
     config, table, parts = tiny
     path = tmp_path / "state.safetensors"
@@ -120,12 +135,13 @@ def test_a_nan_loss_stops_with_epoch_step_and_loss(tiny: Problem) -> None:
         trainer.train_epoch()
 
 
-def test_weights_blown_up_by_the_last_step_are_an_error_of_training(tiny: Problem) -> None:
+@pytest.mark.parametrize("blown", [float("inf"), 1e30])  # the squares of 1e30 are infinite
+def test_weights_blown_up_by_the_last_step_are_an_error_of_training(tiny: Problem, blown: float) -> None:
     config, table, parts = tiny
     trainer = Trainer(replace(config, concepts=replace(config.concepts, refresh_epochs=1)), table, parts)
     trainer.train_epoch()
     with torch.no_grad():
-        trainer.model.encoder[-1].weight.fill_(float("inf"))
+        trainer.model.encoder[-1].weight.fill_(blown)
     with pytest.raises(TrainingError, match="encoded clips are not finite before epoch 2"):
         trainer.train_epoch()
 
@@ -185,6 +201,16 @@ def test_bfloat16_products_train_as_well_and_keep_float32_weights(tiny: Problem)
     a, b = rounded.train_epoch(), exact.train_epoch()
     assert a.losses != b.losses
     assert a.losses["total"] == pytest.approx(b.losses["total"], rel=0.02)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_reads_the_same_clips_however_fast_they_follow(tiny: Problem) -> None:
+    _, table, parts = tiny
+    fed = Feed(table, torch.device("cuda"), 1)
+    plain = table.gather(parts.train, torch.empty(int(table.num_clips.sum()), table.dim))
+    read = [fed.videos(parts.train[i : i + 1]) for i in range(len(parts.train))]
+    assert torch.equal(torch.cat(read).cpu(), plain)
+    assert torch.equal(torch.cat(list(fed.blocks(parts.train))).cpu(), plain)
 
 
 def test_a_block_is_of_whole_videos_and_holds_what_it_may(tiny: Problem, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,11 +223,13 @@ def slices(
 ) -> Iterator[tuple[int, int, FloatArray]]:
     """`read_checked` over all videos, in runs of at most so many clips (or one video): first, last, clips.
 
-    Every run is written into the same memory: be done with one before asking for the next.
+    Every run is written into the same memory, unless it lies packed already: be done with one before asking for the
+    next.
     """
     spans = list(runs(source.num_clips, slice_clips))
     most = max(int(source.num_clips[first:last].sum()) for first, last in spans)
-    out = np.empty((most, source.dim), dtype=dtype)
+    packed = isinstance(source, Packed) and source.values.dtype == dtype
+    out = None if packed else np.empty((most, source.dim), dtype=dtype)
     for first, last in spans:
         yield first, last, read_checked(source, first, last, dtype, annotations, out)
 
@@ -301,7 +303,7 @@ def described(source: FeatureSource, annotations: Annotations, dtype: str) -> "h
 
 
 def fingerprint(source: FeatureSource, annotations: Annotations, dtype: str, slice_clips: int = _SLICE_CLIPS) -> str:
-    """SHA-256 over annotations and features as kept in memory; reads, and so checks, every clip once."""
+    """SHA-256 over annotations and features as kept in memory; reads every clip once, as `read_checked` does."""
     digest = described(source, annotations, dtype)
     for _, _, values in slices(source, annotations, dtype, slice_clips):
         digest.update(values.data)

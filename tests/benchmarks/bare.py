@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from haan.clustering import _ITERATIONS
 from haan.train import Trainer
 from tests.benchmarks.sizes import Size
 
 Step = Callable[[Float[Tensor, "clips d"]], None]
-ITERATIONS = 25  # of k-means, as haan.clustering
 
 
 def _hidden(width_in: int, width: int, dropout: float) -> nn.Sequential:
@@ -81,7 +81,7 @@ def kmeans(
     """Centroids by faiss's own objects: from the same start as haan.clustering, so after as many iterations."""
     width = sample.shape[1]
     clustering = faiss.Clustering(width, clusters)
-    clustering.niter, clustering.seed = ITERATIONS, seed
+    clustering.niter, clustering.seed = _ITERATIONS, seed
     clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, len(sample)
     index = faiss.IndexFlatL2(width)
     if gpu and faiss.get_num_gpus() > 0:

@@ -16,13 +16,16 @@ from tests.benchmarks.sizes import Size, make_trainer
 
 
 def encoding(size: Size, repeats: int) -> Iterator[Row]:
-    """From float16 in the table, block by block, against one product of float32 clips."""
+    """From float16 in the table, block by block, against one product of float32 clips.
+
+    By a private method of the trainer: nothing public encodes alone.
+    """
     trainer = make_trainer(size)
     clips = bare.clips_of(trainer, trainer.split.train)
     products = Rival("matrix products", lambda i: bare.encode(trainer.model.encoder, clips).cpu(), limit=1.5)
 
     def mine(i: int) -> None:
-        for _ in trainer._encoded(trainer._feed.blocks(trainer.split.train)):  # private, as an epoch does more at once
+        for _ in trainer._encoded(trainer._feed.blocks(trainer.split.train), 1):
             pass
 
     yield from compare("encoding", size.problem, mine, [products], repeats)
@@ -50,7 +53,7 @@ def _scikit_learn(sample: NDArray[np.float32], clusters: int, seed: int) -> None
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(torch.get_num_threads()):
-        KMeans(clusters, init="random", n_init=1, max_iter=bare.ITERATIONS, tol=0, random_state=seed).fit(sample)
+        KMeans(clusters, init="random", n_init=1, max_iter=clustering._ITERATIONS, tol=0, random_state=seed).fit(sample)
 
 
 def assignment(size: Size, repeats: int) -> Iterator[Row]:

@@ -2,13 +2,15 @@
 
 `python -m tests.benchmarks.realsize fineaction --like ANNOTATIONS` plants features over the published annotations
 (12,614 videos x 100 clips x 4096 as one float32 file, 20.7 GB, written a video at a time), then runs `search/run.py` on
-them, two trials at once and one epoch of each, and again with `--resume`, which reads and shares the features once more
+them, two trials at once and one epoch of each, and again with `--resume`, which finds the features packed, shares them
 and has nothing to train. Memory is looked at every half second. `finegym` does it for 4,968 ragged videos, 2048-d.
-Everything lies in one folder below `--folder`, which is removed at the end. `--videos 500,200` takes fewer videos.
+Everything, the cache included, lies in one folder below `--folder`, which needs 40 GB and is removed at the end.
+`--videos 500,200` takes fewer videos.
 """
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
+from haan.data import cache
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
@@ -138,7 +142,8 @@ def search(shape: str, videos: tuple[int, int], data: Path, out: Path, *options:
     words += options
     start, began = psutil.virtual_memory().available, time.monotonic()
     marks: dict[str, float] = {}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    environment = {name: value for name, value in os.environ.items() if name != cache.VARIABLE}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
         assert process.stdout is not None
         with watching(psutil.Process(process.pid), start) as peaks:
             for line in process.stdout:

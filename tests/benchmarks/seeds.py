@@ -21,9 +21,9 @@ from haan.data.readers import open_data
 from haan.data.table import ClipTable, Split, pack, split
 from haan.train import Trainer
 from search.space import read_space, with_values
+from tests.benchmarks.activations import ALPHAS
 
 ROOT = Path(__file__).resolve().parents[2]
-ALPHAS = tuple(round(-1 + 0.05 * i, 2) for i in range(41))
 TRAIN, VALIDATION, EPOCHS = 300, 600, 12
 
 

@@ -598,19 +598,19 @@ from haan.data import cache
 from haan.data.readers import open_data
 from haan.data.table import pack, slices
 
-def anonymous():
+def resident():
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(sys.argv[2])]
     return int(line.split()[1]) * 1024
 
 data = Data(root=sys.argv[1], features="features.npy", train_videos=1)
 source, annotations, _ = open_data(data)
-before = anonymous()
+before = resident()
 source, _ = cache.keep(data, source, annotations)
 kept = pack(source, annotations, data.dtype)
 for first, last, values in slices(source, annotations, data.dtype):
     values.sum()
     source.release(first, last)
-print(anonymous() - before, kept.chunks[0].nbytes)
+print(resident() - before, kept.chunks[0].nbytes)
 """
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -143,6 +143,7 @@ def test_rounding_is_numpys_own_at_every_float16_and_between() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("float16", np.uint16), ("float32", np.uint32)])
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_bad_value_is_found_wherever_it_stands(dtype: str, bits: Any, data: st.DataObject) -> None:
     """Any NaN or infinity by its bits, in a slice of several blocks; beside the largest finite values it stands out."""
