@@ -42,6 +42,11 @@ def _rows(size: Size, rounds: int, against_oracle: bool) -> Iterator[Row]:
     if against_oracle:
         rivals.append(Rival(ORACLE, oracle_step(size, trainer)))
     yield from compare("step", size.problem, lambda i: trainer.train_batch(batches[i]), rivals, rounds)
+    rounded = make_trainer(size, "bfloat16")
+    rounded.cluster(1)
+    rounded.model.train()
+    exact = Rival("in float32", lambda i: trainer.train_batch(batches[i]))
+    yield from compare("step in bfloat16", size.problem, lambda i: rounded.train_batch(batches[i]), [exact], rounds)
 
 
 def _on(clips: list[Float[Tensor, "clips d"]], step: bare.Step) -> Work:
