@@ -261,7 +261,7 @@ def peak_bytes(problem: Activations, alphas: Sequence[float]) -> int:
     """The most that detection holds beyond its input while its results are let go one by one."""
     tracemalloc.start()
     try:
-        for _ in detect(problem.cas, problem.offsets, problem.clips_per_s, problem.size.detect, alphas):
+        for _ in detect(problem.cas, problem.offsets, problem.clips_per_s, problem.video_set.detect, alphas):
             pass
         return tracemalloc.get_traced_memory()[1]
     finally:

@@ -229,9 +229,10 @@ def _write(root: Path, data: Data, source: OnDisk, annotations: Annotations) -> 
             _remove(folder)
     draft.mkdir()
     try:
-        mark = (
-            _link(draft, source, annotations) if isinstance(source, Cached) else _fill(draft, data, source, annotations)
-        )
+        if isinstance(source, Cached):
+            mark = _link(draft, source, annotations)
+        else:
+            mark = _fill(draft, data, source, annotations)
         if look(files.path, files.paths).state != files.state:
             raise OSError(f"{files.path} changed while it was read")
         about = _About(

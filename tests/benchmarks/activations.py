@@ -16,7 +16,7 @@ ALPHAS = tuple(round(-1 + 0.05 * i, 2) for i in range(41))
 
 
 @dataclass(frozen=True)
-class Size:
+class VideoSet:
     """videos, classes; fewest and most clips a video; segments a video; mean seconds a clip; detection; tIoUs.
 
     level: mean and spread of the classes' levels. smooth: share of the last clip's noise in the next one's.
@@ -35,15 +35,15 @@ class Size:
 
 _LOW_TIOU = tuple(round(0.1 + 0.05 * i, 2) for i in range(9))
 _HIGH_TIOU = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
-SIZES = {
+VIDEO_SETS = {
     # Of 700 videos the 200 that validate.
-    "small": Size(200, 12, (20, 120), 5, (0.7, 0.7), (-1.0, 0.9), 0.5, Detect(alpha=0.1, top_clips=0.5), _LOW_TIOU),
+    "small": VideoSet(200, 12, (20, 120), 5, (0.7, 0.7), (-1.0, 0.9), 0.5, Detect(alpha=0.1, top_clips=0.5), _LOW_TIOU),
     # As many detections, 212,000 at one alpha, as the authors' code took 48 s for.
-    "finegym": Size(
+    "finegym": VideoSet(
         200, 99, (20, 309), 7, (0.67, 0.67), (-0.77, 0.9), 0.3, Detect(alpha=0.1, top_clips=0.5), _LOW_TIOU
     ),
     # The whole validation set; every video has 100 clips, however long it is.
-    "fineaction": Size(4174, 106, (100, 100), 6, (0.1, 3.0), (-1.6, 0.9), 0.6, Detect(alpha=-0.8), _HIGH_TIOU),
+    "fineaction": VideoSet(4174, 106, (100, 100), 6, (0.1, 3.0), (-1.6, 0.9), 0.6, Detect(alpha=-0.8), _HIGH_TIOU),
 }
 
 
@@ -51,7 +51,7 @@ SIZES = {
 class Activations:
     """cas: [clips, classes] logits. offsets: [videos + 1] first clip of each video. clips_per_s: [videos]."""
 
-    size: Size
+    video_set: VideoSet
     cas: NDArray[np.float32]
     offsets: NDArray[np.int64]
     clips_per_s: NDArray[np.float64]
@@ -59,20 +59,20 @@ class Activations:
 
 
 def activations(name: str, seed: int = 0) -> Activations:
-    """The problem of one of `SIZES`."""
-    size, rng = SIZES[name], np.random.default_rng(seed)
-    num_clips = rng.integers(size.clips[0], size.clips[1] + 1, size.videos)
+    """The problem of one of `VIDEO_SETS`."""
+    video_set, rng = VIDEO_SETS[name], np.random.default_rng(seed)
+    num_clips = rng.integers(video_set.clips[0], video_set.clips[1] + 1, video_set.videos)
     offsets = np.concatenate([[0], np.cumsum(num_clips)])
-    cas = rng.standard_normal((offsets[-1], size.classes), dtype=np.float32)
-    cas[1:] += np.float32(size.smooth) * cas[:-1]
+    cas = rng.standard_normal((offsets[-1], video_set.classes), dtype=np.float32)
+    cas[1:] += np.float32(video_set.smooth) * cas[:-1]
     cas *= np.float32(0.5)
-    level = rng.normal(*size.level, (size.videos, size.classes)).astype(np.float32)
+    level = rng.normal(*video_set.level, (video_set.videos, video_set.classes)).astype(np.float32)
     for video, (first, last) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
         cas[first:last] += level[video]
-    clips_per_s = 1 / rng.uniform(*size.clip_s, size.videos)
+    clips_per_s = 1 / rng.uniform(*video_set.clip_s, video_set.videos)
     # Three classes a video, each of its segments one of them, between a clip and a third of the video long.
-    video = np.repeat(np.arange(size.videos), size.segments)
-    present = rng.permuted(np.tile(np.arange(size.classes), (size.videos, 1)), axis=1)[:, :3]
+    video = np.repeat(np.arange(video_set.videos), video_set.segments)
+    present = rng.permuted(np.tile(np.arange(video_set.classes), (video_set.videos, 1)), axis=1)[:, :3]
     label = present[video, rng.integers(0, 3, len(video))]
     length = np.maximum(1, rng.exponential(num_clips[video] / 15).clip(max=num_clips[video] / 3))
     first = rng.uniform(0, num_clips[video] - length)
@@ -80,4 +80,4 @@ def activations(name: str, seed: int = 0) -> Activations:
     for v, c, low, high, by in zip(video, label, first, first + length, raised, strict=True):
         cas[offsets[v] + round(low) : offsets[v] + max(round(low) + 1, round(high)), c] += by
     truth = Segments(video, label, first / clips_per_s[video], (first + length) / clips_per_s[video])
-    return Activations(size, cas, offsets, clips_per_s, truth)
+    return Activations(video_set, cas, offsets, clips_per_s, truth)

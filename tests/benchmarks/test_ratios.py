@@ -1,6 +1,6 @@
 """Speed as ratios of two times taken in one process: they hold on a slow or busy machine, where seconds do not.
 
-CPU time of one thread, and generous: the table of `python -m tests.benchmarks` says what a quiet machine shows.
+CPU time of one thread. `python -m tests.benchmarks` says how far below these limits a quiet machine stays.
 """
 
 from collections.abc import Iterator
@@ -22,20 +22,20 @@ def _one_thread() -> Iterator[None]:
 def steps() -> dict[str, Row]:
     """The middle size's step by rival."""
     with threads(1):
-        return {row.rival: row for row in step.rows(SIZES["middle"], repeats=1)}
+        return {row.rival: row for row in step.rows(SIZES["middle"], repeats=2)}
 
 
-def test_a_step_takes_at_most_twice_the_bare_heads_time(steps: dict[str, Row]) -> None:
-    assert steps[step.HEADS].ratio <= 2, steps[step.HEADS]
+def test_a_step_takes_at_most_one_and_a_half_times_the_bare_heads_time(steps: dict[str, Row]) -> None:
+    assert steps[step.HEADS].ratio <= 1.5, steps[step.HEADS]
 
 
 def test_a_step_takes_at_most_a_fifth_of_the_plain_padded_oracles_time(steps: dict[str, Row]) -> None:
     assert steps[step.ORACLE].ratio <= 1 / 5, steps[step.ORACLE]
 
 
-def test_41_alphas_take_a_few_times_the_time_of_one_and_not_41_times() -> None:
-    (row,) = detection.detection(SIZES["finegym"], repeats=3)
-    assert row.ratio <= 7, row
+def test_41_alphas_take_at_most_five_times_the_time_of_one() -> None:
+    (row,) = detection.detection(SIZES["finegym"], repeats=5)
+    assert row.ratio <= 5, row
 
 
 def test_a_score_takes_half_the_numpy_scorers_time_and_a_hundredth_of_the_plain_oracles() -> None:
