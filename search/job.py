@@ -126,8 +126,8 @@ def _copied(folder: RunFolder, scratch: RunFolder) -> tuple[str, ...]:
     return tuple(torn)
 
 
-def _read(asked: Request) -> tuple[Space, RunFolder, yaml.MappingNode]:
-    """The space, its nodes, and a run folder that is free, or there to be gone on with. Raises InputError."""
+def named(asked: Request) -> tuple[Space, str, yaml.MappingNode]:
+    """The space, the name of its run, and the space's nodes. Raises InputError."""
     if asked.trials is not None and asked.trials < 1:
         raise InputError(f"--trials: must be >= 1, got {asked.trials}")
     trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
@@ -138,9 +138,15 @@ def _read(asked: Request) -> tuple[Space, RunFolder, yaml.MappingNode]:
     name = name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in ("", ".", ".."):
         raise InputError(f"--name: must be a plain folder name, got {name!r}")
+    return space, name, tree
+
+
+def _read(asked: Request) -> tuple[Space, RunFolder, yaml.MappingNode]:
+    """The space, its nodes, and a run folder that is free, or there to be gone on with. Raises InputError."""
+    space, name, tree = named(asked)
     folder = RunFolder(asked.out / name)
     if folder.root.exists() and not asked.resume:
-        raise _taken(folder)
+        raise taken(folder)
     if asked.resume and not folder.is_run:
         got = "another folder" if folder.root.exists() else "one that does not"
         raise InputError(f"{folder.root}: --resume must be of a run that exists, got {got}")
@@ -172,7 +178,7 @@ def _take(folder: RunFolder, space: Space, mark: str, resume: bool, held: ExitSt
     try:
         folder.root.mkdir(parents=True, exist_ok=resume)
     except FileExistsError:
-        raise _taken(folder) from None
+        raise taken(folder) from None
     held.enter_context(journal.only_driver(folder.lock))
     folder.log.parent.mkdir(exist_ok=True)
     session, last_seen = 1, None
@@ -188,7 +194,8 @@ def _take(folder: RunFolder, space: Space, mark: str, resume: bool, held: ExitSt
     return session, last_seen
 
 
-def _taken(folder: RunFolder) -> InputError:
+def taken(folder: RunFolder) -> InputError:
+    """Why a new run can't have that folder."""
     rule = "--name must be of a run that does not exist yet, unless --resume goes on with it"
     return InputError(f"{folder.root}: {rule}, got one that does")
 

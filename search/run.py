@@ -52,6 +52,10 @@ def main(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster; default: RAY_ADDRESS, else one here, else its own.")
     ] = None,
+    cluster_file: Annotated[
+        Path | None,
+        typer.Option("--cluster", help="Run on the cluster of that `ray up` file, detached, and fetch the run folder."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run of that --name.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of training and sampler, in place of base.seed.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, as in data.root=/data.")] = None,
@@ -61,6 +65,12 @@ def main(
     """Search, prune, confirm over seeds, and export the best configuration of a space."""
     deadline = None if time_budget is None else time.monotonic() + seconds(time_budget, "--time-budget")
     asked = Request(space, name, out, trials, seed, tuple(set_ or ()), resume)
+    if cluster_file is not None:
+        if address is not None:
+            raise InputError(f"--address: must not stand beside --cluster, which says where to run, got {address!r}")
+        from search.submit import submit  # Ray's launcher is slow to import, and not installed everywhere
+
+        sys.exit(submit(asked, cluster_file, time_budget, quiet, dry_run))
     if dry_run:
         _plan(asked, address, quiet)
         return

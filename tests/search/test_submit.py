@@ -1,0 +1,220 @@
+"""`--cluster` without a cluster: a folder plays the head, and a program in the place of ssh runs its commands there."""
+
+import io
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from haan.errors import InputError
+from search import journal, submit
+from search.job import Request
+from search.remote import digest, pack, unpack
+from tests.search.test_run import ROOT
+from tests.search.test_run import space as tiny_space
+
+TRIALS = 3
+
+
+@dataclass
+class Lab:
+    """home: of the user on the head; the project lies in it. laptop: where the user is."""
+
+    home: Path
+    laptop: Path
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def project(self) -> Path:
+        return self.home / "haan-search"
+
+    def submit(
+        self, space: Path, resume: bool = False, dry_run: bool = False, name: str = "a", **options: object
+    ) -> int:
+        asked = Request(space, name, self.laptop / "runs", TRIALS, None, (), resume)
+        return submit.submit(asked, Path("cluster.yaml"), None, False, dry_run)
+
+    def study(self) -> list[tuple[int, TrialState]]:
+        study = journal.load(self.laptop / "runs" / "a" / "study.journal")
+        assert study is not None
+        return [(one.number, one.state) for one in study.get_trials(deepcopy=False)]
+
+    def driver(self) -> int:
+        return int((self.project / "submitted" / "a.pid").read_text())
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    lab = Lab(tmp_path / "home", tmp_path / "laptop")
+    lab.laptop.mkdir()
+    for package in ("haan", "search"):
+        shutil.copytree(ROOT / package, lab.project / package, ignore=shutil.ignore_patterns("__pycache__"))
+    start = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PYTHONPATH": str(lab.project),
+        "RAY_ADDRESS": "local",
+    }
+    exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in start.items())
+    (lab.home / ".bash_profile").write_text(f"{exports}echo Welcome to the head\n")
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\nfor last; do :; done\nexec env -i HOME={shlex.quote(str(lab.home))} sh -c "$last"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setattr(submit.clusterfile, "read", lambda path: {})
+    monkeypatch.setattr(submit, "find_head", lambda path, config: submit.Head((str(ssh), "user@head")))
+    monkeypatch.setattr(submit, "_say", lab.lines.append)
+    yield lab
+    for pid in lab.project.glob("submitted/*.pid"):
+        if not (pid.with_suffix(".ended")).exists():
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+
+
+def closed_at(lab: Lab, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """The terminal is closed as the first line with a word is shown."""
+
+    def say(line: str) -> None:
+        lab.lines.append(line)
+        if word in line:
+            monkeypatch.setattr(submit, "_say", lab.lines.append)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(submit, "_say", say)
+
+
+def until(condition: Callable[[], bool], limit_s: float = 120) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+@pytest.mark.ray
+def test_a_search_outlives_the_terminal_and_is_fetched_when_it_is_watched_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = tiny_space(lab.laptop, trials=TRIALS)
+    closed_at(lab, monkeypatch, "Running on")
+    assert lab.submit(space) == 130
+    assert any("goes on without this terminal" in line for line in lab.lines)
+    with pytest.raises(InputError, match="--name.*running on the cluster"):
+        lab.submit(space)
+    assert lab.submit(space, resume=True) == 0
+
+    assert [number for number, _ in lab.study()] == list(range(TRIALS))
+    fetched = {
+        path.relative_to(lab.laptop / "runs" / "a").as_posix() for path in (lab.laptop / "runs" / "a").rglob("*")
+    }
+    assert {
+        "best.yaml",
+        "best.safetensors",
+        "predictions.json",
+        "report.html",
+        "trials.csv",
+        "log/search.log",
+    } <= fetched
+    assert not [one for one in fetched if "checkpoint_" in one]
+    assert not [line for line in lab.lines if "Welcome" in line]
+    assert lab.lines[-1].startswith("Fetched into ")
+
+
+@pytest.mark.ray
+def test_a_search_whose_driver_was_killed_goes_on_and_one_that_was_stopped_too(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = tiny_space(lab.laptop, trials=TRIALS)
+    closed_at(lab, monkeypatch, "[  1/3")
+    assert lab.submit(space) == 130
+    os.kill(lab.driver(), signal.SIGKILL)
+    until(lambda: (lab.project / "submitted" / "a.ended").exists())
+    shutil.rmtree(lab.laptop / "runs", ignore_errors=True)
+    assert lab.submit(space, resume=True) == 0
+    assert [number for number, _ in lab.study()] == list(range(TRIALS))
+    assert all(state.is_finished() for _, state in lab.study())
+
+    shutil.rmtree(lab.project / "runs")  # a new cluster: the folder that was fetched goes back to it
+    assert lab.submit(space, resume=True) == 0
+    assert [number for number, _ in lab.study()] == list(range(TRIALS))
+
+
+def test_wrong_input_that_the_head_alone_can_see_is_said_here_and_nothing_is_fetched(lab: Lab) -> None:
+    space = tiny_space(lab.laptop)
+    tree = yaml.safe_load(space.read_text())
+    tree["base"]["data"]["plant"] = None
+    space.write_text(yaml.safe_dump(tree))
+    assert lab.submit(space) == 2
+    assert any("data.root" in line for line in lab.lines)
+    assert not (lab.laptop / "runs").exists()
+
+
+def test_a_wrong_space_is_refused_before_the_head_is_asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "find_head", None)
+    with pytest.raises(InputError, match="tiny.yaml.*search.max_failures"):
+        lab.submit(tiny_space(lab.laptop, trials=TRIALS, max_failures=-1))
+
+
+def test_another_version_on_the_head_is_refused_with_the_fix(lab: Lab) -> None:
+    with (lab.project / "haan" / "losses.py").open("a") as file:
+        file.write("# edited there\n")
+    with pytest.raises(InputError, match="--cluster.*another version.*ray up cluster.yaml"):
+        lab.submit(tiny_space(lab.laptop))
+    assert not (lab.project / "submitted").exists()
+
+
+def test_a_run_that_is_nowhere_can_not_be_resumed(lab: Lab) -> None:
+    with pytest.raises(InputError, match="--resume.*got 'a'"):
+        lab.submit(tiny_space(lab.laptop), resume=True)
+
+
+def test_a_head_without_the_project_says_what_is_wrong(lab: Lab) -> None:
+    shutil.rmtree(lab.project)
+    with pytest.raises(InputError, match="(?s)--cluster.*haan-search on the head.*No such file"):
+        lab.submit(tiny_space(lab.laptop))
+
+
+def packed(root: Path) -> bytes:
+    stream = io.BytesIO()
+    pack(root, stream)
+    return stream.getvalue()
+
+
+def test_a_torn_stream_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "big").write_bytes(os.urandom(200_000))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "big").write_bytes(b"old")
+    whole = packed(tmp_path / "run")
+    for cut in (0, 100, len(whole) // 2, len(whole) - 30_000):
+        with pytest.raises((tarfile.TarError, EOFError)):
+            unpack(io.BytesIO(whole[:cut]), tmp_path / "here")
+        assert {path.name for path in tmp_path.iterdir()} == {"run", "here"}
+        assert (tmp_path / "here" / "big").read_bytes() == b"old"
+
+
+def test_a_stream_can_not_write_outside_its_folder(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w|gz") as tar:
+        tar.addfile(tarfile.TarInfo("../outside"), io.BytesIO())
+    stream.seek(0)
+    with pytest.raises(tarfile.TarError):
+        unpack(stream, tmp_path / "run")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_the_fingerprint_is_of_names_and_bytes_of_the_code(tmp_path: Path) -> None:
+    for name in ("haan/a.py", "search/b.py", "haan/__pycache__/a.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    first = digest(tmp_path)
+    (tmp_path / "haan/__pycache__/a.pyc").write_text("else")
+    assert digest(tmp_path) == first
+    (tmp_path / "haan/a.py").rename(tmp_path / "haan/c.py")
+    assert digest(tmp_path) != first
