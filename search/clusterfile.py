@@ -13,7 +13,7 @@ from haan.errors import InputError
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _MARKETS = ("spot", "capacity-block")
 _IMAGE = re.compile(r"ami-([0-9a-f]{8}|[0-9a-f]{17})|resolve:ssm:/\S+")
-_PLACEHOLDER = re.compile(r"YOUR[-_][A-Z0-9_-]*[A-Z0-9]")
+_PLACEHOLDER = re.compile(r"YOUR[-_][A-Z0-9_-]*[A-Z0-9]|\b192\.0\.2\.\d+\b")  # such addresses are nobody's (RFC 5737)
 
 # GPUs of AWS's instance types: a family, its sizes, and the count of the sizes that aren't named, where there are such.
 _G5 = {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8}
