@@ -1,7 +1,7 @@
 """Guards the bill: powers a node of a cluster off when nobody needs it any more, and at a cap of hours.
 
 On the head: when for --idle no search has run and nobody was logged in by SSH, as `ray up` and `ray exec` are. At the
-cap it first ends the searches in order, as Ctrl-C does, so that `--resume` goes on with them. On a worker (--head): when
+cap it first ends the searches in order, as Ctrl-C does: `--resume` goes on with them. On a worker (--head): when
 the head doesn't answer for --lost, or some time after the cap. One guard runs a node: a later one takes the place of
 the first, and its hours count anew. It needs nothing but Python.
 """
