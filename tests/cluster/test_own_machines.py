@@ -15,7 +15,7 @@ from tests.cluster.own import PROJECT, OwnMachines, await_, space
 from tests.search.test_faults import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-TRIALS = 10
+TRIALS, EPOCHS = 12, 150  # long enough that no host's first trial ends before another host has begun
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,8 @@ def test_a_search_over_three_hosts_leaves_a_configuration_that_trains_to_the_sam
     cluster: OwnMachines, phase: Phase, tmp_path: Path
 ) -> None:
     lab = cluster.lab
-    cluster.send(
-        space(tmp_path, lab.nfs / "checkpoints", epochs=60, trials=TRIALS, confirm={"top": 2, "seeds": 2}), "tiny.yaml"
-    )
+    wanted = {"trials": TRIALS, "confirm": {"top": 2, "seeds": 2}}
+    cluster.send(space(tmp_path, lab.nfs / "checkpoints", epochs=EPOCHS, **wanted), "tiny.yaml")
     with phase(f"a search of {TRIALS} trials and its confirmation"):
         said = cluster.execute(f"cd {PROJECT} && python search/run.py tiny.yaml --name a")
     assert "Running on the Ray cluster found: 3 node(s), " in said, said
