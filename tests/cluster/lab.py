@@ -26,7 +26,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 OP = 0
 _BOOT = Path(__file__).with_name("boot.sh")
 _PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0", "rsync", "libpopt0")
-_TOOLS = ("ip", "unshare", "nsenter", "dpkg", "apt-get", "ssh", "ssh-keygen")
+_TOOLS = ("ip", "unshare", "nsenter", "dpkg", "apt-get", "setsid", "ssh", "ssh-keygen")
 _BOOT_S = 20
 _NAMESPACES = ("unshare", "--net", "--pid", "--fork", "--mount", "--uts", "--ipc")
 _TRIAL = """
@@ -138,8 +138,13 @@ class Lab:
         words = ["nsenter", f"--net=/run/netns/{self._netns(host)}", *own, "--kill-child=KILL", "bash", str(_BOOT)]
         with log.open("w") as out:
             environment = {"PATH": os.environ["PATH"], **self._boot_environment(host, disk)}
-            subprocess.Popen(
-                words, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True
+            subprocess.run(  # the host outlives this process, as a lab that is used by hand must
+                ["setsid", "--fork", *words],
+                env=environment,
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+                check=True,
             )
         limit = time.monotonic() + _BOOT_S
         while "Server listening" not in log.read_text():
