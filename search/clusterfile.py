@@ -1,0 +1,147 @@
+"""What is surely wrong in a `ray up` file, and what Ray itself would only find with machines running, or never."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from haan.errors import InputError
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_MARKETS = ("spot", "capacity-block")
+_IMAGE = re.compile(r"ami-([0-9a-f]{8}|[0-9a-f]{17})|resolve:ssm:/\S+")
+_PLACEHOLDER = re.compile(r"YOUR[-_][A-Z0-9_-]*[A-Z0-9]|\b192\.0\.2\.\d+\b")  # such addresses are nobody's (RFC 5737)
+
+# GPUs of AWS's instance types: a family, its sizes, and the count of the sizes that aren't named, where there are such.
+_G5 = {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8}
+_GPUS: dict[str, tuple[dict[str, int], int | None]] = {
+    "g4dn": ({"12xlarge": 4, "metal": 8}, 1),
+    "g5": (_G5, 1),
+    "g6": (_G5, 1),
+    "g6e": (_G5, 1),
+    "p3": ({"2xlarge": 1, "8xlarge": 4, "16xlarge": 8}, None),
+    "p3dn": ({"24xlarge": 8}, None),
+    "p4d": ({"24xlarge": 8}, None),
+    "p4de": ({"24xlarge": 8}, None),
+    "p5": ({"4xlarge": 1, "48xlarge": 8}, None),
+    "p5e": ({"48xlarge": 8}, None),
+    "p5en": ({"48xlarge": 8}, None),
+}
+_WITHOUT_GPU = re.compile(r"[cmrt]\d[a-z]*")
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A cluster file as YAML has it. Raises InputError when it is none, or when something is surely wrong in it."""
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{file}: must be a `ray up` file, got no file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: must be YAML, got {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("provider"), dict):
+        raise InputError(f"{file}: must be a `ray up` file with cluster_name, provider and auth, got another")
+    found = problems(config, str(file))
+    if found:
+        raise InputError(found)
+    return config
+
+
+def problems(config: Mapping[str, Any], file: str) -> list[str]:
+    """What surely fails, or leaves the cluster open: one message each, with file, key, rule and value.
+
+    Ray's own check of keys and types comes with `ray up`; this one names what passes it.
+    """
+    found = [*_unedited(config), *_token(config), *_dashboard(config)]
+    if config["provider"].get("type") == "aws":
+        found += _aws(config)
+    return [f"{file}: {message}" for message in found]
+
+
+def _unedited(config: Mapping[str, Any]) -> Iterator[str]:
+    for key, text in _texts(config, ""):
+        placeholder = _PLACEHOLDER.search(text)
+        if placeholder:
+            yield f"{key}: must be edited, got {placeholder[0]!r}; put your own in its place"
+
+
+def _token(config: Mapping[str, Any]) -> Iterator[str]:
+    """Ray without a token in force answers everybody who reaches its ports, and runs what they send."""
+    fix = "see cluster.yaml"
+    if "RAY_AUTH_MODE=token" not in " ".join(text for _, text in _texts(config, "")):
+        yield f"setup_commands: must export RAY_AUTH_MODE=token on every node, got no such line; {fix}"
+    mounts = config.get("file_mounts") or {}
+    if not any(str(place).endswith(".ray/auth_token") for place in mounts):
+        yield f"file_mounts: must bring ~/.ray/auth_token to every node, got {sorted(mounts)}; {fix}"
+
+
+def _dashboard(config: Mapping[str, Any]) -> Iterator[str]:
+    """The dashboard runs what it is sent; left out, the option is Ray's loopback."""
+    for index, command in enumerate(config.get("head_start_ray_commands") or ()):
+        host = _option(str(command), "--dashboard-host")
+        if host is not None and host not in _LOOPBACK:
+            key = f"head_start_ray_commands[{index}]"
+            yield f"{key}: --dashboard-host must be 127.0.0.1, got {host!r}; `ray dashboard FILE` reaches it from there"
+
+
+def _aws(config: Mapping[str, Any]) -> Iterator[str]:
+    for name, kind in (config.get("available_node_types") or {}).items():
+        node = kind.get("node_config") or {}
+        key = f"available_node_types.{name}"
+        yield from _image(f"{key}.node_config.ImageId", node, bool(config.get("docker")))
+        market = (node.get("InstanceMarketOptions") or {}).get("MarketType", "spot")
+        if market not in _MARKETS:
+            yield f"{key}.node_config.InstanceMarketOptions.MarketType: must be one of {_MARKETS}, got {market!r}"
+        gpus, said = gpu_count(str(node.get("InstanceType"))), (kind.get("resources") or {}).get("GPU")
+        if gpus is not None and said is not None and said != gpus:
+            rule = f"must be the {gpus} of {node['InstanceType']}, or left out"
+            yield f"{key}.resources.GPU: {rule}, got {said!r}"
+
+
+def _image(key: str, node: Mapping[str, Any], docker: bool) -> Iterator[str]:
+    """Without an image Ray takes one of Ubuntu 18.04, for whose C library PyTorch has no wheels."""
+    image = node.get("ImageId")
+    if image is None:
+        if not docker and "LaunchTemplate" not in node:
+            yield f"{key}: must name an image, got none; Ray's default is too old for PyTorch, see cluster.yaml"
+    elif not _IMAGE.fullmatch(str(image)):
+        yield f"{key}: must be ami- and 8 or 17 hexadecimal digits, or resolve:ssm:/PARAMETER, got {image!r}"
+
+
+def gpu_count(instance_type: str) -> int | None:
+    """GPUs of an AWS instance type; None where it isn't known."""
+    family, _, size = instance_type.partition(".")
+    if family in _GPUS:
+        sizes, others = _GPUS[family]
+        return sizes.get(size, others)
+    return 0 if _WITHOUT_GPU.fullmatch(family) else None
+
+
+def _option(command: str, name: str) -> str | None:
+    """The value of an option in a shell command."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+        if word == name:
+            return following
+    return None
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Every text below a value, keys of mappings too, with where it stands."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            below = f"{key}.{name}" if key else str(name)
+            yield below, str(name)
+            yield from _texts(inner, below)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{key}[{index}]")

@@ -1,0 +1,78 @@
+"""Run on the head of a cluster by test_features.py: `python -m tests.cluster.measure MIB`.
+
+Shares so many MiB of random features, trains two real trials a node on them for an epoch, and prints as JSON what each
+trial's process holds for itself and what the store of each node holds.
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import psutil
+import ray
+from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from haan.config import Concepts, Config, Data, Model, Optim
+from haan.data.table import Split
+from search.features import num_bytes, share
+from search.trial import TrialRunner
+from tests.search.test_features import CLIPS, DIM, MIB, Drawn, annotate
+
+TRIALS_A_NODE = 2
+
+
+@dataclass(frozen=True)
+class Held:
+    """Of one trial, in MiB. own: USS of its process. store: what is used of its node's shared memory."""
+
+    node: str
+    own: float
+    store: float
+
+
+class Measured(TrialRunner):
+    """The real trial, which can also say what its process and its node hold."""
+
+    def held(self) -> tuple[float, float]:
+        """USS and used shared memory, in MiB."""
+        return psutil.Process().memory_full_info().uss / MIB, shutil.disk_usage("/dev/shm").used / MIB
+
+
+def measure(videos: int) -> list[Held]:
+    """Every trial after an epoch on features of `videos` MiB, two on each node at once."""
+    source = Drawn(np.full(videos, CLIPS), DIM)
+    assert num_bytes(source, "float16") == videos * MIB
+    config = Config(
+        data=Data(root="none", features="none", train_videos=videos),
+        model=Model(width=16),
+        concepts=Concepts(clusters=8, top_k=2),
+        optim=Optim(epochs=2),
+        device="cpu",
+        threads=1,
+    )
+    trainable = tune.with_parameters(
+        Measured,
+        base=config,
+        detects=(config.detect,),
+        splits={"official": Split(np.arange(videos - 4), np.arange(videos - 4, videos))},
+        shared=share(source, annotate(videos), "float16"),
+    )
+    nodes = [node for node in ray.nodes() if node["Alive"] for _ in range(TRIALS_A_NODE)]
+    actors = []
+    for number, node in enumerate(nodes):
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        setting = {"number": number, "params": {}, "sweep": True, "restore": []}
+        actors.append(ray.remote(num_cpus=1, scheduling_strategy=there)(trainable).remote(config=setting))
+    epochs = ray.get([actor.train.remote() for actor in actors])
+    assert {result["epoch"] for result in epochs} == {1}
+    held = ray.get([actor.held.remote() for actor in actors])
+    names = [str(node["NodeManagerHostname"]) for node in nodes]
+    return [Held(name, own, store) for name, (own, store) in zip(names, held, strict=True)]
+
+
+if __name__ == "__main__":
+    ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+    sys.stdout.write(json.dumps([asdict(held) for held in measure(int(sys.argv[1]))]) + "\n")

@@ -1,0 +1,150 @@
+"""`search/clusters/own-machines.yaml` over the hosts of a lab, as its user has it: from `op`, by Ray's commands."""
+
+import json
+import secrets
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import yaml
+
+from search.journal import load
+from search.runfolder import RunFolder
+from tests.cluster.lab import CHECKOUT, OP, Lab, LabError
+from tests.search.test_run import space as tiny_space
+
+HEAD = 1
+PROJECT = "~/haan-search"
+_FILE = CHECKOUT / "search" / "clusters" / "own-machines.yaml"
+_ALIVE = """
+import json, ray
+ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+print("ALIVE", json.dumps(sorted(node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"])))
+"""
+
+
+@dataclass(frozen=True)
+class OwnMachines:
+    """A cluster over all hosts of a lab; h1 is its head. store_bytes: the object store of each host."""
+
+    lab: Lab
+    hosts: int
+    store_bytes: int = 400_000_000
+
+    def boot(self) -> None:
+        """Starts the hosts, and lays the user's own files on the laptop: key, token and edited configuration."""
+        self.lab.up(self.hosts)
+        home = self.lab.home(OP)
+        (home / ".ray").mkdir()
+        (home / ".ray" / "auth_token").write_text(secrets.token_hex(32))
+        (home / "own.yaml").write_text(without_network(edited(_FILE.read_text(), self)))
+
+    @property
+    def token(self) -> str:
+        return (self.lab.home(OP) / ".ray" / "auth_token").read_text()
+
+    def up(self) -> str:
+        """`ray up`, from the project's folder; what it said."""
+        return self.lab.op(f"cd {CHECKOUT} && ray up -y ~/own.yaml")
+
+    def down(self) -> str:
+        return self.lab.op("ray down -y ~/own.yaml")
+
+    def execute(self, command: str, check: bool = True, timeout: float = 600) -> str:
+        """A command on the head, by `ray exec` from the laptop."""
+        return self.lab.op(["ray", "exec", "/root/own.yaml", command], check=check, timeout=timeout)
+
+    def send(self, path: Path, name: str) -> None:
+        """Brings a file of this machine into the project on the head, over the laptop."""
+        shutil.copy(path, self.lab.home(OP) / name)
+        self.lab.op(["ray", "rsync-up", "/root/own.yaml", f"/root/{name}", f"{PROJECT}/{name}"])
+
+    def fetch(self, run: str) -> Path:
+        """Brings a run folder from the head to the laptop; where this machine sees it."""
+        self.lab.op(["ray", "rsync-down", "/root/own.yaml", f"{PROJECT}/runs/{run}/", f"/root/{run}"])
+        return self.lab.home(OP) / run
+
+    def run_folder(self, run: str) -> RunFolder:
+        """A run's folder on the head, as this machine sees it."""
+        return RunFolder(self.lab.home(HEAD) / "haan-search" / "runs" / run)
+
+    def alive(self) -> list[str]:
+        """The names of the hosts that Ray holds for alive."""
+        said = self.on_head(f"python -c {shlex.quote(_ALIVE)}", check=False)
+        found = [line for line in said.splitlines() if line.startswith("ALIVE ")]
+        return json.loads(found[0].removeprefix("ALIVE ")) if found else []
+
+    def on_head(self, command: str, check: bool = True) -> str:
+        """A command on the head in the cluster's own environment, without a way over the laptop."""
+        return self.lab.on(HEAD, f". ~/.haan-search.sh; cd {PROJECT}; {command}", check=check)
+
+    def await_hosts(self, names: list[str], limit_s: float = 300) -> None:
+        """Waits until just these hosts are alive."""
+        await_(lambda: self.alive() == names, f"hosts {names} alive", limit_s)
+
+
+def await_(condition: Callable[[], bool], what: str, limit_s: float = 300) -> None:
+    """Waits for a condition. Raises LabError when it doesn't come true in time."""
+    limit = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > limit:
+            raise LabError(f"not within {limit_s:g} s: {what}")
+        time.sleep(0.5)
+
+
+def edited(text: str, cluster: OwnMachines) -> str:
+    """The file with its lines marked EDIT set for a lab. Raises LabError where they are not just these."""
+    lab = cluster.lab
+    workers = ", ".join(lab.address(host) for host in range(2, cluster.hosts + 1))
+    store = "- echo 'export HAAN_STORE_BYTES"
+    values = {
+        "head_ip": f"head_ip: {lab.address(HEAD)}",
+        "worker_ips": f"worker_ips: [{workers}]",
+        "ssh_user": "ssh_user: root",
+        "ssh_private_key": "ssh_private_key: ~/.ssh/lab_key",
+        store: f"{store}={cluster.store_bytes}' > ~/.haan-search.sh",
+    }
+    lines, left = text.splitlines(), dict(values)
+    for index, line in enumerate(lines):
+        if "# EDIT" in line:
+            key = line.strip().split(":")[0].split("=")[0]
+            lines[index] = line[: len(line) - len(line.lstrip())] + left.pop(key)
+    if left:
+        raise LabError(f"{_FILE}: no line of {sorted(left)} is marked EDIT")
+    return "\n".join([*lines, ""])
+
+
+def without_network(text: str) -> str:
+    """The same with its two commands that install packages replaced: in a lab all hosts see the tests' own packages."""
+    document = yaml.safe_load(text)
+    installing = [command for command in document["setup_commands"] if "-m venv" in command or "pip install" in command]
+    if len(installing) != 2:
+        raise LabError(f"{_FILE}: must install with two commands, got {installing}")
+    others = [command for command in document["setup_commands"] if command not in installing]
+    packages = f"ln -sfn {sys.prefix} ~/haan-venv; echo 'export PYTHONPATH=$HOME/haan-search' >> ~/.haan-search.sh"
+    return yaml.safe_dump(document | {"setup_commands": [*others, packages]}, sort_keys=False)
+
+
+def space(folder: Path, storage: Path, epochs: int = 4, **search: object) -> Path:
+    """The tiny planted space, its checkpoints on the hosts' shared folder."""
+    path = tiny_space(folder, storage=str(storage), **search)
+    document = yaml.safe_load(path.read_text())
+    document["base"]["optim"]["epochs"] = epochs
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def trials(folder: RunFolder, scratch: Path) -> list[optuna.trial.FrozenTrial]:
+    """The trials of a search that may be under way; its journal is read from a copy."""
+    if not folder.journal.exists():
+        return []
+    content = folder.journal.read_bytes()
+    copy = scratch / "study.journal"
+    copy.write_bytes(content[: content.rfind(b"\n") + 1])
+    study = load(copy)
+    return [] if study is None else study.get_trials()

@@ -1,0 +1,45 @@
+"""The account that cluster.yaml needs, made in an empty one (moto), and made again without harm."""
+
+import json
+import os
+from unittest.mock import patch
+
+import boto3
+import moto
+import pytest
+
+from search import awsaccount
+from tests.cluster.aws import ACCOUNT, edited
+
+pytestmark = pytest.mark.cluster
+
+
+def test_it_makes_what_cluster_yaml_names_and_twice_changes_nothing():
+    kinds = edited()["available_node_types"].values()
+    named = {kind["node_config"]["IamInstanceProfile"]["Name"] for kind in kinds}
+    with patch.dict(os.environ, ACCOUNT), moto.mock_aws():
+        os.environ.pop("AWS_ENDPOINT_URL", None)
+        first = awsaccount.prepare("haan-lab", "us-west-2")
+        again = awsaccount.prepare("haan-lab", "us-west-2")
+        assert again[:-1] == first[:-1]
+        assert again[-1] in (first[-1], f"{first[-1]}, there before")
+        iam, s3 = boto3.client("iam"), boto3.client("s3", "us-west-2")
+        profiles = iam.list_instance_profiles()["InstanceProfiles"]
+        assert {profile["InstanceProfileName"] for profile in profiles} == named
+        for profile in profiles:
+            (role,) = profile["Roles"]
+            policy = iam.get_role_policy(RoleName=role["RoleName"], PolicyName="haan-search")["PolicyDocument"]
+            may = json.dumps(policy)
+            assert "arn:aws:s3:::haan-lab/*" in may
+            assert ("ec2:RunInstances" in may) == (role["RoleName"] == awsaccount.HEAD), "workers start no machines"
+        assert s3.get_bucket_location(Bucket="haan-lab")["LocationConstraint"] == "us-west-2"
+        closed = s3.get_public_access_block(Bucket="haan-lab")["PublicAccessBlockConfiguration"]
+        assert all(closed.values())
+
+
+def test_what_aws_refuses_is_said_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["awsaccount", "Not A Bucket"])
+    with patch.dict(os.environ, ACCOUNT), moto.mock_aws():
+        os.environ.pop("AWS_ENDPOINT_URL", None)
+        assert awsaccount.main() == 2
+    assert "Not A Bucket: AWS must let you" in capsys.readouterr().err

@@ -1,0 +1,56 @@
+"""Features of a gigabyte, which lie on the head alone: one copy a host, however many trials read it."""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.conftest import Phase
+from tests.cluster.lab import Lab
+from tests.cluster.own import OwnMachines
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+SMALL, LARGE = 64, 1024  # MiB
+SLACK = 64  # MiB of a store that Ray uses for itself, and for what small things pass through it
+
+
+@pytest.fixture(scope="module")
+def cluster(lab: Lab, phase: Phase) -> Iterator[OwnMachines]:
+    found = OwnMachines(lab, hosts=3, store_bytes=1_500_000_000)
+    with phase("hosts, ray up, all alive"):
+        found.boot()
+        found.up()
+        found.await_hosts(["h1", "h2", "h3"])
+    yield found
+
+
+def measured(cluster: OwnMachines, mib: int) -> dict[str, list[dict[str, float]]]:
+    """What two trials a host hold with so many MiB of features."""
+    said = cluster.on_head(f"python -m tests.cluster.measure {mib}")
+    found = defaultdict(list)
+    for one in json.loads(said.splitlines()[-1]):
+        found[one.pop("node")].append(one)
+    return dict(found)
+
+
+def test_a_gigabyte_of_features_is_there_once_a_host(
+    cluster: OwnMachines, phase: Phase, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with phase(f"two trials a host on {SMALL} MiB"):
+        small = measured(cluster, SMALL)
+    with phase(f"two trials a host on {LARGE} MiB"):
+        large = measured(cluster, LARGE)
+    with capsys.disabled():
+        for mib, found in ((SMALL, small), (LARGE, large)):
+            for host, trials in sorted(found.items()):
+                own = " and ".join(f"{trial['own']:.1f}" for trial in trials)
+                store = max(trial["store"] for trial in trials)
+                sys.stderr.write(f"\n{mib} MiB of features, {host}: store {store:.0f} MiB, USS of two trials {own} MiB")
+    assert set(small) == set(large) == {"h1", "h2", "h3"}
+    for host in large:
+        assert len(small[host]) == len(large[host]) == 2
+        assert all(LARGE <= trial["store"] < LARGE + SMALL + SLACK for trial in large[host])
+        for at_small, at_large in zip(small[host], large[host], strict=True):
+            assert at_large["own"] - at_small["own"] < 0.01 * (LARGE - SMALL)

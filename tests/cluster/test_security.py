@@ -1,0 +1,114 @@
+"""Who gets into a cluster, what listens on its hosts, and where its token lies."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import Phase
+from tests.cluster.lab import CHECKOUT, OP, Lab
+from tests.cluster.own import HEAD, PROJECT, OwnMachines, space
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+HOSTS = (HEAD, 2, 3)
+_JOIN = "import ray; ray.init(address={address!r}, logging_level='ERROR'); print('JOINED', len(ray.nodes()))"
+_ASK = (
+    "import urllib.request; print('ANSWERED', urllib.request.urlopen('http://{address}/api/jobs/', timeout=20).status)"
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(lab: Lab, phase: Phase) -> Iterator[OwnMachines]:
+    found = OwnMachines(lab, hosts=3)
+    with phase("hosts, ray up, all alive"):
+        found.boot()
+        found.up()
+        found.await_hosts(["h1", "h2", "h3"])
+    yield found
+
+
+def python(cluster: OwnMachines, host: int, code: str, env: dict[str, str]) -> str:
+    """What a Python program of a stranger on a host says: he has another home, and of the cluster's settings none."""
+    command = f"mkdir -p /tmp/stranger; HOME=/tmp/stranger timeout 120 python -c {shlex.quote(code)}"
+    return cluster.lab.on(host, command, env, check=False)
+
+
+STRANGERS = {
+    "without a token": {},
+    "without a token, in token mode": {"RAY_AUTH_MODE": "token"},
+    "with a wrong token": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_client_without_the_token_is_refused(cluster: OwnMachines, stranger: str, scheme: str, phase: Phase) -> None:
+    address = f"{scheme}{cluster.lab.address(HEAD)}:{6386 if scheme else 6379}"
+    with phase(f"refused: {stranger}, {scheme or 'as a driver'}"):
+        said = python(cluster, 2, _JOIN.format(address=address), STRANGERS[stranger])
+    assert "JOINED" not in said and re.search("authenticat|token", said, re.IGNORECASE), said
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_client_with_the_token_is_let_in(cluster: OwnMachines, scheme: str) -> None:
+    address = f"{scheme}{cluster.lab.address(HEAD)}:{6386 if scheme else 6379}"
+    env = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token}
+    assert "JOINED 3" in python(cluster, 2, _JOIN.format(address=address), env)
+
+
+def test_the_dashboard_answers_on_the_head_alone_and_only_with_the_token(cluster: OwnMachines) -> None:
+    said = python(cluster, HEAD, _ASK.format(address="127.0.0.1:8265"), {})
+    assert "ANSWERED" not in said and "401" in said
+    said = python(cluster, 2, _ASK.format(address=f"{cluster.lab.address(HEAD)}:8265"), {})
+    assert "ANSWERED" not in said and "Connection refused" in said
+
+
+def named_ports() -> set[int]:
+    """The ports that own-machines.yaml names to its reader."""
+    text = (CHECKOUT / "search" / "clusters" / "own-machines.yaml").read_text()
+    found = re.search(r"# Ports: (\d+) to (\d+) and (\d+) to (\d+) between the machines, (\d+) from you", text)
+    assert found is not None
+    a, b, c, d, ssh = map(int, found.groups())
+    return {ssh, *range(a, b + 1), *range(c, d + 1)}
+
+
+def listening(cluster: OwnMachines, host: int) -> dict[int, str]:
+    """What others can reach on a host: port -> the line of `ss`, TCP and UDP, loopback left aside."""
+    found = {}
+    for line in cluster.lab.on(host, "ss -Hltunp").splitlines():
+        address, _, port = line.split()[4].rpartition(":")
+        if not re.fullmatch(r"127\..*|\[::1\]|\[::ffff:127\..*\]", address):
+            found[int(port)] = line
+    return found
+
+
+def test_a_search_opens_no_port_but_those_named_and_writes_the_token_nowhere(
+    cluster: OwnMachines, phase: Phase, tmp_path: Path
+) -> None:
+    lab = cluster.lab
+    cluster.send(space(tmp_path, lab.nfs / "checkpoints", epochs=40, trials=8), "tiny.yaml")
+    seen: dict[int, dict[int, str]] = {host: {} for host in HOSTS}
+    command = f". ~/.haan-search.sh; cd {PROJECT}; exec python search/run.py tiny.yaml --name a"
+    with phase("a search, its ports looked at all the while"), (tmp_path / "driver.txt").open("w") as out:
+        driver = lab.popen(HEAD, command, out=out)
+        while driver.poll() is None:
+            for host in HOSTS:
+                seen[host] |= listening(cluster, host)
+    assert driver.returncode == 0, (tmp_path / "driver.txt").read_text()
+    for host in HOSTS:
+        others = [line for port, line in seen[host].items() if port not in named_ports()]
+        assert not others, f"{lab.name(host)}: {others}"
+        assert {22, 6380, 6381} <= set(seen[host]), "what is open is seen"
+        assert any(port >= 7000 for port in seen[host]), "and a trial's port as well"
+    assert 6379 in seen[HEAD] and 8265 not in seen[HEAD]
+
+    cluster.fetch("a")
+    with phase("the token looked for in all files"):
+        for host in (OP, *HOSTS):
+            found = "grep -rlaF -D skip --exclude-dir=.pyenv -f ~/.ray/auth_token /root /tmp"
+            assert lab.on(host, f"{found} {lab.nfs}").split() == ["/root/.ray/auth_token"]
+            assert lab.on(host, "cat /proc/[0-9]*/cmdline | grep -caF -f ~/.ray/auth_token", check=False).strip() == "0"
+            if host != OP:
+                assert lab.on(host, "stat -c %a ~/.ray/auth_token").strip() == "600"
