@@ -29,6 +29,7 @@ from search.screen import clean
 PROJECT = "~/haan-search"  # where a cluster file puts the project on every node
 _ROOT = Path(__file__).resolve().parents[1]
 _SSH_FAILED = 255
+_NO_TERMINAL = ("cannot set terminal process group", "no job control in this shell")
 _AGAIN_S, _TRIES = 10, 30
 
 
@@ -106,8 +107,8 @@ def find_head(path: Path, config: dict[str, Any]) -> Head:
 
 def _said(stderr: bytes) -> list[str]:
     """Without what an interactive shell says where there is no terminal."""
-    lines = stderr.decode(errors="replace").splitlines()
-    return [clean(one) for one in lines if one.strip() and not one.startswith("bash: ")] or ["nothing"]
+    lines = [clean(one) for one in stderr.decode(errors="replace").splitlines() if one.strip()]
+    return [one for one in lines if not any(words in one for words in _NO_TERMINAL)] or ["nothing"]
 
 
 @dataclass(frozen=True)
