@@ -21,9 +21,9 @@ from tests.cluster.own import HEAD, PROJECT, OwnMachines, await_, space, trials
 from tests.search.test_faults import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-EPOCHS = 120
-PLENTY = 90  # trials, so that there is always one to be hit, however fast the machine is
-FAR = 20  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and a fault
+EPOCHS = 60
+PLENTY = 150  # trials, so that there is always one to be hit, however fast the machine is
+FAR = 15  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and a fault
 CUT_S = 60
 HOSTS = ["h1", "h2", "h3"]
 
