@@ -73,10 +73,14 @@ class Search:
 
         await_(working, f"trials under way on {nodes}", limit_s=600)
 
-    def note(self, fault: str, *nodes: str, since: float = 0) -> None:
-        """Keeps which trials a fault that comes now will hit."""
-        self.hit[fault] = {number for node in nodes for number in self.under_way(node, since)}
-        assert self.hit[fault]
+    def note(self, fault: str, node: str, since: float = 0) -> None:
+        """Waits until a fault that comes now will hit a trial on a node, and keeps which."""
+
+        def found() -> bool:
+            self.hit[fault] = self.under_way(node, since)
+            return bool(self.hit[fault])
+
+        await_(found, f"a trial to be hit on {node}", limit_s=600)
 
 
 def _is_under_way(trial: FrozenTrial, node: str, since: float) -> bool:
