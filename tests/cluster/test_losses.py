@@ -1,7 +1,9 @@
 """One search that loses every machine in turn, its network and its driver, and ends as if nothing had been lost."""
 
 import re
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,8 +21,9 @@ from tests.cluster.own import HEAD, PROJECT, OwnMachines, await_, space, trials
 from tests.search.test_faults import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-TRIALS, EPOCHS = 24, 120
-FAR = 20  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and a fault
+EPOCHS = 60
+PLENTY = 150  # trials, so that there is always one to be hit, however fast the machine is
+FAR = 15  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and a fault
 CUT_S = 60
 HOSTS = ["h1", "h2", "h3"]
 
@@ -56,35 +59,40 @@ class Search:
         """What the driver has said so far."""
         return (self.scratch / f"driver-{len(self.drivers) - 1}.txt").read_text()
 
-    def under_way(self, node: str | None = None) -> set[int]:
-        """Trials that run on a node (None: on any) and have far to go."""
-        return {trial.number for trial in trials(self.folder, self.scratch) if _is_under_way(trial, node)}
+    def under_way(self, node: str, since: float = 0) -> set[int]:
+        """Trials that went to work on a node after `since` (Unix seconds), and have far to go."""
+        known = trials(self.folder, self.scratch)
+        return {trial.number for trial in known if _is_under_way(trial, node, since)}
 
-    def await_work(self, node: str | None = None) -> None:
-        """Waits until a trial is under way on a node (None: on all three)."""
-        nodes = HOSTS if node is None else [node]
+    def await_work(self, *nodes: str, since: float = 0) -> None:
+        """Waits until a trial is under way on each of these nodes."""
 
         def working() -> bool:
             assert self.drivers[-1][0].poll() is None, self.said()
-            return all(self.under_way(one) for one in nodes)
+            return all(self.under_way(node, since) for node in nodes)
 
-        await_(working, f"trials under way on {nodes}")
+        await_(working, f"trials under way on {nodes}", limit_s=600)
 
-    def note(self, fault: str, node: str | None = None) -> None:
-        """Keeps which trials a fault that comes now will hit."""
-        self.hit[fault] = self.under_way(node)
-        assert self.hit[fault]
+    def note(self, fault: str, node: str, since: float = 0) -> None:
+        """Waits until a fault that comes now will hit a trial on a node, and keeps which."""
+
+        def found() -> bool:
+            self.hit[fault] = self.under_way(node, since)
+            return bool(self.hit[fault])
+
+        await_(found, f"a trial to be hit on {node}", limit_s=600)
 
 
-def _is_under_way(trial: FrozenTrial, node: str | None) -> bool:
-    stretches = trial.user_attrs.get("runs", [])
-    here = bool(stretches) and stretches[-1][1] is None and node in (None, stretches[-1][2])
-    return trial.state == TrialState.RUNNING and here and (trial.last_step or 0) < EPOCHS - FAR
+def _is_under_way(trial: FrozenTrial, node: str, since: float) -> bool:
+    if trial.state != TrialState.RUNNING or not trial.user_attrs.get("runs"):
+        return False
+    began, ended, where = trial.user_attrs["runs"][-1]
+    return where == node and began > since and ended is None and (trial.last_step or 0) < EPOCHS - FAR
 
 
 def losses(folder: Path, storage: Path) -> Path:
     """A space whose trials take half a minute and more, for there must be something to lose. No failure is allowed."""
-    search = {"trials": TRIALS, "max_failures": 0, "pruner": {"name": "none"}}
+    search = {"trials": PLENTY, "max_failures": 0, "pruner": {"name": "none"}}
     path = space(folder, storage, epochs=EPOCHS, **search)
     document = yaml.safe_load(path.read_text())
     base = document["base"]
@@ -107,62 +115,69 @@ def cluster(lab: Lab, phase: Phase) -> Iterator[OwnMachines]:
 
 
 def test_a_search_that_loses_every_machine_in_turn_ends_with_each_trial_once(
-    cluster: OwnMachines, phase: Phase, tmp_path: Path
+    cluster: OwnMachines, phase: Phase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab, search = cluster.lab, Search(cluster, tmp_path)
     cluster.send(losses(tmp_path, lab.nfs / "checkpoints"), "losses.yaml")
     search.drive()
     with phase("trials under way on all hosts"):
-        search.await_work()
+        search.await_work(*HOSTS)
 
     search.note("power cut", "h3")
     with phase("a worker without power: noticed"):
         lab.cut(3)
         cluster.await_hosts(["h1", "h2"])
     lab.start(3)
+    cut = time.time()
     with phase("that worker back, and at work"):
-        search.await_work("h3")
+        search.await_work("h3", since=cut)
 
-    search.await_work("h2")
     search.note("killed", "h2")
     with phase("a worker killed: noticed"):
         lab.kill(2)
         await_(lambda: "h2" not in cluster.alive(), "h2 noticed as lost")
     lab.start(2)
+    killed = time.time()
     with phase("that worker back, and at work"):
-        search.await_work("h2")
+        search.await_work("h2", since=killed)
 
-    search.await_work("h3")
-    search.note("network cut", "h3")
+    search.note("network cut", "h3", since=cut)
     with phase("a worker without network for a minute"):
         lab.net_cut(3)
         time.sleep(CUT_S)
         lab.net_back(3)
+    back = time.time()
     with phase("that worker back, and at work"):
-        search.await_work("h3")
+        search.await_work("h3", since=back)
 
-    search.note("driver killed")
+    search.note("driver killed", "h1")
+    resumed = time.time()
     with phase("driver killed, resumed, at work"):
         kill_driver(search)
         search.drive("--resume")
-        search.await_work("h1")
+        search.await_work("h1", since=resumed)
 
-    search.note("head rebooted")
+    search.note("head rebooted", "h1", since=resumed)
     with phase("head rebooted, ray up"):
         lab.kill(HEAD)
         search.ended()
         lab.start(HEAD)
         cluster.up()
         cluster.await_hosts(HOSTS)
-    search.drive("--resume")
+    budget = len(trials(search.folder, tmp_path)) + 2  # those begun, and two more
+    search.drive("--resume", "--trials", str(budget))
     with phase("resumed, to the end of the search"):
         assert search.ended() == 0, search.said()
 
-    found = assert_whole(search.folder, TRIALS)
+    found = assert_whole(search.folder, budget)
     assert {trial.state for trial in found} == {TrialState.COMPLETE}, search.said()
-    assert f"Trials: {TRIALS} complete, 0 pruned, 0 failed" in search.said()
+    assert f"Trials: {budget} complete, 0 pruned, 0 failed" in search.said()
     for trial in found:
         assert list(trial.intermediate_values) == list(range(1, EPOCHS + 1))
+    with capsys.disabled():
+        for fault, numbers in search.hit.items():
+            for number in sorted(numbers):
+                sys.stderr.write(f"\n{fault}, trial {number}: {found[number].user_attrs['retries']}")
     for fault, numbers in search.hit.items():
         for number in numbers:
             assert found[number].user_attrs["retries"], f"{fault}: the study doesn't say that trial {number} was hit"
@@ -175,4 +190,4 @@ def kill_driver(search: Search) -> None:
     holder = re.match(r"process (\d+) on h1", search.folder.lock.read_text())
     assert holder is not None
     search.cluster.lab.on(HEAD, f"kill -9 {holder[1]}")
-    assert search.ended() == 137
+    assert search.ended() == -signal.SIGKILL
