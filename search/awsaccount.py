@@ -86,7 +86,7 @@ def _spot(iam: Any) -> str:
     """AWS's own role for spot machines, which the head may not make and the account's first spot machine needs."""
     try:
         iam.create_service_linked_role(AWSServiceName="spot.amazonaws.com")
-    except iam.exceptions.InvalidInputException:  # it is there
+    except (iam.exceptions.InvalidInputException, iam.exceptions.EntityAlreadyExistsException):
         return "AWS's role for spot machines, there before"
     return "AWS's role for spot machines"
 

@@ -2,11 +2,12 @@
 
 import json
 import shutil
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ while True:
 
 
 class Fleet:
-    """The instances, and the hosts that run for them: `running` has one up, anything else has it off."""
+    """The instances, and the hosts that run for them: one that is `running` has its host up, any other has it off.
+
+    moto gives spot instances no request's id, by which Ray knows them: it stops here what it would end on AWS.
+    """
 
     def __init__(self, lab: Lab):
         self._lab = lab
@@ -71,13 +75,14 @@ class Fleet:
         }
 
     def host(self, instance: str) -> int:
+        """The host of the lab that runs for an instance."""
         return _host(self._read()[instance])
 
     def terminate(self, instance: str) -> None:
         """AWS takes a machine back."""
         (self._lab.home(OP) / f"terminate-{instance}").touch()
 
-    def wait(self, rule: str, met: Any, limit_s: float = 240) -> None:
+    def wait(self, rule: str, met: Callable[[], bool], limit_s: float = 240) -> None:
         """Until something holds of the fleet; fails the test when it takes too long."""
         limit = time.monotonic() + limit_s
         while not met():
@@ -88,10 +93,11 @@ class Fleet:
         file = self._lab.home(OP) / "instances.json"
         return json.loads(file.read_text()) if file.exists() else {}
 
-    def start(self) -> None:
+    def __enter__(self) -> "Fleet":
         self._thread.start()
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
 
@@ -129,22 +135,21 @@ def aws(lab: Lab) -> Iterator[Fleet]:
     (lab.home(OP).parent.parent / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
     home, profiles = lab.home(OP), ["haan-search-head", "haan-search-worker"]
     (home / "agent.py").write_text(_AGENT)
-    processes = []
-    fleet = Fleet(lab)
-    with (home / "moto.log").open("w") as log:
-        processes.append(lab.popen(OP, ["moto_server", "-H", "0.0.0.0", "-p", str(_PORT)], environment(lab), log))
+    with (home / "moto.log").open("w") as log, ExitStack() as held:
+        held.callback(lab.down)
+        server = ["moto_server", "-H", "0.0.0.0", "-p", str(_PORT)]
+        _until_end(held, lab.popen(OP, server, environment(lab), log))
         lab.op(f"for i in $(seq 200); do curl -s localhost:{_PORT} > /dev/null && exit; sleep 0.3; done; exit 1")
-        processes.append(lab.popen(OP, ["python", "agent.py", lab.net, *profiles], environment(lab), log))
-        try:
-            fleet.wait("the agent writes", lambda: (home / "instances.json").exists(), 60)
-            fleet.start()
-            yield fleet
-        finally:
-            if fleet._thread.ident is not None:
-                fleet.stop()
-            for process in processes:
-                process.kill()
-                process.wait()
+        _until_end(held, lab.popen(OP, ["python", "agent.py", lab.net, *profiles], environment(lab), log))
+        fleet = held.enter_context(Fleet(lab))
+        fleet.wait("the agent writes", lambda: (home / "instances.json").exists(), 60)
+        yield fleet
+
+
+def _until_end(held: ExitStack, process: "subprocess.Popen[str]") -> None:
+    """Ends a process with its stack."""
+    held.callback(process.wait)
+    held.callback(process.kill)
 
 
 def environment(lab: Lab) -> dict[str, str]:
