@@ -142,7 +142,7 @@ def _settle(job: Job, screen: Screen, deadline: float | None) -> Work:
         if job.is_new:
             shutil.rmtree(job.folder.root)
         raise
-    shared = features.share(job.source, job.annotations, job.space.base.data.dtype)
+    shared = features.share(job.source, job.annotations, job.space.base.data.dtype, say=screen.line)
     signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
     return Work(job, str(found), share, shared, screen, deadline)
 
@@ -152,9 +152,8 @@ def _find(job: Job, screen: Screen, log: Path) -> tuple[cluster.Cluster, cluster
     found = cluster.start_ray(job.address, job.feature_bytes, log)
     screen.line(f"Running on {found}")
     share = cluster.fit(job.space, found, job.feature_bytes)
-    spill = cluster.spill_warning(found, job.feature_bytes)
-    if spill:
-        screen.line(f"warning: {spill}")
+    for warning in cluster.warnings(found, share, job.feature_bytes):
+        screen.line(f"warning: {warning}")
     for line in _description(job, share):
         screen.line(line)
     return found, share
@@ -197,7 +196,7 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     resume = f"to go on: {_resume_command(job)}"
     if ended.halt is not None and ended.halt.kind == "disk":
         return _full(job, ended.halt.reason)
-    end_session(study)
+    end_session(work, study)
     best = study.best()
     # All is written before the first word: a terminal that was closed must cost nothing.
     found = _leave(work, study) if best is not None else []
