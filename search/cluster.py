@@ -274,17 +274,27 @@ def fit(space: Space, cluster: Cluster, feature_bytes: int) -> Share:
         more = f"; {cluster.most_more} more may start" if cluster.most_more else ""
         raise InputError(f"search.storage: {rule} on a cluster of {len(cluster.nodes)} node(s){more}, got null")
     _check_room(cluster, feature_bytes)
-    spared, small = cluster.spared, cluster.without_room(feature_bytes)
-    used = [node for node in cluster.nodes if node != spared and node not in small]
-    concurrent = sum(places(node.resources, plan.resources.cpu, gpu) for node in used)
+    spared = cluster.spared
+    trained = _trained_on(cluster, spared.id if spared else None, feature_bytes)
+    concurrent = sum(places(node.resources, plan.resources.cpu, gpu) for node in trained)
     concurrent += _places_to_come(cluster, plan.resources.cpu, gpu)
     if concurrent < 1:
         raise InputError(
-            f"search.resources: must fit the cluster ({_offer(cluster, used)}), "
+            f"search.resources: must fit the cluster ({_offer(cluster, trained)}), "
             f"got {plan.resources.cpu} CPU(s) and {gpu:g} GPU a trial"
         )
     held = concurrent if plan.concurrent == "auto" else min(concurrent, plan.concurrent)
     return Share(held, plan.resources.cpu, gpu, spared.id if spared else None)
+
+
+def _trained_on(cluster: Cluster, spared: str | None, feature_bytes: int) -> list[Node]:
+    return [node for node in cluster.nodes if node.id != spared and feature_bytes <= node.store]
+
+
+def used(cluster: Cluster, share: Share, feature_bytes: int) -> list[Node]:
+    """The nodes that are up and run trials."""
+    found = _trained_on(cluster, share.spared, feature_bytes)
+    return [node for node in found if places(node.resources, share.cpu, share.gpu)]
 
 
 def _check_room(cluster: Cluster, feature_bytes: int) -> None:

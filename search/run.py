@@ -23,7 +23,7 @@ from rich.console import Console
 from haan.cli import run, say
 from haan.errors import InputError
 from haan.yamlconfig import read_config
-from search import cluster, confirm, estimate, export, features
+from search import cluster, confirm, estimate, export, features, reach
 from search.bridge import no_room
 from search.edges import edge_warnings
 from search.job import Job, Request, prepare, preview
@@ -152,6 +152,8 @@ def _find(job: Job, screen: Screen, log: Path) -> tuple[cluster.Cluster, cluster
     found = cluster.start_ray(job.address, job.feature_bytes, log)
     screen.line(f"Running on {found}")
     share = cluster.fit(job.space, found, job.feature_bytes)
+    if job.space.plan.storage is not None:
+        reach.check(export.storage(job.space.plan.storage), cluster.used(found, share, job.feature_bytes))
     for warning in cluster.warnings(found, share, job.feature_bytes):
         screen.line(f"warning: {warning}")
     for line in _description(job, share):
