@@ -2,6 +2,8 @@
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import ray
 from pyarrow.fs import FileSystem, FileType, LocalFileSystem
@@ -67,27 +69,30 @@ def _leave(system: FileSystem, files: Sequence[str], folder: str | None) -> None
         if system.get_file_info(path).type == FileType.File:
             system.delete_file(path)
     if folder is not None:
-        system.delete_dir(folder)
+        with suppress(OSError):  # not empty: something else has begun to write there
+            Path(folder).rmdir()
 
 
-def _ask(node: Node, place: str, mark: str) -> "ray.ObjectRef[str]":
+def _file(root: str, mark: str, node: str = "driver") -> str:
+    return f"{root}/.haan-{mark}-{node}"
+
+
+def _ask(node: Node, place: str, mark: str) -> "ray.ObjectRef[None]":
     there = NodeAffinitySchedulingStrategy(node.id, soft=False)
     return ray.remote(num_cpus=0, max_retries=0)(_answer).options(scheduling_strategy=there).remote(place, mark)
 
 
-def _answer(place: str, mark: str) -> str:
-    """On a node: reads the driver's file and writes another; its path. A folder that isn't there is not made."""
+def _answer(place: str, mark: str) -> None:
+    """On a node: reads the driver's file and writes another. A folder that isn't there is not made."""
     system, root = FileSystem.from_uri(place)
-    if _read(system, f"{root}/.haan-{mark}") != mark:
+    if _read(system, _file(root, mark)) != mark:
         raise OSError("another text was read than was written")
-    path = f"{root}/.haan-{mark}-{ray.get_runtime_context().get_node_id()}"
-    _write(system, path, mark)
-    return path
+    _write(system, _file(root, mark, ray.get_runtime_context().get_node_id()), mark)
 
 
-def _await(host: str, answer: "ray.ObjectRef[str]", place: str) -> str:
+def _await(host: str, answer: "ray.ObjectRef[None]", place: str) -> None:
     try:
-        return ray.get(answer, timeout=_ANSWER_S)
+        ray.get(answer, timeout=_ANSWER_S)
     except RayError as error:
         reason = str(error).strip().splitlines()[-1]
         fix = f"mount the same folder on {host}, or name another place"

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.ray
 START = """
 import os, sys, time, json, threading
 from pathlib import Path
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_health_check_failure_threshold": "2"}
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_raylet_start_wait_time_s": "240"}
 import numpy as np, optuna, ray
 from optuna.trial import TrialState
 from ray import cloudpickle, tune
