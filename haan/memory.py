@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 
@@ -24,3 +25,9 @@ def trim() -> None:
         malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if malloc_trim is not None:
             malloc_trim(0)
+
+
+def cap_gpu(part: float) -> None:
+    """Keeps PyTorch in this process to a part of a GPU's memory, where several share it; without a GPU nothing."""
+    if 0 < part < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(part)

@@ -4,6 +4,8 @@ Ray's own OptunaSearch prunes nothing and tells every stopped trial as COMPLETE.
 reports each epoch and asks the pruner; a trial ends by the scheduler's word alone, so that its last epoch is reported
 like every other; and the listener, which is told last and knows the whole trial, tells the study how it ended. A trial
 that is cut short, because the search halts, is told nothing: it stays RUNNING, and the next driver takes it up.
+
+A trial may fail only so often, but what its node or the network did is no failure of its own, and doesn't count.
 """
 
 import errno
@@ -21,11 +23,16 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.checkpoints import Checkpoints
+from search.features import Opened
+from search.losses import is_loss
 from search.study import Study, Suggestion
 from search.summary import Summary
 
 _LOG = logging.getLogger("search")
 _SAME_FAILURES = 3  # so many first trials that fail for one reason end the search
+_MOST_LOSSES = 20  # of a trial; from then on they count, for a node that kills all it gets must not do so for ever
+_LOOK_S = 5  # between two looks at all trials
+_WAIT_S, _WAIT_AGAIN_S = 20, 300  # without a running trial, until it is said, and said again
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 
 
@@ -34,7 +41,7 @@ class Running:
     """What the driver knows of a trial under way.
 
     value: the avg.mAP of its last scored epoch. summary: of its epochs. stretches: when and where it ran, [start, end
-    or None, node] in Unix seconds.
+    or None, node] in Unix seconds. retries: why it was taken up again, and, once `resumed`, from where it went on.
     """
 
     number: int
@@ -45,6 +52,7 @@ class Running:
     summary: Summary = field(default_factory=Summary)
     stretches: list[list[Any]] = field(default_factory=list)
     retries: list[str] = field(default_factory=list)
+    resumed: bool = True
     failure: str | None = None
     pruned: bool = False
 
@@ -67,7 +75,8 @@ class Bridge:
 
     budget: how many trials this driver is to run, those it takes up again among them. to_config: what a trial needs to
     know, with `epochs` among it. on_end, on_report: called after a trial has ended and after each epoch. last_seen:
-    when the driver before this one last wrote. is_late: whether the time budget is spent.
+    when the driver before this one last wrote. is_late: whether the time budget is spent. on_open: called with what a
+    process said of its node's features. on_wait: called while trials wait and none has run for so many seconds.
     """
 
     def __init__(
@@ -80,10 +89,14 @@ class Bridge:
         on_report: Callable[[], None] = lambda: None,
         last_seen: float | None = None,
         is_late: Callable[[], bool] = lambda: False,
+        on_open: Callable[[Opened], None] = lambda opened: None,
+        on_wait: Callable[[float], None] = lambda seconds: None,
     ):
         self.study, self.budget, self._to_config = study, budget, to_config
         self._on_end, self._on_report = on_end, on_report
         self._checkpoints, self._last_seen, self._is_late = checkpoints, last_seen, is_late
+        self._on_open, self._on_wait = on_open, on_wait
+        self._idle_since, self._said = time.monotonic(), 0.0
         self.asked = 0
         self.by_id: dict[str, Running] = {}
         self.spared: set[str] = set()  # trials that Ray Tune gives up by mistake; see StudyScheduler
@@ -119,6 +132,8 @@ class Bridge:
     def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Reports one epoch; whether the trial ends here."""
         running = self.by_id[trial_id]
+        if "opened" in result:
+            self._on_open(result["opened"])
         if not running.stretches or running.stretches[-1][1] is not None:
             self._begin(running, result)
         if "failure" in result:
@@ -136,6 +151,11 @@ class Bridge:
         began = time.time() - float(result.get("time_this_iter_s", 0.0))
         running.stretches.append([began, None, str(result.get("hostname", ""))])
         self.study.note(running.number, "runs", running.stretches)
+        if running.retries and not running.resumed and "failure" not in result:
+            epoch = result.get("from_epoch", result["epoch"] - 1)
+            running.resumed = True
+            running.retries[-1] += f"; went on from epoch {epoch}" if epoch else "; began again"
+            self.study.note(running.number, "retries", running.retries)
 
     def interrupt(self, trial_id: str, reason: str) -> None:
         """A trial broke and is to be taken up again."""
@@ -145,6 +165,7 @@ class Bridge:
 
     def _retry(self, running: Running, reason: str) -> None:
         running.retries.append(reason)
+        running.resumed = False
         self.study.note(running.number, "retries", running.retries)  # at once, for this driver may end, too
 
     def end(self, trial_id: str, failure: str | None = None) -> None:
@@ -208,6 +229,15 @@ class Bridge:
             self.halt("time", "the time budget is spent")
         return self.halted is not None
 
+    def look(self, running: bool, waiting: bool) -> None:
+        """Says so where trials have waited for a while and none runs: their nodes are still starting, or are gone."""
+        now = time.monotonic()
+        if running or not waiting:
+            self._idle_since, self._said = now, 0.0
+        elif now - self._idle_since > _WAIT_S and (not self._said or now - self._said > _WAIT_AGAIN_S):
+            self._said = now
+            self._on_wait(now - self._idle_since)
+
 
 def _close(running: Running) -> None:
     """Notes that the trial has stopped running."""
@@ -246,12 +276,36 @@ class StudySearcher(Searcher):
         raise NotImplementedError("a search goes on from its study, not from Ray's snapshot")
 
 
+class StudyTrial(Trial):
+    """A trial of Ray Tune that doesn't count what its node or the network did as a failure of its own.
+
+    Ray's own count leaves out preemptions that the cloud announced, and no other loss. losses: how many there were.
+    """
+
+    losses = 0
+    was_lost = False
+
+    def handle_error(self, exc: Any = None) -> None:
+        """Takes note of why it broke."""
+        before = self.run_metadata.num_failures
+        super().handle_error(exc)
+        self.was_lost = is_loss(exc)
+        if self.was_lost:
+            self.losses += 1
+            if self.losses <= _MOST_LOSSES:
+                self.run_metadata.num_failures = before
+
+
 class StudyScheduler(FIFOScheduler):
     """When to stop a trial: at the pruner's word, at its last epoch, or when it says itself that it can't go on."""
 
     def __init__(self, bridge: Bridge):
         super().__init__()
         self._bridge = bridge
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Makes a new trial one that tells losses from failures; Ray Tune has no other place to say so."""
+        trial.__class__ = StudyTrial
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """STOP or CONTINUE after one epoch."""
@@ -286,10 +340,21 @@ class StudyStopper(Stopper):
 
 
 class StudyListener(Callback):
-    """Tells the study how each trial ended."""
+    """Tells the study how each trial ended.
 
-    def __init__(self, bridge: Bridge):
-        self._bridge = bridge
+    request: what a trial is to ask for; asked anew after a loss, for the nodes may be others.
+    """
+
+    def __init__(self, bridge: Bridge, request: Callable[[dict[str, Any]], Any] | None = None):
+        self._bridge, self._request = bridge, request
+        self._looked = 0.0
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Called in each turn of Ray Tune's loop."""
+        if time.monotonic() - self._looked > _LOOK_S:
+            states = {trial.status for trial in trials}
+            self._bridge.look(Trial.RUNNING in states, Trial.PENDING in states)
+            self._looked = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called once the trial has stopped."""
@@ -299,6 +364,8 @@ class StudyListener(Callback):
         """Called when a trial broke and goes on from its last checkpoint."""
         self._broke(trial)
         self._bridge.interrupt(trial.trial_id, _reason(trial))
+        if self._request is not None:
+            trial.update_resources(self._request(trial.config))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called once a trial has failed more often than it may."""
@@ -326,13 +393,17 @@ def _reason(trial: Trial) -> str:
     if "raised in its creation task" in text:  # it died of an exception of ours, which is the last line
         return last
     known = next((words for words in _KILLS if words in text), None)
+    if known in _OF_A_PROCESS and getattr(trial, "was_lost", False):
+        known = "NodeDiedError"
     return f"{_KILLS[known]}: {last}" if known else last
 
 
 _KILLS = {
     "OutOfMemoryError": "out of memory",
     "NodeDiedError": "its node was lost",
+    "its node has died": "its node was lost",
     "The actor died": "its process died",
     "ActorDiedError": "its process died",
     "ActorUnavailableError": "its process was out of reach",
 }
+_OF_A_PROCESS = ("The actor died", "ActorDiedError")

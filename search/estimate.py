@@ -27,7 +27,7 @@ from haan.model import HAAN
 from haan.train import Trainer, TrainingError
 from haan.yamlconfig import dump
 from search import confirm, export, journal
-from search.cluster import Share, places
+from search.cluster import Share, alive, avoided, places
 from search.components import PRUNERS, Component
 from search.confirm import OFFICIAL
 from search.job import Job
@@ -86,6 +86,7 @@ class Bytes:
 class Node:
     """One node: its Ray resources, the free bytes of its shared memory (None without /dev/shm) and temporary folder."""
 
+    id: str
     host: str
     resources: Mapping[str, float]
     shared_free: int | None
@@ -165,7 +166,9 @@ def probe() -> list[Node]:
     found = []
     for node, answer in zip(alive, asked, strict=True):
         try:
-            found.append(Node(node["NodeManagerHostname"], node["Resources"], *ray.get(answer, timeout=_PROBE_S)))
+            found.append(
+                Node(node["NodeID"], node["NodeManagerHostname"], node["Resources"], *ray.get(answer, timeout=_PROBE_S))
+            )
         except RayError as error:
             reason = str(error).strip().splitlines()[-1]
             rule = "must answer and have this project installed (pip install -e .)"
@@ -193,7 +196,7 @@ def _runs_line(job: Job, share: Share, left: Left) -> str:
 
 def _memory_lines(job: Job, share: Share, nodes: Sequence[Node], size: Bytes) -> Iterator[str]:
     for node in nodes:
-        held = places(node.resources, share.cpu, share.gpu)
+        held = 0 if node.id == share.spared else places(node.resources, share.cpu, share.gpu)
         if size.state * held > node.tmp_free:
             raise InputError(
                 f"TMPDIR: must have room for a checkpoint of each of {held} trials ({_size(size.state * held)}) on "
@@ -282,7 +285,11 @@ def time_epoch(job: Job, share: Share, part: float) -> tuple[str, dict[str, floa
     config = share.pinned(replace(base, concepts=replace(base.concepts, sample_rate=rate)))
     timer: Any = ray.remote(num_cpus=share.cpu, num_gpus=share.gpu, scheduling_strategy="SPREAD")(_Timer)
     table = ray.put(_packed(job, thinned))
-    count = min(share.concurrent, _MOST_TIMED)
+    kept_off = avoided(share, job.feature_bytes)
+    timer = timer.options(label_selector=kept_off) if kept_off else timer
+    up = [node for node in alive() if node.id != share.spared and job.feature_bytes <= node.store]
+    there = sum(places(node.resources, share.cpu, share.gpu) for node in up)
+    count = max(1, min(share.concurrent, there, _MOST_TIMED))  # one is enough to have a node started
     timers = [timer.remote(config, table, thinned, job.space.detects) for _ in range(count)]
     try:
         ray.get([one.warm_up.remote() for one in timers])  # so that none is timed while another still starts

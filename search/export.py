@@ -36,11 +36,14 @@ TRIALS, CONFIRM = "trials", "confirm"  # folders of the two stages' checkpoints
 
 def place(folder: RunFolder, space: Space) -> str:
     """Where the run's checkpoints lie: a folder or a URI."""
-    storage_place = space.plan.storage
-    if storage_place is None:
+    if space.plan.storage is None:
         return str(folder.root.resolve())
-    where = storage_place if "://" in storage_place else str(Path(storage_place).resolve())
-    return f"{where}/{folder.root.name}"
+    return f"{storage(space.plan.storage)}/{folder.root.name}"
+
+
+def storage(place: str) -> str:
+    """What search.storage names, as a URI or an absolute folder."""
+    return place if "://" in place else str(Path(place).resolve())
 
 
 def trial_config(space: Space, trial: FrozenTrial) -> Config:

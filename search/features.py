@@ -1,14 +1,34 @@
 """The packed table in Ray's object store: put once, read by every trial of a node without a copy."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import GetTimeoutError, ObjectLostError, ObjectStoreFullError, RaySystemError
 
 from haan.data.table import Annotations, ClipTable, FeatureSource, IntArray, offsets_of, slices
 
 _CHUNK_BYTES = 256 * 2**20
+_LONG_S = 5  # what takes longer is shown as it goes on
+_TRIES, _PAUSE_S = 3, 5.0  # of fetching the features on a node
+
+
+class FeaturesError(Exception):
+    """The features could not come to this node. Its name is what the driver knows it by, so keep it in the text."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """How the features came to a process. moved: bytes that its node didn't have yet. began: in Unix seconds."""
+
+    node: str
+    host: str
+    moved: int
+    began: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -18,10 +38,89 @@ class SharedTable:
     chunks: tuple["ray.ObjectRef[Any]", ...]
     offsets: IntArray
     annotations: Annotations
+    sizes: tuple[int, ...]  # bytes of each chunk
 
     def open(self) -> ClipTable:
         """The table as seen from a trial: read-only views of this node's one copy."""
         return ClipTable(tuple(ray.get(list(self.chunks))), self.offsets, self.annotations)
+
+    def arrive(self) -> tuple[ClipTable, Opened]:
+        """The table, and how it came to this node. Raises FeaturesError where it can't, by no fault of the trial."""
+        here, began = _this_node(), time.time()
+        _check_store(here, sum(self.sizes))
+        there = set(ray.wait(list(self.chunks), num_returns=len(self.chunks), timeout=0)[0])
+        moved = sum(size for chunk, size in zip(self.chunks, self.sizes, strict=True) if chunk not in there)
+        table = self._fetch(here)
+        return table, Opened(here["NodeID"], here["NodeManagerHostname"], moved, began, time.time() - began)
+
+    def _fetch(self, here: dict[str, Any], tries: int = _TRIES) -> ClipTable:
+        try:
+            return self.open()
+        except (ObjectLostError, ObjectStoreFullError, GetTimeoutError, RaySystemError) as error:
+            if tries == 1:
+                raise FeaturesError(_reason(here, error)) from None
+        time.sleep(_PAUSE_S)
+        return self._fetch(here, tries - 1)
+
+
+def _this_node() -> dict[str, Any]:
+    here = ray.get_runtime_context().get_node_id()
+    return next(node for node in ray.nodes() if node["NodeID"] == here)
+
+
+def _check_store(node: dict[str, Any], size: int) -> None:
+    store = node["Resources"].get("object_store_memory", 0)
+    if size > store:
+        raise FeaturesError(
+            f"FeaturesError: node {node['NodeManagerHostname']}: its object store holds {store / 2**30:.2f} GiB, and "
+            f"the features take {size / 2**30:.2f} GiB; start Ray there with a larger --object-store-memory"
+        )
+
+
+def _reason(node: dict[str, Any], error: Exception) -> str:
+    words = str(error).strip().splitlines()[0]
+    return f"FeaturesError: node {node['NodeManagerHostname']}: the features did not arrive: {words}"
+
+
+class Copies:
+    """How the features were copied to nodes other than the driver's, from what trials report."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}  # by node
+        self._hosts: dict[str, str] = {}
+        self.copies: dict[str, int] = {}
+        self.moved = 0
+
+    def note(self, opened: Opened) -> str | None:
+        """Takes in a report; a line where it is of a new copy.
+
+        Trials that start together on a node all wait for the same copy, which is counted once.
+        """
+        if not opened.moved or opened.began <= self._until.get(opened.node, 0.0):
+            return None
+        self._until[opened.node] = opened.began + opened.seconds
+        self._hosts[opened.node] = opened.host
+        self.copies[opened.node] = self.copies.get(opened.node, 0) + 1
+        self.moved += opened.moved
+        return f"features: {amount_of(opened.moved)} to {opened.host} in {opened.seconds:.0f} s"
+
+    def summary(self) -> str | None:
+        """One line on all of them; None where nothing was copied."""
+        if not self.copies:
+            return None
+        most = max(self.copies.values())
+        each = "one copy" if most == 1 else f"up to {most} copies"
+        return f"features: {each} on each of {len(self.copies)} node(s), {amount_of(self.moved)} moved"
+
+    def attribute(self) -> dict[str, Any]:
+        """The same for the study: bytes moved, and copies of each node."""
+        by_node = [{"node": node, "host": self._hosts[node], "copies": count} for node, count in self.copies.items()]
+        return {"moved": self.moved, "nodes": by_node}
+
+
+def amount_of(num_bytes: float) -> str:
+    """Bytes in the unit that reads best."""
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"
 
 
 def num_bytes(source: FeatureSource, dtype: str) -> int:
@@ -29,14 +128,24 @@ def num_bytes(source: FeatureSource, dtype: str) -> int:
     return int(source.num_clips.sum()) * source.dim * np.dtype(dtype).itemsize
 
 
-def share(source: FeatureSource, annotations: Annotations, dtype: str, chunk_bytes: int = _CHUNK_BYTES) -> SharedTable:
+def share(
+    source: FeatureSource,
+    annotations: Annotations,
+    dtype: str,
+    chunk_bytes: int = _CHUNK_BYTES,
+    say: Callable[[str], None] = lambda line: None,
+) -> SharedTable:
     """Puts a source into the object store chunk by chunk; the driver holds one chunk at a time, and none of a cache's.
 
-    A chunk holds whole videos. Raises InputError on NaN or infinity.
+    A chunk holds whole videos. say: is told how far it is, where it takes long. Raises InputError on NaN or infinity.
     """
     most = max(1, chunk_bytes // (source.dim * np.dtype(dtype).itemsize))
-    chunks = []
+    chunks, sizes, whole, said = [], [], num_bytes(source, dtype), time.monotonic()
     for first, last, values in slices(source, annotations, dtype, most):
         chunks.append(ray.put(values))
+        sizes.append(values.nbytes)
         source.release(first, last)
-    return SharedTable(tuple(chunks), offsets_of(source.num_clips), annotations)
+        if time.monotonic() - said > _LONG_S:
+            say(f"features: {amount_of(sum(sizes))} of {amount_of(whole)} in shared memory")
+            said = time.monotonic()
+    return SharedTable(tuple(chunks), offsets_of(source.num_clips), annotations, tuple(sizes))

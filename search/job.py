@@ -21,6 +21,7 @@ from search import export, features, journal
 from search.runfolder import RunFolder
 from search.space import Space, differences, most_demanding, naming_lines, read_space, space_of, space_tree
 
+STORAGE = "HAAN_STORAGE"  # the environment's default for search.storage
 DEMO = "python search/run.py spaces/demo.yaml"
 
 
@@ -133,6 +134,9 @@ def named(asked: Request) -> tuple[Space, str, yaml.MappingNode]:
     trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
     tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed)
     space, name = space_of(tree, asked.path.stem), asked.name
+    if space.plan.storage is None and os.environ.get(STORAGE):  # set on a cluster's nodes, and kept with the run
+        tree = space_tree(asked.path, (*asked.overrides, *trials, f"search.storage={os.environ[STORAGE]}"), asked.seed)
+        space = space_of(tree, asked.path.stem)
     if asked.resume and name is None:
         raise InputError("--resume: must come with the --name of the run to go on with, got none")
     name = name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"

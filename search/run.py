@@ -23,7 +23,7 @@ from rich.console import Console
 from haan.cli import run, say
 from haan.errors import InputError
 from haan.yamlconfig import read_config
-from search import cluster, confirm, estimate, export, features
+from search import cluster, confirm, estimate, export, features, reach
 from search.bridge import no_room
 from search.edges import edge_warnings
 from search.job import Job, Request, prepare, preview
@@ -152,7 +152,7 @@ def _settle(job: Job, screen: Screen, deadline: float | None) -> Work:
         if job.is_new:
             shutil.rmtree(job.folder.root)
         raise
-    shared = features.share(job.source, job.annotations, job.space.base.data.dtype)
+    shared = features.share(job.source, job.annotations, job.space.base.data.dtype, say=screen.line)
     signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
     return Work(job, str(found), share, shared, screen, deadline)
 
@@ -162,9 +162,10 @@ def _find(job: Job, screen: Screen, log: Path) -> tuple[cluster.Cluster, cluster
     found = cluster.start_ray(job.address, job.feature_bytes, log)
     screen.line(f"Running on {found}")
     share = cluster.fit(job.space, found, job.feature_bytes)
-    spill = cluster.spill_warning(found, job.feature_bytes)
-    if spill:
-        screen.line(f"warning: {spill}")
+    if job.space.plan.storage is not None:
+        reach.check(export.storage(job.space.plan.storage), cluster.used(found, share, job.feature_bytes))
+    for warning in cluster.warnings(found, share, job.feature_bytes):
+        screen.line(f"warning: {warning}")
     for line in _description(job, share):
         screen.line(line)
     return found, share
@@ -207,7 +208,7 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     resume = f"to go on: {_resume_command(job)}"
     if ended.halt is not None and ended.halt.kind == "disk":
         return _full(job, ended.halt.reason)
-    end_session(study)
+    end_session(work, study)
     best = study.best()
     # All is written before the first word: a terminal that was closed must cost nothing.
     found = _leave(work, study) if best is not None else []

@@ -1,6 +1,7 @@
 """One study through Ray Tune: the search itself, and the confirmation after it."""
 
 import logging
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ class Stage:
 
     name: of the folder below `place`, a folder or URI, where checkpoints and TensorBoard's files go. session: which
     driver of this run it is, from 1. trainable: with its resources and parameters. log: takes what Ray prints.
+    request: what a trial asks for, given its config, where that changes with the nodes.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Stage:
     concurrent: int
     max_failures: int
     log: Path
+    request: Callable[[dict[str, Any]], Any] | None = None
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -57,7 +60,7 @@ def run_stage(stage: Stage, bridge: Bridge) -> bool:
         run_config=tune.RunConfig(
             name=stage.name,
             storage_path=stage.place,
-            callbacks=[StudyListener(bridge), TBXLoggerCallback()],
+            callbacks=[StudyListener(bridge, stage.request), TBXLoggerCallback()],
             stop=StudyStopper(bridge),
             failure_config=tune.FailureConfig(max_failures=stage.max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),

@@ -17,7 +17,7 @@ from torch import Tensor
 from haan.config import Config, Detect
 from haan.data.table import Split
 from haan.errors import InputError
-from haan.memory import trim
+from haan.memory import cap_gpu, trim
 from haan.train import STATE, WEIGHTS, EpochResult, Trainer, TrainingError, read_tensors, write_tensors
 from search.checkpoints import RESULT, download
 from search.features import SharedTable
@@ -47,14 +47,17 @@ class TrialRunner(tune.Trainable):
         detects: tuple[Detect, ...] = (),
         splits: Mapping[str, Split] | None = None,
         shared: SharedTable | None = None,
+        gpu: float = 1.0,
     ) -> None:
         """Opens the shared table once.
 
-        splits: "official", and "holdout" where the base's validation videos are held out.
+        splits: "official", and "holdout" where the base's validation videos are held out. gpu: this process's share of
+        a GPU, if it has one. Raises FeaturesError where the features can't come to this node.
         """
         assert base is not None and splits is not None and shared is not None
         self._base, self._detects, self._splits = base, detects, splits
-        self._table = shared.open()
+        cap_gpu(gpu)
+        self._table, self._opened = shared.arrive()
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -65,6 +68,7 @@ class TrialRunner(tune.Trainable):
     def _start(self, config: dict[str, Any]) -> None:
         self._broken: str | None = None
         self._result: dict[str, Any] = {}
+        self._from_epoch = 0
         self._weights: dict[str, Tensor] | None = None
         vars(self).pop("_trainer", None)  # so that two models never stand on one GPU
         try:
@@ -131,7 +135,8 @@ class TrialRunner(tune.Trainable):
 
     def _reported(self) -> dict[str, Any]:
         """The last result with the summary as an object: Ray Tune would tear a mapping apart."""
-        return self._result | {"summary": replace(self._summary)}
+        known = {"summary": replace(self._summary), "opened": self._opened, "from_epoch": self._from_epoch}
+        return self._result | known
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The weights of a finished trial; else all that is needed to go on."""
@@ -158,3 +163,4 @@ class TrialRunner(tune.Trainable):
         else:
             weights, _ = read_tensors(file)
         self._result, self._summary, self._weights = result, summary, weights
+        self._from_epoch = int(result["epoch"])

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -12,10 +12,10 @@ from ray import tune
 
 from search import cluster, confirm, export
 from search.bridge import Bridge, Halt, Running
-from search.features import SharedTable
+from search.features import Copies, Opened, SharedTable
 from search.job import Job
 from search.progress import Progress, Totals, params, totals
-from search.screen import Screen
+from search.screen import Screen, clock
 from search.space import base_number, front
 from search.stage import Stage, run_stage
 from search.study import FINISHED, Study, Suggestion
@@ -34,6 +34,7 @@ class Work:
     shared: SharedTable
     screen: Screen
     deadline: float | None
+    copies: Copies = field(default_factory=Copies)
 
     def is_late(self, progress: Progress | None) -> bool:
         """Whether the time budget is spent; during the search, less what the confirmation is expected to take."""
@@ -48,17 +49,29 @@ class Work:
         space, share = self.job.space, self.share
         base = share.pinned(replace(space.base, eval=replace(space.base.eval, epoch=space.plan.objective)))
         trainable = tune.with_parameters(
-            TrialRunner, base=base, detects=space.detects, splits=self.job.splits, shared=self.shared
+            TrialRunner, base=base, detects=space.detects, splits=self.job.splits, shared=self.shared, gpu=share.gpu
         )
+        request = cluster.request(share, self.job.feature_bytes)
         return Stage(
             name=name,
             place=export.place(self.job.folder, space),
             session=self.job.session,
-            trainable=tune.with_resources(trainable, {"cpu": share.cpu, "gpu": share.gpu}),
+            trainable=tune.with_resources(trainable, request),
             concurrent=share.concurrent,
             max_failures=space.plan.max_failures,
             log=self.job.folder.log,
+            request=request,
         )
+
+    def opened(self, how: Opened) -> None:
+        """Says that the features came to a node, once for each copy."""
+        line = self.copies.note(how)
+        if line:
+            self.screen.line(line)
+
+    def waits(self, seconds: float) -> None:
+        """Says that no trial runs for lack of nodes."""
+        self.screen.line(f"waiting for nodes: no trial has run for {clock(seconds)}; {cluster.now()}")
 
 
 @dataclass(frozen=True)
@@ -98,8 +111,12 @@ def _begin_session(work: Work, study: Study) -> None:
     study.inner.set_user_attr(export.SESSIONS, [*sessions, began | resources | export.versions()])
 
 
-def end_session(study: Study) -> None:
-    """Notes when this driver ended."""
+def end_session(work: Work, study: Study) -> None:
+    """Notes when this driver ended, and how its features were copied to nodes."""
+    line = work.copies.summary()
+    if line:
+        work.screen.line(line)
+        study.inner.set_user_attr("features", work.copies.attribute())
     *before, last = study.inner.user_attrs[export.SESSIONS]
     study.inner.set_user_attr(export.SESSIONS, [*before, {**last, "ended": time.time()}])
 
@@ -218,6 +235,8 @@ def _drive(
         on_report=progress.reported,
         last_seen=work.job.last_seen,
         is_late=lambda: work.is_late(progress if searched is None else None),
+        on_open=work.opened,
+        on_wait=work.waits,
     )
     progress.bridge = bridge
     ended = Ended(run_stage(stage, bridge), bridge.halted)

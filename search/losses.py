@@ -1,0 +1,45 @@
+"""Whether a trial broke by its own fault, or because its node or the network was lost."""
+
+import time
+
+import ray
+from ray._private.state import actors
+from ray.exceptions import (
+    ActorUnavailableError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    RayActorError,
+    RayTaskError,
+)
+
+from search.features import FeaturesError
+
+_NODE_DIED = ("its node has died", "actor's node was terminated")
+_NOTICE_S = 2.0  # after a process, the death of its node is known this soon where its sockets closed with it
+
+
+def is_loss(error: object) -> bool:
+    """Whether an exception that Ray Tune caught says so. A process that died alone, of memory also, is no loss."""
+    if isinstance(error, RayTaskError):
+        error = error.as_instanceof_cause()
+    if isinstance(error, ActorUnavailableError | NodeDiedError | LocalRayletDiedError):
+        return True
+    if not isinstance(error, RayActorError):
+        return False
+    if error.actor_init_failed:  # an exception of the trial's own, of which only the text is left
+        return FeaturesError.__name__ in str(error)
+    return error.preempted or any(words in str(error) for words in _NODE_DIED) or _node_is_gone(error.actor_id)
+
+
+def _node_is_gone(actor_id: str | None) -> bool:
+    """Whether the node of a process that died is dead as well, or dies in the next moment."""
+    known = actors(actor_id) if actor_id else {}
+    node_id = known.get("Address", {}).get("NodeID")
+    until = time.monotonic() + _NOTICE_S
+    while node_id:
+        if not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == node_id):
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return False

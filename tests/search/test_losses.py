@@ -1,0 +1,171 @@
+"""Nodes that are lost, or lack room, cost no trial: several nodes of a real Ray, in a process of its own a test."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.search.test_run import ROOT
+
+pytestmark = pytest.mark.ray
+
+START = """
+import os, sys, time, json, threading
+from pathlib import Path
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_raylet_start_wait_time_s": "240"}
+import numpy as np, optuna, ray
+from optuna.trial import TrialState
+from ray import cloudpickle, tune
+from ray.cluster_utils import Cluster as Nodes
+from ray.exceptions import RayTaskError
+from search import cluster
+from search.bridge import Bridge
+from search.components import component, make_pruner
+from search.features import FeaturesError, SharedTable, Copies, share
+from search.stage import Stage, run_stage
+from search.study import Study
+from tests.search import test_bridge, test_features
+from tests.search.test_bridge import CURVES, EPOCHS, PARAMETERS, Replay
+
+for module in (test_bridge, test_features):
+    cloudpickle.register_pickle_by_value(module)
+MIB = 2**20
+folder = Path(sys.argv[1])
+nodes = Nodes(True, True, {"num_cpus": 1, "object_store_memory": 200 * MIB, "include_dashboard": False})
+"""
+
+SEARCH = """
+def search(trainable, trials, max_failures, request, place=folder, **more):
+    study = Study.create(name="n", journal=None, sampler=optuna.samplers.RandomSampler(seed=0),
+                         pruner=optuna.pruners.NopPruner(), parameters=PARAMETERS, epochs=EPOCHS)
+    stage = Stage("trials", str(place), 1, tune.with_resources(trainable, request), 3, max_failures, folder / "log",
+                  request=request)
+    bridge = Bridge(study, trials, lambda one: {"number": one.number, "epochs": EPOCHS, "restore": []},
+                    lambda running, state: None, stage.checkpoints, **more)
+    run_stage(stage, bridge)
+    return study
+"""
+
+END = """
+sys.stdout.flush()
+ray.shutdown()  # before its nodes end, for a driver whose node ends first is ended with it
+nodes.shutdown()
+"""
+
+
+def python(tmp_path: Path, script: str) -> str:
+    """What a script prints; each has a Ray of several nodes, which must not meet that of another test."""
+    tmp = tempfile.mkdtemp(prefix="n", dir="/tmp")  # short, for the paths of Ray's sockets
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": tmp, "PYTHONWARNINGS": "default"}
+    environment.pop("RAY_ADDRESS", None)
+    words = [sys.executable, "-c", START + SEARCH + script + END, str(tmp_path)]
+    ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return ended.stdout
+
+
+LOST = """
+victim = nodes.add_node(num_cpus=2, object_store_memory=100 * MIB)
+
+class Slow(Replay):
+    def step(self):
+        (self.notes / f"{ray.get_runtime_context().get_node_id()}-{self.number}-{self.epoch}").touch()
+        time.sleep(0.4)
+        return super().step()
+
+def lose():
+    where = victim.node_id
+    while not any(folder.glob(f"{where}-*-6")):
+        time.sleep(0.05)
+    nodes.remove_node(victim, allow_graceful=False)
+
+threading.Thread(target=lose, daemon=True).start()
+trainable = tune.with_parameters(Slow, curves=CURVES, notes=str(folder))
+study = search(trainable, 3, 0, cluster.request(cluster.Share(3, 1, 0.0), 0))
+print(json.dumps([[t.state.name, t.user_attrs["retries"]] for t in study.trials()]))
+"""
+
+
+def test_a_lost_node_counts_as_no_failure_and_the_study_says_from_where_its_trials_went_on(tmp_path: Path) -> None:
+    trials = json.loads(python(tmp_path, LOST).splitlines()[-1])
+    assert [state for state, _ in trials] == ["COMPLETE"] * 3
+    retries = [reason for _, reasons in trials for reason in reasons]
+    assert 1 <= len(retries) <= 2
+    assert all(reason.startswith(("its node was lost: ", "its process was out of reach: ")) for reason in retries)
+    assert all(reason.endswith(("; went on from epoch 5", "; began again")) for reason in retries)
+    assert any(reason.endswith("; went on from epoch 5") for reason in retries)
+
+
+ROOM = """
+small = nodes.add_node(num_cpus=2, object_store_memory=100 * MIB)
+roomy = nodes.add_node(num_cpus=1, object_store_memory=200 * MIB)
+shared = share(test_features.Drawn(np.full(120, 128), 4096), test_features.annotate(120), "float16")
+print(json.dumps(cluster.warnings(cluster.Cluster(cluster.alive(), False), cluster.Share(3, 1, 0), 120 * MIB)))
+
+class Opens(Replay):
+    def setup(self, config, curves=(), notes="", shared=None):
+        self.table, self.opened = shared.arrive()
+        super().setup(config, curves, notes)
+    def step(self):
+        time.sleep(0.1)
+        return super().step() | {"opened": self.opened}
+
+copies, seen = Copies(), []
+def opened(how):
+    seen.append(how.node)
+    line = copies.note(how)
+    if line:
+        print(json.dumps(line))
+
+trainable = tune.with_parameters(Opens, curves=CURVES, notes=str(folder), shared=shared)
+study = search(trainable, 4, 0, cluster.request(cluster.Share(3, 1, 0.0), 120 * MIB), on_open=opened)
+there = {node.id: node.host for node in cluster.alive()}
+print(json.dumps([[t.state.name for t in study.trials()], small.node_id in seen, roomy.node_id in seen,
+                  copies.summary(), copies.copies.get(roomy.node_id)]))
+"""
+
+
+def test_a_node_without_room_gets_no_trial_and_each_other_one_a_single_copy(tmp_path: Path) -> None:
+    warned, line, found = (json.loads(one) for one in python(tmp_path, ROOM).splitlines() if one[0] in '["')
+    assert len(warned) >= 1 and "gets no trial: its object store holds 0.10 GiB" in warned[0]
+    states, in_small, in_roomy, summary, copies = found
+    assert states == ["COMPLETE"] * 4
+    assert (in_small, in_roomy, copies) == (False, True, 1)
+    assert line.startswith("features: 120.0 MiB to ")
+    assert summary == "features: one copy on each of 1 node(s), 120.0 MiB moved"
+
+
+REACH = """
+worker = nodes.add_node(num_cpus=1, object_store_memory=100 * MIB)
+from haan.errors import InputError
+from search import reach
+there = [node for node in cluster.alive()]
+place = folder / "nfs"
+reach.check(str(place), there)
+print(json.dumps(place.exists()))
+place.mkdir()
+(place / "kept").touch()
+reach.check(str(place), there)
+print(json.dumps(sorted(path.name for path in place.iterdir())))
+
+def elsewhere(place, mark):  # what a host sees that has no such folder
+    return answer(str(folder / "not-mounted"), mark)
+
+answer, reach._answer = reach._answer, elsewhere
+try:
+    reach.check(str(place), there)
+except InputError as error:
+    print(json.dumps(str(error)))
+print(json.dumps(sorted(path.name for path in place.iterdir())))
+"""
+
+
+def test_a_storage_place_that_a_node_does_not_have_is_refused_with_node_and_fix(tmp_path: Path) -> None:
+    made, kept, said, left = (json.loads(one) for one in python(tmp_path, REACH).splitlines() if one[0] in 'tf["')
+    assert (made, kept, left) == (False, ["kept"], ["kept"])
+    assert said.startswith("search.storage: must be a place that all nodes reach") and "not-mounted" in said
+    assert "; mount the same folder on " in said
