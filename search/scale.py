@@ -32,9 +32,14 @@ _TIMES = (0.1, 1.0, 10.0)  # epochs so much shorter and longer are drawn beside 
 
 @dataclass(frozen=True)
 class Plan:
-    """Replays by number of workers, of one seed or several; serial: with one worker and a driver that costs nothing."""
+    """Replays by number of workers, of one seed or several.
+
+    at: the search itself. serial: with one worker and a driver that costs nothing. random: as serial, by a random
+    sampler; blind: the same by number of workers. All of these propose alike, so they differ by pruning alone.
+    """
 
     at: dict[int, list[Replay]]
+    blind: dict[int, list[Replay]]
     serial: list[Replay]
     random: list[Replay]
     epoch_s: float
@@ -65,6 +70,7 @@ def plan(
 
     return Plan(
         at={count: replays(space, count, driver) for count in workers},
+        blind={count: replays(plain, count, FREE) for count in workers},
         serial=replays(space, 1, FREE),
         random=replays(plain, 1, FREE),
         epoch_s=float(np.median(pool.seconds)),
@@ -73,7 +79,7 @@ def plan(
 
 def num_replays(workers: Sequence[int], repeats: int) -> int:
     """How many replays a plan has."""
-    return repeats * (len(workers) + 2)
+    return repeats * 2 * (len(workers) + 1)
 
 
 def _replay(
@@ -112,6 +118,10 @@ def saturation(one: Replay) -> float:
     return one.busy_s / one.driver_s if one.driver_s else float("inf")
 
 
+def _saved(one: Replay) -> float:
+    return 100 * one.saved
+
+
 _ROWS: tuple[tuple[str, str, Callable[[Replay], float | None]], ...] = (
     ("study, a report [ms]", ".2f", report_ms),
     ("study, to begin and end a trial [ms]", ".1f", trial_ms),
@@ -123,9 +133,9 @@ _ROWS: tuple[tuple[str, str, Callable[[Replay], float | None]], ...] = (
     ("until the end [h]", ".3g", lambda one: one.end_s / 3600),
     ("until 99 % of the best recorded [h]", ".3g", lambda one: None if one.near_s is None else one.near_s / 3600),
     ("trials pruned [%]", ".1f", lambda one: 100 * one.pruned / one.trials),
-    ("training saved by pruning [%]", ".1f", lambda one: 100 * one.saved),
     ("mean proposal, whole curve [avg.mAP]", ".2f", lambda one: one.proposed),
     ("best [avg.mAP]", ".2f", lambda one: one.best),
+    ("training saved by pruning [%]", ".1f", _saved),
 )
 _FREE_ROWS = 6  # the first so many are of the driver, which costs nothing in the serial search
 
@@ -141,6 +151,8 @@ def table(found: Plan) -> list[str]:
             for name, replays in columns.items()
         ]
         rows.append([title, *cells])
+    blind = [_cell(replays, ".1f", _saved) for replays in (*found.blind.values(), found.random)]
+    rows.append(["the same by a random sampler [%]", *blind[:-1], "", blind[-1]])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
@@ -167,6 +179,7 @@ def as_json(found: Plan) -> dict[str, Any]:
     return {
         "epoch_s": found.epoch_s,
         "workers": {str(count): column(replays, free=False) for count, replays in found.at.items()},
+        "blind": {str(count): column(replays, free=True) for count, replays in found.blind.items()},
         "serial": column(found.serial, free=True),
         "random": column(found.random, free=True),
     }
@@ -182,8 +195,8 @@ def panels(found: Plan) -> list[Panel]:
     """The driver's load; what pruning saves; what the sampler proposes: each against the number of workers."""
     counts = sorted(found.at)
 
-    def dots(figure: Callable[[Replay], float], name: str) -> Dots:
-        return Dots(name, [(count, mean(found.at[count], figure)) for count in counts])
+    def dots(figure: Callable[[Replay], float], name: str, at: dict[int, list[Replay]] = found.at) -> Dots:
+        return Dots(name, [(count, mean(at[count], figure)) for count in counts])
 
     most = counts[-1]
     limit = mean(found.at[most], saturation)
@@ -194,14 +207,17 @@ def panels(found: Plan) -> list[Panel]:
         )
         for factor in _TIMES
     ]
-    serial_saved, serial_mean = (mean(found.serial, one) for one in (lambda r: 100 * r.saved, lambda r: r.proposed))
-    random_mean = mean(found.random, lambda one: one.proposed)
+    serial_mean, random_mean = (mean(one, lambda each: each.proposed) for one in (found.serial, found.random))
     return [
         Panel("Driver at work", "% of the time", [*load, dots(lambda one: 100 * one.utilisation, "replayed")], 0, 100),
         Panel(
             "Training saved by pruning",
             "% of all trials' full training",
-            [Level("serial search", serial_saved), dots(lambda one: 100 * one.saved, "replayed")],
+            [
+                Level("random sampler, serial", mean(found.random, _saved)),
+                dots(_saved, "random sampler", found.blind),
+                dots(_saved, "the run's sampler"),
+            ],
             0,
             100,
         ),

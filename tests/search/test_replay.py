@@ -573,7 +573,7 @@ def test_the_plans_plot_is_an_svg_with_units_and_every_dot_in_its_place(tmp_path
     dots = load.marks[-1]
     assert isinstance(dots, Dots)
     assert dots.points == [(count, pytest.approx(100 * found.at[count][0].utilisation)) for count in (2, 8)]
-    assert len(list(tree.iter("{http://www.w3.org/2000/svg}circle"))) == 3 * (2 + 1)  # and one in each key
+    assert len(list(tree.iter("{http://www.w3.org/2000/svg}circle"))) == 4 * (2 + 1)  # and one in each key
 
 
 def test_epochs_are_stretched_to_a_median(space: Space) -> None:
