@@ -1,5 +1,6 @@
 """What the user is shown while trials run: gathers it from the study and the bridge for the screen."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from search.screen import Row, Screen, Status, clock, short
 from search.summary import saved_s
 
 _LAST = 50  # ended trials and failures kept for the screen
+_STATUS_S = 0.25  # between two statuses at epochs' ends: one of 1,000 trials costs what Ray Tune takes for a report
 
 
 @dataclass
@@ -100,7 +102,7 @@ class Progress:
     ):
         self._screen, self._stage, self._name, self._where = screen, stage, name, where
         self._budget, self._share, self._epochs, self._describe = budget, share, epochs, describe
-        self._started, self._before = time.monotonic(), len(ended)
+        self._started, self._before, self._shown = time.monotonic(), len(ended), -math.inf
         self._failures: deque[str] = deque(maxlen=_LAST)
         self._last: deque[str] = deque(maxlen=_LAST)
         self._totals = totals(ended, epochs, share.units, base)
@@ -128,7 +130,10 @@ class Progress:
 
     def reported(self) -> None:
         """An epoch has ended."""
-        self._screen.update(self._status())
+        now = time.monotonic()
+        if now - self._shown >= _STATUS_S:
+            self._screen.update(self._status())
+            self._shown = now
 
     def _line(self, running: Running, state: TrialState) -> str:
         summary, best = running.summary, (self._search or self._totals).best

@@ -1,345 +1,41 @@
 """Replays the recorded curves of a run under another sampler, pruner and number of workers, in virtual time.
 
-The study is the one of the real search (`search.study`): it proposes trials, hears of each epoch when that epoch would
-have ended, and prunes by what has been reported until then. Only the training is made up:
-
-- A proposed trial gets the curve and the seconds per epoch of the recorded trial nearest to it: each number scaled to
-  [0, 1] over its range (by its logarithm on a log scale), a choice at distance 0 or 1, Euclidean.
-- A PRUNED trial's curve ends early. It goes on as that of the nearest COMPLETE trial c does: from its last value v at
-  epoch e it gains min(1, v / c_e) times what c gains after epoch e, for a trial pruned at half the height of another
-  is not to gain all that the other gained.
-- FAIL trials, and those with no epoch, are left out; nothing fails in a replay, and nothing takes time but training.
-
-So no replay finds anything better than its pool holds, and a pool of few trials says little.
+`search.pool` says which curve a proposed trial gets, `search.simulation` how virtual time passes. With several numbers
+of workers the driver's own cost is counted as well: `search.scale`. No replay finds anything better than its pool
+holds, and a pool of few trials says little.
 """
 
-import heapq
 import json
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import optuna
 import typer
-from jaxtyping import Float
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
 
 from haan.cli import run, say
 from haan.errors import InputError
 from haan.yamlconfig import override
+from search import scale
 from search.components import Component
 from search.export import open_study
+from search.pool import Pool, Trust, read_pool, trust
 from search.runfolder import RunFolder
+from search.simulation import Driver, Replay, simulate
 from search.space import Space, front, read_space, space_of, space_tree
 from search.study import Study
 
 FEW = 10  # fewer COMPLETE trials than this say little
-NEAR = 0.99  # a trial is good that reaches this share of the best recorded value
 _VAGUE = 0.9  # above this share of a random trial's miss, the nearest trial's tells hardly more
-_SAMPLED = 400  # trials that the miss is estimated on
 _LARGE = 1000  # trials in all replays; from here on progress is shown
+_REPEATS = 5  # of a comparison
 _PROGRESS_S = 10.0
 _ESTIMATE_AFTER = 100
-
-# --- the pool ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Parameters to points whose Euclidean distance says how alike two trials are."""
-
-    parameters: Mapping[str, BaseDistribution]
-
-    def point(self, params: Mapping[str, Any]) -> Float[np.ndarray, " axes"]:
-        """A number gives one coordinate in [0, 1]; a choice gives one for each of its values, two of them 1 apart."""
-        parts = [_coordinates(one, params[key]) for key, one in self.parameters.items()]
-        return np.array([coordinate for part in parts for coordinate in part], dtype=float)
-
-
-def _coordinates(distribution: BaseDistribution, value: Any) -> list[float]:
-    if isinstance(distribution, CategoricalDistribution):
-        chosen = int(distribution.to_internal_repr(value))
-        return [np.sqrt(0.5) * (number == chosen) for number in range(len(distribution.choices))]
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    low, high, at = distribution.low, distribution.high, value
-    if distribution.log:
-        low, high, at = np.log(low), np.log(high), np.log(at)
-    return [float((at - low) / (high - low)) if high > low else 0.0]
-
-
-@dataclass(frozen=True, eq=False)
-class Pool:
-    """Recorded trials, as a replay lends them; a row a trial, by its number.
-
-    curves: avg.mAP in percent by epoch, NaN where none was scored; those of PRUNED trials continued. seconds: of one
-    epoch. complete: whether the whole curve was recorded. values: of the whole curve, by the run's objective.
-    left_out: trials that FAILed or have no epoch.
-    """
-
-    scale: Scale
-    points: Float[np.ndarray, "trials axes"]
-    curves: Float[np.ndarray, "trials epochs"]
-    seconds: Float[np.ndarray, " trials"]
-    complete: np.ndarray
-    values: Float[np.ndarray, " trials"]
-    left_out: int
-
-    @property
-    def best(self) -> float:
-        """The best value that was recorded: of a COMPLETE trial, for the others' are partly made up."""
-        return float(self.values[self.complete].max())
-
-    def nearest(self, params: Mapping[str, Any]) -> int:
-        """The row of the recorded trial nearest to these parameters, the first of equals."""
-        return _nearest(self.points, self.scale.point(params))
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-
-def read_pool(trials: Sequence[FrozenTrial], space: Space, where: str) -> Pool:
-    """The pool of a study's trials. Raises InputError, naming `where`, when it lacks what a replay needs."""
-    usable = [one for one in trials if _is_usable(one, space)]
-    complete = np.array([one.state == TrialState.COMPLETE for one in usable], dtype=bool)
-    if not complete.any():
-        raise InputError(f"{where}: must have a COMPLETE trial to replay, got none of {len(trials)}")
-    scale = Scale(space.parameters)
-    points = np.stack([scale.point(one.params) for one in usable])
-    curves = np.stack([_curve(one, space.base.optim.epochs) for one in usable])
-    donors = np.flatnonzero(complete)
-    for row in np.flatnonzero(~complete):
-        donor = donors[_nearest(points[donors], points[row])]
-        curves[row] = continued(curves[row], curves[donor])
-    values = np.nanmax(curves, axis=1) if space.plan.objective == "best" else _last_values(curves)
-    seconds = _epoch_seconds(usable, where)
-    return Pool(scale, points, curves, seconds, complete, values, len(trials) - len(usable))
-
-
-def _is_usable(trial: FrozenTrial, space: Space) -> bool:
-    ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    return ended and bool(trial.intermediate_values) and trial.params.keys() >= space.parameters.keys()
-
-
-def _curve(trial: FrozenTrial, epochs: int) -> Float[np.ndarray, " epochs"]:
-    curve = np.full(epochs, np.nan)
-    for epoch, value in trial.intermediate_values.items():
-        if 1 <= epoch <= epochs:
-            curve[epoch - 1] = value
-    return curve
-
-
-def continued(curve: Float[np.ndarray, " epochs"], donor: Float[np.ndarray, " epochs"]) -> Float[np.ndarray, " epochs"]:
-    """A curve that ends early (NaN from there on), with min(1, v / c) of what the donor gains from there on.
-
-    v: its last value; c: the donor's in that epoch (before it, where that one was not scored).
-    """
-    last = int(np.flatnonzero(~np.isnan(curve))[-1])
-    value, beside = curve[last], donor[: last + 1]
-    scored = beside[~np.isnan(beside)]
-    start = scored[-1] if scored.size else 0.0
-    share = min(1.0, value / start) if start > 0 else 1.0
-    whole = curve.copy()
-    whole[last + 1 :] = value + share * (donor[last + 1 :] - start)
-    return whole
-
-
-def _last_values(curves: Float[np.ndarray, "trials epochs"]) -> Float[np.ndarray, " trials"]:
-    return np.array([curve[~np.isnan(curve)][-1] for curve in curves])
-
-
-def _epoch_seconds(trials: Sequence[FrozenTrial], where: str) -> Float[np.ndarray, " trials"]:
-    """Seconds of one epoch; the median of the others where a trial has none."""
-    attributes = [one.user_attrs for one in trials]
-    known = [a["seconds"] / a["epochs"] if a.get("seconds") and a.get("epochs") else np.nan for a in attributes]
-    seconds = np.array(known, dtype=float)
-    if np.isnan(seconds).all():
-        raise InputError(f"{where}: must have trials with their `seconds` and `epochs`, got none")
-    return np.where(np.isnan(seconds), np.nanmedian(seconds), seconds)
-
-
-def _nearest(points: Float[np.ndarray, "trials axes"], point: Float[np.ndarray, " axes"]) -> int:
-    return int(np.argmin(np.square(points - point).sum(axis=1)))
-
-
-@dataclass(frozen=True)
-class Trust:
-    """How far a recorded trial speaks for its neighbours, in avg.mAP, estimated on the COMPLETE trials.
-
-    nearest: how far a trial's value lies from that of the nearest other one, on average. random: from any other one.
-    """
-
-    nearest: float
-    random: float
-
-
-def trust(pool: Pool) -> Trust | None:
-    """None with fewer than three COMPLETE trials."""
-    rows = np.flatnonzero(pool.complete)
-    if len(rows) < 3:
-        return None
-    rows = np.random.default_rng(0).permutation(rows)[:_SAMPLED]
-    points, values = pool.points[rows], pool.values[rows]
-    distance = np.square(points[:, None] - points).sum(axis=2)
-    np.fill_diagonal(distance, np.inf)
-    apart = np.abs(values[:, None] - values)
-    return Trust(
-        nearest=float(np.abs(values - values[distance.argmin(axis=1)]).mean()),
-        random=float(apart.sum() / (len(rows) * (len(rows) - 1))),
-    )
-
-
-# --- one replay -------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Costs:
-    """What the driver itself spent, in real seconds, on reports and on all else (asking, ending); and how often."""
-
-    reports: int = 0
-    report_s: float = 0.0
-    others: int = 0
-    other_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What came of one replay. Times are virtual seconds but `costs`' and `real_s`.
-
-    best: value of the study's best COMPLETE trial, None without one. near_s: when the first trial completed whose value
-    is within 1 % of the best recorded one, None if none did. busy_s: of all workers together.
-    """
-
-    trials: int
-    complete: int
-    pruned: int
-    best: float | None
-    end_s: float
-    busy_s: float
-    near_s: float | None
-    workers: int
-    costs: Costs
-    real_s: float
-
-    @property
-    def idle(self) -> float:
-        """The share of the workers' time until the end in which they had nothing to do."""
-        return 1 - self.busy_s / (self.workers * self.end_s)
-
-
-@dataclass
-class _Running:
-    """A trial under way: its number, its row in the pool, when it began, and its last epoch."""
-
-    number: int
-    row: int
-    start_s: float
-    epoch: int = 0
-
-
-class _Simulation:
-    """Workers that ask a study for trials and report to it, in the order of virtual time."""
-
-    def __init__(self, study: Study, pool: Pool, trials: int, workers: int):
-        self._study, self._pool, self._trials, self._workers = study, pool, trials, workers
-        self._epochs, self._good = pool.curves.shape[1], NEAR * pool.best
-        self._ends: list[tuple[float, int]] = []  # when a worker's epoch ends; of equal times the lower worker's first
-        self._running: dict[int, _Running] = {}
-        self._now_s = self._busy_s = 0.0
-        self._near_s: float | None = None
-        self._asked = self._complete = self._pruned = 0
-        self._costs = Costs()
-
-    def run(self, on_end: Callable[[int], object]) -> Replay:
-        """Runs all trials."""
-        began = time.perf_counter()
-        for worker in range(min(self._workers, self._trials)):
-            self._begin(worker)
-        while self._ends:
-            self._now_s, worker = heapq.heappop(self._ends)
-            one = self._running[worker]
-            one.epoch += 1
-            pruned = self._report(one)
-            if not pruned and one.epoch < self._epochs:
-                self._train(worker, one)
-                continue
-            self._end(one, pruned)
-            on_end(self._complete + self._pruned)
-            if self._asked < self._trials:
-                self._begin(worker)
-        return self._result(time.perf_counter() - began)
-
-    def _begin(self, worker: int) -> None:
-        self._asked += 1
-        with _timed(self._costs):
-            suggestion = self._study.ask()
-        one = _Running(suggestion.number, self._pool.nearest(suggestion.params), self._now_s)
-        self._running[worker] = one
-        self._train(worker, one)
-
-    def _train(self, worker: int, one: _Running) -> None:
-        """The next epoch is under way."""
-        heapq.heappush(self._ends, (one.start_s + (one.epoch + 1) * float(self._pool.seconds[one.row]), worker))
-
-    def _report(self, one: _Running) -> bool:
-        """Reports an epoch that was scored; whether the pruner ends the trial."""
-        value = float(self._pool.curves[one.row, one.epoch - 1])
-        if math.isnan(value):
-            return False
-        began = time.perf_counter()
-        pruned = self._study.report(one.number, one.epoch, value)
-        self._costs.report_s += time.perf_counter() - began
-        self._costs.reports += 1
-        return pruned
-
-    def _end(self, one: _Running, pruned: bool) -> None:
-        with _timed(self._costs):
-            (self._study.prune if pruned else self._study.complete)(one.number, {})
-        self._pruned, self._complete = self._pruned + pruned, self._complete + (not pruned)
-        self._busy_s += self._now_s - one.start_s
-        if self._near_s is None and not pruned and self._pool.values[one.row] >= self._good:
-            self._near_s = self._now_s
-
-    def _result(self, real_s: float) -> Replay:
-        best = self._study.best()
-        return Replay(
-            trials=self._asked,
-            complete=self._complete,
-            pruned=self._pruned,
-            best=None if best is None else best.value,
-            end_s=self._now_s,
-            busy_s=self._busy_s,
-            near_s=self._near_s,
-            workers=self._workers,
-            costs=self._costs,
-            real_s=real_s,
-        )
-
-
-@contextmanager
-def _timed(costs: Costs) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    costs.other_s += time.perf_counter() - began
-    costs.others += 1
-
-
-def simulate(
-    study: Study, pool: Pool, trials: int, workers: int, on_end: Callable[[int], object] = lambda ended: None
-) -> Replay:
-    """Runs so many trials through a study, in virtual time; it is left as a real search would leave it.
-
-    on_end: called with how many trials have ended, as each does.
-    """
-    return _Simulation(study, pool, trials, workers).run(on_end)
-
 
 # --- comparing --------------------------------------------------------------------------------------------------------
 
@@ -547,10 +243,27 @@ def main(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/demo.")],
     sampler: Annotated[str | None, typer.Option(help="A name, or YAML as in a space. Default: the run's.")] = None,
     pruner: Annotated[str | None, typer.Option(help="A name, or YAML as in a space. Default: the run's.")] = None,
-    workers: Annotated[int, typer.Option(help="Trials at once.")] = 8,
-    trials: Annotated[int | None, typer.Option(help="Trials in each replay. Default: the run's budget.")] = None,
+    workers: Annotated[
+        str, typer.Option(help="Trials at once; with several numbers (8,64,1000) a plan for them.")
+    ] = "8",
+    trials: Annotated[
+        int | None, typer.Option(help="Trials in each replay. Default: the run's; in a plan at least two a worker.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first repeat. Default: the run's.")] = None,
-    repeats: Annotated[int, typer.Option(help="Replays of each setup, with one seed after another.")] = 5,
+    repeats: Annotated[
+        int | None, typer.Option(help="Replays of each setup, with one seed after another. Default: 5, in a plan 1.")
+    ] = None,
+    epoch_seconds: Annotated[
+        float | None, typer.Option(help="In a plan: what the median epoch lasts. Default: as recorded.")
+    ] = None,
+    driver_ms: Annotated[
+        float | None, typer.Option(help=f"In a plan: Ray Tune's time for a result. Default: {scale.RESULT_MS}.")
+    ] = None,
+    turnover_ms: Annotated[
+        float | None,
+        typer.Option(help=f"In a plan: Ray Tune's time to end a trial and begin one. Default: {scale.TURNOVER_MS}."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="In a plan: an SVG to draw it into.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Replay a run's recorded curves under another sampler, pruner and number of workers, in virtual time.
@@ -558,14 +271,100 @@ def main(
     Compares the run's own sampler and pruner, those asked for, and random search without pruning. A proposed trial
     gets the curve of the recorded trial that is nearest in the space; a pruned trial's curve goes on like that of the
     nearest complete one. So nothing better than the best recorded trial can be found, and few trials tell little.
+
+    With several numbers of workers: a plan. The driver is one process whose time counts too, so workers wait for it.
+    The table says at how many workers it is always at work, and what is lost against a serial search.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for option, value in (("--workers", workers), ("--repeats", repeats)):
-        if value < 1:
-            raise InputError(f"{option}: must be >= 1, got {value}")
+    counts = _counts(workers)
+    given = {"--repeats": repeats, "--epoch-seconds": epoch_seconds}
+    for option, value in given.items():
+        if value is not None and not (value >= 1 if option == "--repeats" else 0 < value < math.inf):
+            raise InputError(f"{option}: must be {'>= 1' if option == '--repeats' else '> 0'}, got {value}")
+    of_plan = {"--epoch-seconds": epoch_seconds, "--driver-ms": driver_ms, "--turnover-ms": turnover_ms, "--plot": plot}
+    for option, value in of_plan.items():
+        if value is not None and len(counts) == 1:
+            raise InputError(f"{option}: must stand with several --workers, got {workers}; give such as 8,64,1000")
     folder = RunFolder(run_folder)
     recorded = open_study(folder)
+    if len(counts) > 1:
+        cost = Driver(
+            result_s=_ms("--driver-ms", driver_ms, scale.RESULT_MS),
+            trial_s=_ms("--turnover-ms", turnover_ms, scale.TURNOVER_MS),
+            study=True,
+        )
+        least = scale.TRIALS_A_WORKER * max(counts)
+        budget = max(least, read_space(folder.space_yaml).plan.trials) if trials is None else trials
+        asked = setups(folder.space_yaml, sampler, pruner, budget, seed)
+        setup = next((one for one in asked if one.name == "asked for"), asked[0])
+        _plan(folder, recorded, setup, counts, repeats or 1, epoch_seconds, cost, plot, as_json)
+        return
     compared = setups(folder.space_yaml, sampler, pruner, trials, seed)
+    _compare(folder, recorded, compared, counts[0], _REPEATS if repeats is None else repeats, as_json)
+
+
+def _counts(text: str) -> list[int]:
+    """Numbers of workers, by size, each once. Raises InputError."""
+    try:
+        counts = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise InputError(f"--workers: must be numbers such as 8 or 8,64,1000, got {text!r}") from None
+    if counts[0] < 1:
+        raise InputError(f"--workers: must be >= 1, got {counts[0]}")
+    return counts
+
+
+def _ms(option: str, given: float | None, default: float) -> float:
+    """Seconds from an option in milliseconds. Raises InputError."""
+    found = default if given is None else given
+    if not 0 <= found < math.inf:
+        raise InputError(f"{option}: must be >= 0, got {found}")
+    return found / 1e3
+
+
+def _plan(
+    folder: RunFolder,
+    recorded: optuna.Study,
+    setup: Setup,
+    counts: Sequence[int],
+    repeats: int,
+    epoch_s: float | None,
+    driver: Driver,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Replays with each number of workers and a driver that costs time, and says what is lost."""
+    if plot is not None and not plot.parent.is_dir():
+        raise InputError(f"--plot: must be in a folder that is there, got {plot}")
+    space = setup.space
+    pool = scale.with_epochs_of(read_pool(recorded.get_trials(deepcopy=False), space, str(folder.root)), epoch_s)
+    progress = Progress(scale.num_replays(counts, repeats), _LARGE)
+    found = scale.plan(
+        space, pool, recorded.study_name, counts, repeats, driver, lambda: progress.watch(space.plan.trials)
+    )
+    if plot is not None:
+        scale.draw(found, plot)
+    if as_json:
+        say(json.dumps({"run": str(folder.root), "setup": setup.description} | scale.as_json(found), indent=2))
+        return
+    for line in [*caveats(pool, trust(pool), space.plan.trials), *_about(setup, found, driver), *scale.table(found)]:
+        say(line)
+
+
+def _about(setup: Setup, found: scale.Plan, driver: Driver) -> list[str]:
+    """What was replayed."""
+    return [
+        f"Plan: {setup.description}, {setup.space.plan.trials} trials, epochs of {found.epoch_s:.3g} s (median)",
+        f"Driver: one process; Ray Tune takes {1e3 * driver.result_s:g} ms for a result and {1e3 * driver.trial_s:g} "
+        "ms to end and begin a trial, the study what it took here, in CPU time, with its journal on disk",
+        "Serial: one worker, a driver that costs nothing",
+    ]
+
+
+def _compare(
+    folder: RunFolder, recorded: optuna.Study, compared: Sequence[Setup], workers: int, repeats: int, as_json: bool
+) -> None:
+    """Replays the setups beside one another, with a driver that costs nothing."""
     space = compared[0].space
     pool = read_pool(recorded.get_trials(deepcopy=False), space, str(folder.root))
     known = trust(pool)

@@ -12,7 +12,8 @@ from pathlib import Path
 import optuna
 
 from search.components import Component, make_pruner, make_sampler
-from search.replay import Pool, Replay, read_pool, simulate
+from search.pool import Pool, read_pool
+from search.simulation import Replay, simulate
 from search.space import Space, read_space
 from search.study import Study
 from tests.search.curves import record

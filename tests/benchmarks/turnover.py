@@ -102,20 +102,23 @@ def ours(trials: int) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Workers can't import the tests, so this module travels whole; and the benchmark's table alone is printed."""
+def quiet(*modules: str) -> Iterator[None]:
+    """Workers can't import the tests, so this module and those named travel whole; the table alone is printed."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    travelling = [sys.modules[name] for name in (__name__, *modules)]
+    for module in travelling:
+        cloudpickle.register_pickle_by_value(module)
     try:
         yield
     finally:
-        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+        for module in travelling:
+            cloudpickle.unregister_pickle_by_value(module)
 
 
 def rows(repeats: int, trials: int = TRIALS) -> Iterator[Row]:
     """A round is so many trials."""
-    with own_ray.started(), _quiet():
+    with own_ray.started(), quiet():
         rays(4)  # the first use of Ray Tune in a process loads what both need
         rival = Rival("Ray Tune's own loop", lambda i: rays(trials))
         problem = Problem(f"{trials} trials", "empty, of one epoch, two at once; ours: TPE, Hyperband, journal on disk")

@@ -52,6 +52,17 @@ def test_the_newest_checkpoint_is_of_the_last_driver_and_then_of_the_highest_ind
     ]
 
 
+def test_the_folders_of_a_trial_are_found_by_name_where_the_number_of_drivers_is_known(tmp_path: Path) -> None:
+    for session, index in [(1, 5), (3, 0), (4, 0)]:
+        checkpoint(tmp_path, 3, session, index)
+    checkpoint(tmp_path, 33, 2, 0)
+    (tmp_path / "trial-00003-2").write_text("no folder")
+    expected = ["trial-00003-3/checkpoint_000000", "trial-00003/checkpoint_000005"]
+    assert names(Checkpoints(str(tmp_path), sessions=3).of(3)) == expected
+    assert Checkpoints(str(tmp_path), sessions=3).of(4) == []
+    assert Checkpoints(str(tmp_path / "nowhere"), sessions=2).of(3) == []
+
+
 def test_a_place_that_does_not_exist_yet_has_no_checkpoints(tmp_path: Path) -> None:
     found = Checkpoints(str(tmp_path / "nowhere"))
     assert found.of(0) == [] and not found.fetch(0, WEIGHTS, tmp_path / "w")
