@@ -405,5 +405,6 @@ _KILLS = {
     "The actor died": "its process died",
     "ActorDiedError": "its process died",
     "ActorUnavailableError": "its process was out of reach",
+    "is temporarily unavailable": "its process was out of reach",
 }
 _OF_A_PROCESS = ("The actor died", "ActorDiedError")

@@ -28,21 +28,21 @@ def check(place: str, nodes: Sequence[Node]) -> None:
         made = _made(system, root)
     except (OSError, ValueError) as error:
         raise InputError(f"search.storage: must be a place that can be written, got {place!r}: {error}") from None
-    files = [f"{root}/.haan-{mark}"]
+    others = [node for node in nodes if not node.here]
     try:
-        _write(system, files[0], mark)
-        answers = {node.host: _ask(node, place, mark) for node in nodes if not node.here}
-        for host, answer in answers.items():
-            files.append(_await(host, answer, place))
-            if _read(system, files[-1]) != mark:
-                raise InputError(
-                    f"search.storage: {_RULE}, got {place!r}: what node {host} writes there is not the same"
-                )
+        _write(system, _file(root, mark), mark)
+        answers = [(node, _ask(node, place, mark)) for node in others]
+        for node, answer in answers:
+            _await(node.host, answer, place)
+            if _read(system, _file(root, mark, node.id)) != mark:
+                what = f"what node {node.host} writes there is not the same"
+                raise InputError(f"search.storage: {_RULE}, got {place!r}: {what}")
     except FileNotFoundError as error:
         raise InputError(f"search.storage: {_RULE}, got {place!r}: a node's file is not seen here: {error}") from None
     except OSError as error:
         raise InputError(f"search.storage: must be a place that can be written, got {place!r}: {error}") from None
     finally:
+        files = [_file(root, mark), *(_file(root, mark, node.id) for node in others)]
         _leave(system, files, root if made else None)
 
 

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from haan.config import Config
 from haan.data.table import ClipTable
 from haan.train import STATE, WEIGHTS
+from search import features
 from search.checkpoints import RESULT, Checkpoints, download, trial_folder
 from search.trial import TrialRunner
 from tests.planted import tiny_config, tiny_table
@@ -103,8 +104,8 @@ class Opened:
 
     table: ClipTable
 
-    def open(self) -> ClipTable:
-        return self.table
+    def arrive(self) -> tuple[ClipTable, features.Opened]:
+        return self.table, features.Opened("node", "host", moved=0, began=0.0, seconds=0.0)
 
 
 Start = Callable[..., TrialRunner]
@@ -126,10 +127,13 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     return make
 
 
+_OF_A_PROCESS = ("seconds", "summary", "opened", "from_epoch")
+
+
 def figures(result: dict[str, Any]) -> dict[str, Any]:
-    """What a result says, but for how long it took."""
+    """What a result says, but for how long it took and how its process came to it."""
     summary = {key: value for key, value in vars(result["summary"]).items() if key != "seconds"}
-    return {key: value for key, value in result.items() if key not in ("seconds", "summary")} | summary
+    return {key: value for key, value in result.items() if key not in _OF_A_PROCESS} | summary
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.data.table import ClipTable
 from haan.errors import InputError
 from haan.yamlconfig import read_config
-from search import export, journal
+from search import export, features, journal
 from search.checkpoints import Checkpoints
 from search.components import make_pruner, make_sampler
 from search.job import Request, prepare
@@ -178,8 +178,8 @@ class Opened:
 
     table: ClipTable
 
-    def open(self) -> ClipTable:
-        return self.table
+    def arrive(self) -> tuple[ClipTable, features.Opened]:
+        return self.table, features.Opened("node", "host", moved=0, began=0.0, seconds=0.0)
 
 
 def trained(folder: RunFolder, params: dict[str, Any], epochs: int) -> list[float]:
