@@ -12,6 +12,12 @@ RESULT = "result.json"
 _CHECKPOINT = re.compile(r"checkpoint_(\d+)")
 
 
+def below(place: str, name: str) -> str:
+    """A folder below a place, which is a folder or a URI; of an S3 server other than AWS's a URI has `?options`."""
+    path, mark, options = place.partition("?") if "://" in place else (place, "", "")
+    return f"{path.rstrip('/')}/{name}{mark}{options}"
+
+
 def trial_folder(number: int, session: int) -> str:
     """The name of a trial's folder; each driver writes into its own, so that none writes over another's checkpoint."""
     return f"trial-{number:05d}" + (f"-{session}" if session > 1 else "")
@@ -21,8 +27,9 @@ def trial_folder(number: int, session: int) -> str:
 class Checkpoints:
     """The checkpoints of all trials of one stage.
 
-    place: an absolute folder or a URI such as s3://bucket/run/trials. sessions: how many drivers the run has had, which
-    spares listing the folders of all trials to find one's: 40 ms of CPU for 10,000. None where that isn't known.
+    place: an absolute folder or a URI such as s3://bucket/run/trials, its ?options included. sessions: how many drivers
+    the run has had, which spares listing the folders of all trials to find one's: 40 ms of CPU for 10,000. None where
+    that isn't known.
     """
 
     place: str
@@ -30,7 +37,10 @@ class Checkpoints:
 
     def of(self, number: int) -> list[str]:
         """The checkpoint folders of a trial as `FileSystem.from_uri` takes them, the newest first."""
-        return [f"{self._scheme}{path}" for path in self._paths(number)]
+        head, mark, rest = self.place.partition("://")
+        scheme = head + mark if mark else ""
+        options = "".join(rest.partition("?")[1:])
+        return [f"{scheme}{path}{options}" for path in self._paths(number)]
 
     def fetch(self, number: int, name: str, to: Path) -> bool:
         """Copies a file of a trial's newest checkpoint that has it; whether there was one. Raises OSError."""
@@ -47,11 +57,6 @@ class Checkpoints:
         system, _ = FileSystem.from_uri(self.place)
         for path in self._paths(number)[keep:]:
             system.delete_dir(path)
-
-    @property
-    def _scheme(self) -> str:
-        head, mark, _ = self.place.partition("://")
-        return head + mark if mark else ""
 
     def _paths(self, number: int) -> list[str]:
         system, root = FileSystem.from_uri(self.place)

@@ -23,7 +23,7 @@ from haan.predict import predict
 from haan.train import WEIGHTS
 from haan.yamlconfig import dump, read_config
 from search import confirm, journal
-from search.checkpoints import Checkpoints
+from search.checkpoints import Checkpoints, below
 from search.confirm import Confirmation, chosen_detect
 from search.runfolder import RunFolder
 from search.space import Space, base_number, read_space, with_values
@@ -38,7 +38,7 @@ def place(folder: RunFolder, space: Space) -> str:
     """Where the run's checkpoints lie: a folder or a URI."""
     if space.plan.storage is None:
         return str(folder.root.resolve())
-    return f"{storage(space.plan.storage)}/{folder.root.name}"
+    return below(storage(space.plan.storage), folder.root.name)
 
 
 def storage(place: str) -> str:
@@ -177,7 +177,7 @@ def export(
         partial.write_text(header(study, space, trial, known, final) + dump(config), encoding="utf-8")
         weights.unlink(missing_ok=True)  # never another trial's weights beside this configuration
     stage = CONFIRM if final is not None else TRIALS
-    checkpoints = Checkpoints(f"{place(folder, space)}/{stage}")
+    checkpoints = Checkpoints(below(place(folder, space), stage))
     checkpoints.fetch((final or trial).number, WEIGHTS, weights)
     return trial
 

@@ -88,6 +88,10 @@ class Plan(Checked):
         super().__post_init__()
         if self.concurrent != "auto" and self.concurrent < 1:
             raise RuleError("concurrent", "must be auto or >= 1", self.concurrent)
+        scheme, mark, rest = (self.storage or "").partition("://")
+        if mark and ("@" in rest.partition("/")[0] or "secret" in rest.lower()):
+            rule = "must not hold a key, for it would stand in run folders; AWS_SECRET_ACCESS_KEY or a role has it"
+            raise RuleError("storage", rule, f"{scheme}://...")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 
 from search.bridge import Bridge, StudyListener, StudyScheduler, StudySearcher, StudyStopper, no_room
-from search.checkpoints import Checkpoints, trial_folder
+from search.checkpoints import Checkpoints, below, trial_folder
 
 _LOG = logging.getLogger("search")
 
@@ -37,7 +37,7 @@ class Stage:
     @property
     def checkpoints(self) -> Checkpoints:
         """Where this stage's checkpoints lie."""
-        return Checkpoints(f"{self.place}/{self.name}")
+        return Checkpoints(below(self.place, self.name), self.session)
 
 
 def run_stage(stage: Stage, bridge: Bridge) -> bool:

@@ -689,6 +689,12 @@ SPACES = [
     ),
     case("no trial", [("trials: 2", "trials: 0")], f"{S}:11: search.trials: must be >= 1, got 0"),
     case(
+        "a key in storage",
+        [("trials: 2", "trials: 2\n  storage: s3://me:hidden@bucket/haan")],
+        f"{S}:12: search.storage: must not hold a key, for it would stand in run folders; AWS_SECRET_ACCESS_KEY or a "
+        "role has it, got 's3://...'",
+    ),
+    case(
         "no trial by option",
         [],
         "--trials: must be >= 1, got 0",

@@ -135,8 +135,9 @@ def aws(lab: Lab) -> Iterator[Fleet]:
     (lab.home(OP).parent.parent / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
     home, profiles = lab.home(OP), ["haan-search-head", "haan-search-worker"]
     (home / "agent.py").write_text(_AGENT)
-    with (home / "moto.log").open("w") as log, ExitStack() as held:
+    with ExitStack() as held:
         held.callback(lab.down)
+        log = held.enter_context((home / "moto.log").open("w"))  # closed before `down`, which unmounts its disk
         server = ["moto_server", "-H", "0.0.0.0", "-p", str(_PORT)]
         _until_end(held, lab.popen(OP, server, environment(lab), log))
         lab.op(f"for i in $(seq 200); do curl -s localhost:{_PORT} > /dev/null && exit; sleep 0.3; done; exit 1")

@@ -1,9 +1,14 @@
-"""Two tasks that want a GPU each and last for so many seconds; run on the head. A lost machine's task starts again."""
+"""Two tasks that want a GPU each, and last until both have run at once for so many seconds; run on the head.
+
+A lost machine's task starts again.
+"""
 
 import sys
 import time
 
 import ray
+
+TASKS = 2
 
 
 class Started:
@@ -20,6 +25,8 @@ class Started:
 @ray.remote(num_cpus=1, num_gpus=1, max_retries=-1)
 def on_a_gpu(seconds: float, started: "ray.actor.ActorHandle") -> str:
     ray.get(started.add.remote(1))
+    while ray.get(started.add.remote(0)) < TASKS:  # else one machine could run them one after the other
+        time.sleep(0.5)
     time.sleep(seconds)
     return ray.util.get_node_ip_address()
 
@@ -33,8 +40,8 @@ ray.init(address="auto", log_to_driver=False)
 cpus = {node["NodeManagerAddress"]: node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]}
 say(f"CPUs before: {cpus}")
 started = ray.remote(Started).options(num_cpus=0, resources={"node:__internal_head__": 0.001}).remote()
-tasks = [on_a_gpu.remote(float(sys.argv[1]), started) for _ in range(2)]
-while ray.get(started.add.remote(0)) < 2:
+tasks = [on_a_gpu.remote(float(sys.argv[1]), started) for _ in range(TASKS)]
+while ray.get(started.add.remote(0)) < TASKS:
     time.sleep(0.5)
 say("both run")
 say(f"ran on: {' '.join(sorted(ray.get(tasks)))}")

@@ -2,20 +2,24 @@
 
 import json
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
+from moto.server import ThreadedMotoServer
 from safetensors.numpy import load_file, save_file
 
 from haan.config import Config
 from haan.data.table import ClipTable
+from haan.errors import InputError
 from haan.train import STATE, WEIGHTS
-from search import features
-from search.checkpoints import RESULT, Checkpoints, download, trial_folder
+from search import features, reach
+from search.checkpoints import RESULT, Checkpoints, below, download, trial_folder
 from search.trial import TrialRunner
 from tests.planted import tiny_config, tiny_table
 
@@ -96,6 +100,67 @@ def test_removing_keeps_the_newest_and_other_trials(tmp_path: Path) -> None:
     assert names(found.of(0)) == ["trial-00000-2/checkpoint_000000"]
     found.remove(0, keep=0)
     assert found.of(0) == [] and len(found.of(1)) == 1
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
+    """A client of an S3 server on this machine, and a place in its one bucket."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+        name = f"lab-{uuid.uuid4().hex}"  # what moto holds outlives its server
+        client.create_bucket(Bucket=name)
+        yield client, f"s3://{name}/haan?region=us-east-1&endpoint_override=http%3A%2F%2F{host}%3A{port}"
+    finally:
+        server.stop()
+
+
+def test_checkpoints_in_s3_are_found_read_and_removed_as_in_a_folder(bucket: tuple[Any, str], tmp_path: Path) -> None:
+    client, place = bucket
+    name = place.removeprefix("s3://").partition("/")[0]
+    for session, index, file in [(1, 0, WEIGHTS), (1, 1, STATE), (2, 0, STATE)]:
+        key = f"haan/run/trials/{trial_folder(3, session)}/checkpoint_{index:06d}/{file}"
+        client.put_object(Bucket=name, Key=key, Body=f"{session}-{index}".encode())
+    stage = below(below(place, "run"), "trials")
+    expected = ["trial-00003-2/checkpoint_000000", "trial-00003/checkpoint_000001", "trial-00003/checkpoint_000000"]
+    for found in (Checkpoints(stage), Checkpoints(stage, sessions=2)):
+        assert names([one.partition("?")[0] for one in found.of(3)]) == expected
+        assert found.of(4) == [] and not found.fetch(3, "other", tmp_path / "w")
+        assert found.fetch(3, WEIGHTS, tmp_path / "w") and (tmp_path / "w").read_text() == "1-0"
+        download(found.of(3)[0], tmp_path)
+        assert (tmp_path / STATE).read_text() == "2-0"
+    Checkpoints(stage).remove(3, keep=1)
+    assert names([one.partition("?")[0] for one in Checkpoints(stage).of(3)]) == expected[:1]
+    assert Checkpoints(below(place, "nowhere"), sessions=1).of(0) == []
+
+
+def test_a_place_in_s3_is_tried_and_left_as_it_was(bucket: tuple[Any, str]) -> None:
+    client, place = bucket
+    name = place.removeprefix("s3://").partition("/")[0]
+    reach.check(place, [])
+    left = [one["Key"] for one in client.list_objects_v2(Bucket=name).get("Contents", [])]
+    assert left == ["haan/"], "Arrow keeps the empty folder"
+    with pytest.raises(InputError, match="search.storage: must be a place that can be written, got 's3://none"):
+        reach.check(place.replace(name, "none"), [])
+
+
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        ("/nfs/a", "/nfs/a/run"),
+        ("/nfs/a?", "/nfs/a?/run"),
+        ("s3://lab/a/", "s3://lab/a/run"),
+        ("s3://lab/a?region=x", "s3://lab/a/run?region=x"),
+        ("file:///nfs/a", "file:///nfs/a/run"),
+    ],
+)
+def test_a_folder_below_a_place_stands_before_its_options(place: str, found: str) -> None:
+    assert below(place, "run") == found
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from haan.data.table import ClipTable
 from haan.errors import InputError
 from haan.yamlconfig import read_config
 from search import export, features, journal
-from search.checkpoints import Checkpoints
+from search.checkpoints import Checkpoints, below
 from search.components import make_pruner, make_sampler
 from search.job import Request, prepare
 from search.runfolder import RunFolder
@@ -288,7 +288,7 @@ def test_twenty_kills_of_the_driver_lose_nothing_and_repeat_nothing(
     assert table["number"].tolist() == list(range(budget))
     best = read_config(folder.best_yaml)
     assert folder.report.stat().st_size > 0 and folder.predictions.exists() and best.seed == space.base.seed
-    kept = Checkpoints(f"{export.place(folder, space)}/{export.TRIALS}")
+    kept = Checkpoints(below(export.place(folder, space), export.TRIALS))
     assert [len(kept.of(trial.number)) for trial in trials] == [trial.state.name == "COMPLETE" for trial in trials]
     assert not [process.name() for process in runs.alive() if process.name().startswith(("raylet", "gcs_server"))]
 
