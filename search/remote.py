@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from haan.errors import InputError
 from haan.files import whole
 
 RECORDS, RUNS = Path("submitted"), Path("runs")
-LOST = 1  # exit code of a search whose driver ended without one: killed, or the machine went down
+LOST = 128  # exit code of a search whose driver left none, for the machine went down; of a killed one it is higher
 _POLL_S = 0.5
 _PACKAGES = ("haan", "search")
 _LEFT_BEHIND = "checkpoint_"  # what is needed to go on stays there or in search.storage
@@ -85,11 +85,21 @@ class Record:
             yield file.fileno()
 
 
-def digest(root: Path) -> str:
-    """A fingerprint of the project's code below a checkout."""
+def sources(root: Path) -> list[str]:
+    """The files of the project's code below a checkout."""
+    return sorted(one.relative_to(root).as_posix() for package in _PACKAGES for one in (root / package).rglob("*.py"))
+
+
+def digest(root: Path, files: Sequence[str]) -> str:
+    """A fingerprint of these files below a checkout, whether they are there included.
+
+    Of a laptop's files on the head as well: `ray up` leaves files there that the laptop no longer has.
+    """
     found = hashlib.sha256()
-    for path in sorted(one for package in _PACKAGES for one in (root / package).rglob("*.py")):
-        found.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    for name in files:
+        path = root / name
+        content = path.read_bytes() if path.is_file() else b"missing"
+        found.update(f"{name}\0{len(content)}\0".encode() + content)
     return found.hexdigest()
 
 
@@ -131,10 +141,10 @@ Words = Annotated[list[str] | None, typer.Argument(help="What search/run.py is g
 
 @app.command()
 def state(name: Name) -> None:
-    """One line of JSON: the code's fingerprint, and whether the run is there and its driver lives."""
+    """One line of JSON: the fingerprint of the files that standard input names, and how the run stands."""
     record = Record(name)
     known = {
-        "digest": digest(Path.cwd()),
+        "digest": digest(Path.cwd(), sys.stdin.read().split("\n")),
         "running": record.is_running(),
         "submitted": record.out.exists(),
         "is_there": record.run_folder.exists(),
@@ -157,6 +167,7 @@ def start(name: Name, space: SpacePath, words: Words = None) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                env=_environment(),
                 start_new_session=True,
                 pass_fds=[lock],
             )
@@ -167,7 +178,13 @@ def plan(space: SpacePath, words: Words = None) -> None:
     """Runs `search/run.py` on the space here and now, as a dry run is."""
     _put(space)
     command = [sys.executable, "search/run.py", str(space), *(words or [])]
-    raise typer.Exit(subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT).returncode)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, env=_environment())
+    raise typer.Exit(done.returncode)
+
+
+def _environment() -> dict[str, str]:
+    """The cluster's Ray or none: a head whose Ray is down must not search by itself, without the workers."""
+    return {"RAY_ADDRESS": "auto", **os.environ}
 
 
 def _put(space: Path) -> None:

@@ -6,6 +6,7 @@ The laptop needs `ray up`'s own file and ssh alone: no port of the cluster is op
 
 import io
 import json
+import logging
 import os
 import shlex
 import subprocess
@@ -22,7 +23,7 @@ from ray.autoscaler import sdk
 from haan.errors import InputError
 from search import clusterfile
 from search.job import Request, named, taken
-from search.remote import LOST, digest, pack, unpack
+from search.remote import LOST, digest, pack, sources, unpack
 from search.runfolder import RunFolder
 from search.screen import clean
 
@@ -42,9 +43,11 @@ class Head:
     def command(self, *words: str) -> list[str]:
         """`python -m search.remote` there, in a shell that has read the user's start files.
 
-        What those print goes to standard error; standard output is the command's own.
+        A login shell may leave out ~/.bashrc, where cluster files put the path, so it is read by name, as Ray does.
+        What those files print goes to standard error; standard output is the command's own.
         """
-        inside = f"cd {PROJECT} && exec python -m search.remote {shlex.join(words)} >&3"
+        start = f"test ! -e ~/.bashrc || . ~/.bashrc; cd {PROJECT}"
+        inside = f"{start} && exec python -m search.remote {shlex.join(words)} >&3"
         return [*self.ssh, f"bash -lic {shlex.quote(inside)} 3>&1 1>&2"]
 
     def ask(self, *words: str, given: bytes = b"") -> bytes:
@@ -82,6 +85,7 @@ class Head:
 def find_head(path: Path, config: dict[str, Any]) -> Head:
     """The head of a cluster that is up. Raises InputError."""
     said = io.StringIO()
+    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # it tells what it fills in
     try:
         with redirect_stdout(said), redirect_stderr(said):  # Ray's launcher talks
             address = sdk.get_head_node_ip(str(path))
@@ -131,10 +135,9 @@ class Submission:
     @property
     def again(self) -> str:
         """The command that watches it again, or goes on with it."""
-        words = ["python", "search/run.py", str(self.asked.path), "--cluster", str(self.cluster), "--name", self.name]
+        words = ["python", "search/run.py", str(self.asked.path), "--cluster", str(self.cluster)]
         words += [] if self.asked.out == Path("runs") else ["--out", str(self.asked.out)]
-        words += [word for one in self.asked.overrides for word in ("--set", one)]
-        return shlex.join([*words, "--resume"])
+        return shlex.join([*words, *self.options, "--resume"])
 
 
 def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, dry_run: bool) -> int:
@@ -153,7 +156,7 @@ def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, 
     show = _silent if quiet and not dry_run else _say
     work = Submission(asked, cluster, name, asked.path.read_bytes(), path.as_posix(), options, show)
     head = find_head(cluster, config)
-    known = json.loads(head.ask("state", name))
+    known = json.loads(head.ask("state", name, given="\n".join(sources(_ROOT)).encode()))
     _same_code(known, cluster)
     if dry_run:
         return head.watch(_say, "plan", work.path, *options, "--dry-run", given=work.text)[0]
@@ -172,7 +175,7 @@ def _options(asked: Request, name: str, time_budget: str | None, quiet: bool) ->
 
 def _same_code(known: dict[str, Any], cluster: Path) -> None:
     """Two versions of the project would search one study. A search under way is watched all the same."""
-    if known["digest"] != digest(_ROOT) and not known["running"]:
+    if known["digest"] != digest(_ROOT, sources(_ROOT)) and not known["running"]:
         rule = "the project on the head must be the one here"
         raise InputError(
             f"--cluster: {rule}, got another version; bring it up to date: ray up {shlex.quote(str(cluster))}"
@@ -217,13 +220,14 @@ def finish(work: Submission, head: Head) -> int:
         _say(f"To watch it again and fetch the run: {work.again}")
         _say(f"To end it in order: ray exec {shlex.quote(str(work.cluster))} {shlex.quote(stop)}")
         return 130
-    if code == LOST:
+    lost = code >= LOST and code != 130  # a shell gives 128 and the number of the signal that killed a process
+    if lost:
         _say("Its driver ended without a word: it was killed, or the head went down; what is finished is kept")
     if code != 2:  # of wrong input there is nothing to fetch
         fetch(work, head)
-    if code in (LOST, 130):
+    if code not in (0, 2, 3):
         _say(f"To go on: {work.again}")
-    return code
+    return 130 if lost else code
 
 
 def _shown(work: Submission, head: Head) -> int | None:

@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from haan.errors import InputError
 from search import journal, submit
 from search.job import Request
-from search.remote import digest, pack, unpack
+from search.remote import digest, pack, sources, unpack
 from tests.search.test_run import ROOT
 from tests.search.test_run import space as tiny_space
 
@@ -38,10 +38,8 @@ class Lab:
     def project(self) -> Path:
         return self.home / "haan-search"
 
-    def submit(
-        self, space: Path, resume: bool = False, dry_run: bool = False, name: str = "a", **options: object
-    ) -> int:
-        asked = Request(space, name, self.laptop / "runs", TRIALS, None, (), resume)
+    def submit(self, space: Path, resume: bool = False, dry_run: bool = False) -> int:
+        asked = Request(space, "a", self.laptop / "runs", TRIALS, None, (), resume)
         return submit.submit(asked, Path("cluster.yaml"), None, False, dry_run)
 
     def study(self) -> list[tuple[int, TrialState]]:
@@ -65,7 +63,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         "RAY_ADDRESS": "local",
     }
     exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in start.items())
-    (lab.home / ".bash_profile").write_text(f"{exports}echo Welcome to the head\n")
+    (lab.home / ".bash_profile").write_text("echo Welcome to the head\n")  # which doesn't read .bashrc
+    (lab.home / ".bashrc").write_text(exports)
     ssh = tmp_path / "ssh"
     ssh.write_text(f'#!/bin/sh\nfor last; do :; done\nexec env -i HOME={shlex.quote(str(lab.home))} sh -c "$last"\n')
     ssh.chmod(0o755)
@@ -135,14 +134,42 @@ def test_a_search_whose_driver_was_killed_goes_on_and_one_that_was_stopped_too(
     assert lab.submit(space) == 130
     os.kill(lab.driver(), signal.SIGKILL)
     until(lambda: (lab.project / "submitted" / "a.ended").exists())
-    shutil.rmtree(lab.laptop / "runs", ignore_errors=True)
-    assert lab.submit(space, resume=True) == 0
+    monkeypatch.setattr(submit, "begin", lambda work, head, known: None)  # only watches, as one that was open would
+    assert lab.submit(space, resume=True) == 130
+    assert any("ended without a word: it was killed" in line for line in lab.lines)
+    assert lab.lines[-1].startswith("To go on: python search/run.py ") and lab.lines[-1].endswith("--resume")
+    monkeypatch.undo()
+    shutil.rmtree(lab.laptop / "runs")
     assert [number for number, _ in lab.study()] == list(range(TRIALS))
     assert all(state.is_finished() for _, state in lab.study())
 
     shutil.rmtree(lab.project / "runs")  # a new cluster: the folder that was fetched goes back to it
     assert lab.submit(space, resume=True) == 0
     assert [number for number, _ in lab.study()] == list(range(TRIALS))
+
+
+@pytest.mark.ray
+def test_a_dry_run_says_the_plan_and_leaves_nothing_on_either_side(lab: Lab) -> None:
+    assert lab.submit(tiny_space(lab.laptop, trials=TRIALS), dry_run=True) == 0
+    assert any(line.startswith("Plan: ") or "trial-epochs" in line for line in lab.lines), lab.lines
+    assert not (lab.project / "runs").exists() and not (lab.laptop / "runs").exists()
+
+
+def test_a_head_whose_ray_is_down_searches_nothing_by_itself(lab: Lab) -> None:
+    start = lab.home / ".bashrc"
+    start.write_text(start.read_text().replace("export RAY_ADDRESS=local\n", "export RAY_TMPDIR=$HOME/none\n"))
+    assert lab.submit(tiny_space(lab.laptop, trials=TRIALS)) == 2
+    (said,) = [line for line in lab.lines if line.startswith("RAY_ADDRESS: ")]
+    assert "must be a Ray cluster that answers, got 'auto'" in said and "`ray up FILE` starts it" in said
+    assert not (lab.project / "runs" / "a").exists()
+
+
+def test_the_command_to_go_on_is_the_one_that_was_given(tmp_path: Path) -> None:
+    asked = Request(Path("s.yaml"), None, tmp_path, 50, 7, ("search.resources.gpu=0.25",), False)
+    options = submit._options(asked, "fa", "90m", quiet=True)
+    work = submit.Submission(asked, Path("c.yaml"), "fa", b"", "s.yaml", options, print)
+    words = "--name fa --trials 50 --seed 7 --time-budget 90m --set search.resources.gpu=0.25 --quiet --resume"
+    assert work.again == f"python search/run.py s.yaml --cluster c.yaml --out {tmp_path} {words}"
 
 
 def test_wrong_input_that_the_head_alone_can_see_is_said_here_and_nothing_is_fetched(lab: Lab) -> None:
@@ -213,8 +240,12 @@ def test_the_fingerprint_is_of_names_and_bytes_of_the_code(tmp_path: Path) -> No
     for name in ("haan/a.py", "search/b.py", "haan/__pycache__/a.pyc"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    first = digest(tmp_path)
-    (tmp_path / "haan/__pycache__/a.pyc").write_text("else")
-    assert digest(tmp_path) == first
-    (tmp_path / "haan/a.py").rename(tmp_path / "haan/c.py")
-    assert digest(tmp_path) != first
+    assert sources(tmp_path) == ["haan/a.py", "search/b.py"]
+    first = digest(tmp_path, sources(tmp_path))
+    assert digest(tmp_path, ["haan/a.py", "search/c.py"]) != first
+    (tmp_path / "haan/old.py").write_text("which the laptop no longer has, and `ray up` leaves on the head")
+    assert digest(tmp_path, ["haan/a.py", "search/b.py"]) == first
+    (tmp_path / "haan/a.py").write_text("else")
+    assert digest(tmp_path, ["haan/a.py", "search/b.py"]) != first
+    (tmp_path / "haan/a.py").unlink()
+    assert digest(tmp_path, ["haan/a.py", "search/b.py"]) != first
