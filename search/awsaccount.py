@@ -28,13 +28,16 @@ def statements(bucket: str, worker_arn: str) -> dict[str, list[dict[str, Any]]]:
             "Action": [
                 "ec2:Describe*",
                 "ec2:RunInstances",
-                "ec2:StartInstances",
-                "ec2:StopInstances",
-                "ec2:TerminateInstances",
                 "ec2:CreateTags",
                 "ec2:DeleteTags",
             ],
             "Resource": "*",
+        },
+        {
+            "Effect": "Allow",
+            "Action": ["ec2:StartInstances", "ec2:StopInstances", "ec2:TerminateInstances"],
+            "Resource": "*",
+            "Condition": {"StringLike": {"ec2:ResourceTag/ray-cluster-name": "*"}},  # no other machine of the account
         },
         {"Effect": "Allow", "Action": "iam:PassRole", "Resource": worker_arn},
         # EC2 looks the image up in the name of who starts a machine.

@@ -23,7 +23,7 @@ from typing import IO
 
 from haan.errors import InputError
 
-_RUNS = Path("~/haan-search/runs")
+_RUNS, _DRIVER = Path("/"), "driver.lock"
 _LOCK = Path("~/.haan-guard.lock")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ANSWER_S = 5
@@ -65,7 +65,8 @@ def watch_head(rules: Rules, runs: Path, clock: Clock = time.monotonic, sleep: S
         sleep(rules.poll)
     asked = clock()
     told: set[int] = set()
-    while (left := drivers(runs)) and clock() - asked < rules.ending:
+    # A session that is open then may be the laptop's, which fetches the run.
+    while ((left := drivers(runs)) or sessions()) and clock() - asked < rules.ending:
         for pid in left - told:
             _log(f"{_span(rules.cap)} are over: asking the search of process {pid} to end")
             _end(pid)
@@ -89,26 +90,38 @@ def watch_worker(
 
 
 def drivers(runs: Path) -> set[int]:
-    """The processes that drive a search now. Looking takes no lock, so a search that starts just then isn't refused."""
-    return {pid for lock in runs.glob("*/driver.lock") if (pid := _holder(lock)) is not None}
+    """The processes that drive a search now, of a run anywhere below a folder.
+
+    Looking takes no lock, so a search that starts just then isn't refused.
+    """
+    within = f"{runs.resolve()}/".replace("//", "/")
+    return {
+        pid
+        for pid in _lockers()
+        if any(path.startswith(within) and path.endswith(f"/{_DRIVER}") for path in _open_files(pid))
+    }
 
 
 def _holder(lock: Path) -> int | None:
-    """The process that holds a lock and has written its name there, as in `process 3832 on h1, since ...`.
+    """The process that holds a lock."""
+    return next((pid for pid in _lockers() if str(lock.resolve()) in _open_files(pid)), None)
 
-    Both are asked for: a number of a file is unique within its file system alone, and a name stays after its process.
-    """
+
+def _lockers() -> set[int]:
+    """The processes that hold a lock of a whole file, whichever it is."""
+    lines = map(str.split, Path("/proc/locks").read_text().splitlines())
+    return {int(words[4]) for words in lines if words[1] == "FLOCK"}  # `1: FLOCK ADVISORY WRITE 3832 fe:00:5425 0 EOF`
+
+
+def _open_files(pid: int) -> set[str]:
+    """Of another user's process, or of one that has ended, none."""
+    found = set()
     try:
-        words, inode = lock.read_text(encoding="utf-8").split(), lock.stat().st_ino
-    except FileNotFoundError:
-        return None
-    if len(words) < 2 or words[0] != "process":
-        return None
-    for line in Path("/proc/locks").read_text().splitlines():  # `1: FLOCK ADVISORY WRITE 3832 fe:00:5425388 0 EOF`
-        held = line.split()
-        if held[1] == "FLOCK" and held[4] == words[1] and held[5].rpartition(":")[2] == str(inode):
-            return int(held[4])
-    return None
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            found.add(str(entry.readlink()))
+    except OSError:
+        return found
+    return found
 
 
 def sessions() -> int:
@@ -201,7 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--head", help="HOST:PORT of the head's Ray: this node is a worker")
     parser.add_argument("--lost", default="15m", help="a worker goes after so long without its head; 15m")
     parser.add_argument("--poll", default="15s", help="how often to look; 15s")
-    parser.add_argument("--runs", type=Path, default=_RUNS, help=f"folder of the runs; {_RUNS}")
+    parser.add_argument("--runs", type=Path, default=_RUNS, help=f"searches of runs below it count; {_RUNS}")
     parser.add_argument("--lock", type=Path, default=_LOCK, help=f"held by this node's guard; {_LOCK}")
     parser.add_argument("--command", default="sudo shutdown -h now", help="what powers off; sudo shutdown -h now")
     return parser

@@ -102,6 +102,8 @@ def test_the_file_for_own_machines_is_sound_once_edited():
     unedited = clusterfile.problems(config, "own-machines.yaml")
     assert unedited and all("must be edited" in message for message in unedited)
     config["provider"].update(head_ip="10.0.0.1", worker_ips=["10.0.0.2"])
+    config["auth"]["ssh_user"] = "me"
+    config["setup_commands"] = [one.replace("/YOUR-SHARED-FOLDER", "/mnt") for one in config["setup_commands"]]
     assert clusterfile.problems(config, "own-machines.yaml") == []
 
 

@@ -97,6 +97,14 @@ def test_at_the_cap_searches_are_told_once_and_waited_for(used, monkeypatch):
     assert time.now == 1005 + 4
 
 
+def test_at_the_cap_whoever_fetches_a_run_has_time_to(used):
+    used["sessions"] = 1
+    time = Time()
+    time.events.append((5 + RULES.cap + 8, lambda: used.update(sessions=0)))
+    assert "are over" in head(time)
+    assert 5 + RULES.cap + 8 <= time.now < 5 + RULES.cap + RULES.ending
+
+
 def test_a_search_that_does_not_end_keeps_the_head_for_the_time_given_alone(used, monkeypatch):
     time = Time()
     used["drivers"] = {7}
@@ -146,8 +154,10 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
     return process.returncode, said
 
 
-def test_drivers_are_those_that_hold_their_lock(runs, driver):
-    assert guard.drivers(runs) == {driver.pid}
+def test_drivers_are_those_that_hold_their_lock_wherever_their_run_lies(runs, driver):
+    assert guard.drivers(runs) == guard.drivers(runs.parent) == {driver.pid}
+    assert driver.pid in guard.drivers(Path("/"))
+    assert guard.drivers(runs / "other") == set()
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     assert guard.drivers(runs) == set(), "the name stays in the file, the lock does not"
