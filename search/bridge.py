@@ -23,6 +23,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.checkpoints import Checkpoints
+from search.features import NO_ROOM as NO_ROOM_FOR_FEATURES
 from search.features import Opened
 from search.losses import is_loss
 from search.study import Study, Suggestion
@@ -33,6 +34,7 @@ _SAME_FAILURES = 3  # so many first trials that fail for one reason end the sear
 _MOST_LOSSES = 20  # of a trial; from then on they count, for a node that kills all it gets must not do so for ever
 _LOOK_S = 5  # between two looks at all trials
 _WAIT_S, _WAIT_AGAIN_S = 20, 300  # without a running trial, until it is said, and said again
+_QUEUE_S = 20  # that a trial waits, until something is done for it, and done again
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 
 
@@ -77,6 +79,7 @@ class Bridge:
     know, with `epochs` among it. on_end, on_report: called after a trial has ended and after each epoch. last_seen:
     when the driver before this one last wrote. is_late: whether the time budget is spent. on_open: called with what a
     process said of its node's features. on_wait: called while trials wait and none has run for so many seconds.
+    on_queue: called now and then while a trial waits, however many run.
     """
 
     def __init__(
@@ -91,18 +94,22 @@ class Bridge:
         is_late: Callable[[], bool] = lambda: False,
         on_open: Callable[[Opened], None] = lambda opened: None,
         on_wait: Callable[[float], None] = lambda seconds: None,
+        on_queue: Callable[[], None] = lambda: None,
     ):
         self.study, self.budget, self._to_config = study, budget, to_config
         self._on_end, self._on_report = on_end, on_report
         self._checkpoints, self._last_seen, self._is_late = checkpoints, last_seen, is_late
-        self._on_open, self._on_wait = on_open, on_wait
+        self._on_open, self._on_wait, self._on_queue = on_open, on_wait, on_queue
         self._idle_since, self._said = time.monotonic(), 0.0
+        self._queue_since = time.monotonic()
         self.asked = 0
         self.by_id: dict[str, Running] = {}
         self.spared: set[str] = set()  # trials that Ray Tune gives up by mistake; see StudyScheduler
         self.halted: Halt | None = None
         self._reasons: list[str] = []  # of the first trials that ended; kept while all of them failed alike
         self._healthy = False
+        self._too_small = 0  # processes that met a node without room for the features, before any epoch ended
+        self._trains = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray Tune writes snapshots of what it is given, and none is ever restored."""
@@ -139,6 +146,7 @@ class Bridge:
         if "failure" in result:
             running.failure = result["failure"]
             return True
+        self._trains = True
         running.epoch, running.summary = result["epoch"], result["summary"]
         if result["avg_map"] is not None:
             running.value = result["avg_map"]
@@ -162,6 +170,9 @@ class Bridge:
         running = self.by_id[trial_id]
         _close(running)
         self._retry(running, reason)
+        self._too_small += NO_ROOM_FOR_FEATURES in reason and not self._trains
+        if self._too_small >= _SAME_FAILURES:
+            self.halt("failures", f"the nodes that start can't hold the features: {reason}")
 
     def _retry(self, running: Running, reason: str) -> None:
         running.retries.append(reason)
@@ -232,6 +243,11 @@ class Bridge:
     def look(self, running: bool, waiting: bool) -> None:
         """Says so where trials have waited for a while and none runs: their nodes are still starting, or are gone."""
         now = time.monotonic()
+        if not waiting:
+            self._queue_since = now
+        elif now - self._queue_since > _QUEUE_S:
+            self._queue_since = now
+            self._on_queue()
         if running or not waiting:
             self._idle_since, self._said = now, 0.0
         elif now - self._idle_since > _WAIT_S and (not self._said or now - self._said > _WAIT_AGAIN_S):
@@ -320,7 +336,8 @@ class StudyScheduler(FIFOScheduler):
         tune_controller._resetting_trials.discard(trial)
         if trial.status == Trial.PENDING and trial.temporary_state.ray_actor is None:
             self._bridge.spared.add(trial.trial_id)
-            trial.run_metadata.num_failures -= 1
+            if not getattr(trial, "was_lost", False):  # a loss wasn't counted
+                trial.run_metadata.num_failures -= 1
             trial.status = Trial.ERROR  # so Ray Tune finds nothing left to stop; StudyListener takes it back
 
 

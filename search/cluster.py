@@ -9,6 +9,8 @@ import logging
 import os
 import shutil
 import socket
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from typing import Any
 import ray
 import yaml
 from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.config import Config
 from haan.errors import InputError
@@ -31,6 +34,7 @@ _STORE_LEAST = 128 * 2**20
 _SPILLS_FROM = 0.8  # of a store: from there on Ray also writes what lies in it to disk, unless told otherwise
 _HEAD, _NODE_TYPE = "node:__internal_head__", "ray.io/node-group"  # a resource and a label that Ray sets
 _NODE_ID = "ray.io/node-id"
+_STIR_BYTES, _STIR_S = 2**20, 1.0
 _PRIVATE = "search_private"  # a resource that marks a Ray as that of one search, which ends with it
 
 
@@ -128,7 +132,8 @@ class Share:
 
     def pinned(self, config: Config) -> Config:
         """A configuration as a trial trains it here: its device, and the CPU threads that rounding depends on."""
-        return replace(config, threads=config.threads or self.cpu, device="cuda" if self.gpu else "cpu")
+        device = "cuda" if self.gpu and config.device != "cpu" else "cpu"
+        return replace(config, threads=config.threads or self.cpu, device=device)
 
     @property
     def units(self) -> float:
@@ -141,9 +146,10 @@ def start_ray(address: str | None, feature_bytes: int, log: Path) -> Cluster:
 
     Raises InputError where the user named a cluster and none answers, or shared memory is too small.
     """
-    known = address or os.environ.get("RAY_ADDRESS") or "auto"
+    named = address or os.environ.get("RAY_ADDRESS")
+    option = "--address" if address else "RAY_ADDRESS"
     with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-        local = known == "local" or not _joined(known, address)
+        local = named == "local" or not _joined(named or "auto", option if named else None)
         if local:
             store = _store_bytes(feature_bytes)
             own: dict[str, Any] = {"object_store_memory": store, "resources": {_PRIVATE: 1}, "include_dashboard": False}
@@ -232,20 +238,22 @@ def _is_of(node: Node, name: str, resources: Mapping[str, float]) -> bool:
     return all(node.resources.get(key, 0) == resources.get(key, 0) for key in ("CPU", "GPU"))
 
 
-def _joined(known: str, address: str | None) -> bool:
-    """Whether a running cluster answered. Raises InputError where the user named one and none does."""
+def _joined(known: str, option: str | None) -> bool:
+    """Whether a running cluster answered. Raises InputError where an option named one and none does."""
     host, _, port = known.rpartition("://")[2].rpartition(":")
     try:
         if host and port.isdigit():  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
         ray.init(address=known, **_QUIET)
     except (OSError, ValueError, RuntimeError) as error:
-        if known != "auto":
-            option = "--address" if address else "RAY_ADDRESS"
-            raise InputError(f"{option}: must be a Ray cluster that answers, got {known!r}: {error}") from None
-        return False
+        if option is None:
+            return False
+        fix = "; on a cluster's head, `ray up FILE` starts it" if known == "auto" else ""
+        raise InputError(f"{option}: must be a Ray cluster that answers, got {known!r}: {error}{fix}") from None
     if known == "auto" and _PRIVATE in ray.cluster_resources():
         ray.shutdown()
+        if option is not None:
+            raise InputError(f"{option}: must be a Ray cluster, got {known!r}, and only another search's own runs here")
         return False
     return True
 
@@ -266,7 +274,8 @@ def _store_bytes(size: int) -> int:
 def fit(space: Space, cluster: Cluster, feature_bytes: int) -> Share:
     """How many trials run at once, and what each takes. Raises InputError when none fits."""
     plan = space.plan
-    gpu = float(cluster.has_gpu) if plan.resources.gpu == "auto" else float(plan.resources.gpu)
+    wanted = cluster.has_gpu and space.base.device != "cpu"
+    gpu = float(wanted) if plan.resources.gpu == "auto" else float(plan.resources.gpu)
     if space.base.device == "cuda" and not gpu:
         raise InputError("base.device: must be auto or cpu where a trial gets no GPU, got 'cuda'")
     if cluster.several and plan.storage is None:
@@ -371,6 +380,34 @@ def avoided(share: Share, feature_bytes: int) -> dict[str, str]:
     return {_NODE_ID: f"!in({','.join(ids)})"} if ids else {}
 
 
+def with_room(share: Share, feature_bytes: int, running: Mapping[str, int]) -> list[Node]:
+    """The nodes that are up and could hold more trials than run there, by how many run on each host."""
+    nodes = alive()
+    here = Counter(node.host for node in nodes)
+    found = _trained_on(Cluster(nodes, False), share.spared, feature_bytes)
+    # Two nodes of one name can't be told apart, so none of them is taken to be full.
+    return [
+        node
+        for node in found
+        if places(node.resources, share.cpu, share.gpu) > (running.get(node.host, 0) if here[node.host] == 1 else 0)
+    ]
+
+
+def stir(nodes: Sequence[Node]) -> "list[ray.ObjectRef[None]]":
+    """Has nodes tell the head anew what they have free, by a task that takes a little memory there for a moment.
+
+    The head of Ray 2.60 counts on what a placement group was to take, after it was removed while it was being made
+    (ray#64693), as long as the node's own figures stay as they are: then trials wait beside a node that is free.
+    """
+    takes = ray.remote(num_cpus=0, memory=_STIR_BYTES, max_retries=0)(_hold)
+    there = [NodeAffinitySchedulingStrategy(node.id, soft=False) for node in nodes]
+    return [takes.options(scheduling_strategy=one).remote(_STIR_S) for one in there]
+
+
+def _hold(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 def request(share: Share, feature_bytes: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
     """What Ray Tune asks for a trial, looking at the nodes anew for each."""
 
@@ -386,5 +423,5 @@ def now() -> str:
     """The nodes as they are at this moment, in words."""
     nodes = alive()
     types, _ = startable(_autoscaler_config(), nodes)
-    more = f"; may start {' or '.join(map(str, types))}" if types else ""
+    more = f"; may start {' or '.join(map(str, types))}: `ray status` there says what keeps them" if types else ""
     return f"{len(nodes)} node(s) up{more}"

@@ -14,6 +14,7 @@ from haan.data.table import Annotations, ClipTable, FeatureSource, IntArray, off
 _CHUNK_BYTES = 256 * 2**20
 _LONG_S = 5  # what takes longer is shown as it goes on
 _TRIES, _PAUSE_S = 3, 5.0  # of fetching the features on a node
+NO_ROOM = "its object store holds"  # what every message of a node that is too small says
 
 
 class FeaturesError(Exception):
@@ -72,7 +73,7 @@ def _check_store(node: dict[str, Any], size: int) -> None:
     store = node["Resources"].get("object_store_memory", 0)
     if size > store:
         raise FeaturesError(
-            f"FeaturesError: node {node['NodeManagerHostname']}: its object store holds {store / 2**30:.2f} GiB, and "
+            f"FeaturesError: node {node['NodeManagerHostname']}: {NO_ROOM} {store / 2**30:.2f} GiB, and "
             f"the features take {size / 2**30:.2f} GiB; start Ray there with a larger --object-store-memory"
         )
 

@@ -1,7 +1,9 @@
 """A job at work: its study, its stages one after the other, each through Ray Tune and onto the screen."""
 
+import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +23,7 @@ from search.stage import Stage, run_stage
 from search.study import FINISHED, Study, Suggestion
 from search.trial import TrialRunner
 
+_LOG = logging.getLogger("search")
 _TABLE_S = 5  # between two writings of trials.csv
 
 
@@ -68,6 +71,13 @@ class Work:
         line = self.copies.note(how)
         if line:
             self.screen.line(line)
+
+    def queues(self, running: Iterable[Running]) -> None:
+        """Has nodes that have room while a trial waits say so again; see search.cluster.stir."""
+        free = cluster.with_room(self.share, self.job.feature_bytes, Counter(one.node for one in running))
+        if free:
+            _LOG.info("a trial waits though there is room on %s", ", ".join(node.host for node in free))
+            cluster.stir(free)
 
     def waits(self, seconds: float) -> None:
         """Says that no trial runs for lack of nodes."""
@@ -237,6 +247,7 @@ def _drive(
         is_late=lambda: work.is_late(progress if searched is None else None),
         on_open=work.opened,
         on_wait=work.waits,
+        on_queue=lambda: work.queues(bridge.by_id.values()),
     )
     progress.bridge = bridge
     ended = Ended(run_stage(stage, bridge), bridge.halted)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from search.cluster import (
     startable,
     warnings,
 )
-from search.space import Space, read_space
+from search.space import Resources, Space, read_space
 from tests.search.test_run import ROOT
 
 MIB = 2**20
@@ -89,6 +90,18 @@ def test_a_head_without_gpu_runs_no_trial_beside_gpu_workers_and_one_with_gpus_d
     assert fit(quarter, Cluster(mixed, False), 100) == Share(4, 1, 0.25, "head")
     own = (node("head", gpu=1, head=True, here=True), node("w", gpu=1))
     assert fit(quarter, Cluster(own, False), 100) == Share(8, 1, 0.25)
+
+
+def test_a_base_that_says_cpu_takes_no_gpu_unless_it_is_asked_for(tmp_path: Path) -> None:
+    auto = plan(tmp_path, resources={"cpu": 2, "gpu": "auto"})
+    grows = Cluster((HEAD, node("w", gpu=1)), False)
+    assert fit(auto, grows, 100).gpu == 1.0
+    on_cpu = replace(auto, base=replace(auto.base, device="cpu"))
+    share = fit(on_cpu, grows, 100)
+    assert share.gpu == 0.0 and share.pinned(on_cpu.base).device == "cpu"
+    asked = replace(on_cpu, plan=replace(on_cpu.plan, resources=Resources(cpu=2, gpu=0.5)))
+    share = fit(asked, grows, 100)
+    assert share.gpu == 0.5 and share.pinned(asked.base).device == "cpu" and share.pinned(auto.base).device == "cuda"
 
 
 def test_a_share_of_a_gpu_that_no_node_has_is_refused_with_what_there_is(tmp_path: Path) -> None:

@@ -39,14 +39,16 @@ nodes = Nodes(True, True, {"num_cpus": 1, "object_store_memory": 200 * MIB, "inc
 """
 
 SEARCH = """
-def search(trainable, trials, max_failures, request, place=folder, **more):
+def search(trainable, trials, max_failures, request, place=folder, concurrent=3, halted=None, **more):
     study = Study.create(name="n", journal=None, sampler=optuna.samplers.RandomSampler(seed=0),
                          pruner=optuna.pruners.NopPruner(), parameters=PARAMETERS, epochs=EPOCHS)
-    stage = Stage("trials", str(place), 1, tune.with_resources(trainable, request), 3, max_failures, folder / "log",
-                  request=request)
+    stage = Stage("trials", str(place), 1, tune.with_resources(trainable, request), concurrent, max_failures,
+                  folder / "log", request=request)
     bridge = Bridge(study, trials, lambda one: {"number": one.number, "epochs": EPOCHS, "restore": []},
                     lambda running, state: None, stage.checkpoints, **more)
     run_stage(stage, bridge)
+    if halted is not None and bridge.halted is not None:
+        halted.append(bridge.halted.reason)
     return study
 """
 
@@ -137,6 +139,72 @@ def test_a_node_without_room_gets_no_trial_and_each_other_one_a_single_copy(tmp_
     assert (in_small, in_roomy, copies) == (False, True, 1)
     assert line.startswith("features: 120.0 MiB to ")
     assert summary == "features: one copy on each of 1 node(s), 120.0 MiB moved"
+
+
+GPUS = """
+from dataclasses import replace
+from haan.yamlconfig import plain
+from tests.search.test_cluster import plan as planned
+nodes.add_node(num_cpus=4, object_store_memory=100 * MIB)
+gpu = nodes.add_node(num_cpus=4, num_gpus=1, object_store_memory=100 * MIB)
+
+class Where(Replay):
+    def step(self):
+        me = ray.get_runtime_context().get_node_id()
+        (self.notes / f"{me}-{self.number}-{time.time()}").touch()
+        time.sleep(0.2)
+        return super().step()
+
+def nodes_of(resources, trials):
+    found = cluster.Cluster(cluster.alive(), False)
+    share = cluster.fit(planned(folder, resources=resources), found, 0)
+    notes = folder / f"notes-{resources['gpu']}"
+    notes.mkdir()
+    study = search(tune.with_parameters(Where, curves=CURVES, notes=str(notes)), trials, 0, cluster.request(share, 0),
+                   concurrent=share.concurrent)
+    assert {t.state.name for t in study.trials()} == {"COMPLETE"}
+    seen = [path.name.split("-") for path in notes.glob("*-*-*")]  # Replay leaves notes of its own
+    spans = [[float(at) for _, number, at in seen if number == str(n)] for n in range(trials)]
+    most = max(sum(min(s) <= at <= max(s) for s in spans) for span in spans for at in span)
+    return [str(found), share.concurrent, most, sorted({node for node, _, _ in seen})]
+
+head = next(node.id for node in cluster.alive() if node.head)
+print(json.dumps([nodes_of({"cpu": 1, "gpu": 0.25}, 8), nodes_of({"cpu": 1, "gpu": 0}, 24), gpu.node_id, head]))
+"""
+
+
+def test_shares_of_a_gpu_run_on_its_node_alone_and_without_one_on_all_but_the_head(tmp_path: Path) -> None:
+    (found,) = [line for line in python(tmp_path, GPUS).splitlines() if line.startswith('[["')]
+    (where, at_once, most, on_gpu), (_, on_cpu_at_once, _, on_cpu), gpu, head = json.loads(found)
+    assert where.startswith("the Ray cluster found: 3 node(s), 9 CPUs, 1 GPUs, ")
+    assert (at_once, on_gpu) == (4, [gpu]) and 2 <= most <= 4, "a quarter of a GPU each"
+    assert on_cpu_at_once == 8 and len(on_cpu) == 2 and gpu in on_cpu and head not in on_cpu
+
+
+SMALL = """
+small = nodes.add_node(num_cpus=4, object_store_memory=100 * MIB)
+shared = share(test_features.Drawn(np.full(120, 128), 4096), test_features.annotate(120), "float16")
+
+class Opens(Replay):
+    def setup(self, config, curves=(), notes="", shared=None):
+        shared.arrive()
+        super().setup(config, curves, notes)
+
+# As an autoscaler does that starts such a node again and again: the request never avoids it.
+only_there = tune.PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=[{"ray.io/node-id": small.node_id}])
+halted = []
+study = search(tune.with_parameters(Opens, curves=CURVES, notes=str(folder), shared=shared), 4, 0,
+               lambda config: only_there, halted=halted)
+print(json.dumps([halted, [t.state.name for t in study.trials()]]))
+"""
+
+
+def test_nodes_that_start_too_small_for_the_features_end_the_search_with_the_reason(tmp_path: Path) -> None:
+    (found,) = [line for line in python(tmp_path, SMALL).splitlines() if line.startswith('[["')]
+    (halted,), states = json.loads(found)
+    assert halted.startswith("the nodes that start can't hold the features: FeaturesError: node ")
+    assert "its object store holds 0.10 GiB, and the features take 0.12 GiB" in halted
+    assert set(states) == {"RUNNING"}, "they are taken up again by --resume"
 
 
 REACH = """
