@@ -15,6 +15,7 @@ import yaml
 
 from search import clusterfile
 
+BUCKET = "haan-lab"
 CLUSTER_YAML = Path(__file__).resolve().parents[2] / "cluster.yaml"
 ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -27,7 +28,7 @@ ACCOUNT = {
 def edited() -> dict[str, Any]:
     """cluster.yaml as a user has it who did what its EDIT lines ask, and nothing else."""
     lines = CLUSTER_YAML.read_text(encoding="utf-8").splitlines()
-    done = [line.replace("YOUR-BUCKET", "haan-lab") if "# EDIT" in line else line for line in lines]
+    done = [line.replace("YOUR-BUCKET", BUCKET) if "# EDIT" in line else line for line in lines]
     return yaml.safe_load("\n".join(done))
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from tests.cluster.aws import ACCOUNT, edited
+from tests.cluster.aws import ACCOUNT, BUCKET, edited
 from tests.cluster.lab import OP, Lab
 
 _PORT = 5000
@@ -23,14 +24,12 @@ _KEY_NAME = "lab"
 _AGENT = """
 import boto3, json, os, pathlib, sys, time
 net, home = sys.argv[1], pathlib.Path.home()
-ec2, iam = boto3.client("ec2"), boto3.client("iam")
+ec2 = boto3.client("ec2")
 for subnet in ec2.describe_subnets()["Subnets"]:
     ec2.delete_subnet(SubnetId=subnet["SubnetId"])
 vpc = ec2.create_vpc(CidrBlock=net + ".0/24")["Vpc"]["VpcId"]
 ec2.create_subnet(VpcId=vpc, CidrBlock=net + ".16/28", AvailabilityZone="us-west-2a")
 ec2.import_key_pair(KeyName="lab", PublicKeyMaterial=(home / ".ssh/authorized_keys").read_bytes())
-for profile in sys.argv[2:]:
-    iam.create_instance_profile(InstanceProfileName=profile)
 while True:
     for order in home.glob("terminate-i-*"):
         ec2.terminate_instances(InstanceIds=[order.name.removeprefix("terminate-")])
@@ -133,7 +132,7 @@ def aws(lab: Lab) -> Iterator[Fleet]:
     hosts = range(_FIRST - 10, _FIRST - 10 + _HOSTS)
     names = [f"{lab.address(host)} {lab.name(host)}" for host in [OP, *hosts]]
     (lab.home(OP).parent.parent / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
-    home, profiles = lab.home(OP), ["haan-search-head", "haan-search-worker"]
+    home = lab.home(OP)
     (home / "agent.py").write_text(_AGENT)
     with ExitStack() as held:
         held.callback(lab.down)
@@ -141,7 +140,7 @@ def aws(lab: Lab) -> Iterator[Fleet]:
         server = ["moto_server", "-H", "0.0.0.0", "-p", str(_PORT)]
         _until_end(held, lab.popen(OP, server, environment(lab), log))
         lab.op(f"for i in $(seq 200); do curl -s localhost:{_PORT} > /dev/null && exit; sleep 0.3; done; exit 1")
-        _until_end(held, lab.popen(OP, ["python", "agent.py", lab.net, *profiles], environment(lab), log))
+        _until_end(held, lab.popen(OP, ["python", "agent.py", lab.net], environment(lab), log))
         fleet = held.enter_context(Fleet(lab))
         fleet.wait("the agent writes", lambda: (home / "instances.json").exists(), 60)
         yield fleet
@@ -155,7 +154,11 @@ def _until_end(held: ExitStack, process: "subprocess.Popen[str]") -> None:
 
 def environment(lab: Lab) -> dict[str, str]:
     """What sends the AWS clients of a host to the lab's own AWS."""
-    return ACCOUNT | {"AWS_ENDPOINT_URL": f"http://{lab.address(OP)}:{_PORT}", "AWS_DEFAULT_REGION": "us-west-2"}
+    return ACCOUNT | {"AWS_ENDPOINT_URL": _endpoint(lab), "AWS_DEFAULT_REGION": "us-west-2"}
+
+
+def _endpoint(lab: Lab) -> str:
+    return f"http://{lab.address(OP)}:{_PORT}"
 
 
 def lab_only(lab: Lab) -> dict[str, Any]:
@@ -172,7 +175,8 @@ def lab_only(lab: Lab) -> dict[str, Any]:
     config["idle_timeout_minutes"] = 0.5
     installed = [command for command in config["setup_commands"] if "/uv" not in command]
     assert len(installed) == len(config["setup_commands"]) - 3
-    exports = {"PYTHONPATH": "$HOME/haan-search", **environment(lab)}
+    storage = f"s3://{BUCKET}/haan?endpoint_override={quote(_endpoint(lab), safe='')}"
+    exports = {"PYTHONPATH": "$HOME/haan-search", "HAAN_STORAGE": storage, **environment(lab)}
     words = " ".join(f"'{key}={value}'" for key, value in exports.items())
     config["setup_commands"] = [
         *installed,

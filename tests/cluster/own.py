@@ -6,12 +6,12 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import optuna
 import yaml
+from optuna.trial import FrozenTrial, TrialState
 
 from search.journal import load
 from search.runfolder import RunFolder
@@ -43,6 +43,11 @@ class OwnMachines:
         (home / ".ray").mkdir()
         (home / ".ray" / "auth_token").write_text(secrets.token_hex(32))
         (home / "own.yaml").write_text(without_network(edited(_FILE.read_text(), self)))
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the hosts' HAAN_STORAGE points to."""
+        return self.lab.nfs / "checkpoints"
 
     @property
     def token(self) -> str:
@@ -84,8 +89,15 @@ class OwnMachines:
         return self.lab.on(HEAD, f". ~/.haan-search.sh; cd {PROJECT}; {command}", check=check)
 
     def await_hosts(self, names: list[str], limit_s: float = 300) -> None:
-        """Waits until just these hosts are alive."""
-        await_(lambda: self.alive() == names, f"hosts {names} alive", limit_s)
+        """Waits until just these hosts are alive. Raises LabError with what the autoscaler says of it."""
+        try:
+            await_(lambda: self.alive() == names, f"hosts {names} alive", limit_s)
+        except LabError as error:
+            logs = "/tmp/ray/session_latest/logs"
+            said = self.on_head(
+                f"ray status; tail -n 60 {logs}/monitor.out {logs}/monitor.log {logs}/monitor.err", False
+            )
+            raise LabError(f"{error}; alive: {self.alive()}\n{said}") from None
 
 
 def await_(condition: Callable[[], bool], what: str, limit_s: float = 300) -> None:
@@ -101,13 +113,14 @@ def edited(text: str, cluster: OwnMachines) -> str:
     """The file with its lines marked EDIT set for a lab. Raises LabError where they are not just these."""
     lab = cluster.lab
     workers = ", ".join(lab.address(host) for host in range(2, cluster.hosts + 1))
-    store = "- echo 'export HAAN_STORE_BYTES"
+    store, storage = "- echo 'export HAAN_STORE_BYTES", "- echo 'export HAAN_STORAGE"
     values = {
         "head_ip": f"head_ip: {lab.address(HEAD)}",
         "worker_ips": f"worker_ips: [{workers}]",
         "ssh_user": "ssh_user: root",
         "ssh_private_key": "ssh_private_key: ~/.ssh/lab_key",
         store: f"{store}={cluster.store_bytes}' > ~/.haan-search.sh",
+        storage: f"{storage}={cluster.checkpoints}' >> ~/.haan-search.sh",
     }
     lines, left = text.splitlines(), dict(values)
     for index, line in enumerate(lines):
@@ -130,16 +143,29 @@ def without_network(text: str) -> str:
     return yaml.safe_dump(document | {"setup_commands": [*others, packages]}, sort_keys=False)
 
 
-def space(folder: Path, storage: Path, epochs: int = 4, **search: object) -> Path:
-    """The tiny planted space, its checkpoints on the hosts' shared folder."""
-    path = tiny_space(folder, storage=str(storage), **search)
+def space(folder: Path, epochs: int = 4, **search: object) -> Path:
+    """The tiny planted space, its checkpoints where the nodes' HAAN_STORAGE says."""
+    path = tiny_space(folder, **search)
     document = yaml.safe_load(path.read_text())
     document["base"]["optim"]["epochs"] = epochs
     path.write_text(yaml.safe_dump(document))
     return path
 
 
-def trials(folder: RunFolder, scratch: Path) -> list[optuna.trial.FrozenTrial]:
+def long_space(folder: Path, epochs: int, **search: object) -> Path:
+    """A space whose trials take half a minute and more, for there must be something to lose. No failure is allowed."""
+    path = space(folder, epochs, max_failures=0, pruner={"name": "none"}, **search)
+    document = yaml.safe_load(path.read_text())
+    base = document["base"]
+    base["data"]["plant"] |= {"train_videos": 160, "validation_videos": 40, "dim": 64}
+    base["data"]["train_videos"] = 160
+    base["model"]["width"] = 128
+    base["concepts"]["refresh_epochs"] = 5
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def trials(folder: RunFolder, scratch: Path) -> list[FrozenTrial]:
     """The trials of a search that may be under way; its journal is read from a copy."""
     if not folder.journal.exists():
         return []
@@ -148,3 +174,15 @@ def trials(folder: RunFolder, scratch: Path) -> list[optuna.trial.FrozenTrial]:
     copy.write_bytes(content[: content.rfind(b"\n") + 1])
     study = load(copy)
     return [] if study is None else study.get_trials()
+
+
+def under_way(known: Iterable[FrozenTrial], node: str, since: float, before: int) -> set[int]:
+    """Which trials went to work on a node after `since` (Unix seconds) and have not reported epoch `before` yet."""
+    return {trial.number for trial in known if _is_under_way(trial, node, since, before)}
+
+
+def _is_under_way(trial: FrozenTrial, node: str, since: float, before: int) -> bool:
+    if trial.state != TrialState.RUNNING or not trial.user_attrs.get("runs"):
+        return False
+    began, ended, where = trial.user_attrs["runs"][-1]
+    return where == node and began > since and ended is None and (trial.last_step or 0) < before

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster.conftest import Phase
-from tests.cluster.lab import Lab
-from tests.cluster.own import OwnMachines
+from tests.cluster.lab import CHECKOUT, Lab
+from tests.cluster.own import PROJECT, OwnMachines
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 SMALL, LARGE = 64, 1024  # MiB
@@ -23,6 +23,9 @@ def cluster(lab: Lab, phase: Phase) -> Iterator[OwnMachines]:
         found.boot()
         found.up()
         found.await_hosts(["h1", "h2", "h3"])
+    lab.op(
+        ["ray", "rsync-up", "/root/own.yaml", f"{CHECKOUT}/tests/", f"{PROJECT}/tests/"]
+    )  # has tests.cluster.measure
     yield found
 
 

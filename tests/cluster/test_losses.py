@@ -1,7 +1,7 @@
 """One search that loses every machine in turn, its network and its driver, and ends as if nothing had been lost."""
 
 import re
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from search.runfolder import RunFolder
 from tests.cluster.conftest import Phase
-from tests.cluster.lab import Lab
-from tests.cluster.own import HEAD, PROJECT, OwnMachines, await_, space, trials
+from tests.cluster.lab import CHECKOUT, OP, Lab
+from tests.cluster.own import HEAD, OwnMachines, await_, long_space, trials, under_way
 from tests.search.test_faults import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
@@ -30,45 +29,44 @@ HOSTS = ["h1", "h2", "h3"]
 
 @dataclass
 class Search:
-    """The one search, its driver on the head; what it does is read from its journal."""
+    """The one search, sent from the laptop; what its driver on the head does is read from its journal."""
 
     cluster: OwnMachines
     scratch: Path
     hit: dict[str, set[int]] = field(default_factory=dict)  # fault -> trials that ran there
-    drivers: list[tuple["subprocess.Popen[str]", IO[str]]] = field(default_factory=list)
+    watched: list[tuple["subprocess.Popen[str]", IO[str]]] = field(default_factory=list)
 
     @property
     def folder(self) -> RunFolder:
         return self.cluster.run_folder("a")
 
     def drive(self, *options: str) -> None:
-        """Starts a driver on the head."""
-        out = (self.scratch / f"driver-{len(self.drivers)}.txt").open("w")
-        words = " ".join(["exec python search/run.py losses.yaml --name a", *options])
-        command = f". ~/.haan-search.sh; cd {PROJECT}; {words}"
-        self.drivers.append((self.cluster.lab.popen(HEAD, command, out=out), out))
+        """Has a driver started on the head, and watches it from the laptop."""
+        out = (self.scratch / f"laptop-{len(self.watched)}.txt").open("w")
+        words = ["exec", "python", f"{CHECKOUT}/search/run.py", "losses.yaml", "--cluster", "own.yaml", "--name", "a"]
+        laptop = self.cluster.lab.popen(OP, " ".join([*words, *options]), {"PYTHONPATH": str(CHECKOUT)}, out)
+        self.watched.append((laptop, out))
 
     def ended(self, limit_s: float = 900) -> int:
-        """Waits for the driver; its exit code."""
-        process, out = self.drivers[-1]
+        """Waits until the laptop has heard of the end and fetched the run; its exit code."""
+        process, out = self.watched[-1]
         code = process.wait(limit_s)
         out.close()
         return code
 
     def said(self) -> str:
-        """What the driver has said so far."""
-        return (self.scratch / f"driver-{len(self.drivers) - 1}.txt").read_text()
+        """What the laptop has shown of this driver so far."""
+        return (self.scratch / f"laptop-{len(self.watched) - 1}.txt").read_text()
 
     def under_way(self, node: str, since: float = 0) -> set[int]:
         """Trials that went to work on a node after `since` (Unix seconds), and have far to go."""
-        known = trials(self.folder, self.scratch)
-        return {trial.number for trial in known if _is_under_way(trial, node, since)}
+        return under_way(trials(self.folder, self.scratch), node, since, EPOCHS - FAR)
 
     def await_work(self, *nodes: str, since: float = 0) -> None:
         """Waits until a trial is under way on each of these nodes."""
 
         def working() -> bool:
-            assert self.drivers[-1][0].poll() is None, self.said()
+            assert self.watched[-1][0].poll() is None, self.said()
             return all(self.under_way(node, since) for node in nodes)
 
         await_(working, f"trials under way on {nodes}", limit_s=600)
@@ -81,27 +79,6 @@ class Search:
             return bool(self.hit[fault])
 
         await_(found, f"a trial to be hit on {node}", limit_s=600)
-
-
-def _is_under_way(trial: FrozenTrial, node: str, since: float) -> bool:
-    if trial.state != TrialState.RUNNING or not trial.user_attrs.get("runs"):
-        return False
-    began, ended, where = trial.user_attrs["runs"][-1]
-    return where == node and began > since and ended is None and (trial.last_step or 0) < EPOCHS - FAR
-
-
-def losses(folder: Path, storage: Path) -> Path:
-    """A space whose trials take half a minute and more, for there must be something to lose. No failure is allowed."""
-    search = {"trials": PLENTY, "max_failures": 0, "pruner": {"name": "none"}}
-    path = space(folder, storage, epochs=EPOCHS, **search)
-    document = yaml.safe_load(path.read_text())
-    base = document["base"]
-    base["data"]["plant"] |= {"train_videos": 160, "validation_videos": 40, "dim": 64}
-    base["data"]["train_videos"] = 160
-    base["model"]["width"] = 128
-    base["concepts"]["refresh_epochs"] = 5
-    path.write_text(yaml.safe_dump(document))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +95,7 @@ def test_a_search_that_loses_every_machine_in_turn_ends_with_each_trial_once(
     cluster: OwnMachines, phase: Phase, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab, search = cluster.lab, Search(cluster, tmp_path)
-    cluster.send(losses(tmp_path, lab.nfs / "checkpoints"), "losses.yaml")
+    shutil.copy(long_space(tmp_path, EPOCHS, trials=PLENTY), lab.home(OP) / "losses.yaml")
     search.drive()
     with phase("trials under way on all hosts"):
         search.await_work(*HOSTS)
@@ -160,8 +137,9 @@ def test_a_search_that_loses_every_machine_in_turn_ends_with_each_trial_once(
     search.note("head rebooted", "h1", since=resumed)
     with phase("head rebooted, ray up"):
         lab.kill(HEAD)
-        search.ended()
         lab.start(HEAD)
+        assert_said_to_go_on(search)
+        assert "The head does not answer; the search goes on there, trying again" in search.said()
         cluster.up()
         cluster.await_hosts(HOSTS)
     budget = len(trials(search.folder, tmp_path)) + 2  # those begun, and two more
@@ -182,7 +160,9 @@ def test_a_search_that_loses_every_machine_in_turn_ends_with_each_trial_once(
         for number in numbers:
             assert found[number].user_attrs["retries"], f"{fault}: the study doesn't say that trial {number} was hit"
     for fault in ("driver killed", "head rebooted"):
-        assert all("its driver ended" in found[number].user_attrs["retries"] for number in search.hit[fault])
+        for number in search.hit[fault]:
+            said = found[number].user_attrs["retries"]
+            assert any(one.startswith("its driver ended; ") for one in said), f"{fault}, trial {number}: {said}"
 
 
 def kill_driver(search: Search) -> None:
@@ -190,4 +170,13 @@ def kill_driver(search: Search) -> None:
     holder = re.match(r"process (\d+) on h1", search.folder.lock.read_text())
     assert holder is not None
     search.cluster.lab.on(HEAD, f"kill -9 {holder[1]}")
-    assert search.ended() == -signal.SIGKILL
+    assert_said_to_go_on(search)
+
+
+def assert_said_to_go_on(search: Search) -> None:
+    """The laptop hears that the driver is gone, fetches what there is, and says how to go on."""
+    assert search.ended() == 130, search.said()
+    assert "Its driver ended without a word: it was killed, or the head went down" in search.said()
+    assert "Fetched into runs/a" in search.said()
+    *_, last = search.said().splitlines()
+    assert last.startswith("To go on: python search/run.py losses.yaml --cluster own.yaml --name a"), last

@@ -1,5 +1,7 @@
 """A search over three hosts of a lab, from `ray up` to `ray down`, as the README's page has it."""
 
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +12,14 @@ from haan.yamlconfig import read_config
 from search.export import open_study
 from search.runfolder import RunFolder
 from tests.cluster.conftest import Phase
-from tests.cluster.lab import CHECKOUT, Lab
-from tests.cluster.own import PROJECT, OwnMachines, await_, space
+from tests.cluster.lab import CHECKOUT, OP, Lab
+from tests.cluster.own import OwnMachines, await_, space
 from tests.search.test_faults import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-TRIALS, EPOCHS = 12, 150  # long enough that no host's first trial ends before another host has begun
+TRIALS, EPOCHS = 9, 150  # long enough that no host's first trial ends before another host has begun
+SUBMIT = f"python {CHECKOUT}/search/run.py tiny.yaml --cluster own.yaml --name a"
+LAPTOP = {"PYTHONPATH": str(CHECKOUT)}
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +39,23 @@ def test_a_search_over_three_hosts_leaves_a_configuration_that_trains_to_the_sam
 ) -> None:
     lab = cluster.lab
     wanted = {"trials": TRIALS, "confirm": {"top": 2, "seeds": 2}}
-    cluster.send(space(tmp_path, lab.nfs / "checkpoints", epochs=EPOCHS, **wanted), "tiny.yaml")
-    with phase(f"a search of {TRIALS} trials and its confirmation"):
-        said = cluster.execute(f"cd {PROJECT} && python search/run.py tiny.yaml --name a")
+    shutil.copy(space(tmp_path, EPOCHS, **wanted), lab.home(OP) / "tiny.yaml")
+    with phase("a search sent from the laptop, which closes once it trains"):
+        before = closed_early(cluster, tmp_path / "first.txt")
+    assert "a runs on the head of the cluster by itself: this terminal may close" in before, before
+    assert "The search goes on without this terminal" in before, before
+    assert not (lab.home(OP) / "runs").exists()
+    with phase(f"watched again to its end: {TRIALS} trials and their confirmation"):
+        said = lab.op(f"{SUBMIT} --resume", LAPTOP, timeout=900)
+    assert "a is running on the cluster: watching it" in said, said
     assert "Running on the Ray cluster found: 3 node(s), " in said, said
+    assert "Fetched into runs/a" in said, said
     assert not list(lab.home(2).glob("haan-search/data*")), "features lie on the head alone"
-    assert list(lab.nfs.glob("checkpoints/**/best*")) or list(lab.nfs.glob("checkpoints/**/checkpoint_*"))
+    assert list(cluster.checkpoints.glob("a/trials/*/checkpoint_*/best.safetensors"))
 
-    with phase("run folder fetched, best.yaml trained again on the laptop"):
-        folder = RunFolder(cluster.fetch("a"))
-        again = lab.op(f"python -m haan train ~/a/{folder.best_yaml.name} --out trained", {"PYTHONPATH": str(CHECKOUT)})
+    folder = RunFolder(lab.home(OP) / "runs" / "a")
+    with phase("best.yaml trained again on the laptop"):
+        again = lab.op("python -m haan train runs/a/best.yaml --out trained", LAPTOP)
     trials = assert_whole(folder, TRIALS)
     assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
     table = pd.read_csv(folder.trials_csv)
@@ -63,6 +74,20 @@ def test_ray_down_leaves_no_ray_on_any_host(cluster: OwnMachines, phase: Phase) 
         cluster.down()
     with phase("no Ray left on any host"):
         await_(lambda: not any(rays(cluster, host) for host in (1, 2, 3)), "every host's Ray ended")
+
+
+def closed_early(cluster: OwnMachines, out: Path, limit_s: float = 300) -> str:
+    """Sends the search and presses Ctrl-C once its first trials run; what the terminal showed."""
+    lab, limit = cluster.lab, time.monotonic() + limit_s
+    with out.open("w") as file:
+        process = lab.popen(OP, f"exec {SUBMIT}", LAPTOP, file)
+        while "Search: " not in out.read_text():
+            assert process.poll() is None and time.monotonic() < limit, out.read_text()
+            time.sleep(0.2)
+        lab.op(["pkill", "-INT", "-f", "search/run.py"])
+        code = process.wait(60)
+    assert code == 130, out.read_text()
+    return out.read_text()
 
 
 def rays(cluster: OwnMachines, host: int) -> list[str]:

@@ -99,7 +99,7 @@ def test_a_search_opens_no_port_but_those_named_and_writes_the_token_nowhere(
     cluster: OwnMachines, phase: Phase, tmp_path: Path
 ) -> None:
     lab = cluster.lab
-    cluster.send(space(tmp_path, lab.nfs / "checkpoints", epochs=40, trials=8), "tiny.yaml")
+    cluster.send(space(tmp_path, 40, trials=8), "tiny.yaml")
     seen: dict[int, dict[int, str]] = {host: {} for host in HOSTS}
     command = f". ~/.haan-search.sh; cd {PROJECT}; exec python search/run.py tiny.yaml --name a"
     with phase("a search, its ports looked at all the while"), (tmp_path / "driver.txt").open("w") as out:
