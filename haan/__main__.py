@@ -64,7 +64,7 @@ def train(
         raise typer.Exit(130) from None
     best = trainer.best
     assert best is not None
-    write_tensors(out / WEIGHTS, best.weights, {"epoch": str(best.epoch)})
+    write_tensors(out / WEIGHTS, best.tensors, {"epoch": str(best.epoch)})
     packed = Packed(Path(settings.data.root, settings.data.features), table.chunks[0], table.num_clips)
     predict(settings, packed, table.annotations, parts.validation, out / WEIGHTS, out / "predictions.json")
     state.unlink()

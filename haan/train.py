@@ -32,6 +32,7 @@ from haan.model import HAAN
 from haan.yamlconfig import dump
 
 WEIGHTS, STATE = "best.safetensors", "state.safetensors"  # files of a training: its result, and what it goes on from
+CONCEPTS = "concepts"  # before the names of those tensors of a result that are no weights of its network
 LOSSES = ("mil", "pseudo", "concept", "coarse", "total")
 _COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
 
@@ -65,12 +66,23 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch that counts so far: avg.mAP in percent, index into the detection settings, and the weights."""
+    """The epoch that counts so far: avg.mAP in percent, index into the detection settings, and the weights.
+
+    concepts: what tells the concept of any clip as training did in that epoch: `centroids` [clusters, width], and
+    `encoder.*`, the encoder that they were found with; the network's own has been trained on since. Empty where
+    training went on from an older version's checkpoint.
+    """
 
     epoch: int
     chosen: int
     avg_map: float
     weights: dict[str, Tensor] = field(repr=False)
+    concepts: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, as a file holds it."""
+        return self.weights | {f"{CONCEPTS}.{name}": value for name, value in self.concepts.items()}
 
 
 @dataclass(frozen=True)
@@ -211,6 +223,7 @@ class Trainer:
         self.model.to(self.device)
         self._adam = torch.optim.Adam(self.model.parameters(), lr=config.optim.lr, fused=True)
         self._pseudo: clustering.PseudoLabels | None = None
+        self._clustered: dict[str, Tensor] = {}  # the encoder as it was then
         self._hierarchy = concepts.Hierarchy(annotations.coarse_of_fine, self.device)
         self._fine = torch.from_numpy(annotations.fine_labels[split.train]).to(self.device)
         self._coarse = torch.from_numpy(annotations.coarse_labels[split.train]).to(self.device)
@@ -285,6 +298,7 @@ class Trainer:
         centroids = clustering.fit_kmeans(sample, setting.clusters, seed, gpu, start)
         encoded = self._encoded(self._feed.blocks(self.split.train), epoch)
         self._label(clustering.assign((block.cpu().numpy() for block in encoded), centroids, num_clips, gpu))
+        self._clustered = _copied(self.model.encoder.state_dict())
 
     def _encoded(
         self, blocks: Iterable[Float[Tensor, "clips d"]], epoch: int
@@ -358,8 +372,14 @@ class Trainer:
 
     def _keep(self, epoch: int, chosen: int, avg_map: float) -> None:
         if self.best is None or avg_map > self.best.avg_map or self.config.eval.epoch == "last":
-            weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-            self.best = Best(epoch, chosen, avg_map, weights)
+            self.best = Best(epoch, chosen, avg_map, _copied(self.model.state_dict()), self._concepts())
+
+    def _concepts(self) -> dict[str, Tensor]:
+        """`Best.concepts` as they are now."""
+        if self._pseudo is None or not self._clustered:
+            return {}
+        encoder = {f"encoder.{name}": value for name, value in self._clustered.items()}
+        return _copied({"centroids": torch.from_numpy(self._pseudo.centroids)} | encoder)
 
     def save(self, path: Path) -> None:
         """Writes everything that `load` needs to go on as if never stopped: one safetensors file."""
@@ -370,9 +390,10 @@ class Trainer:
             tensors["pseudo.labels"] = torch.from_numpy(self._pseudo.labels)
             tensors["pseudo.frequency"] = torch.from_numpy(self._pseudo.frequency)
             tensors["pseudo.centroids"] = torch.from_numpy(self._pseudo.centroids)
+        tensors |= {f"clustered.{name}": value for name, value in self._clustered.items()}
         best = None
         if self.best is not None:
-            tensors |= {f"best.{name}": value for name, value in self.best.weights.items()}
+            tensors |= {f"best.{name}": value for name, value in self.best.tensors.items()}
             best = {"epoch": self.best.epoch, "chosen": self.best.chosen, "avg_map": self.best.avg_map}
         state = {"epoch": self.epoch, "best": best, "run": self._identity()}
         write_tensors(path, tensors, {"state": json.dumps(state)})
@@ -390,7 +411,8 @@ class Trainer:
                 found = _below(tensors, "pseudo")
                 pseudo = clustering.PseudoLabels(**{name: value.numpy() for name, value in found.items()})
             if state["best"] is not None:
-                best = Best(**state["best"], weights=_below(tensors, "best"))
+                weights, found = parted(_below(tensors, "best"))
+                best = Best(**state["best"], weights=weights, concepts=found)
             epoch = int(state["epoch"])
             adam = self._adam.state_dict()
             count = len(adam["param_groups"][0]["params"])
@@ -399,7 +421,7 @@ class Trainer:
             self._adam.load_state_dict(adam)
             if pseudo is not None:
                 self._label(pseudo)
-            self.best, self.epoch = best, epoch
+            self.best, self.epoch, self._clustered = best, epoch, _below(tensors, "clustered")
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"{path}: must be a whole checkpoint, got {type(error).__name__}: {error}") from None
 
@@ -411,6 +433,17 @@ class Trainer:
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix + "."): t for name, t in tensors.items() if name.startswith(prefix + ".")}
+
+
+def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights of the network, and `Best.concepts`, out of `Best.tensors`."""
+    weights = {name: value for name, value in tensors.items() if not name.startswith(CONCEPTS + ".")}
+    return weights, _below(tensors, CONCEPTS)
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the host."""
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
 
 
 def _mix(seed: int, epoch: int) -> int:

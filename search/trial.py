@@ -130,7 +130,7 @@ class TrialRunner(tune.Trainable):
         due = epoch.epoch == epochs or epoch.epoch % refresh == 0
         self._result = result | {SHOULD_CHECKPOINT: due}
         if epoch.epoch == epochs and self._trainer.best is not None:
-            self._weights = self._trainer.best.weights
+            self._weights = self._trainer.best.tensors
         return self._reported()
 
     def _reported(self) -> dict[str, Any]:
