@@ -1,7 +1,8 @@
-"""`python -m haan train | detect | evaluate | plant`."""
+"""`python -m haan train | detect | evaluate | figures | plant`."""
 
 import csv
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -71,6 +72,18 @@ def train(
     say(f"{settings.eval.epoch} epoch {best.epoch}: avg.mAP {best.avg_map!r}; written to {out}")
 
 
+def _trained(
+    folder: Path, data: Path | None, set_: list[str] | None
+) -> tuple[Config, cache.OnDisk, Annotations, Split]:
+    """The configuration of a run or training folder and its data, or the data of another configuration."""
+    settings = read_config(folder / CONFIG, () if data else tuple(set_ or ()))
+    if data is not None:
+        settings = replace(settings, data=read_config(data, tuple(set_ or ())).data)
+    with naming_lines(data or folder / CONFIG, tuple(set_ or ())):
+        source, annotations = _opened(settings)
+        return settings, source, annotations, split(annotations, settings.data)
+
+
 def _show(result: EpochResult) -> None:
     if not result.avg_map:
         say(f"epoch {result.epoch:3d}  loss {result.losses['total']:.4f}")
@@ -127,12 +140,7 @@ def detect(
     set_: Overrides = None,
 ) -> None:
     """Detect actions in validation videos with trained weights."""
-    settings = read_config(folder / CONFIG, () if data else tuple(set_ or ()))
-    if data is not None:
-        settings = replace(settings, data=read_config(data, tuple(set_ or ())).data)
-    with naming_lines(data or folder / CONFIG, tuple(set_ or ())):
-        source, annotations = _opened(settings)
-        parts = split(annotations, settings.data)
+    settings, source, annotations, parts = _trained(folder, data, set_)
     out.parent.mkdir(parents=True, exist_ok=True)
     written = predict(settings, source, annotations, parts.validation, folder / WEIGHTS, out)
     say(f"{written.detections} detections in {written.videos} videos; written to {out}")
@@ -169,6 +177,55 @@ def evaluate(
     for threshold, value in table.items():
         say(f"mAP@{threshold}  {value:6.2f}")
     say(f"avg.mAP   {score.avg_map:6.2f}  ({len(benchmark.classes)} classes, {len(benchmark.detections)} detections)")
+
+
+@app.command("figures", epilog="Example: python -m haan figures trained --concepts 3,17 --videos v_0001,v_0002")
+def figures_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or training folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the figures; by default DIR/figures.")] = None,
+    coarse: Annotated[
+        str | None, typer.Option(help="Coarse class (or its index) of Figure 3; by default that of most segments.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Figure 3 of every coarse class.")] = False,
+    concepts: Annotated[
+        str | None, typer.Option(help="Concepts of Figure 4, as 3,17; by default the most used of the coarse class.")
+    ] = None,
+    clips: Annotated[int, typer.Option(help="Clips of each concept.")] = 4,
+    videos: Annotated[
+        str | None, typer.Option(help="Videos of Figure 5, as A,B; by default some with right detections.")
+    ] = None,
+    frames: Annotated[Path | None, typer.Option(help="Pictures: a folder VIDEO of .jpg or .png frames each.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second in --frames.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Use the data of this configuration.")] = None,
+    set_: Overrides = None,
+) -> None:
+    """Draw the paper's Figures 3 to 5 for trained weights, on their validation videos, as PNG and SVG."""
+    from haan import figurefolder, gallery  # Matplotlib, which no other command needs to wait for
+    from haan.figures import observe
+
+    wanted = gallery.Wanted(
+        coarse=coarse,
+        all=all_,
+        concepts=None if concepts is None else _whole_numbers("--concepts", concepts),
+        clips=clips,
+        videos=None if videos is None else tuple(name for name in videos.split(",") if name),
+        frames=frames,
+        fps=fps,
+    )
+    target = out or folder / figurefolder.NAME
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target}: --out must be a folder, got a file")
+    settings, source, annotations, parts = _trained(folder, data, set_)
+    seen = observe(settings, source, annotations, parts.validation, folder / WEIGHTS)
+    count = gallery.write(seen, settings, wanted, folder / WEIGHTS, target)
+    say(f"{count} figures of {len(parts.validation)} validation videos; written to {target}")
+
+
+def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"-?[0-9]+", part) for part in parts):
+        raise InputError(f"{option}: must be whole numbers with commas between, got {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 def _counts(text: str) -> tuple[int, int]:

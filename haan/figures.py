@@ -27,7 +27,6 @@ from haan.train import choose_device
 
 RIGHT_TIOU = 0.5  # a detection is shown as right from this tIoU on
 RELATED = 0.25  # a concept is one of a class's from this share of its videos on
-_TOP_OF_CLASS = 2  # so many concepts of each class are shown, however many must go
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class ConceptMap:
     fine: the classes. videos: [classes] how many have the class. concepts: those shown, in order: first `num_shared`
     that belong to several classes, those of most classes first, then those of one, class by class. share: [classes,
     concepts] of the class's videos, 0 where it has none. related: how many belong to a class at all; those of small
-    shares are left out where they are too many to show.
+    shares are left out where they are too many to show. without: classes that have videos, but no concept of them near.
     """
 
     coarse: int
@@ -85,6 +84,7 @@ class ConceptMap:
     concepts: tuple[int, ...]
     num_shared: int
     related: int
+    without: int
     share: NDArray[np.float64]
 
 
@@ -101,7 +101,7 @@ class NearClip:
 
 @dataclass(frozen=True)
 class ConceptClips:
-    """Figure 4: the clips nearest to one concept's centroid, the nearest first; clips and videos that have it at all."""
+    """Figure 4: clips nearest to one concept's centroid, nearest first; how many clips and videos have it in all."""
 
     concept: int
     clips: tuple[NearClip, ...]
@@ -243,20 +243,17 @@ def shares(seen: Observed) -> tuple[NDArray[np.float64], IntArray]:
 
 
 def concept_map(seen: Observed, coarse: int, most: int) -> ConceptMap:
-    """The map of one coarse class with at most so many concepts, but `_TOP_OF_CLASS` of each class in any case."""
+    """The map of one coarse class with at most so many concepts, but one of each class in any case."""
     fine = np.flatnonzero(seen.annotations.coarse_of_fine == coarse)
     share, videos = shares(seen)
     share = share[fine]
     related = np.flatnonzero((share >= RELATED).any(axis=0))
     kept = _kept_concepts(share, related, most)
-    belongs = share[:, kept] >= RELATED
-    breadth = belongs.sum(axis=0)
-    home = share[:, kept].argmax(axis=0)  # of equals the first
-    # Shared ones by falling breadth; others by class; within, by falling share.
-    order = np.lexsort((kept, -share[:, kept].sum(axis=0), np.where(breadth > 1, 0, home), -np.minimum(breadth, 2)))
-    shared = [int(i) for i in order if breadth[i] > 1]
-    shared.sort(key=lambda i: -breadth[i])
-    order = [*shared, *(int(i) for i in order if breadth[i] == 1)]
+    belongs, total = share[:, kept] >= RELATED, share[:, kept].sum(axis=0)
+    breadth, home = belongs.sum(axis=0), belongs.argmax(axis=0)  # home: the first class it belongs to
+    shared = sorted(np.flatnonzero(breadth > 1).tolist(), key=lambda i: (-breadth[i], home[i], -total[i]))
+    single = sorted(np.flatnonzero(breadth == 1).tolist(), key=lambda i: (home[i], -total[i]))
+    order = [*shared, *single]
     return ConceptMap(
         coarse=coarse,
         fine=tuple(fine.tolist()),
@@ -264,22 +261,28 @@ def concept_map(seen: Observed, coarse: int, most: int) -> ConceptMap:
         concepts=tuple(kept[order].tolist()),
         num_shared=len(shared),
         related=len(related),
+        without=int(((videos[fine] > 0) & ~share.any(axis=1)).sum()),
         share=share[:, kept[order]],
     )
 
 
 def _kept_concepts(share: NDArray[np.float64], related: IntArray, most: int) -> IntArray:
-    """The related concepts of largest share, at most so many; the first `_TOP_OF_CLASS` of each class stay in any case.
+    """At most so many of the related concepts: the first of each class, then its second, then those of largest share.
 
     share: [classes, clusters].
     """
     if len(related) <= most:
         return related
     own = share[:, related]
-    first = np.argsort(-own, axis=1, kind="stable")[:, :_TOP_OF_CLASS]
-    musts = {int(i) for row, places in zip(own, first, strict=True) for i in places if row[i] >= RELATED}
-    rest = [int(i) for i in np.argsort(-own.max(axis=0), kind="stable") if int(i) not in musts]
-    return related[sorted([*musts, *rest[: max(0, most - len(musts))]])]
+    by_share = np.argsort(-own, axis=1, kind="stable")
+    kept: dict[int, None] = {}
+    for rank, limit in ((0, len(related)), (1, most)):
+        for row, places in zip(own, by_share, strict=True):
+            if row[places[rank]] >= RELATED and len(kept) < limit:
+                kept[int(places[rank])] = None
+    rest = (int(i) for i in np.argsort(-own.max(axis=0), kind="stable") if int(i) not in kept)
+    chosen = [*kept, *(i for i, _ in zip(rest, range(most - len(kept)), strict=False))]
+    return related[sorted(chosen)]
 
 
 # ---- Figure 4
@@ -362,10 +365,13 @@ def video_level(scores: NDArray[np.float32], detect: Detect) -> float:
 
 
 def timeline(seen: Observed, detect: Detect, place: int, coarse: int, most: int) -> Timeline:
-    """One video with the classes of its ground truth, at most so many: first those with something detected right,
-    then those of the coarse class, then those with most segments."""
+    """One video with the classes of its ground truth, or, without any, those detected; at most so many.
+
+    First come those with something detected right, then those of the coarse class, then those with most segments.
+    """
     _, labels = seen.segments(place)
-    tracks = [track(seen, detect, place, fine) for fine in dict.fromkeys(labels.tolist())]
+    classes = labels if len(labels) else seen.found.label[seen.found.video == place]
+    tracks = [track(seen, detect, place, fine) for fine in dict.fromkeys(classes.tolist())]
     coarse_of = seen.annotations.coarse_of_fine
     tracks.sort(key=lambda one: (not one.right.any(), coarse_of[one.fine] != coarse, -len(one.truth), one.fine))
     shown = tuple(tracks[:most])
@@ -384,16 +390,17 @@ def timeline(seen: Observed, detect: Detect, place: int, coarse: int, most: int)
 
 
 def with_right(seen: Observed, detect: Detect, coarse: int, count: int) -> list[int]:
-    """Videos of a coarse class in which the largest part of the class's segments is detected right; ties by place.
+    """Videos that show a coarse class, by the share of its segments that are detected right, the largest first.
 
-    Where nothing is, the first videos of the class.
+    Of equals the one comes first where more of all its segments are detected right, then the first.
     """
     scored = []
     for place in range(len(seen.videos)):
         _, labels = seen.segments(place)
-        mine = labels[seen.annotations.coarse_of_fine[labels] == coarse]
-        if not len(mine):
+        mine = seen.annotations.coarse_of_fine[labels] == coarse
+        if not mine.any():
             continue
-        tracks = [track(seen, detect, place, fine) for fine in dict.fromkeys(mine.tolist())]
-        scored.append((-sum(int(one.right.sum()) for one in tracks) / len(mine), place))
-    return [place for _, place in sorted(scored)[:count]]
+        right = {fine: int(track(seen, detect, place, fine).right.sum()) for fine in set(labels.tolist())}
+        of_class = sum(right[fine] for fine in set(labels[mine].tolist()))
+        scored.append((-of_class / mine.sum(), -sum(right.values()) / len(labels), place))
+    return [place for *_, place in sorted(scored)[:count]]

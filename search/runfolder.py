@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from haan.figurefolder import NAME, FigureFolder
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -55,6 +57,11 @@ class RunFolder:
     def predictions(self) -> Path:
         """The winner's detections."""
         return self.root / "predictions.json"
+
+    @property
+    def figures(self) -> FigureFolder:
+        """The paper's figures of the winner, once `python -m haan figures` has drawn them."""
+        return FigureFolder(self.root / NAME)
 
     @property
     def report(self) -> Path:
