@@ -58,7 +58,7 @@ def draw(seen: Observed, config: Config, wanted: Wanted) -> Iterator[Drawn]:
     coarse = _coarse(seen, wanted.coarse)
     videos = _videos(seen, config, wanted.videos, coarse[0])
     setting = config.concepts
-    for one in coarse if wanted.all else coarse[:1]:
+    for one in sorted(coarse) if wanted.all else coarse[:1]:
         table = figures.concept_map(seen, one, MOST_CONCEPTS)
         yield draw_map(seen, table, setting.top_k, setting.distance)
     rows = [figures.nearest_clips(seen, one, wanted.clips) for one in _concepts(seen, wanted.concepts, coarse[0])]

@@ -97,12 +97,22 @@ def lines_of(text: str, fits: Callable[[str], bool], most: int) -> list[str]:
     """
     text = " ".join(text.split())
     for kept in range(len(text), 1, -1):
-        head = kept - kept * 3 // 5
-        cut = text if kept == len(text) else f"{text[:head].rstrip()}…{text[len(text) - kept + head :].lstrip()}"
-        lines = _wrapped(cut, fits)
+        lines = _wrapped(text if kept == len(text) else _cut(text, kept), fits)
         if len(lines) <= most and all(fits(line) for line in lines):
             return lines
     return [text[:1]]
+
+
+def _cut(text: str, kept: int) -> str:
+    """The two ends of a text, so many letters at most, an ellipsis between; whole words where these are not long."""
+    head = kept - kept * 3 // 5
+    first, last = text[:head], text[len(text) - kept + head :]
+    word, next_word = first.rfind(" "), last.find(" ")
+    if word >= len(first) // 2:
+        first = first[:word]
+    if 0 <= next_word < len(last) // 2:
+        last = last[next_word:]
+    return f"{first.rstrip()}…{last.lstrip()}"
 
 
 def _wrapped(text: str, fits: Callable[[str], bool]) -> list[str]:
@@ -227,8 +237,8 @@ def _map_caption(coarse: str, table: ConceptMap, top_k: int, distance: str) -> s
         + (f" Left out for room: {left_out} of {table.related} concepts, of smaller shares." if left_out else "")
         + (" Hatched: no validation video has the class." if 0 in table.videos else "")
         + (
-            " A row without a dark cell is of a class to which a concept that its videos lack, and which counts as zero "
-            "(Eq. 4), is nearer than any they have."
+            " A row without a dark cell is of a class to which no concept of its videos is nearer than one that they "
+            "lack, which counts as zero (Eq. 4)."
             if table.without
             else ""
         )

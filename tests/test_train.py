@@ -63,7 +63,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tiny: Problem, tmp_path: Path, sto
     assert weights_equal(resumed, unbroken)
     assert resumed.best is not None and unbroken.best is not None
     assert (resumed.best.epoch, resumed.best.avg_map) == (unbroken.best.epoch, unbroken.best.avg_map)
-    assert all(torch.equal(value, unbroken.best.weights[name]) for name, value in resumed.best.weights.items())
+    assert resumed.best.tensors.keys() == unbroken.best.tensors.keys() > resumed.best.weights.keys()
+    assert all(torch.equal(value, unbroken.best.tensors[name]) for name, value in resumed.best.tensors.items())
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tiny: Problem, tmp_path: Path) -> None:
@@ -87,6 +88,28 @@ def test_a_refused_checkpoint_leaves_the_trainer_as_it_was(tiny: Problem, tmp_pa
         fresh.load(path)
     assert timeless([fresh.train_epoch()]) == timeless([untouched.train_epoch()])
     assert weights_equal(fresh, untouched)
+
+
+def test_a_checkpoint_of_an_older_version_goes_on_and_has_concepts_from_the_next_clustering_on(
+    tiny: Problem, tmp_path: Path
+) -> None:
+    config, table, parts = tiny
+    config = replace(config, eval=replace(config.eval, epoch="last"))
+    trained, path = Trainer(config, table, parts, every_epoch=True), tmp_path / "state.safetensors"
+    trained.train_epoch()
+    trained.save(path)
+    tensors, metadata = train.read_tensors(path)
+    old = {name: value for name, value in tensors.items() if not name.startswith(("clustered.", "best.concepts."))}
+    assert len(old) == len(tensors) - 4 - 5  # weight and bias of two layers; these and the centroids
+    train.write_tensors(path, old, metadata)
+    resumed = Trainer(config, table, parts, every_epoch=True)
+    resumed.load(path)
+    known = []
+    for ours, theirs in zip(resumed.epochs(), trained.epochs(), strict=True):
+        assert timeless([ours]) == timeless([theirs])
+        assert resumed.best is not None
+        known.append(len(resumed.best.concepts))
+    assert known == [0, 5, 5]  # refresh_epochs is 2: epochs 2, 3 and 4
 
 
 def test_a_damaged_checkpoint_is_refused(tiny: Problem, tmp_path: Path) -> None:
