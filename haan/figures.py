@@ -156,6 +156,7 @@ def observe(
     model, known = read_network(config, source.dim, len(annotations.fine_names), weights)
     model.to(device).eval()
     clusterer, centroids = _clusterer(config, source.dim, model, known, weights)
+    clusterer.to(device)
     pair_video, pair_fine = np.nonzero(annotations.fine_labels[videos])
     offsets = offsets_of(source.num_clips[videos])
     cas = np.empty((int(offsets[-1]), len(annotations.fine_names)), dtype=np.float32)
@@ -165,7 +166,7 @@ def observe(
         here, own = slice(offsets[first], offsets[last]), slice(*np.searchsorted(pair_video, [first, last]))
         clips = torch.from_numpy(block).to(device)
         with torch.inference_mode():
-            out, encoded = model(clips), clusterer.to(device).encode(clips).cpu().numpy()
+            out, encoded = model(clips), clusterer.encode(clips).cpu().numpy()
         cas[here] = out.cas.cpu().numpy()
         concept[here], distance[here] = concepts_of(encoded, centroids)
         pairs = (pair_video[own] - first, pair_fine[own])
