@@ -2,7 +2,8 @@
 
 A clip's concept is the one that training gave it in the best epoch: the centroid nearest to the clip as the encoder of
 that clustering saw it. Both lie beside the best weights, for the network goes on learning between two clusterings, and
-its later encoder would put many clips elsewhere. Everything else is what the best weights say.
+its later encoder would put many clips elsewhere. Everything else is what the best weights say. Where a clustering
+method assigns by another rule than the nearest centroid, the nearest is shown all the same, and captions say so.
 
 Nothing is drawn here (see haan.pictures), and times are in seconds.
 """
@@ -184,10 +185,12 @@ def _clusterer(
             f"{weights}: must hold the concepts beside the weights, got a file of an older version; train it again "
             f"(python -m haan train {weights.with_suffix('.yaml')} --out NEW)"
         )
-    centroids, shape = known.pop("centroids", torch.zeros(0)), (config.concepts.clusters, config.model.width)
-    if tuple(centroids.shape) != shape or centroids.dtype != torch.float32 or not centroids.isfinite().all():
+    centroids, most = known.pop("centroids", torch.zeros(0, 0)), config.concepts.clusters  # a method may find fewer
+    fits = centroids.ndim == 2 and 0 < len(centroids) <= most and centroids.shape[1] == config.model.width
+    if not fits or centroids.dtype != torch.float32 or not centroids.isfinite().all():
+        rule = f"must be finite float32 of [1 to {most}, {config.model.width}]"
         got = f"{centroids.dtype} of {list(centroids.shape)}"
-        raise InputError(f"{weights}: concepts.centroids: must be finite float32 of {list(shape)}, got {got}")
+        raise InputError(f"{weights}: concepts.centroids: {rule}, got {got}")
     clusterer = HAAN(config.model, dim, model.classifier.out_features, config.concepts.clusters, config.precision)
     load_weights(clusterer.encoder, {name.removeprefix("encoder."): value for name, value in known.items()}, weights)
     return clusterer.eval(), centroids.numpy()

@@ -4,7 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +60,12 @@ def draw(seen: Observed, config: Config, wanted: Wanted) -> Iterator[Drawn]:
     setting = config.concepts
     for one in sorted(coarse) if wanted.all else coarse[:1]:
         table = figures.concept_map(seen, one, MOST_CONCEPTS)
-        yield draw_map(seen, table, setting.top_k, setting.distance)
+        drawn = draw_map(seen, table, setting.top_k, setting.distance)
+        yield replace(drawn, caption=drawn.caption + _rule_of(setting.method))
     rows = [figures.nearest_clips(seen, one, wanted.clips) for one in _concepts(seen, wanted.concepts, coarse[0])]
     frames = Frames(wanted.frames, wanted.fps, seen.names) if wanted.frames and wanted.fps else None
-    yield draw_clips(seen, rows, frames and frames.of)
+    drawn = draw_clips(seen, rows, frames and frames.of)
+    yield replace(drawn, caption=drawn.caption + _rule_of(setting.method))
     if frames is not None and not frames.found:
         raise InputError(
             f"--frames: must hold a folder VIDEO of .jpg or .png frames for a clip shown, got none in "
@@ -75,6 +77,13 @@ def draw(seen: Observed, config: Config, wanted: Wanted) -> Iterator[Drawn]:
     for number, place in enumerate(videos, start=1):
         shown = figures.timeline(seen, config.detect, place, coarse[0], _TRACKS)
         yield draw_timeline(seen, shown, f"figure5-{number}", why if number == 1 else "")
+
+
+def _rule_of(method: str) -> str:
+    """What a caption has to say of the concepts of clips: k-means assigns by the nearest centroid, as figures do."""
+    if method == "kmeans":
+        return ""
+    return f" A clip counts here to the concept of nearest centroid; {method} itself assigns some clips otherwise."
 
 
 def write(seen: Observed, config: Config, wanted: Wanted, weights: Path, out: Path) -> int:

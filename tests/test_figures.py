@@ -342,7 +342,9 @@ def test_weights_of_an_older_version_still_detect_but_have_no_figures(trained: P
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("concepts.centroids", torch.zeros(7, 16), r"centroids: must be finite float32 of \[8, 16\], got .*\[7, 16\]"),
+        ("concepts.centroids", torch.zeros(9, 16), r"must be finite float32 of \[1 to 8, 16\], got .* of \[9, 16\]"),
+        ("concepts.centroids", torch.zeros(8, 15), r"must be finite float32 of \[1 to 8, 16\], got .* of \[8, 15\]"),
+        ("concepts.centroids", torch.zeros(8), r"must be finite float32 of \[1 to 8, 16\], got .* of \[8\]"),
         ("concepts.centroids", torch.full((8, 16), torch.nan), "centroids: must be finite"),
         ("concepts.encoder.0.weight", torch.zeros(16, 3), "must be weights of this configuration and data, got .*size"),
         ("concepts.encoder.9.weight", torch.zeros(1), "must be weights of this configuration and data, got .*Unexpec"),
@@ -355,6 +357,19 @@ def test_wrong_concepts_are_refused(
     write_tensors(tmp_path / "w.safetensors", tensors | {name: value}, metadata)
     with pytest.raises(InputError, match=message):
         look(config, tmp_path / "w.safetensors")
+
+
+def test_a_method_that_found_fewer_clusters_has_its_figures(config: Config, trained: Path, tmp_path: Path) -> None:
+    tensors, metadata = read_tensors(trained / "best.safetensors")
+    fewer = {"concepts.centroids": tensors["concepts.centroids"][:5].clone()}
+    write_tensors(tmp_path / "w.safetensors", tensors | fewer, metadata)
+    found = look(config, tmp_path / "w.safetensors")
+    assert found.concept.max() == 4 and found.num_clusters == 8 and not found.near[:, 5:].any()
+
+
+def test_a_caption_says_where_the_nearest_centroid_is_not_the_methods_own_rule() -> None:
+    assert gallery._rule_of("kmeans") == ""
+    assert "nearest centroid; gmm itself assigns some clips otherwise." in gallery._rule_of("gmm")
 
 
 # ---- texts
