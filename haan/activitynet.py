@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haan.errors import InputError
-from haan.files import whole
+from haan.files import read_json, whole
 from haan.metrics import Detections, Segments
 
 
@@ -51,25 +51,25 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None) -> Benchmark:
     """Reads both files. Raises InputError."""
-    database = _read(truth_path, "database", dict)
+    database = read_part(truth_path, "database", dict)
     annotations = [
         (video, entry, f"database.{video}.annotations[{i}]")
         for video, about in database.items()
-        if subset is None or _member(about, "subset", str, truth_path, f"database.{video}") == subset
-        for i, entry in enumerate(_member(about, "annotations", list, truth_path, f"database.{video}"))
+        if subset is None or member(about, "subset", str, truth_path, f"database.{video}") == subset
+        for i, entry in enumerate(member(about, "annotations", list, truth_path, f"database.{video}"))
     ]
     if subset is not None and not annotations:
         subsets = sorted({str(about.get("subset")) for about in database.values() if isinstance(about, dict)})
         raise InputError(f"{truth_path}: subset: must be one of {subsets} and have annotations, got {subset!r}")
     if not annotations:
         raise InputError(f"{truth_path}: database: must have an annotation, got none")
-    results = _read(predictions_path, "results", dict)
+    results = read_part(predictions_path, "results", dict)
     predictions = [
         (video, entry, f"results.{video}[{i}]")
         for video, entries in results.items()
-        for i, entry in enumerate(_typed(entries, list, predictions_path, f"results.{video}"))
+        for i, entry in enumerate(typed(entries, list, predictions_path, f"results.{video}"))
     ]
-    labels = [_member(entry, "label", str, truth_path, key) for _, entry, key in annotations]
+    labels = [member(entry, "label", str, truth_path, key) for _, entry, key in annotations]
     classes = tuple(sorted(set(labels)))
     class_index = {name: i for i, name in enumerate(classes)}
     videos = {name: i for i, name in enumerate(dict.fromkeys([v for v, _, _ in annotations]))}
@@ -78,8 +78,8 @@ def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None)
         videos.setdefault(video, len(videos))
     truth_times = _segments(annotations, truth_path, positive=True)
     times = _segments(predictions, predictions_path, positive=False)
-    predicted = [_member(entry, "label", str, predictions_path, key) for _, entry, key in predictions]
-    scores = np.array([_number(entry, "score", predictions_path, key) for _, entry, key in predictions], dtype=float)
+    predicted = [member(entry, "label", str, predictions_path, key) for _, entry, key in predictions]
+    scores = np.array([number(entry, "score", predictions_path, key) for _, entry, key in predictions], dtype=float)
     known = np.array([label in class_index for label in predicted], dtype=bool)
     video = np.array([videos[v] for v, _, _ in predictions], dtype=np.int64)
     label = np.array([class_index.get(name, 0) for name in predicted], dtype=np.int64)
@@ -97,61 +97,57 @@ def _segments(entries: list[tuple[str, Any, str]], path: Path, positive: bool) -
     """[entries, 2] start and end in seconds."""
     times = np.zeros((len(entries), 2))
     for i, (_, entry, key) in enumerate(entries):
-        pair = _member(entry, "segment", list, path, key)
-        if len(pair) != 2 or not all(_is_number(value) for value in pair):
-            raise InputError(f"{path}: {key}.segment: must be [start_s, end_s], finite numbers, got {pair!r:.80}")
-        times[i] = pair
+        pair = times[i] = segment(entry, path, key)
         if pair[1] < pair[0] or (positive and pair[1] == pair[0]):
             raise InputError(f"{path}: {key}.segment: must have end {'>' if positive else '>='} start, got {pair}")
     return times
 
 
-def _is_number(value: Any) -> bool:
+def segment(entry: Any, path: Path, where: str) -> list[float]:
+    """Start and end in seconds, in the order in which they are given. Raises InputError unless they are numbers."""
+    pair = member(entry, "segment", list, path, where)
+    if len(pair) != 2 or not all(is_number(value) for value in pair):
+        raise InputError(f"{path}: {where}.segment: must be [start_s, end_s], finite numbers, got {pair!r:.80}")
+    return pair
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number, and no truth value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) <= sys.float_info.max  # False for NaN, and for a whole number too large for a float
 
 
-def _number(entry: Any, key: str, path: Path, where: str) -> float:
-    if not isinstance(entry, dict) or not _is_number(entry.get(key)):
+def number(entry: Any, key: str, path: Path, where: str) -> float:
+    """A number under a key. Raises InputError unless it is finite."""
+    if not isinstance(entry, dict) or not is_number(entry.get(key)):
         got = entry.get(key) if isinstance(entry, dict) else entry
         raise InputError(f"{path}: {where}.{key}: must be a finite number, got {got!r:.80}")
     return float(entry[key])
 
 
-def _member(entry: Any, key: str, kind: type, path: Path, where: str) -> Any:
+def member(entry: Any, key: str, kind: type, path: Path, where: str) -> Any:
+    """What stands under a key. Raises InputError unless it is there and of that kind."""
     if not isinstance(entry, dict):
         raise InputError(f"{path}: {where}: must be an object, got {entry!r:.80}")
     if key not in entry:
         raise InputError(f"{path}: {where}.{key}: is required and missing")
-    return _typed(entry[key], kind, path, f"{where}.{key}")
+    return typed(entry[key], kind, path, f"{where}.{key}")
 
 
 _WORDS = {str: "text", list: "a list", dict: "an object"}
 
 
-def _typed(value: Any, kind: type, path: Path, where: str) -> Any:
+def typed(value: Any, kind: type, path: Path, where: str) -> Any:
+    """The value itself. Raises InputError unless it is of that kind."""
     if not isinstance(value, kind):
         raise InputError(f"{path}: {where}: must be {_WORDS[kind]}, got {value!r:.80}")
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of two equal keys the first would silently be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
-    return found
-
-
-def _read(path: Path, key: str, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: must be JSON, got {error}") from None
+def read_part(path: Path, key: str, kind: type) -> Any:
+    """What stands under a key of a JSON file. Raises InputError unless it is there and of that kind."""
+    content = read_json(path)
     if not isinstance(content, dict) or key not in content:
         raise InputError(f"{path}: {key}: is required and missing")
-    return _typed(content[key], kind, path, key)
+    return typed(content[key], kind, path, key)
