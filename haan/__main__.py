@@ -1,4 +1,4 @@
-"""`python -m haan train | detect | evaluate | plant`."""
+"""`python -m haan train | detect | evaluate | plant | convert | split`."""
 
 import csv
 import json
@@ -6,15 +6,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
+from haan import datasets
 from haan.activitynet import read_benchmark
-from haan.cli import run, say
+from haan.cli import opened, run, say
 from haan.config import Config, Plant, RuleError
 from haan.data import cache
 from haan.data.plant import Like, plant
-from haan.data.readers import open_data
-from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
+from haan.data.readers import open_data, open_unlabelled
+from haan.data.table import ClipTable, Packed, Split, pack, split
 from haan.errors import InputError
 from haan.metrics import Evaluator
 from haan.predict import predict
@@ -24,6 +26,8 @@ from haan.yamlconfig import dump, naming_lines, parse_range, read_config
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 CONFIG, METRICS = "best.yaml", "metrics.csv"
+app.add_typer(datasets.app, name="convert")
+app.command("split", epilog=datasets.SPLIT_EXAMPLE)(datasets.split)
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE with a dotted key; may be repeated.")]
 
 
@@ -83,19 +87,12 @@ def _show(result: EpochResult) -> None:
 
 def _packed(settings: Config) -> tuple[ClipTable, Split]:
     """The table and its split. Nothing holds on to the features as they were read: they may be as large again."""
-    opened, annotations = _opened(settings)
+    features, annotations = opened(settings.data)
     parts = split(annotations, settings.data)
-    source, kept = cache.keep(settings.data, opened, annotations)
+    source, kept = cache.keep(settings.data, features, annotations)
     if kept:
         typer.echo(f"note: {kept}", err=True)
     return pack(source, annotations, settings.data.dtype), parts
-
-
-def _opened(settings: Config) -> tuple[cache.OnDisk, Annotations]:
-    source, annotations, warnings = open_data(settings.data)
-    for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    return source, annotations
 
 
 def _cut(path: Path, epochs: int) -> None:
@@ -124,17 +121,19 @@ def detect(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or training folder.")],
     out: Annotated[Path, typer.Option(help="Where the ActivityNet JSON goes.")],
     data: Annotated[Path | None, typer.Option(help="Use the data of this configuration.")] = None,
+    test: Annotated[bool, typer.Option("--test", help="Detect in the videos without labels (subset testing).")] = False,
+    external_data: Annotated[str | None, typer.Option(help="What else was used, in the words for a server.")] = None,
     set_: Overrides = None,
 ) -> None:
-    """Detect actions in validation videos with trained weights."""
+    """Detect actions in validation videos with trained weights, or in testing videos for a server."""
     settings = read_config(folder / CONFIG, () if data else tuple(set_ or ()))
     if data is not None:
         settings = replace(settings, data=read_config(data, tuple(set_ or ())).data)
     with naming_lines(data or folder / CONFIG, tuple(set_ or ())):
-        source, annotations = _opened(settings)
-        parts = split(annotations, settings.data)
+        source, annotations = opened(settings.data, open_unlabelled if test else open_data)
+        videos = np.arange(len(annotations.names)) if test else split(annotations, settings.data).validation
     out.parent.mkdir(parents=True, exist_ok=True)
-    written = predict(settings, source, annotations, parts.validation, folder / WEIGHTS, out)
+    written = predict(settings, source, annotations, videos, folder / WEIGHTS, out, external_data)
     say(f"{written.detections} detections in {written.videos} videos; written to {out}")
 
 

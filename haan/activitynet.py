@@ -31,16 +31,60 @@ class Benchmark:
 
 
 def write_predictions(
-    path: Path, names: Sequence[str], classes: Sequence[str], detections: Detections, version: str
+    path: Path,
+    names: Sequence[str],
+    classes: Sequence[str],
+    detections: Detections,
+    version: str,
+    external: str | None = None,
 ) -> None:
-    """Detections as `results`; names and classes give the text of each video and label index."""
+    """Detections as `results`; names and classes give the text of each video and label index.
+
+    external: what else than the data set was used, in the words for a server. What is written is checked first.
+    """
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     order = np.lexsort((-detections.score, detections.video))
     for i in order.tolist():
         segment = [float(detections.start_s[i]), float(detections.end_s[i])]
         entry = {"label": classes[int(detections.label[i])], "score": float(detections.score[i]), "segment": segment}
         results[names[int(detections.video[i])]].append(entry)
-    write_json(path, {"version": version, "results": results, "external_data": {}})
+    used = {} if external is None else {"used": True, "details": external}
+    submission = {"version": version, "results": results, "external_data": used}
+    check_submission(path, submission, names, classes)
+    write_json(path, submission)
+
+
+def check_submission(path: Path, value: Any, names: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises InputError unless a value is what an ActivityNet server takes.
+
+    That is an object of `version` (text), `external_data` (an object; `used` true or false, `details` text) and
+    `results`: for each of the videos `names` and no other a list of `label` (one of `classes`), `score` (a finite
+    number) and `segment` ([start_s, end_s], 0 <= start <= end).
+    """
+    _part(value, "version", str, path)
+    external = _part(value, "external_data", dict, path)
+    if "details" in external:
+        member(external, "details", str, path, "external_data")
+    if not isinstance(external.get("used", False), bool):
+        raise InputError(f"{path}: external_data.used: must be true or false, got {external['used']!r:.80}")
+    results = _part(value, "results", dict, path)
+    known = frozenset(classes)
+    for wrong in sorted(results.keys() ^ set(names)):
+        rule = "must have a list for each video" if wrong in names else "must be one of the videos to detect in"
+        raise InputError(f"{path}: results.{wrong}: {rule}, got {'one more' if wrong in results else 'none'}")
+    for name, entries in results.items():
+        for i, entry in enumerate(typed(entries, list, path, f"results.{name}")):
+            _check_detection(path, entry, f"results.{name}[{i}]", known)
+
+
+def _check_detection(path: Path, entry: Any, where: str, classes: frozenset[str]) -> None:
+    label = member(entry, "label", str, path, where)
+    if label not in classes:
+        raise InputError(f"{path}: {where}.label: must be a class of the data set, got {label!r}")
+    number(entry, "score", path, where)
+    start, end = segment(entry, path, where)
+    if not 0 <= start <= end:
+        raise InputError(f"{path}: {where}.segment: must have 0 <= start <= end, got [{start}, {end}]")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -147,7 +191,10 @@ def typed(value: Any, kind: type, path: Path, where: str) -> Any:
 
 def read_part(path: Path, key: str, kind: type) -> Any:
     """What stands under a key of a JSON file. Raises InputError unless it is there and of that kind."""
-    content = read_json(path)
+    return _part(read_json(path), key, kind, path)
+
+
+def _part(content: Any, key: str, kind: type, path: Path) -> Any:
     if not isinstance(content, dict) or key not in content:
         raise InputError(f"{path}: {key}: is required and missing")
     return typed(content[key], kind, path, key)

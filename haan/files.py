@@ -28,6 +28,16 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: must be JSON, got {error}") from None
 
 
+def read_text(path: Path) -> str:
+    """A text file. Raises InputError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: must be UTF-8 text, got {error}") from None
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; of two equal keys the first would silently be lost."""
     found = dict(pairs)

@@ -27,10 +27,17 @@ class Predicted:
 
 
 def predict(
-    config: Config, source: FeatureSource, annotations: Annotations, videos: IntArray, weights: Path, out: Path
+    config: Config,
+    source: FeatureSource,
+    annotations: Annotations,
+    videos: IntArray,
+    weights: Path,
+    out: Path,
+    external: str | None = None,
 ) -> Predicted:
     """Writes the detections in some videos; features are read block by block and not kept.
 
+    external: what else than the data set was used, for a server's `external_data`.
     Raises InputError when the weights don't fit the configuration and the data.
     """
     device = choose_device(config.device)
@@ -47,7 +54,7 @@ def predict(
     cas = activations(model.to(device), blocks, int(offsets[-1]))
     ((_, found),) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
     names = [annotations.names[video] for video in videos]
-    write_predictions(out, names, annotations.fine_names, found, f"haan {__version__}")
+    write_predictions(out, names, annotations.fine_names, found, f"haan {__version__}", external)
     return Predicted(len(found), len(videos))
 
 

@@ -1,12 +1,17 @@
 """The `haan` layout as files: their names, and how they are written (haan.data.haan_format reads them)."""
 
 import json
-from collections.abc import Sequence
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from haan.errors import InputError
 
 NAMES, LABELS, SEGMENTS = "video_names.npy", "labels.npy", "segments.npy"
 RATIOS, MAPPING, CLASSES = "sec2clip_ratios.npy", "fine_to_coarse_mappings.json", "classes.json"
@@ -30,6 +35,29 @@ class Video:
     clips_per_s: float
     segments: list[list[float]]
     labels: list[list[int]]
+
+
+@contextmanager
+def filling(out: Path, files: Sequence[str]) -> Iterator[Path]:
+    """Where to write some files that come to lie in `out` once all are written, and not at all after an error.
+
+    `out` may be there, with features in it, say. Raises InputError where it holds one of the files already.
+    """
+    there = [file for file in files if (out / file).exists()]
+    if out.exists() and (there or not out.is_dir()):
+        got = ", ".join(there) if there else "a file"
+        raise InputError(f"{out}: --out must be a folder without {', '.join(files)}, got {got}")
+    unfinished = out / f".{uuid.uuid4().hex}"
+    made = not out.exists()
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for file in files:
+            (unfinished / file).rename(out / file)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if made and not any(out.iterdir()):
+            out.rmdir()
 
 
 def write_annotations(folder: Path, videos: Sequence[Video], classes: Classes) -> None:
