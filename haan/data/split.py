@@ -161,9 +161,9 @@ def _cover(shows: NDArray[np.bool_], free: NDArray[np.bool_], rng: np.random.Gen
     chosen = []
     while missing.any():
         gains = shuffled @ missing
-        best = int(gains.argmax())
-        if gains[best] == 0:
+        if not gains.any():
             return None
+        best = int(gains.argmax())
         chosen.append(int(order[best]))
         missing *= 1 - shuffled[best]
     free[chosen] = False
