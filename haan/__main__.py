@@ -79,6 +79,8 @@ def _show(result: EpochResult) -> None:
     say(f"epoch {result.epoch:3d}  loss {result.losses['total']:.4f}  {shown}  avg.mAP {result.avg_map[0]:.3f}")
     if result.collapsed:
         say("  warning: the network scores every clip the same; a lower optim.lr may help")
+    if result.empty_clusters:
+        say(f"  warning: {result.empty_clusters} of the clusters hold no clip")
 
 
 def _packed(settings: Config) -> tuple[ClipTable, Split]:
@@ -108,6 +110,7 @@ def _cut(path: Path, epochs: int) -> None:
 def _log(path: Path, result: EpochResult, settings: Config) -> None:
     scored = bool(result.avg_map)
     row = {"epoch": result.epoch, "avg_map": result.avg_map[0] if scored else "", "detections": result.detections}
+    row |= {"empty_clusters": result.empty_clusters}
     row |= {f"map@{tiou:g}": result.map.get(tiou, "") for tiou in settings.eval.report}
     row |= {f"loss.{name}": value for name, value in result.losses.items()}
     row |= {f"seconds.{name}": result.seconds.get(name, "") for name in ("cluster", "train", "detect", "score")}

@@ -153,14 +153,18 @@ class Concepts(Checked):
 
     clusters: int = setting(500, AT_LEAST_ONE)
     top_k: int = setting(5, AT_LEAST_ONE)
-    method: Literal["kmeans"] = "kmeans"
+    method: Literal["kmeans", "gmm", "birch"] = "kmeans"
     distance: Literal["cosine", "euclidean"] = "cosine"
     refresh_epochs: int = setting(5, AT_LEAST_ONE)  # paper differs: before each epoch
     sample_rate: float = setting(0.03, SHARE)  # paper differs: all clips
     warm_start: bool = False  # k-means goes on from the last centroids, so that clusters keep their numbers
+    fit_limit_s: float = setting(1800.0, POSITIVE)  # a gmm or birch that takes longer ends the training
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.warm_start and self.method != "kmeans":
+            rule = f"must be false where concepts.method is {self.method}, for only kmeans goes on from centroids"
+            raise RuleError("warm_start", rule, self.warm_start)
         if self.top_k > self.clusters:
             raise RuleError("top_k", f"must be <= concepts.clusters ({self.clusters})", self.top_k)
 

@@ -1,7 +1,7 @@
 """The only training loop. It yields one result an epoch and keeps the best weights; it prints nothing.
 
-Every random draw of an epoch comes from (seed, epoch) alone: the order of videos, the k-means sample and its seed, and
-dropout. So a run resumed after an epoch needs no state of a random generator to equal an unbroken one.
+Every random draw of an epoch comes from (seed, epoch) alone: the order of videos, the clustered sample and its seed,
+and dropout. So a run resumed after an epoch needs no state of a random generator to equal an unbroken one.
 """
 
 import json
@@ -37,7 +37,7 @@ _COLLAPSED = 1e-5  # range of every class's logits over all clips, below which t
 
 
 class TrainingError(RuntimeError):
-    """Training can't go on: a loss became NaN or infinite."""
+    """Training can't go on: a loss became NaN or infinite, or clips could not be clustered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class EpochResult:
     beside them; empty where the epoch is not scored. chosen: index of the best detection setting, the first of equals.
     map_by_tiou: mAP in percent at each of `eval.tiou`, map: at each of `eval.report`, both at the chosen setting.
     detections: how many at that setting. collapsed: every validation clip gets the same scores, so nothing can be
-    detected.
+    detected. empty_clusters: how many of the N clusters hold no training clip; birch may find fewer than N.
     """
 
     epoch: int
@@ -61,6 +61,7 @@ class EpochResult:
     map: dict[float, float] = field(default_factory=dict)
     detections: int = 0
     collapsed: bool = False
+    empty_clusters: int = 0
 
 
 @dataclass(frozen=True)
@@ -234,12 +235,13 @@ class Trainer:
         torch.manual_seed(_mix(self.config.seed, epoch))
         if self._pseudo is None or self.epoch % self.config.concepts.refresh_epochs == 0:
             self.cluster(epoch)
+        assert self._pseudo is not None
         marks.append(time.perf_counter())
         means = self._train(epoch)
         marks.append(time.perf_counter())
         self.epoch = epoch
         seconds = {"cluster": marks[1] - marks[0], "train": marks[2] - marks[1]}
-        result = EpochResult(epoch=epoch, losses=means, seconds=seconds)
+        result = EpochResult(epoch=epoch, losses=means, seconds=seconds, empty_clusters=self._pseudo.empty)
         return self._score(result) if self.every_epoch or epoch == self.config.optim.epochs else result
 
     def _score(self, result: EpochResult) -> EpochResult:
@@ -270,21 +272,25 @@ class Trainer:
         )
 
     def cluster(self, epoch: int) -> None:
-        """New pseudo labels: k-means on a sample of the encoded training clips, then the nearest centroid of each.
+        """New pseudo labels: clusters of a sample of the encoded training clips, then the cluster of each clip.
 
-        Raises TrainingError when the encoder blew up.
+        Raises TrainingError when the encoder blew up, or no clusters are found in time.
         """
         setting, num_clips = self.config.concepts, int(self._offsets[-1])
         gpu = self.device.type == "cuda"
         seed = _mix(self.config.seed, epoch)
-        chosen = clustering.draw_sample(num_clips, setting.sample_rate, np.random.default_rng(seed))
+        rng, most = np.random.default_rng(seed), clustering.most_clips(setting)
+        chosen = clustering.draw_sample(num_clips, setting.sample_rate, rng, most)
         places = self.table.places(self.split.train)[chosen]
         blocks = (self._feed.sample(places[i : i + BLOCK_CLIPS]) for i in range(0, len(places), BLOCK_CLIPS))
         sample = _joined(self._encoded(blocks, epoch), len(places))
         start = self._pseudo.centroids if setting.warm_start and self._pseudo is not None else None
-        centroids = clustering.fit_kmeans(sample, setting.clusters, seed, gpu, start)
+        try:
+            fitted = clustering.fit(sample, setting, seed, gpu, start, self.config.threads)
+        except clustering.FitError as error:
+            raise TrainingError(f"{error}, before epoch {epoch}") from None
         encoded = self._encoded(self._feed.blocks(self.split.train), epoch)
-        self._label(clustering.assign((block.cpu().numpy() for block in encoded), centroids, num_clips, gpu))
+        self._label(fitted.assign((block.cpu().numpy() for block in encoded), num_clips))
 
     def _encoded(
         self, blocks: Iterable[Float[Tensor, "clips d"]], epoch: int

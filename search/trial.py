@@ -124,6 +124,7 @@ class TrialRunner(tune.Trainable):
             "seconds": epoch.seconds,
             "detections": epoch.detections,
             "collapsed": epoch.collapsed,
+            "empty_clusters": epoch.empty_clusters,
             "device": self._trainer.device.type,
         }
         self._summary.add(result)
