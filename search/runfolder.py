@@ -62,6 +62,16 @@ class RunFolder:
         return self.root / "report.html"
 
     @property
+    def table_md(self) -> Path:
+        """The run as a table of the paper, in Markdown; a row a figure beside it."""
+        return self.root / "table.md"
+
+    @property
+    def table_csv(self) -> Path:
+        """The same figures, one a row."""
+        return self.root / "table.csv"
+
+    @property
     def log(self) -> Path:
         """What Ray, Optuna and Python's warnings say."""
         return self.root / "log" / "search.log"
