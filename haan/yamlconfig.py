@@ -108,8 +108,10 @@ def _marks(name: str) -> tuple[yaml.Mark, yaml.Mark]:
 
 
 def _put(node: yaml.MappingNode, key: str, value: yaml.Node, option: str) -> None:
-    kept = [(k, v) for k, v in node.value if k.value != key]
-    node.value = [*kept, (yaml.ScalarNode("tag:yaml.org,2002:str", key, *_marks(option)), value)]
+    """In the place of what stood there, for the order of a grid's parameters is that of its points."""
+    entry = (yaml.ScalarNode("tag:yaml.org,2002:str", key, *_marks(option)), value)
+    first = next((i for i, (k, _) in enumerate(node.value) if k.value == key), len(node.value))
+    node.value = [*node.value[:first], entry, *((k, v) for k, v in node.value[first:] if k.value != key)]
 
 
 def child(node: yaml.Node, key: str) -> yaml.Node | None:
