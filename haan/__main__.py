@@ -1,19 +1,23 @@
-"""`python -m haan train | detect | evaluate | plant`."""
+"""`python -m haan train | detect | evaluate | figures | plant | convert | split`."""
 
 import csv
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
+from haan import datasets
 from haan.activitynet import read_benchmark
-from haan.cli import run, say
+from haan.cli import opened, run, say
 from haan.config import Config, Plant, RuleError
 from haan.data import cache
 from haan.data.plant import Like, plant
-from haan.data.readers import open_data
+from haan.data.readers import open_data, open_unlabelled
 from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
 from haan.errors import InputError
 from haan.metrics import Evaluator
@@ -24,6 +28,8 @@ from haan.yamlconfig import dump, naming_lines, parse_range, read_config
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 CONFIG, METRICS = "best.yaml", "metrics.csv"
+app.add_typer(datasets.app, name="convert")
+app.command("split", epilog=datasets.SPLIT_EXAMPLE)(datasets.split)
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE with a dotted key; may be repeated.")]
 
 
@@ -64,11 +70,24 @@ def train(
         raise typer.Exit(130) from None
     best = trainer.best
     assert best is not None
-    write_tensors(out / WEIGHTS, best.weights, {"epoch": str(best.epoch)})
+    write_tensors(out / WEIGHTS, best.tensors, {"epoch": str(best.epoch)})
     packed = Packed(Path(settings.data.root, settings.data.features), table.chunks[0], table.num_clips)
     predict(settings, packed, table.annotations, parts.validation, out / WEIGHTS, out / "predictions.json")
     state.unlink()
     say(f"{settings.eval.epoch} epoch {best.epoch}: avg.mAP {best.avg_map!r}; written to {out}")
+
+
+def _trained(
+    folder: Path, data: Path | None, set_: list[str] | None, test: bool = False
+) -> tuple[Config, cache.OnDisk, Annotations, NDArray[np.int64]]:
+    """The configuration of a run or training folder, its data (or those of another), and the videos to detect in."""
+    settings = read_config(folder / CONFIG, () if data else tuple(set_ or ()))
+    if data is not None:
+        settings = replace(settings, data=read_config(data, tuple(set_ or ())).data)
+    with naming_lines(data or folder / CONFIG, tuple(set_ or ())):
+        source, annotations = opened(settings.data, open_unlabelled if test else open_data)
+        videos = np.arange(len(annotations.names)) if test else split(annotations, settings.data).validation
+    return settings, source, annotations, videos
 
 
 def _show(result: EpochResult) -> None:
@@ -79,23 +98,18 @@ def _show(result: EpochResult) -> None:
     say(f"epoch {result.epoch:3d}  loss {result.losses['total']:.4f}  {shown}  avg.mAP {result.avg_map[0]:.3f}")
     if result.collapsed:
         say("  warning: the network scores every clip the same; a lower optim.lr may help")
+    if result.empty_clusters:
+        say(f"  warning: {result.empty_clusters} of the clusters hold no clip")
 
 
 def _packed(settings: Config) -> tuple[ClipTable, Split]:
     """The table and its split. Nothing holds on to the features as they were read: they may be as large again."""
-    opened, annotations = _opened(settings)
+    features, annotations = opened(settings.data)
     parts = split(annotations, settings.data)
-    source, kept = cache.keep(settings.data, opened, annotations)
+    source, kept = cache.keep(settings.data, features, annotations)
     if kept:
         typer.echo(f"note: {kept}", err=True)
     return pack(source, annotations, settings.data.dtype), parts
-
-
-def _opened(settings: Config) -> tuple[cache.OnDisk, Annotations]:
-    source, annotations, warnings = open_data(settings.data)
-    for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    return source, annotations
 
 
 def _cut(path: Path, epochs: int) -> None:
@@ -108,6 +122,7 @@ def _cut(path: Path, epochs: int) -> None:
 def _log(path: Path, result: EpochResult, settings: Config) -> None:
     scored = bool(result.avg_map)
     row = {"epoch": result.epoch, "avg_map": result.avg_map[0] if scored else "", "detections": result.detections}
+    row |= {"empty_clusters": result.empty_clusters}
     row |= {f"map@{tiou:g}": result.map.get(tiou, "") for tiou in settings.eval.report}
     row |= {f"loss.{name}": value for name, value in result.losses.items()}
     row |= {f"seconds.{name}": result.seconds.get(name, "") for name in ("cluster", "train", "detect", "score")}
@@ -124,17 +139,14 @@ def detect(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or training folder.")],
     out: Annotated[Path, typer.Option(help="Where the ActivityNet JSON goes.")],
     data: Annotated[Path | None, typer.Option(help="Use the data of this configuration.")] = None,
+    test: Annotated[bool, typer.Option("--test", help="Detect in the videos without labels (subset testing).")] = False,
+    external_data: Annotated[str | None, typer.Option(help="What else was used, in the words for a server.")] = None,
     set_: Overrides = None,
 ) -> None:
-    """Detect actions in validation videos with trained weights."""
-    settings = read_config(folder / CONFIG, () if data else tuple(set_ or ()))
-    if data is not None:
-        settings = replace(settings, data=read_config(data, tuple(set_ or ())).data)
-    with naming_lines(data or folder / CONFIG, tuple(set_ or ())):
-        source, annotations = _opened(settings)
-        parts = split(annotations, settings.data)
+    """Detect actions in validation videos with trained weights, or in testing videos for a server."""
+    settings, source, annotations, videos = _trained(folder, data, set_, test)
     out.parent.mkdir(parents=True, exist_ok=True)
-    written = predict(settings, source, annotations, parts.validation, folder / WEIGHTS, out)
+    written = predict(settings, source, annotations, videos, folder / WEIGHTS, out, external_data)
     say(f"{written.detections} detections in {written.videos} videos; written to {out}")
 
 
@@ -169,6 +181,55 @@ def evaluate(
     for threshold, value in table.items():
         say(f"mAP@{threshold}  {value:6.2f}")
     say(f"avg.mAP   {score.avg_map:6.2f}  ({len(benchmark.classes)} classes, {len(benchmark.detections)} detections)")
+
+
+@app.command("figures", epilog="Example: python -m haan figures trained --concepts 3,17 --videos v_0001,v_0002")
+def figures_(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or training folder.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the figures; by default DIR/figures.")] = None,
+    coarse: Annotated[
+        str | None, typer.Option(help="Coarse class (or its index) of Figure 3; by default that of most segments.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Figure 3 of every coarse class.")] = False,
+    concepts: Annotated[
+        str | None, typer.Option(help="Concepts of Figure 4, as 3,17; by default the most used of the coarse class.")
+    ] = None,
+    clips: Annotated[int, typer.Option(help="Clips of each concept.")] = 4,
+    videos: Annotated[
+        str | None, typer.Option(help="Videos of Figure 5, as A,B; by default some with right detections.")
+    ] = None,
+    frames: Annotated[Path | None, typer.Option(help="Pictures: a folder VIDEO of .jpg or .png frames each.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second in --frames.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Use the data of this configuration.")] = None,
+    set_: Overrides = None,
+) -> None:
+    """Draw the paper's Figures 3 to 5 for trained weights, on their validation videos, as PNG and SVG."""
+    from haan import figurefolder, gallery  # Matplotlib, which no other command needs to wait for
+    from haan.figures import observe
+
+    wanted = gallery.Wanted(
+        coarse=coarse,
+        all=all_,
+        concepts=None if concepts is None else _whole_numbers("--concepts", concepts),
+        clips=clips,
+        videos=None if videos is None else tuple(name for name in videos.split(",") if name),
+        frames=frames,
+        fps=fps,
+    )
+    target = out or folder / figurefolder.NAME
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target}: --out must be a folder, got a file")
+    settings, source, annotations, shown = _trained(folder, data, set_)
+    seen = observe(settings, source, annotations, shown, folder / WEIGHTS)
+    count = gallery.write(seen, settings, wanted, folder / WEIGHTS, target)
+    say(f"{count} figures of {len(shown)} validation videos; written to {target}")
+
+
+def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"-?[0-9]+", part) for part in parts):
+        raise InputError(f"{option}: must be whole numbers with commas between, got {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 def _counts(text: str) -> tuple[int, int]:

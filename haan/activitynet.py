@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haan.errors import InputError
-from haan.files import whole
+from haan.files import read_json, whole
 from haan.metrics import Detections, Segments
 
 
@@ -31,16 +31,60 @@ class Benchmark:
 
 
 def write_predictions(
-    path: Path, names: Sequence[str], classes: Sequence[str], detections: Detections, version: str
+    path: Path,
+    names: Sequence[str],
+    classes: Sequence[str],
+    detections: Detections,
+    version: str,
+    external: str | None = None,
 ) -> None:
-    """Detections as `results`; names and classes give the text of each video and label index."""
+    """Detections as `results`; names and classes give the text of each video and label index.
+
+    external: what else than the data set was used, in the words for a server. What is written is checked first.
+    """
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     order = np.lexsort((-detections.score, detections.video))
     for i in order.tolist():
         segment = [float(detections.start_s[i]), float(detections.end_s[i])]
         entry = {"label": classes[int(detections.label[i])], "score": float(detections.score[i]), "segment": segment}
         results[names[int(detections.video[i])]].append(entry)
-    write_json(path, {"version": version, "results": results, "external_data": {}})
+    used = {} if external is None else {"used": True, "details": external}
+    submission = {"version": version, "results": results, "external_data": used}
+    check_submission(path, submission, names, classes)
+    write_json(path, submission)
+
+
+def check_submission(path: Path, value: Any, names: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises InputError unless a value is what an ActivityNet server takes.
+
+    That is an object of `version` (text), `external_data` (an object; `used` true or false, `details` text) and
+    `results`: for each of the videos `names` and no other a list of `label` (one of `classes`), `score` (a finite
+    number) and `segment` ([start_s, end_s], 0 <= start <= end).
+    """
+    _part(value, "version", str, path)
+    external = _part(value, "external_data", dict, path)
+    if "details" in external:
+        member(external, "details", str, path, "external_data")
+    if not isinstance(external.get("used", False), bool):
+        raise InputError(f"{path}: external_data.used: must be true or false, got {external['used']!r:.80}")
+    results = _part(value, "results", dict, path)
+    known = frozenset(classes)
+    for wrong in sorted(results.keys() ^ set(names)):
+        rule = "must have a list for each video" if wrong in names else "must be one of the videos to detect in"
+        raise InputError(f"{path}: results.{wrong}: {rule}, got {'one more' if wrong in results else 'none'}")
+    for name, entries in results.items():
+        for i, entry in enumerate(typed(entries, list, path, f"results.{name}")):
+            _check_detection(path, entry, f"results.{name}[{i}]", known)
+
+
+def _check_detection(path: Path, entry: Any, where: str, classes: frozenset[str]) -> None:
+    label = member(entry, "label", str, path, where)
+    if label not in classes:
+        raise InputError(f"{path}: {where}.label: must be a class of the data set, got {label!r}")
+    number(entry, "score", path, where)
+    start, end = segment(entry, path, where)
+    if not 0 <= start <= end:
+        raise InputError(f"{path}: {where}.segment: must have 0 <= start <= end, got [{start}, {end}]")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -51,25 +95,25 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None) -> Benchmark:
     """Reads both files. Raises InputError."""
-    database = _read(truth_path, "database", dict)
+    database = read_part(truth_path, "database", dict)
     annotations = [
         (video, entry, f"database.{video}.annotations[{i}]")
         for video, about in database.items()
-        if subset is None or _member(about, "subset", str, truth_path, f"database.{video}") == subset
-        for i, entry in enumerate(_member(about, "annotations", list, truth_path, f"database.{video}"))
+        if subset is None or member(about, "subset", str, truth_path, f"database.{video}") == subset
+        for i, entry in enumerate(member(about, "annotations", list, truth_path, f"database.{video}"))
     ]
     if subset is not None and not annotations:
         subsets = sorted({str(about.get("subset")) for about in database.values() if isinstance(about, dict)})
         raise InputError(f"{truth_path}: subset: must be one of {subsets} and have annotations, got {subset!r}")
     if not annotations:
         raise InputError(f"{truth_path}: database: must have an annotation, got none")
-    results = _read(predictions_path, "results", dict)
+    results = read_part(predictions_path, "results", dict)
     predictions = [
         (video, entry, f"results.{video}[{i}]")
         for video, entries in results.items()
-        for i, entry in enumerate(_typed(entries, list, predictions_path, f"results.{video}"))
+        for i, entry in enumerate(typed(entries, list, predictions_path, f"results.{video}"))
     ]
-    labels = [_member(entry, "label", str, truth_path, key) for _, entry, key in annotations]
+    labels = [member(entry, "label", str, truth_path, key) for _, entry, key in annotations]
     classes = tuple(sorted(set(labels)))
     class_index = {name: i for i, name in enumerate(classes)}
     videos = {name: i for i, name in enumerate(dict.fromkeys([v for v, _, _ in annotations]))}
@@ -78,8 +122,8 @@ def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None)
         videos.setdefault(video, len(videos))
     truth_times = _segments(annotations, truth_path, positive=True)
     times = _segments(predictions, predictions_path, positive=False)
-    predicted = [_member(entry, "label", str, predictions_path, key) for _, entry, key in predictions]
-    scores = np.array([_number(entry, "score", predictions_path, key) for _, entry, key in predictions], dtype=float)
+    predicted = [member(entry, "label", str, predictions_path, key) for _, entry, key in predictions]
+    scores = np.array([number(entry, "score", predictions_path, key) for _, entry, key in predictions], dtype=float)
     known = np.array([label in class_index for label in predicted], dtype=bool)
     video = np.array([videos[v] for v, _, _ in predictions], dtype=np.int64)
     label = np.array([class_index.get(name, 0) for name in predicted], dtype=np.int64)
@@ -97,61 +141,60 @@ def _segments(entries: list[tuple[str, Any, str]], path: Path, positive: bool) -
     """[entries, 2] start and end in seconds."""
     times = np.zeros((len(entries), 2))
     for i, (_, entry, key) in enumerate(entries):
-        pair = _member(entry, "segment", list, path, key)
-        if len(pair) != 2 or not all(_is_number(value) for value in pair):
-            raise InputError(f"{path}: {key}.segment: must be [start_s, end_s], finite numbers, got {pair!r:.80}")
-        times[i] = pair
+        pair = times[i] = segment(entry, path, key)
         if pair[1] < pair[0] or (positive and pair[1] == pair[0]):
             raise InputError(f"{path}: {key}.segment: must have end {'>' if positive else '>='} start, got {pair}")
     return times
 
 
-def _is_number(value: Any) -> bool:
+def segment(entry: Any, path: Path, where: str) -> list[float]:
+    """Start and end in seconds, in the order in which they are given. Raises InputError unless they are numbers."""
+    pair = member(entry, "segment", list, path, where)
+    if len(pair) != 2 or not all(is_number(value) for value in pair):
+        raise InputError(f"{path}: {where}.segment: must be [start_s, end_s], finite numbers, got {pair!r:.80}")
+    return pair
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number, and no truth value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) <= sys.float_info.max  # False for NaN, and for a whole number too large for a float
 
 
-def _number(entry: Any, key: str, path: Path, where: str) -> float:
-    if not isinstance(entry, dict) or not _is_number(entry.get(key)):
+def number(entry: Any, key: str, path: Path, where: str) -> float:
+    """A number under a key. Raises InputError unless it is finite."""
+    if not isinstance(entry, dict) or not is_number(entry.get(key)):
         got = entry.get(key) if isinstance(entry, dict) else entry
         raise InputError(f"{path}: {where}.{key}: must be a finite number, got {got!r:.80}")
     return float(entry[key])
 
 
-def _member(entry: Any, key: str, kind: type, path: Path, where: str) -> Any:
+def member(entry: Any, key: str, kind: type, path: Path, where: str) -> Any:
+    """What stands under a key. Raises InputError unless it is there and of that kind."""
     if not isinstance(entry, dict):
         raise InputError(f"{path}: {where}: must be an object, got {entry!r:.80}")
     if key not in entry:
         raise InputError(f"{path}: {where}.{key}: is required and missing")
-    return _typed(entry[key], kind, path, f"{where}.{key}")
+    return typed(entry[key], kind, path, f"{where}.{key}")
 
 
 _WORDS = {str: "text", list: "a list", dict: "an object"}
 
 
-def _typed(value: Any, kind: type, path: Path, where: str) -> Any:
+def typed(value: Any, kind: type, path: Path, where: str) -> Any:
+    """The value itself. Raises InputError unless it is of that kind."""
     if not isinstance(value, kind):
         raise InputError(f"{path}: {where}: must be {_WORDS[kind]}, got {value!r:.80}")
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of two equal keys the first would silently be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} twice in one object")
-    return found
+def read_part(path: Path, key: str, kind: type) -> Any:
+    """What stands under a key of a JSON file. Raises InputError unless it is there and of that kind."""
+    return _part(read_json(path), key, kind, path)
 
 
-def _read(path: Path, key: str, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: must be JSON, got {error}") from None
+def _part(content: Any, key: str, kind: type, path: Path) -> Any:
     if not isinstance(content, dict) or key not in content:
         raise InputError(f"{path}: {key}: is required and missing")
-    return _typed(content[key], kind, path, key)
+    return typed(content[key], kind, path, key)

@@ -6,6 +6,10 @@ from typing import TextIO
 
 import typer
 
+from haan.config import Data
+from haan.data.cache import OnDisk
+from haan.data.readers import Opened, open_data
+from haan.data.table import Annotations
 from haan.errors import InputError
 from haan.train import TrainingError
 
@@ -14,6 +18,14 @@ def say(text: str, to: TextIO | None = None) -> None:
     """One line on the terminal (or another stream), at once."""
     typer.echo(text, file=to)
     (to or sys.stdout).flush()
+
+
+def opened(data: Data, read: Callable[[Data], Opened] = open_data) -> tuple[OnDisk, Annotations]:
+    """A data set, features still on disk; its reader's warnings are shown. Raises InputError."""
+    source, annotations, warnings = read(data)
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    return source, annotations
 
 
 def run(command: Callable[[], object]) -> None:

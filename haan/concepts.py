@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -91,27 +91,44 @@ def fine_representations(
 
     The choice of the k nearest passes no gradient; the chosen concepts do.
     """
-    with torch.no_grad():
-        near, absent = _distances(concepts, prototypes, distance)
-        order = _order_by_distance(near, groups.video)
-        num_videos, num_fine = len(groups.offsets) - 1, len(prototypes)
-        present = np.diff(groups.offsets)  # [videos]
-        rank = np.arange(min(top_k, int(present.max())))
-        exists = rank < present[:, None]  # [videos, ranks]
-        position = np.where(exists, groups.offsets[:-1, None] + rank, 0).ravel()
-        # A present concept further away than the zero vector queues behind all absent ones.
-        behind = np.where(exists, (clusters - present)[:, None] + rank, top_k).ravel()
-        ahead = np.where(exists, rank, top_k).ravel()
-        position, behind, ahead = (
-            torch.from_numpy(host).to(concepts.device, non_blocking=True) for host in (position, behind, ahead)
-        )
-        chosen = order[:, position]  # [fine, videos x ranks]
-        place = torch.where(near.gather(1, chosen) > absent, behind, ahead)
-        weight = (place < top_k).to(concepts.dtype) / top_k
-        bags = chosen.view(num_fine, num_videos, -1).transpose(0, 1).reshape(num_videos * num_fine, -1)
-        weight = weight.view(num_fine, num_videos, -1).transpose(0, 1).reshape(num_videos * num_fine, -1)
+    chosen, taken = nearest(concepts, prototypes, groups, clusters, top_k, distance)
+    num_fine, num_videos, _ = chosen.shape
+    bags = chosen.transpose(0, 1).reshape(num_videos * num_fine, -1)
+    weight = (taken.to(concepts.dtype) / top_k).transpose(0, 1).reshape(num_videos * num_fine, -1)
     summed = F.embedding_bag(bags, concepts, mode="sum", per_sample_weights=weight)
     return summed.view(num_videos, num_fine, -1)
+
+
+@torch.no_grad()
+def nearest(
+    concepts: Float[Tensor, "concepts width"],
+    prototypes: Float[Tensor, "fine width"],
+    groups: Groups,
+    clusters: int,
+    top_k: int,
+    distance: Distance,
+) -> tuple[Int[Tensor, "fine videos ranks"], Bool[Tensor, "fine videos ranks"]]:
+    """Concepts of each video by their distance from each class (Eq. 5), and whether each is among the k nearest.
+
+    Absent concepts take part in the count, but are not named. Where a video has fewer concepts than there are ranks,
+    the rest holds any concept, which is not taken.
+    """
+    near, absent = _distances(concepts, prototypes, distance)
+    order = _order_by_distance(near, groups.video)
+    present = np.diff(groups.offsets)  # [videos]
+    rank = np.arange(min(top_k, int(present.max())))
+    exists = rank < present[:, None]  # [videos, ranks]
+    position = np.where(exists, groups.offsets[:-1, None] + rank, 0).ravel()
+    # A present concept further away than the zero vector queues behind all absent ones.
+    behind = np.where(exists, (clusters - present)[:, None] + rank, top_k).ravel()
+    ahead = np.where(exists, rank, top_k).ravel()
+    position, behind, ahead = (
+        torch.from_numpy(host).to(concepts.device, non_blocking=True) for host in (position, behind, ahead)
+    )
+    chosen = order[:, position]  # [fine, videos x ranks]
+    place = torch.where(near.gather(1, chosen) > absent, behind, ahead)
+    shape = (len(prototypes), len(present), len(rank))
+    return chosen.view(shape), (place < top_k).view(shape)
 
 
 def _order_by_distance(

@@ -127,15 +127,32 @@ class Plant(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Checked):
-    """Where the clips are and which videos train."""
+    """Where the clips are and which videos train.
+
+    train_videos: the first so many rows of a `haan` data set. annotations, hierarchy: file names below `root` of an
+    `activitynet` one, whose ground truth says itself which videos train.
+    """
 
     root: str = required(NOT_EMPTY)
     features: str = required(NOT_EMPTY)
-    train_videos: int = required(AT_LEAST_ONE)
-    format: Literal["haan"] = "haan"
+    train_videos: int | None = setting(None, AT_LEAST_ONE)
+    format: Literal["haan", "activitynet"] = "haan"
+    annotations: str | None = setting(None, NOT_EMPTY)
+    hierarchy: str | None = setting(None, NOT_EMPTY)
     validation: Holdout | Literal["official"] = "official"
     dtype: Literal["float16", "float32"] = "float16"
     plant: Plant | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        needed = {"haan": ("train_videos",), "activitynet": ("annotations", "hierarchy")}[self.format]
+        for key in ("train_videos", "annotations", "hierarchy"):
+            value = getattr(self, key)
+            if (value is not None) != (key in needed):
+                verb = "is required" if value is None else "must not be given"
+                raise RuleError(key, f"{verb} with format {self.format}", value)
+        if self.plant is not None and self.format != "haan":
+            raise RuleError("plant", "must be null unless the format is haan, which is what is planted", "a mapping")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,14 +170,18 @@ class Concepts(Checked):
 
     clusters: int = setting(500, AT_LEAST_ONE)
     top_k: int = setting(5, AT_LEAST_ONE)
-    method: Literal["kmeans"] = "kmeans"
+    method: Literal["kmeans", "gmm", "birch"] = "kmeans"
     distance: Literal["cosine", "euclidean"] = "cosine"
     refresh_epochs: int = setting(5, AT_LEAST_ONE)  # paper differs: before each epoch
     sample_rate: float = setting(0.03, SHARE)  # paper differs: all clips
     warm_start: bool = False  # k-means goes on from the last centroids, so that clusters keep their numbers
+    fit_limit_s: float = setting(1800.0, POSITIVE)  # a gmm or birch that takes longer ends the training
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.warm_start and self.method != "kmeans":
+            rule = f"must be false where concepts.method is {self.method}, for only kmeans goes on from centroids"
+            raise RuleError("warm_start", rule, self.warm_start)
         if self.top_k > self.clusters:
             raise RuleError("top_k", f"must be <= concepts.clusters ({self.clusters})", self.top_k)
 

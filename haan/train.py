@@ -1,7 +1,7 @@
 """The only training loop. It yields one result an epoch and keeps the best weights; it prints nothing.
 
-Every random draw of an epoch comes from (seed, epoch) alone: the order of videos, the k-means sample and its seed, and
-dropout. So a run resumed after an epoch needs no state of a random generator to equal an unbroken one.
+Every random draw of an epoch comes from (seed, epoch) alone: the order of videos, the clustered sample and its seed,
+and dropout. So a run resumed after an epoch needs no state of a random generator to equal an unbroken one.
 """
 
 import json
@@ -32,12 +32,13 @@ from haan.model import HAAN
 from haan.yamlconfig import dump
 
 WEIGHTS, STATE = "best.safetensors", "state.safetensors"  # files of a training: its result, and what it goes on from
+CONCEPTS = "concepts"  # before the names of those tensors of a result that are no weights of its network
 LOSSES = ("mil", "pseudo", "concept", "coarse", "total")
 _COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
 
 
 class TrainingError(RuntimeError):
-    """Training can't go on: a loss became NaN or infinite."""
+    """Training can't go on: a loss became NaN or infinite, or clips could not be clustered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class EpochResult:
     beside them; empty where the epoch is not scored. chosen: index of the best detection setting, the first of equals.
     map_by_tiou: mAP in percent at each of `eval.tiou`, map: at each of `eval.report`, both at the chosen setting.
     detections: how many at that setting. collapsed: every validation clip gets the same scores, so nothing can be
-    detected.
+    detected. empty_clusters: how many of the N clusters hold no training clip; birch may find fewer than N.
     """
 
     epoch: int
@@ -61,16 +62,28 @@ class EpochResult:
     map: dict[float, float] = field(default_factory=dict)
     detections: int = 0
     collapsed: bool = False
+    empty_clusters: int = 0
 
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch that counts so far: avg.mAP in percent, index into the detection settings, and the weights."""
+    """The epoch that counts so far: avg.mAP in percent, index into the detection settings, and the weights.
+
+    concepts: what tells the concept of any clip as training did in that epoch: `centroids` [clusters, width], and
+    `encoder.*`, the encoder that they were found with; the network's own has been trained on since. Empty where
+    training went on from an older version's checkpoint.
+    """
 
     epoch: int
     chosen: int
     avg_map: float
     weights: dict[str, Tensor] = field(repr=False)
+    concepts: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, as a file holds it."""
+        return self.weights | {f"{CONCEPTS}.{name}": value for name, value in self.concepts.items()}
 
 
 @dataclass(frozen=True)
@@ -211,6 +224,7 @@ class Trainer:
         self.model.to(self.device)
         self._adam = torch.optim.Adam(self.model.parameters(), lr=config.optim.lr, fused=True)
         self._pseudo: clustering.PseudoLabels | None = None
+        self._clustered: dict[str, Tensor] = {}  # the encoder as it was then
         self._hierarchy = concepts.Hierarchy(annotations.coarse_of_fine, self.device)
         self._fine = torch.from_numpy(annotations.fine_labels[split.train]).to(self.device)
         self._coarse = torch.from_numpy(annotations.coarse_labels[split.train]).to(self.device)
@@ -234,12 +248,13 @@ class Trainer:
         torch.manual_seed(_mix(self.config.seed, epoch))
         if self._pseudo is None or self.epoch % self.config.concepts.refresh_epochs == 0:
             self.cluster(epoch)
+        assert self._pseudo is not None
         marks.append(time.perf_counter())
         means = self._train(epoch)
         marks.append(time.perf_counter())
         self.epoch = epoch
         seconds = {"cluster": marks[1] - marks[0], "train": marks[2] - marks[1]}
-        result = EpochResult(epoch=epoch, losses=means, seconds=seconds)
+        result = EpochResult(epoch=epoch, losses=means, seconds=seconds, empty_clusters=self._pseudo.empty)
         return self._score(result) if self.every_epoch or epoch == self.config.optim.epochs else result
 
     def _score(self, result: EpochResult) -> EpochResult:
@@ -270,21 +285,26 @@ class Trainer:
         )
 
     def cluster(self, epoch: int) -> None:
-        """New pseudo labels: k-means on a sample of the encoded training clips, then the nearest centroid of each.
+        """New pseudo labels: clusters of a sample of the encoded training clips, then the cluster of each clip.
 
-        Raises TrainingError when the encoder blew up.
+        Raises TrainingError when the encoder blew up, or no clusters are found in time.
         """
         setting, num_clips = self.config.concepts, int(self._offsets[-1])
         gpu = self.device.type == "cuda"
         seed = _mix(self.config.seed, epoch)
-        chosen = clustering.draw_sample(num_clips, setting.sample_rate, np.random.default_rng(seed))
+        rng, most = np.random.default_rng(seed), clustering.most_clips(setting)
+        chosen = clustering.draw_sample(num_clips, setting.sample_rate, rng, most)
         places = self.table.places(self.split.train)[chosen]
         blocks = (self._feed.sample(places[i : i + BLOCK_CLIPS]) for i in range(0, len(places), BLOCK_CLIPS))
         sample = _joined(self._encoded(blocks, epoch), len(places))
         start = self._pseudo.centroids if setting.warm_start and self._pseudo is not None else None
-        centroids = clustering.fit_kmeans(sample, setting.clusters, seed, gpu, start)
+        try:
+            fitted = clustering.fit(sample, setting, seed, gpu, start, self.config.threads)
+        except clustering.FitError as error:
+            raise TrainingError(f"{error}, before epoch {epoch}") from None
         encoded = self._encoded(self._feed.blocks(self.split.train), epoch)
-        self._label(clustering.assign((block.cpu().numpy() for block in encoded), centroids, num_clips, gpu))
+        self._label(fitted.assign((block.cpu().numpy() for block in encoded), num_clips))
+        self._clustered = _copied(self.model.encoder.state_dict())
 
     def _encoded(
         self, blocks: Iterable[Float[Tensor, "clips d"]], epoch: int
@@ -358,8 +378,14 @@ class Trainer:
 
     def _keep(self, epoch: int, chosen: int, avg_map: float) -> None:
         if self.best is None or avg_map > self.best.avg_map or self.config.eval.epoch == "last":
-            weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-            self.best = Best(epoch, chosen, avg_map, weights)
+            self.best = Best(epoch, chosen, avg_map, _copied(self.model.state_dict()), self._concepts())
+
+    def _concepts(self) -> dict[str, Tensor]:
+        """`Best.concepts` as they are now."""
+        if self._pseudo is None or not self._clustered:
+            return {}
+        encoder = {f"encoder.{name}": value for name, value in self._clustered.items()}
+        return _copied({"centroids": torch.from_numpy(self._pseudo.centroids)} | encoder)
 
     def save(self, path: Path) -> None:
         """Writes everything that `load` needs to go on as if never stopped: one safetensors file."""
@@ -370,9 +396,10 @@ class Trainer:
             tensors["pseudo.labels"] = torch.from_numpy(self._pseudo.labels)
             tensors["pseudo.frequency"] = torch.from_numpy(self._pseudo.frequency)
             tensors["pseudo.centroids"] = torch.from_numpy(self._pseudo.centroids)
+        tensors |= {f"clustered.{name}": value for name, value in self._clustered.items()}
         best = None
         if self.best is not None:
-            tensors |= {f"best.{name}": value for name, value in self.best.weights.items()}
+            tensors |= {f"best.{name}": value for name, value in self.best.tensors.items()}
             best = {"epoch": self.best.epoch, "chosen": self.best.chosen, "avg_map": self.best.avg_map}
         state = {"epoch": self.epoch, "best": best, "run": self._identity()}
         write_tensors(path, tensors, {"state": json.dumps(state)})
@@ -390,7 +417,8 @@ class Trainer:
                 found = _below(tensors, "pseudo")
                 pseudo = clustering.PseudoLabels(**{name: value.numpy() for name, value in found.items()})
             if state["best"] is not None:
-                best = Best(**state["best"], weights=_below(tensors, "best"))
+                weights, found = parted(_below(tensors, "best"))
+                best = Best(**state["best"], weights=weights, concepts=found)
             epoch = int(state["epoch"])
             adam = self._adam.state_dict()
             count = len(adam["param_groups"][0]["params"])
@@ -399,7 +427,7 @@ class Trainer:
             self._adam.load_state_dict(adam)
             if pseudo is not None:
                 self._label(pseudo)
-            self.best, self.epoch = best, epoch
+            self.best, self.epoch, self._clustered = best, epoch, _below(tensors, "clustered")
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"{path}: must be a whole checkpoint, got {type(error).__name__}: {error}") from None
 
@@ -411,6 +439,17 @@ class Trainer:
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix + "."): t for name, t in tensors.items() if name.startswith(prefix + ".")}
+
+
+def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights of the network, and `Best.concepts`, out of `Best.tensors`."""
+    weights = {name: value for name, value in tensors.items() if not name.startswith(CONCEPTS + ".")}
+    return weights, _below(tensors, CONCEPTS)
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the host."""
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -80,10 +80,15 @@ def _compose(text: str, name: str) -> yaml.Node | None:
         loader.dispose()
 
 
-def override(tree: yaml.MappingNode, assignment: str, option: str = "--set", under: str | None = None) -> None:
-    """Puts `KEY=VALUE` into the tree (below the key `under`), where the key is dotted. Raises InputError."""
+def override(
+    tree: yaml.MappingNode, assignment: str, option: str = "--set", under: str | None = None, splits: int = -1
+) -> None:
+    """Puts `KEY=VALUE` into the tree (below the key `under`), where the key is dotted. Raises InputError.
+
+    splits: at how many of its first dots the key is taken apart, for keys that hold dots themselves; -1: at all.
+    """
     key, equals, text = assignment.partition("=")
-    parts = [*([under] if under else []), *key.strip().split(".")]
+    parts = [*([under] if under else []), *key.strip().split(".", splits)]
     if not equals or not all(parts):
         raise InputError(f"{option}: must be KEY=VALUE with a dotted key, got {assignment!r}")
     value = _compose(text, option) or yaml.ScalarNode("tag:yaml.org,2002:null", "", *_marks(option))
@@ -103,8 +108,10 @@ def _marks(name: str) -> tuple[yaml.Mark, yaml.Mark]:
 
 
 def _put(node: yaml.MappingNode, key: str, value: yaml.Node, option: str) -> None:
-    kept = [(k, v) for k, v in node.value if k.value != key]
-    node.value = [*kept, (yaml.ScalarNode("tag:yaml.org,2002:str", key, *_marks(option)), value)]
+    """In the place of what stood there, for the order of a grid's parameters is that of its points."""
+    entry = (yaml.ScalarNode("tag:yaml.org,2002:str", key, *_marks(option)), value)
+    first = next((i for i, (k, _) in enumerate(node.value) if k.value == key), len(node.value))
+    node.value = [*node.value[:first], entry, *((k, v) for k, v in node.value[first:] if k.value != key)]
 
 
 def child(node: yaml.Node, key: str) -> yaml.Node | None:

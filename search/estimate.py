@@ -136,13 +136,16 @@ def checkpoint_bytes(job: Job) -> Bytes:
     with torch.device("meta"):
         model = HAAN(config.model, job.source.dim, len(job.annotations.fine_names), config.concepts.clusters)
     tensors = [parameter.numel() for parameter in model.parameters()]
-    weights = _FLOAT * sum(tensors) + _ENTRY_BYTES * len(tensors)
+    network = _FLOAT * sum(tensors) + _ENTRY_BYTES * len(tensors)
+    encoder = sum(_FLOAT * parameter.numel() + _ENTRY_BYTES for parameter in model.encoder.parameters())
+    centroids = _FLOAT * config.concepts.clusters * config.model.width
+    weights = network + encoder + centroids
     train = max(int(job.source.num_clips[split.train].sum()) for split in job.splits.values())
-    pseudo = _LABEL * train + _FLOAT * config.concepts.clusters
+    pseudo = _LABEL * train + _FLOAT * config.concepts.clusters + centroids + encoder
     # The network, the best one, and Adam's two moments and count of steps.
-    adam = 2 * weights + (_FLOAT + _ENTRY_BYTES) * len(tensors)
+    adam = 2 * network + (_FLOAT + _ENTRY_BYTES) * len(tensors)
     identity = len(dump(config)) + sum(len(dump(detect)) for detect in job.space.detects)
-    return Bytes(2 * weights + adam + pseudo + identity, weights)
+    return Bytes(network + weights + adam + pseudo + identity, weights)
 
 
 def _largest(space: Space) -> Config:

@@ -26,10 +26,10 @@ from search import confirm, journal
 from search.checkpoints import Checkpoints, below
 from search.confirm import Confirmation, chosen_detect
 from search.runfolder import RunFolder
-from search.space import Space, base_number, read_space, with_values
+from search.space import Space, base_number, read_space, row_of, with_values
 
 _PACKAGES = ("haan-search", "torch", "numpy", "faiss-gpu", "optuna", "ray")
-FINGERPRINT = "haan.fingerprint"
+FINGERPRINT, DATA = "haan.fingerprint", "haan.data"
 SESSIONS = "sessions"
 TRIALS, CONFIRM = "trials", "confirm"  # folders of the two stages' checkpoints
 
@@ -237,7 +237,10 @@ def _row(space: Space, trial: FrozenTrial) -> Mapping[str, Any]:
         "seed": _seed(space, trial),
         "failure": known.get("failure"),
         "retries": len(known.get("retries", [])),
+        "empty_clusters": known.get("empty_clusters"),
     }
+    if space.rows:
+        row["row"] = row_of(space, trial.params)
     row |= {f"params.{key}": trial.params.get(key) for key in space.parameters}
     if counted:
         row |= {f"detect.{key}": value for key, value in vars(chosen_detect(space, trial)).items()}

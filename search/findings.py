@@ -17,6 +17,7 @@ from scipy import stats
 
 from haan.config import Detect
 from haan.errors import InputError
+from haan.figurefolder import FigureFolder, digest
 from search.runfolder import RunFolder
 from search.space import Space, base_number
 from search.study import ranked
@@ -25,6 +26,7 @@ from search.summary import saved_s
 LEAST_FOR_IMPORTANCES = 10
 _TOP_SHARE, _TOP_LEAST = 0.1, 5  # PED-ANOVA wants five trials at least in the better group
 _CONFIRM_COLUMNS = ("trial", "base", "videos", "seed", "state", "avg_map")
+_LARGE_SVG = 512 * 2**10  # bytes
 _LONG_PAUSE = 0.05  # of the busy time; a longer one is drawn shortened
 
 
@@ -114,8 +116,20 @@ class Timeline:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """One of the paper's figures, drawn for the winner. kind: as a data URI names it."""
+
+    caption: str
+    kind: str
+    content: bytes
+
+
+@dataclass(frozen=True)
 class Findings:
-    """A run, read. trials: by number. header: the `# key: value` lines of best.yaml. importances: or why none."""
+    """A run, read. trials: by number. header: the `# key: value` lines of best.yaml. importances: or why none.
+
+    pictures: or why none.
+    """
 
     space: Space
     study_name: str
@@ -125,6 +139,7 @@ class Findings:
     header: Mapping[str, str]
     confirmation: Confirmation | None
     importances: Importances | str
+    pictures: tuple[Picture, ...] | str
 
     @cached_property
     def base_number(self) -> int | None:
@@ -228,7 +243,30 @@ def read_findings(folder: RunFolder, space: Space, study: optuna.Study) -> Findi
         header=_header(best_yaml or ""),
         confirmation=_read_confirmation(folder.confirm_csv, space) if folder.confirm_csv.exists() else None,
         importances=_importances(study, space),
+        pictures=_pictures(folder),
     )
+
+
+def _pictures(folder: RunFolder) -> tuple[Picture, ...] | str:
+    """Figures that can't be read must not cost the report of a search."""
+    figures, weights = folder.figures, folder.best_yaml.with_suffix(".safetensors")
+    if not figures.index.exists():
+        return "None are drawn yet."
+    try:
+        index = figures.read_index()
+        if not weights.exists() or digest(weights) != index.weights:
+            return f"Those in {figures.root} are of other weights than {weights.name}."
+        return tuple(_picture(figures, name, caption) for name, caption in index.figures)
+    except (InputError, OSError) as error:
+        return f"They can't be read: {error}."
+
+
+def _picture(figures: FigureFolder, name: str, caption: str) -> Picture:
+    """Lines stay sharp in the SVG, but one with photographs in it may be large."""
+    svg = figures.svg(name).read_bytes()
+    if len(svg) <= _LARGE_SVG:
+        return Picture(caption, "image/svg+xml", svg)
+    return Picture(caption, "image/png", figures.png(name).read_bytes())
 
 
 def value_of(trial: FrozenTrial) -> float | None:

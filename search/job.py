@@ -45,7 +45,7 @@ class Job:
     splits: "official" where the data have such videos, and "holdout" where the base holds some out. session: which
     driver of this run it is, from 1. last_seen: when the driver before it last wrote, in Unix seconds. is_new: this
     driver made the run folder. kept: what is to be said of the features' cache. address: of the Ray cluster, where the
-    user named one.
+    user named one. script: the command line that goes on with it.
     """
 
     space: Space
@@ -60,6 +60,7 @@ class Job:
     is_new: bool
     kept: str | None = None
     address: str | None = None
+    script: str = "search/run.py"
 
     @property
     def split(self) -> Split:

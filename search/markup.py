@@ -79,6 +79,18 @@ def plot(name: str, figure: Figure, label: str) -> str:
     )
 
 
+def picture(kind: str, content: bytes, caption: str) -> str:
+    """An image that lies in the page itself, above its caption, a text whose first sentence says what it is.
+
+    As an image, an SVG can neither run nor fetch anything. Its box scrolls on a screen too narrow for its letters.
+    """
+    source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    name = escaped(caption.partition(". ")[2].partition(". ")[0] or caption)
+    image = f'<img src="{source}" alt="{name}">'
+    box = f'<div class="picture" tabindex="0" role="region" aria-label="{name}">{image}</div>'
+    return f'<figure class="paper">{box}<figcaption>{escaped(caption)}</figcaption></figure>'
+
+
 def legend(name: str, figure: Figure) -> str:
     """What each colour and mark means; a press on one hides or shows it. Empty where only one thing is drawn."""
     entries = [

@@ -140,6 +140,7 @@ class Progress:
         value = f"{summary.avg_map:6.2f} at epoch {summary.best_epoch}" if summary.best_epoch else "   none"
         note = f"  {running.failure}" if running.failure else ""
         note += "  collapsed: every clip scored the same" if summary.collapsed_epochs else ""
+        note += f"  up to {summary.empty_clusters} clusters without a clip" if summary.empty_clusters else ""
         note += f"  taken up again {len(running.retries)}x" if running.retries else ""
         shown = f"best so far {best[1]:.2f}" if best else "best so far none yet"
         head, tail = self._describe(running)

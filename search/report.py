@@ -376,6 +376,18 @@ def _alpha(sheet: _Sheet) -> str:
     return "".join(parts)
 
 
+def _paper(sheet: _Sheet) -> str:
+    pictures = sheet.found.pictures
+    if isinstance(pictures, str) or not pictures:
+        why = escaped(pictures) if isinstance(pictures, str) else "The index of the figures names none."
+        command = "<code>python -m haan figures RUN</code>, then <code>python search/report.py RUN</code>"
+        return markup.empty(
+            f"{why} The winner's concepts and classes, the clips nearest to them, and detections against the ground "
+            f"truth come here after {command}, with this run's folder as RUN."
+        )
+    return "".join(markup.picture(one.kind, one.content, one.caption) for one in pictures)
+
+
 def _timeline(sheet: _Sheet) -> str:
     caption = (
         "Time since the first trial began. Each bar is one trial, each row a place for one trial at a time on a node; "
@@ -527,6 +539,7 @@ _SECTIONS = (
     ("parallel", "Parallel", "Parallel coordinates: all settings together", _parallel),
     ("tiou", "tIoU", "mAP against tIoU", _tiou),
     ("alpha", "Detection", "Detection settings", _alpha),
+    ("paper", "Concepts", "The paper's figures, for the winner", _paper),
     ("timeline", "Timeline", "Timeline by node", _timeline),
     ("trials", "Trials", "Trials", _trials),
     ("failures", "Failures", "Failures", _failures),

@@ -74,8 +74,16 @@ def main(
     if dry_run:
         _plan(asked, address, quiet)
         return
+    code, _ = search(asked, address, deadline, quiet)
+    sys.exit(code)
+
+
+def search(
+    asked: Request, address: str | None, deadline: float | None, quiet: bool, script: str = "search/run.py"
+) -> tuple[int, RunFolder]:
+    """The search itself; the exit code, and where its run lies. script: the command line that goes on with it."""
     with ExitStack() as held:
-        job = replace(prepare(asked, held), address=address)
+        job = replace(prepare(asked, held), address=address, script=script)
         _log_to(job.folder.log)
         held.callback(ray.shutdown)
         try:
@@ -88,7 +96,7 @@ def main(
             if not no_room(error):
                 raise
             code = _full(job, str(error))
-    sys.exit(code)
+    return code, job.folder
 
 
 def _full(job: Job, reason: str) -> int:
@@ -229,7 +237,7 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
 def _resume_command(job: Job) -> str:
     out = [] if job.folder.root.parent == Path("runs") else ["--out", str(job.folder.root.parent)]
     out += [] if job.address is None else ["--address", job.address]
-    words = ["python", "search/run.py", str(job.folder.space_yaml), "--name", job.folder.root.name, *out, "--resume"]
+    words = ["python", job.script, str(job.folder.space_yaml), "--name", job.folder.root.name, *out, "--resume"]
     return shlex.join(words)
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from haan.figurefolder import NAME, FigureFolder
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -57,9 +59,24 @@ class RunFolder:
         return self.root / "predictions.json"
 
     @property
+    def figures(self) -> FigureFolder:
+        """The paper's figures of the winner, once `python -m haan figures` has drawn them."""
+        return FigureFolder(self.root / NAME)
+
+    @property
     def report(self) -> Path:
         """What the search found, as one page."""
         return self.root / "report.html"
+
+    @property
+    def table_md(self) -> Path:
+        """The run as a table of the paper, in Markdown; a row a figure beside it."""
+        return self.root / "table.md"
+
+    @property
+    def table_csv(self) -> Path:
+        """The same figures, one a row."""
+        return self.root / "table.csv"
 
     @property
     def log(self) -> Path:

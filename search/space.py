@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ from haan.yamlconfig import (
     value_of,
 )
 from search import components
+from search.tablespec import Table, read_table
 
 _MAX_CORNERS = 4096
 _MAX_SWEEP = 1000
@@ -99,7 +100,8 @@ class Space:
     """A search space, complete.
 
     parameters: dotted key of the configuration -> distribution. detects: the detection settings that score every epoch,
-    the base's own among them. document: the space as YAML, overrides applied.
+    the base's own among them. document: the space as YAML, overrides applied. rows: of a grid, named sets of values;
+    each has a value for every key that any of them sets, and these keys are parameters, too. table: what it makes.
     """
 
     name: str
@@ -110,6 +112,8 @@ class Space:
     parameters: Mapping[str, BaseDistribution]
     detects: tuple[Detect, ...]
     document: str
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    table: Table | None = None
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
@@ -187,23 +191,53 @@ def space_of(tree: yaml.MappingNode, name: str) -> Space:
     """The space of a node tree. Raises InputError with every error found."""
     errors: list[str] = []
     top = items(tree, "", errors)
-    errors += [unknown_key(node, key, ["base", "search"]) for key, (node, _) in top.items() if key not in _TOP]
+    errors += [unknown_key(node, key, [*_TOP, _TABLE]) for key, (node, _) in top.items() if key not in (*_TOP, _TABLE)]
     errors += [f"{place(tree)}: {key}: is required and missing" for key in _TOP if key not in top]
     if errors:
         raise InputError(errors)
     base = build(Config, top["base"][1], "base", errors)
     space = _read_search(name, base, top["search"][1], yaml.serialize(tree, allow_unicode=True), errors)
+    if space is not None and _TABLE in top:
+        table = read_table(top[_TABLE][1], errors)
+        if table is not None:
+            _check_table(table, space, top[_TABLE][1], top["search"][1], errors)
+            space = replace(space, table=table)
     if errors or space is None:
         raise InputError(errors)
     return space
+
+
+def _check_table(table: Table, space: Space, node: yaml.Node, search: yaml.Node, errors: list[str]) -> None:
+    """A table is a grid without pruning, its lines and columns are of that grid, and every line is its own."""
+    nodes = {key: value for key, (_, value) in items(search, "search", []).items()}
+    for key, rule, good in (
+        ("sampler", f"must be {{name: {components.GRID}}} for a table", space.sampler.name == components.GRID),
+        ("pruner", "must be {name: none} for a table, which compares whole trials", space.pruner.name == "none"),
+        ("confirm", "must be null for a table, whose seeds are of its grid", space.plan.confirm is None),
+    ):
+        if not good:
+            where = nodes.get(key, search)
+            errors.append(f"{place(where)}: search.{key}: {rule}, got {shown(where) if key in nodes else 'none'}")
+    form, listed = table.form, listed_keys(space)
+    if form.across is not None and form.across not in listed:
+        rule = f"must be a parameter of the grid ({', '.join(listed) or 'none is listed'})"
+        errors.append(f"{place(child(node, 'across') or node)}: table.across: {rule}, got {form.across!r}")
+    if form.map_at is not None and form.map_at not in space.base.eval.tiou:
+        rule = "must be among eval.tiou"
+        errors.append(f"{place(child(node, 'map_at') or node)}: table.map_at: {rule}, got {form.map_at}")
+    lines = child(child(node, "published") or node, "lines")
+    for key, (name, _) in (items(lines, "", []) if lines is not None and space.rows else {}).items():
+        if key not in space.rows:
+            errors.append(unknown_key(name, f"table.published.lines.{key}", list(space.rows)))
 
 
 def space_tree(path: str | Path, overrides: tuple[str, ...] = (), seed: int | None = None) -> yaml.MappingNode:
     """The node tree of a space file, overrides applied. Raises InputError."""
     tree = read_tree(path)
     for assignment in overrides:
-        of_search = assignment.partition("=")[0].strip().split(".")[0] == "search"
-        override(tree, assignment, under=None if of_search else "base")
+        key = assignment.partition("=")[0].strip()
+        under = None if key.split(".")[0] == "search" else "base"
+        override(tree, assignment, under=under, splits=2 if key.startswith("search.parameters.") else -1)
     if seed is not None:
         override(tree, f"seed={seed}", "--seed", under="base")
     return tree
@@ -232,8 +266,8 @@ def _search_parameters(tree: yaml.MappingNode) -> yaml.Node:
     return yaml.MappingNode("", plain_keys + made)
 
 
-_TOP = ("base", "search")
-_NESTED = ("sampler", "pruner", "parameters")
+_TOP, _TABLE = ("base", "search"), "table"
+_NESTED = ("sampler", "pruner", "parameters", "rows")
 
 
 def _read_search(name: str, base: Config | None, node: yaml.Node, document: str, errors: list[str]) -> Space | None:
@@ -247,7 +281,8 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
     sampler = _component(found, "sampler", components.SAMPLERS, "tpe", errors)
     pruner = _component(found, "pruner", components.PRUNERS, "none", errors)
     grid = _is_grid(found)
-    parameters, sweeps = _parameters(found.get("parameters", (None, None))[1], node, base, grid, errors)
+    rows = _rows(found["rows"], base, grid, errors) if "rows" in found else {}
+    parameters, sweeps = _parameters(found.get("parameters", (None, None))[1], node, base, grid, rows, errors)
     if base is None or len(errors) > before or plan is None or sampler is None or pruner is None:
         return None
     if base.eval.epoch != "best" and plan.objective == "best":
@@ -259,7 +294,7 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
         errors.append(f"{place(_nearest(node, broken.path))}: search.{'.'.join(broken.path)}: {broken}")
         return None
     if sampler.name in components.FINITE:
-        points = math.prod(_num_values(distribution) for distribution in parameters.values())
+        points = _num_points(parameters, rows)
         plan = replace(plan, trials=points if grid and "trials" not in found else min(plan.trials, points))
     return Space(
         name=name,
@@ -270,6 +305,7 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
         parameters=parameters,
         detects=_detects(base.detect, sweeps),
         document=document,
+        rows={name: row.values for name, row in rows.items()},
     )
 
 
@@ -320,6 +356,70 @@ def _num_values(distribution: BaseDistribution) -> int:
     return round((distribution.high - distribution.low) / distribution.step) + 1
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A row of a grid. values: by dotted key. nodes: where each of those that it sets itself stands."""
+
+    values: dict[str, Any]
+    nodes: dict[str, yaml.Node]
+
+
+def _rows(entry: tuple[yaml.Node, yaml.Node], base: Config | None, grid: bool, errors: list[str]) -> dict[str, _Row]:
+    """Named sets of settings. What one row leaves out of what another one sets has the base's value."""
+    name_node, node = entry
+    if not grid:
+        errors.append(f"{place(name_node)}: search.rows: must stand under sampler: {{name: {components.GRID}}}")
+        return {}
+    before = len(errors)
+    found = items(node, "search.rows", errors)
+    if isinstance(node, yaml.MappingNode) and not found:
+        errors.append(f"{place(node)}: search.rows: must hold a row, got none")
+    rows = {name: _row(name, spec, errors) for name, (_, spec) in found.items()}
+    if len(errors) > before or base is None:
+        return {}
+    keys = list(dict.fromkeys(key for row in rows.values() for key in row.values))
+    whole = {
+        name: _Row({key: row.values.get(key, base_value(base, key)) for key in keys}, row.nodes)
+        for name, row in rows.items()
+    }
+    for name, row in whole.items():
+        same = next(other for other, one in whole.items() if one.values == row.values)
+        if same != name:
+            rule = f"must differ from {same!r}, got the same settings"
+            errors.append(f"{place(found[name][0])}: search.rows.{name}: {rule}")
+    return {} if len(errors) > before else whole
+
+
+def _row(name: str, spec: yaml.Node, errors: list[str]) -> _Row:
+    row = _Row({}, {})
+    for key, (key_node, value) in items(spec, f"search.rows.{name}", errors).items():
+        if key.startswith("detect."):
+            rule = "must be swept under search.parameters, as it needs no training"
+            errors.append(f"{place(key_node)}: {key}: {rule}, got it in row {name!r}")
+            continue
+        kind = _kind_of(key, key_node, False, errors)
+        if kind is not None:
+            row.values[key], row.nodes[key] = value_of(kind, value, key, errors), value
+    return row
+
+
+def _num_points(parameters: Mapping[str, BaseDistribution], rows: Mapping[str, _Row]) -> int:
+    """How many points a finite space has: each row with each combination of what is listed beside the rows."""
+    in_rows = {key for row in rows.values() for key in row.values}
+    return max(len(rows), 1) * math.prod(_num_values(one) for key, one in parameters.items() if key not in in_rows)
+
+
+def _points(
+    parameters: Mapping[str, BaseDistribution], rows: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Every point of a grid with the name of its row, row by row, the last parameter varying fastest."""
+    named: list[tuple[str | None, Mapping[str, Any]]] = [*rows.items()] or [(None, {})]
+    listed = {key: _ends(one) for key, one in parameters.items() if key not in named[0][1]}
+    for name, row in named:
+        for point in itertools.product(*listed.values()):
+            yield name, {**row, **dict(zip(listed, point, strict=True))}
+
+
 def _plain(node: yaml.Node, key: str, errors: list[str]) -> Any:
     """A node as plain Python values, numbers like 1e-3 included."""
     if isinstance(node, yaml.MappingNode):
@@ -335,18 +435,30 @@ def _plain(node: yaml.Node, key: str, errors: list[str]) -> Any:
 
 
 def _parameters(
-    node: yaml.Node | None, search: yaml.Node, base: Config | None, grid: bool, errors: list[str]
+    node: yaml.Node | None,
+    search: yaml.Node,
+    base: Config | None,
+    grid: bool,
+    rows: Mapping[str, _Row],
+    errors: list[str],
 ) -> tuple[dict[str, BaseDistribution], dict[str, tuple[float, ...]]]:
-    parameters: dict[str, BaseDistribution] = {}
+    """What is searched, the keys of the rows first, and what is swept."""
+    in_rows = dict.fromkeys(key for row in rows.values() for key in row.values)
+    parameters: dict[str, BaseDistribution] = {
+        key: CategoricalDistribution(list(dict.fromkeys(row.values[key] for row in rows.values()))) for key in in_rows
+    }
     sweeps: dict[str, tuple[float, ...]] = {}
-    if node is None:
+    if node is None and not rows:
         errors.append(f"{place(search)}: search.parameters: is required and missing")
         return parameters, sweeps
     before = len(errors)
-    entries = items(node, "search.parameters", errors)
+    entries = items(node, "search.parameters", errors) if node is not None else {}
     for key, (name, spec) in entries.items():
         kind = _kind_of(key, name, grid, errors)
         if kind is None:
+            continue
+        if key in in_rows:
+            errors.append(f"{place(name)}: {key}: must stand in search.rows or in search.parameters, got it in both")
             continue
         if isinstance(spec, yaml.SequenceNode) or (grid and not key.startswith("detect.")):
             distribution = _listed(key, kind, spec, grid, errors)
@@ -379,12 +491,15 @@ def _parameters(
     combinations = math.prod(len(values) for values in sweeps.values())
     if combinations > _MAX_SWEEP:
         rule = f"sweeps must have at most {_MAX_SWEEP} combinations, for every epoch is scored at each"
-        errors.append(f"{place(node)}: search.parameters: {rule}, got {combinations}")
-    points = math.prod(_num_values(distribution) for distribution in parameters.values()) if grid else 0
+        errors.append(f"{place(node or search)}: search.parameters: {rule}, got {combinations}")
+    points = _num_points(parameters, rows) if grid else 0
     if points > _MAX_POINTS:
-        errors.append(f"{place(node)}: search.parameters: a grid must have at most {_MAX_POINTS} points, got {points}")
-    if len(errors) == before and base is not None:
-        _check_corners(base, parameters, entries, grid, errors)
+        rule = f"a grid must have at most {_MAX_POINTS} points"
+        errors.append(f"{place(node or search)}: search.parameters: {rule}, got {points}")
+    if len(errors) == before and base is not None and grid:
+        _check_points(base, parameters, rows, entries, search, errors)
+    elif len(errors) == before and base is not None:
+        _check_corners(base, parameters, entries, errors)
     return parameters, sweeps
 
 
@@ -532,15 +647,11 @@ def _check_corners(
     base: Config,
     parameters: Mapping[str, BaseDistribution],
     entries: dict[str, tuple[yaml.Node, yaml.Node]],
-    grid: bool,
     errors: list[str],
 ) -> None:
-    """Builds a configuration at every bound, and at every combination of bounds where these are few.
-
-    Of a grid every point is built, and no bound with the values of the base, which need not lie on it.
-    """
+    """Builds a configuration at every bound, and at every combination of bounds where these are few."""
     ends = {key: _ends(distribution) for key, distribution in parameters.items()}
-    for key, values in () if grid else ends.items():
+    for key, values in ends.items():
         for value in values:
             try:
                 with_values(base, {key: value})
@@ -549,7 +660,7 @@ def _check_corners(
                 rule = f"{shown_key}{error.rule}, got {error.value!r}"
                 end = "value" if isinstance(parameters[key], CategoricalDistribution) else "bound"
                 errors.append(f"{place(entries[key][1])}: {key}: at its {end} {value!r}: {rule}")
-    if errors or (not grid and math.prod(len(values) for values in ends.values()) > _MAX_CORNERS):
+    if errors or math.prod(len(values) for values in ends.values()) > _MAX_CORNERS:
         return
     for corner in itertools.product(*ends.values()):
         values = dict(zip(ends, corner, strict=True))
@@ -557,6 +668,27 @@ def _check_corners(
             with_values(base, values)
         except RuleError as error:
             node = entries[error.key][1] if error.key in entries else next(iter(entries.values()))[1]
+            errors.append(f"{place(node)}: {error}; the space allows {values}")
+            return
+
+
+def _check_points(
+    base: Config,
+    parameters: Mapping[str, BaseDistribution],
+    rows: Mapping[str, _Row],
+    entries: dict[str, tuple[yaml.Node, yaml.Node]],
+    search: yaml.Node,
+    errors: list[str],
+) -> None:
+    """Builds a configuration at every point of a grid, and at no value with the base's, which need not lie on it."""
+    for name, values in _points(parameters, {name: row.values for name, row in rows.items()}):
+        try:
+            with_values(base, values)
+        except RuleError as error:
+            own = rows[name].nodes if name is not None else {}
+            listed = {key: value for key, (_, value) in entries.items()}
+            places = {**listed, **own}
+            node = places.get(error.key, next(iter({**own, **listed}.values()), search))
             errors.append(f"{place(node)}: {error}; the space allows {values}")
             return
 
@@ -578,11 +710,29 @@ def _detects(own: Detect, sweeps: Mapping[str, tuple[float, ...]]) -> tuple[Dete
 
 
 def grid_points(space: Space) -> list[dict[str, Any]]:
-    """Every point of a grid once, the last parameter varying fastest; none unless the sampler is `grid`."""
+    """Every point of a grid once, row by row, the last parameter varying fastest; none unless the sampler is `grid`."""
     if space.sampler.name != components.GRID:
         return []
-    values = (_ends(distribution) for distribution in space.parameters.values())
-    return [dict(zip(space.parameters, point, strict=True)) for point in itertools.product(*values)]
+    return [point for _, point in _points(space.parameters, space.rows)]
+
+
+def listed_keys(space: Space) -> list[str]:
+    """The parameters that no row sets."""
+    in_rows = next(iter(space.rows.values()), {})
+    return [key for key in space.parameters if key not in in_rows]
+
+
+def row_of(space: Space, params: Mapping[str, Any]) -> str | None:
+    """The name of the row that a trial's parameters are of; None in a space without rows."""
+    return next((name for name, row in space.rows.items() if all(params.get(k) == v for k, v in row.items())), None)
+
+
+def named_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's parameters as a user knows them: the row's name in place of what it sets."""
+    row = row_of(space, params)
+    if row is None:
+        return dict(params)
+    return {"row": row} | {key: value for key, value in params.items() if key not in space.rows[row]}
 
 
 def front(space: Space) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ class Summary:
     objective: the epoch that counts is the `best` so far, or the `last`. avg_map: percent, -inf before a scored epoch.
     avg_map_by_detect: at each detection setting, map_by_tiou: at each tIoU and the chosen setting, both of the epoch
     that counts. best_avg_map_by_detect: the best of all epochs for each setting on its own. seconds: of training.
+    empty_clusters: the most clusters of an epoch that held no clip.
     """
 
     objective: Literal["best", "last"] = "best"
@@ -24,6 +25,7 @@ class Summary:
     losses: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     collapsed_epochs: int = 0
+    empty_clusters: int = 0
     device: str = ""
 
     def add(self, result: dict[str, Any]) -> None:
@@ -31,6 +33,7 @@ class Summary:
         self.epochs, self.device, self.losses = result["epoch"], result["device"], result["losses"]
         self.seconds += sum(result["seconds"].values())
         self.collapsed_epochs += bool(result["collapsed"])
+        self.empty_clusters = max(self.empty_clusters, result["empty_clusters"])
         values = result["avg_map_by_detect"]
         if not values:
             return

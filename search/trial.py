@@ -124,13 +124,14 @@ class TrialRunner(tune.Trainable):
             "seconds": epoch.seconds,
             "detections": epoch.detections,
             "collapsed": epoch.collapsed,
+            "empty_clusters": epoch.empty_clusters,
             "device": self._trainer.device.type,
         }
         self._summary.add(result)
         due = epoch.epoch == epochs or epoch.epoch % refresh == 0
         self._result = result | {SHOULD_CHECKPOINT: due}
         if epoch.epoch == epochs and self._trainer.best is not None:
-            self._weights = self._trainer.best.weights
+            self._weights = self._trainer.best.tensors
         return self._reported()
 
     def _reported(self) -> dict[str, Any]:

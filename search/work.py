@@ -12,13 +12,13 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from ray import tune
 
-from search import cluster, confirm, export
+from search import cluster, confirm, export, provenance
 from search.bridge import Bridge, Halt, Running
 from search.features import Copies, Opened, SharedTable
 from search.job import Job
 from search.progress import Progress, Totals, params, totals
 from search.screen import Screen, clock
-from search.space import base_number, front
+from search.space import base_number, front, named_params
 from search.stage import Stage, run_stage
 from search.study import FINISHED, Study, Suggestion
 from search.trial import TrialRunner
@@ -106,6 +106,7 @@ def make_study(work: Work) -> Study:
     job, space = work.job, work.job.space
     study = Study.of(space, name=space.name, journal=job.folder.journal, seed=space.base.seed)
     study.inner.set_user_attr(export.FINGERPRINT, job.fingerprint)
+    study.inner.set_user_attr(export.DATA, provenance.record(space.base.data, job.source, job.annotations))
     _begin_session(work, study)
     study.start_with(front(space))
     return study
@@ -140,7 +141,9 @@ def run_search(work: Work, study: Study) -> Ended:
         return {"params": dict(suggestion.params), "sweep": True, "epochs": study.epochs}
 
     def describe(running: Running) -> tuple[str, str]:
-        return f"trial {running.number:3d}{' (base)' if running.number == base else ''}", params(running.params)
+        return f"trial {running.number:3d}{' (base)' if running.number == base else ''}", params(
+            named_params(space, running.params)
+        )
 
     def write() -> None:
         export.write_trials(job.folder, space, study.trials())

@@ -201,6 +201,26 @@ CONFIGS = [
     case("section is a number", [("{width: 8}", "8")], f"{C}:2: model: must be a mapping, got '8'"),
     case("required key missing", [("root: ROOT, ", "")], f"{C}:1: data.root: is required and missing"),
     case(
+        "training videos missing",
+        [(", train_videos: 4", "")],
+        f"{C}:1: data.train_videos: is required with format haan, got None",
+    ),
+    case(
+        "keys of another format",
+        [("train_videos: 4", "train_videos: 4, format: activitynet, annotations: a.json, hierarchy: h.json")],
+        f"{C}:1: data.train_videos: must not be given with format activitynet, got 4",
+    ),
+    case(
+        "format of no kind",
+        [("train_videos: 4", "train_videos: 4, format: thumos")],
+        f"{C}:1: data.format: must be 'haan' or 'activitynet', got 'thumos'",
+    ),
+    case(
+        "files of another format missing",
+        [("train_videos: 4", "format: activitynet, annotations: a.json, hierarchy: h.json")],
+        f"{C}:1: data.root: {{folder}}/data must hold a.json, h.json, which it does not",
+    ),
+    case(
         "split of no kind",
         [("train_videos: 4", "train_videos: 4, validation: random")],
         f"{C}:1: data.validation: must be a mapping or 'official', got 'random'",
@@ -1086,6 +1106,37 @@ def test_the_files_themselves_are_sound(tmp_path: Path, shell: Shell) -> None:
 def test_a_missing_file_is_named(tmp_path: Path, shell: Shell) -> None:
     ended = shell("haan", "evaluate", tmp_path / "g.json", tmp_path / "p.json")
     refused(ended, tmp_path, [f"{G}: no such file"])
+
+
+# --- convert, split and detect --test ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ("convert", "fineaction", "{folder}/x.json", "{folder}/h.json", "--out", "{folder}/o"),
+            "{folder}/h.json: no such file",
+        ),
+        (
+            ("convert", "finegym", "x.json", "{folder}/c.txt", "--train", "t", "--val", "v", "--out", "{folder}/o"),
+            "{folder}/c.txt: no such file",
+        ),
+        (
+            ("convert", "openpack", "{folder}/v1", "--out", "{folder}/o"),
+            "{folder}/v1: must hold USER/annotation/openpack-actions/SESSION.csv, got none",
+        ),
+        (("convert", "truth", "{folder}/c.yaml", "--out", "{folder}/o"), "{folder}/c.yaml: no such file"),
+        (("split", "{folder}/a.txt", "{folder}/b.txt", "--out", "{folder}/o"), "{folder}/a.txt: no such file"),
+        (("detect", "{folder}/run", "--test", "--out", "{folder}/o"), "{folder}/run/best.yaml: no such file"),
+    ],
+)  # fmt: skip
+def test_missing_input_of_the_other_commands(
+    tmp_path: Path, shell: Shell, arguments: Sequence[str], expected: str
+) -> None:
+    ended = shell("haan", *(argument.replace("{folder}", str(tmp_path)) for argument in arguments))
+    refused(ended, tmp_path, [expected])
+    assert not list(tmp_path.iterdir()), "nothing was written"
 
 
 # --- as a user runs them ---------------------------------------------------------------------------------------------

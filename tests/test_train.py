@@ -45,12 +45,14 @@ def test_same_seed_gives_the_same_numbers_and_another_seed_others(tiny: Problem)
     assert not weights_equal(first, other)
 
 
-@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize(
+    "change", [{}, {"warm_start": True}, {"method": "gmm"}, {"method": "birch"}, {"distance": "euclidean"}], ids=str
+)
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_a_resumed_run_equals_an_unbroken_one(tiny: Problem, tmp_path: Path, stop_after: int, warm_start: bool) -> None:
+def test_a_resumed_run_equals_an_unbroken_one(tiny: Problem, tmp_path: Path, stop_after: int, change: dict) -> None:
     # Epochs 1 and 3 cluster anew, so stopping after 1 and 3 also has to carry the pseudo labels over.
     config, table, parts = tiny
-    config = replace(config, concepts=replace(config.concepts, warm_start=warm_start))
+    config = replace(config, concepts=replace(config.concepts, **change))
     unbroken = Trainer(config, table, parts)
     whole = list(unbroken.epochs())
     broken = Trainer(config, table, parts)
@@ -63,7 +65,8 @@ def test_a_resumed_run_equals_an_unbroken_one(tiny: Problem, tmp_path: Path, sto
     assert weights_equal(resumed, unbroken)
     assert resumed.best is not None and unbroken.best is not None
     assert (resumed.best.epoch, resumed.best.avg_map) == (unbroken.best.epoch, unbroken.best.avg_map)
-    assert all(torch.equal(value, unbroken.best.weights[name]) for name, value in resumed.best.weights.items())
+    assert resumed.best.tensors.keys() == unbroken.best.tensors.keys() > resumed.best.weights.keys()
+    assert all(torch.equal(value, unbroken.best.tensors[name]) for name, value in resumed.best.tensors.items())
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tiny: Problem, tmp_path: Path) -> None:
@@ -87,6 +90,28 @@ def test_a_refused_checkpoint_leaves_the_trainer_as_it_was(tiny: Problem, tmp_pa
         fresh.load(path)
     assert timeless([fresh.train_epoch()]) == timeless([untouched.train_epoch()])
     assert weights_equal(fresh, untouched)
+
+
+def test_a_checkpoint_of_an_older_version_goes_on_and_has_concepts_from_the_next_clustering_on(
+    tiny: Problem, tmp_path: Path
+) -> None:
+    config, table, parts = tiny
+    config = replace(config, eval=replace(config.eval, epoch="last"))
+    trained, path = Trainer(config, table, parts, every_epoch=True), tmp_path / "state.safetensors"
+    trained.train_epoch()
+    trained.save(path)
+    tensors, metadata = train.read_tensors(path)
+    old = {name: value for name, value in tensors.items() if not name.startswith(("clustered.", "best.concepts."))}
+    assert len(old) == len(tensors) - 4 - 5  # weight and bias of two layers; these and the centroids
+    train.write_tensors(path, old, metadata)
+    resumed = Trainer(config, table, parts, every_epoch=True)
+    resumed.load(path)
+    known = []
+    for ours, theirs in zip(resumed.epochs(), trained.epochs(), strict=True):
+        assert timeless([ours]) == timeless([theirs])
+        assert resumed.best is not None
+        known.append(len(resumed.best.concepts))
+    assert known == [0, 5, 5]  # refresh_epochs is 2: epochs 2, 3 and 4
 
 
 def test_a_damaged_checkpoint_is_refused(tiny: Problem, tmp_path: Path) -> None:
@@ -191,6 +216,32 @@ def test_warm_clusters_keep_their_numbers_and_cold_ones_do_not(tiny: Problem) ->
         assert before is not None and trainer._pseudo is not None
         kept[warm] = (before.labels == trainer._pseudo.labels).mean()
     assert kept[True] > 0.5 > kept[False]
+
+
+def test_each_way_of_clustering_and_each_distance_gives_other_numbers(tiny: Problem) -> None:
+    config, table, parts = tiny
+    changes: tuple[dict, ...] = ({}, {"method": "gmm"}, {"method": "birch"}, {"distance": "euclidean"})
+    ways = [replace(config, concepts=replace(config.concepts, **change)) for change in changes]
+    totals = [Trainer(way, table, parts).train_epoch().losses["total"] for way in ways]
+    assert np.isfinite(totals).all() and len(set(totals)) == 4
+
+
+def test_the_epoch_says_how_many_clusters_hold_no_clip(tiny: Problem) -> None:
+    config, table, parts = tiny
+    birch = replace(config, concepts=replace(config.concepts, method="birch"))
+    assert Trainer(birch, table, parts).train_epoch().empty_clusters == 0
+    trainer = Trainer(birch, table, parts)
+    with torch.no_grad():
+        trainer.model.encoder[-1].weight.zero_()  # so that all clips are encoded alike
+    assert trainer.train_epoch().empty_clusters == config.concepts.clusters - 1
+
+
+@pytest.mark.parametrize("method", ["gmm", "birch"])
+def test_a_clustering_that_takes_too_long_ends_the_training(tiny: Problem, method: str) -> None:
+    config, table, parts = tiny
+    concepts = replace(config.concepts, method=method, fit_limit_s=1e-6)
+    with pytest.raises(TrainingError, match=rf"concepts.fit_limit_s: .* {method} must take <= 1e-06 s.*before epoch 1"):
+        Trainer(replace(config, concepts=concepts), table, parts).train_epoch()
 
 
 def test_bfloat16_products_train_as_well_and_keep_float32_weights(tiny: Problem) -> None:

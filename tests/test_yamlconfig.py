@@ -90,7 +90,7 @@ def test_dump_reads_back_equal(tmp_path: Path) -> None:
 def test_dataclasses_check_themselves() -> None:
     with pytest.raises(RuleError, match="train_videos: must be >= 1, got 0"):
         Data(root="a", features="b", train_videos=0)
-    with pytest.raises(RuleError, match="train_videos: must be a whole number, got True"):
+    with pytest.raises(RuleError, match="train_videos: must be a whole number or null, got True"):
         Data(root="a", features="b", train_videos=True)
 
 

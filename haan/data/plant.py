@@ -31,6 +31,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haan.config import AT_LEAST_ONE, Checked, Data, Plant, Rule, required, setting
+from haan.data.layout import (
+    CLASSES,
+    LABELS,
+    MAPPING,
+    NAMES,
+    RATIOS,
+    SEGMENTS,
+    Classes,
+    Video,
+    write_annotations,
+    write_json,
+    write_objects,
+)
 from haan.data.npy import read_objects
 from haan.errors import InputError
 
@@ -58,8 +71,6 @@ MIN_TRAIN_VIDEOS = 2  # training videos of every fine class: a holdout must leav
 TRAILING_CLIPS = (1, 6)  # background clips after the last action, least and most
 
 RECIPE = 1  # raise it with every change that gives other bytes: `ensure` then refuses older folders
-NAMES, LABELS, SEGMENTS = "video_names.npy", "labels.npy", "segments.npy"
-RATIOS, MAPPING, CLASSES = "sec2clip_ratios.npy", "fine_to_coarse_mappings.json", "classes.json"
 FEATURES, PLANTED = "features.npy", "planted.json"
 VOCABULARY_STREAM, TIMELINE_STREAM, RENDER_STREAM = range(3)
 
@@ -85,23 +96,10 @@ class Like(Checked):
 
 
 @dataclass(frozen=True)
-class Timeline:
-    """One video without its features. segments: [start_s, end_s] pairs; labels: [coarse, fine], one a segment."""
+class Timeline(Video):
+    """One video without its features, and how many clips it is to have."""
 
-    name: str
     num_clips: int
-    clips_per_s: float
-    segments: list[list[float]]
-    labels: list[list[int]]
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The class hierarchy. coarse_of_fine: one a fine class. The names are indexed by class."""
-
-    coarse_of_fine: list[int]
-    fine_names: list[str]
-    coarse_names: list[str]
 
 
 @dataclass(frozen=True)
@@ -276,7 +274,7 @@ def _made_timeline(
     starts = np.cumsum(gaps[:-1]) + np.cumsum(durations) - durations
     times = np.stack([starts, starts + durations], axis=1) / CLIPS_PER_S
     segments = (np.floor(times * 100) / 100).tolist()  # whole hundredths, as published
-    return Timeline(name, clips, CLIPS_PER_S, segments, [[coarse_of_fine[k], k] for k in fine])
+    return Timeline(name, CLIPS_PER_S, segments, [[coarse_of_fine[k], k] for k in fine], clips)
 
 
 def _read_classes(folder: Path) -> Classes:
@@ -336,7 +334,7 @@ def _real_timelines(settings: Plant, like: Like, coarse_of_fine: list[int]) -> l
         trailing = int(rng.integers(TRAILING_CLIPS[0], TRAILING_CLIPS[1] + 1))
         needed = math.ceil(max((end for _, end in segments[i]), default=0) * ratios[i])
         num_clips = max(needed, 1) + trailing if like.clips is None else like.clips
-        timelines.append(Timeline(str(names[i]), num_clips, ratios[i], segments[i], labels[i]))
+        timelines.append(Timeline(str(names[i]), ratios[i], segments[i], labels[i], num_clips))
     return timelines
 
 
@@ -401,12 +399,7 @@ def _read_json(path: Path) -> object:
 
 def _write(folder: Path, settings: Plant, like: Like | None, classes: Classes, timelines: list[Timeline]) -> None:
     """All files of the layout."""
-    np.save(folder / NAMES, np.array([video.name for video in timelines]))
-    _save_objects(folder / LABELS, [video.labels for video in timelines])
-    _save_objects(folder / SEGMENTS, [video.segments for video in timelines])
-    np.save(folder / RATIOS, np.array([video.clips_per_s for video in timelines], dtype=np.float64))
-    _save_json(folder / MAPPING, {str(k): u for k, u in enumerate(classes.coarse_of_fine)})
-    _save_json(folder / CLASSES, {"fine": classes.fine_names, "coarse": classes.coarse_names})
+    write_annotations(folder, timelines, classes)
     words = vocabulary(classes, settings.dim, settings.seed)
     rendered = (
         render(video, words, settings.noise, np.random.default_rng([settings.seed, RENDER_STREAM, i]))
@@ -415,16 +408,8 @@ def _write(folder: Path, settings: Plant, like: Like | None, classes: Classes, t
     if like is not None and like.clips is not None:
         _save_even(folder / FEATURES, rendered, (len(timelines), like.clips, settings.dim))
     else:
-        _save_objects(folder / FEATURES, list(rendered))
-    _save_json(folder / PLANTED, _record(settings, like))
-
-
-def _save_objects(path: Path, values: list) -> None:
-    """An object array as the published files have it, a pickle of lists or arrays: one entry a video."""
-    array = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values):  # an assignment of all at once would make a matrix of equally long ones
-        array[i] = value
-    np.save(path, array, allow_pickle=True)
+        write_objects(folder / FEATURES, list(rendered))
+    write_json(folder / PLANTED, _record(settings, like))
 
 
 def _save_even(path: Path, rendered: Iterable[Floats], shape: tuple[int, int, int]) -> None:
@@ -433,10 +418,6 @@ def _save_even(path: Path, rendered: Iterable[Floats], shape: tuple[int, int, in
     for i, clips in enumerate(rendered):
         array[i] = clips
     array.flush()
-
-
-def _save_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def _with_classes(settings: Plant, classes: Classes) -> Plant:

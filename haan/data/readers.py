@@ -4,13 +4,15 @@ from collections.abc import Callable
 
 from haan.config import Data
 from haan.data import plant
+from haan.data.activitynet_format import open_activitynet, open_testing
 from haan.data.cache import OnDisk
 from haan.data.haan_format import open_haan
 from haan.data.table import Annotations
+from haan.errors import InputError
 
 Opened = tuple[OnDisk, Annotations, tuple[str, ...]]
 
-_READERS: dict[str, Callable[[Data], Opened]] = {"haan": open_haan}
+_READERS: dict[str, Callable[[Data], Opened]] = {"haan": open_haan, "activitynet": open_activitynet}
 
 
 def open_data(data: Data) -> Opened:
@@ -21,3 +23,10 @@ def open_data(data: Data) -> Opened:
     """
     plant.ensure(data)
     return _READERS[data.format](data)
+
+
+def open_unlabelled(data: Data) -> Opened:
+    """The videos that have no labels, to be detected in alone. Raises InputError, MissingDataError."""
+    if data.format != "activitynet":
+        raise InputError(f"data.format: must be activitynet to have videos of subset testing, got {data.format!r}")
+    return open_testing(data)

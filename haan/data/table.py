@@ -327,8 +327,9 @@ def split(annotations: Annotations, data: Data) -> Split:
     training = np.arange(annotations.num_train)
     if not isinstance(data.validation, Holdout):
         if annotations.num_train == len(annotations.names):
+            key = "train_videos" if data.format == "haan" else "annotations"
             raise InputError(
-                f"data.train_videos: must leave a video for validation: official, got {annotations.num_train} of "
+                f"data.{key}: must leave a video for validation: official, got {annotations.num_train} of "
                 f"{len(annotations.names)} videos"
             )
         return Split(training, np.arange(annotations.num_train, len(annotations.names)))

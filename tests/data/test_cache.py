@@ -22,7 +22,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from haan.config import Data
-from haan.data import cache, haan_format, table
+from haan.data import cache, table
+from haan.data import features as on_disk
 from haan.data.cache import ABOUT, CLIPS, Cached
 from haan.data.readers import open_data
 from haan.data.table import Annotations, pack, split
@@ -137,13 +138,13 @@ def test_with_a_cache_the_features_are_not_opened(tmp_path: Path, form: str, mon
     data = tiny(tmp_path, features=FORMS[form]())
     start(data)
     for name in ("map_array", "read_array", "read_header", "read_objects"):
-        read = getattr(haan_format, name)
+        read = getattr(on_disk, name)
 
         def guarded(path: Path, key: str, read: Callable[[Path, str], Any] = read) -> Any:
             assert FEATURES not in path.parts, f"{path} was opened"
             return read(path, key)
 
-        monkeypatch.setattr(haan_format, name, guarded)
+        monkeypatch.setattr(on_disk, name, guarded)
     assert isinstance(start(data)[0], Cached)
 
 

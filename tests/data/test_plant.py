@@ -10,6 +10,7 @@ import pytest
 
 from haan.config import Data, Plant
 from haan.data import plant as module
+from haan.data.layout import write_objects
 from haan.data.npy import read_objects
 from haan.data.plant import Like, Timeline, Vocabulary, ensure, plant, render, vocabulary
 from haan.errors import InputError
@@ -35,7 +36,7 @@ def data(root: Path, settings: Plant | None = SMALL, train_videos: int = 12) -> 
 
 
 def video(segments: list[list[float]], labels: list[list[int]], num_clips: int = 8) -> Timeline:
-    return Timeline("v", num_clips, 1.0, segments, labels)
+    return Timeline("v", 1.0, segments, labels, num_clips)
 
 
 def quiet(monkeypatch: pytest.MonkeyPatch) -> Vocabulary:
@@ -149,9 +150,9 @@ def test_segments_that_make_no_sense_show_nothing(monkeypatch: pytest.MonkeyPatc
 def published(folder: Path, videos: list[list[list[int]]], segments: list[list[list[float]]]) -> Path:
     """Annotation files as the authors publish them: classes 0 and 1 of coarse class 0, class 2 of coarse class 1."""
     folder.mkdir()
-    module._save_objects(folder / "video_names.npy", [f"v{i}" for i in range(len(videos))])
-    module._save_objects(folder / "labels.npy", videos)
-    module._save_objects(folder / "segments.npy", segments)
+    write_objects(folder / "video_names.npy", [f"v{i}" for i in range(len(videos))])
+    write_objects(folder / "labels.npy", videos)
+    write_objects(folder / "segments.npy", segments)
     np.save(folder / "sec2clip_ratios.npy", np.full(len(videos), 2.0))
     (folder / "fine_to_coarse_mappings.json").write_text('{"0": 0, "1": 0, "2": 1}')
     return folder

@@ -78,3 +78,40 @@ def _write(path: Path, content: Any, is_features: bool) -> None:
 def changed(items: Sequence[Any], index: int, item: Any) -> list[Any]:
     """A list with one item replaced."""
     return [item if i == index else other for i, other in enumerate(items)]
+
+
+CLASS_OF = {"run": "sport", "jump": "sport", "read": "office", "write": "office"}
+GROUND_TRUTH, HIERARCHY = "annotations_gt.json", "hierarchy.json"
+
+
+def database() -> dict[str, Any]:
+    """The same data set as an ActivityNet ground truth, and two testing videos without labels."""
+    found: dict[str, Any] = {}
+    for video, name in enumerate(NAMES):
+        found[name] = {
+            "subset": "training" if video < TRAIN_VIDEOS else "validation",
+            "duration": CLIPS / RATIOS[video],
+            "filename": f"{name}.mp4",
+            "annotations": [
+                {"label": CLASSES["fine"][fine], "label_id": fine, "segment": segment}
+                for (_, fine), segment in zip(LABELS[video], SEGMENTS[video], strict=True)
+            ],
+        }
+    return found | {name: {"subset": "testing", "duration": 5.0, "annotations": []} for name in ("t1", "t0")}
+
+
+def tiny_activitynet(folder: Path, **contents: Any) -> Data:
+    """Writes the data set in ActivityNet's layout, and returns the configuration that opens it.
+
+    contents: `truth` and `hierarchy` (JSON, bytes are a file's own), `features` (a mapping of name to matrix).
+    """
+    matrices = dict(zip(NAMES, features(), strict=True)) | {"t0": features()[0] + 1, "t1": features()[1][:3] + 1}
+    default = {"truth": {"database": database()}, "hierarchy": CLASS_OF, "features": matrices}
+    assert contents.keys() <= default.keys()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = default | contents
+    for key, file in (("truth", GROUND_TRUTH), ("hierarchy", HIERARCHY), ("features", "i3d")):
+        _write(folder / file, found[key], key == "features")
+    return Data(
+        root=str(folder), format="activitynet", features="i3d", annotations=GROUND_TRUTH, hierarchy=HIERARCHY
+    )  # fmt: skip

@@ -65,6 +65,7 @@ class Replay(tune.Trainable):
             "losses": {"total": 1.0},
             "seconds": {"train": 0.25},
             "collapsed": self.epoch == COLLAPSED_EPOCH,
+            "empty_clusters": 0,
             "device": "cpu",
         }
         self.summary.add(result)

@@ -20,7 +20,7 @@ from tests.search.test_run import ROOT, space
 # Any data are worth a cache; "closed": the features must not be opened.
 COMMAND = """
 import runpy, sys
-from haan.data import cache, haan_format
+from haan.data import cache, features
 cache.WORTH_BYTES, cache.SETTLE_S = 1, 0.02
 mode, *sys.argv = sys.argv[1:]
 
@@ -28,9 +28,9 @@ def closed(path, key):
     assert key != "data.features", f"{path} was opened"
     return read_objects(path, key)
 
-read_objects = haan_format.read_objects
+read_objects = features.read_objects
 if mode == "closed":
-    haan_format.read_header = haan_format.read_objects = closed
+    features.read_header = features.read_objects = closed
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 

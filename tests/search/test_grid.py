@@ -1,14 +1,27 @@
 """A grid: every point once and in order, the base first if it is among them, trials as many as there are points."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 from optuna.trial import create_trial
 
+from haan.errors import InputError
 from search.confirm import Confirmation
-from search.export import header, trial_config
-from search.space import Space, front, grid_points, read_space
+from search.export import header, trial_config, write_trials
+from search.runfolder import RunFolder
+from search.space import (
+    Space,
+    base_number,
+    front,
+    grid_points,
+    most_demanding,
+    named_params,
+    read_space,
+    row_of,
+)
 
 SPACE = """\
 base:
@@ -96,3 +109,101 @@ def test_an_exported_trial_of_a_grid_names_the_seed_that_it_was_trained_with(tmp
     assert "# seed: 2\n" in comment and "# avg_map_at_seed: 4.0\n" in comment
     config = trial_config(space, study.trials[0])
     assert (config.seed, config.detect) == (2, space.detects[1])
+
+
+# ---- rows: named sets of values -----------------------------------------------------------------------------------
+
+ROWS = """\
+  rows:
+    plain: {}
+    few: {concepts.clusters: 2, concepts.top_k: 1}
+    summed: {loss.concept_reduction: sum}
+"""
+WITH_ROWS = (("  parameters:\n    concepts.clusters: [4, 3]\n", ROWS + "  parameters:\n"),)
+
+
+def test_each_row_is_crossed_with_what_is_listed_and_has_the_base_values_that_it_leaves_out(tmp_path: Path) -> None:
+    space = space_of(tmp_path, *WITH_ROWS)
+    keys = ["concepts.clusters", "concepts.top_k", "loss.concept_reduction"]
+    values = {"plain": (3, 2, "mean"), "few": (2, 1, "mean"), "summed": (3, 2, "sum")}
+    assert {name: tuple(row.values()) for name, row in space.rows.items()} == values
+    assert list(space.parameters) == [*keys, "loss.coarse_pooling", "seed"]
+    points = [tuple(point.values()) for point in grid_points(space)]
+    assert points == [
+        (*row, pooling, seed) for row in values.values() for pooling in ("max", "mean") for seed in (1, 2)
+    ]
+    assert space.plan.trials == 12
+    assert front(space) == grid_points(space) and base_number(space) == 0
+    assert most_demanding(space) == (3, 0.03)
+
+
+def test_a_trial_is_known_by_the_name_of_its_row(tmp_path: Path) -> None:
+    space = space_of(tmp_path, *WITH_ROWS)
+    rows = [row_of(space, point) for point in grid_points(space)]
+    assert rows == ["plain"] * 4 + ["few"] * 4 + ["summed"] * 4
+    assert named_params(space, grid_points(space)[5]) == {"row": "few", "loss.coarse_pooling": "max", "seed": 2}
+    assert row_of(space, {**grid_points(space)[0], "concepts.top_k": 1}) is None
+
+
+def test_rows_need_no_list_beside_them(tmp_path: Path) -> None:
+    text = SPACE[: SPACE.index("  parameters:")] + ROWS
+    (tmp_path / "rows.yaml").write_text(text)
+    assert read_space(tmp_path / "rows.yaml").plan.trials == 3
+
+
+def test_trials_csv_names_the_row_beside_its_values(tmp_path: Path) -> None:
+    space = space_of(tmp_path, *WITH_ROWS)
+    study = optuna.create_study(direction="maximize")
+    by_detect = [1.0, 4.0, 2.0, 3.0]
+    known = {"avg_map_by_detect": by_detect, "best_epoch": 2, "empty_clusters": 1}
+    for point in grid_points(space)[4:6]:
+        made = create_trial(value=4.0, params=point, distributions=dict(space.parameters), user_attrs=known)
+        study.add_trial(made)
+    write_trials(RunFolder(tmp_path), space, study.trials)
+    table = pd.read_csv(tmp_path / "trials.csv")
+    assert table["row"].tolist() == ["few", "few"] and table["params.concepts.clusters"].tolist() == [2, 2]
+    assert table["seed"].tolist() == [1, 2] and table["empty_clusters"].tolist() == [1, 1]
+    assert trial_config(space, study.trials[1]).concepts == replace(space.base.concepts, clusters=2, top_k=1)
+
+
+def test_a_listed_parameter_can_be_set_from_the_command_line(tmp_path: Path) -> None:
+    space = space_of(tmp_path, overrides=("search.parameters.concepts.clusters=[3]", "search.parameters.seed=[7, 8]"))
+    assert tuples(grid_points(space)) == [(3, pooling, seed) for pooling in ("max", "mean") for seed in (7, 8)]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (("    plain: {}\n", "    plain: {loss.mli: 1}\n"), ":8: loss.mli: must be a key of the configuration"),
+        (("    plain: {}\n", "    plain: {loss.mil: x}\n"), ":8: loss.mil: must be a finite number, got 'x'"),
+        (
+            ("    plain: {}\n", "    plain: {loss.concept_reduction: sum}\n"),
+            ":10: search.rows.summed: must differ from",
+        ),
+        (("    plain: {}\n", "    plain: {detect.alpha: 0.1}\n"), ":8: detect.alpha: must be swept under search.param"),
+        (("    plain: {}\n", "    plain: {seed: 2}\n"), ":8: seed: must be a key of the configuration"),
+        (("    plain: {}\n", "    plain: 3\n"), ":8: search.rows.plain: must be a mapping, got '3'"),
+        (("    plain: {}\n", "    few: {}\n"), ":9: search.rows.few: stands twice, first on line 8"),
+        (
+            ("    few: {concepts.clusters: 2, ", "    few: {concepts.clusters: 0, "),
+            ":9: concepts.clusters: must be >= 1",
+        ),
+        (("concepts.top_k: 1}", "concepts.top_k: 5}"), ":9: concepts.top_k: must be <= concepts.clusters (2), got 5"),
+        (
+            ("    seed: [1, 2]\n", "    concepts.top_k: [1]\n"),
+            "concepts.top_k: must stand in search.rows or in search.pa",
+        ),
+        (("name: grid", "name: random"), ":7: search.rows: must stand under sampler: {name: grid}"),
+    ],
+)
+def test_a_bad_row_is_refused_where_it_stands(tmp_path: Path, edit: tuple[str, str], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        space_of(tmp_path, *WITH_ROWS, edit)
+    assert any(message in one for one in caught.value.messages), caught.value.messages
+    assert all(one.startswith(f"{tmp_path}/table.yaml:") for one in caught.value.messages)
+
+
+def test_rows_must_not_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "rows.yaml").write_text(SPACE[: SPACE.index("  parameters:")] + "  rows: {}\n")
+    with pytest.raises(InputError, match="rows.yaml:7: search.rows: must hold a row, got none"):
+        read_space(tmp_path / "rows.yaml")

@@ -1,5 +1,8 @@
 """The report of a run: its numbers, its page in a real browser, and the run folder as other tools open it."""
 
+import base64
+import hashlib
+import html
 import json
 import math
 import shutil
@@ -22,6 +25,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from haan.errors import InputError
+from haan.figurefolder import Index
 from search import figures
 from search.findings import Confirmed, Importances, read_findings, timeline
 from search.report import page, write_report
@@ -343,6 +347,50 @@ def test_the_command_writes_the_report_anew_and_refuses_a_folder_without_a_searc
     assert ended.returncode == 2 and "name the folder of a search" in ended.stderr
 
 
+# ---- the paper's figures
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"><rect width="40" height="30"/></svg>'
+
+
+def with_figures(full: Run, root: Path, caption: str, svg: bytes = SVG) -> Run:
+    """A copy of a run whose winner has one figure."""
+    shutil.copytree(full.folder.root, root)
+    (root / "best.safetensors").write_bytes(b"weights")
+    run = replace(full, folder=RunFolder(root))
+    run.folder.figures.root.mkdir()
+    run.folder.figures.svg("figure4").write_bytes(svg)
+    run.folder.figures.png("figure4").write_bytes(b"png")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    run.folder.figures.write_index(Index(digest, (("figure4", caption),)))
+    return run
+
+
+def test_figures_lie_in_the_page_and_their_captions_are_escaped(full: Run, tmp_path: Path) -> None:
+    text = with_figures(full, tmp_path / "run", f"Figure 4. Of {EVIL}").report().read_text()
+    assert f'<img src="data:image/svg+xml;base64,{base64.b64encode(SVG).decode()}"' in text
+    assert f"<figcaption>Figure 4. Of {html.escape(EVIL)}</figcaption>" in text and EVIL not in text
+
+
+def test_a_large_svg_gives_way_to_its_png(full: Run, tmp_path: Path) -> None:
+    large = SVG + b"<!--" + b"x" * 2**19 + b"-->"
+    text = with_figures(full, tmp_path / "run", "Figure 4.", large).report().read_text()
+    assert f'<img src="data:image/png;base64,{base64.b64encode(b"png").decode()}"' in text
+
+
+def test_without_figures_or_with_those_of_other_weights_the_page_says_how_to_draw_them(
+    full: Run, tmp_path: Path
+) -> None:
+    how = "<code>python -m haan figures RUN</code>"
+    text = full.report().read_text()
+    assert "None are drawn yet." in text and how in text and "<img" not in text
+    run = with_figures(full, tmp_path / "run", "Figure 4.")
+    (run.folder.root / "best.safetensors").write_bytes(b"others")
+    text = run.report().read_text()
+    assert "are of other weights than best.safetensors" in text and how in text and "<img" not in text
+    run.folder.figures.index.write_text("[")
+    assert "can&#x27;t be read: " in run.report().read_text()
+
+
 # ---- the page in a browser
 
 
@@ -411,6 +459,21 @@ def test_the_page_draws_every_plot_without_an_error_a_request_or_a_sideways_scro
     assert back == ("rgb(20, 24, 29)" if dark else "rgb(246, 247, 249)")
     assert seen.problems == []
     assert seen.requests == [full.folder.report.as_uri()]
+    seen.page.context.close()
+
+
+@needs_chromium
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_a_figure_is_drawn_in_the_page_without_a_request_or_a_sideways_scroll(
+    browser: Any, full: Run, size: tuple[int, int], tmp_path: Path
+) -> None:
+    run = with_figures(full, tmp_path / "run", f"Figure 4. {EVIL}")
+    seen = opened(browser, run.report(), size)
+    (image,) = seen.page.evaluate("[...document.images].map((i) => [i.naturalWidth, i.clientWidth, i.alt])")
+    assert image[0] == 40 and image[1] >= 480 and image[2] == EVIL
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert seen.problems == []
+    assert [url for url in seen.requests if not url.startswith("data:")] == [run.folder.report.as_uri()]
     seen.page.context.close()
 
 

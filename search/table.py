@@ -1,0 +1,77 @@
+"""A table of the paper: `python search/table.py spaces/table2-finegym.yaml` runs and prints one in its own form."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from haan.cli import run, say
+from haan.errors import InputError
+from search.export import open_study
+from search.job import Request
+from search.run import search, seconds
+from search.runfolder import RunFolder
+from search.screen import clean
+from search.space import read_space
+from search.tabulated import write_table
+
+_RUN_ONLY = "must stand with a space to run, not with a run folder, whose table is only printed"
+
+
+def main(
+    space: Annotated[
+        Path, typer.Argument(metavar="SPACE", help="A space with a `table:`, or a run folder to print again.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the space's and the time.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    time_budget: Annotated[str | None, typer.Option(help="End in order after so long, as in 90m, 1.5h or 2d.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster; default: RAY_ADDRESS, else one here, else its own.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run of that --name.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, as in data.root=/data.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
+) -> None:
+    """Run a table of the paper, a grid with seeds, and print it beside the paper's figures; or print a run's again."""
+    if space.is_dir():
+        _only_print(space, {"--name": name, "--time-budget": time_budget, "--resume": resume, "--set": set_})
+        return
+    if read_space(space, tuple(set_ or ())).table is None:
+        raise InputError(f"{space}: must have the key table:, which says what table this is, got none")
+    deadline = None if time_budget is None else time.monotonic() + seconds(time_budget, "--time-budget")
+    asked = Request(space, name, out, None, None, tuple(set_ or ()), resume)
+    code, folder = search(asked, address, deadline, quiet, "search/table.py")
+    if code != 3:  # a search that was cut short may have lines already
+        _show(folder, strict=code == 0)
+    sys.exit(code)
+
+
+def _only_print(folder: Path, given: dict[str, object]) -> None:
+    for option, value in given.items():
+        if value:
+            raise InputError(f"{option}: {_RUN_ONLY}, got {folder}")
+    _show(RunFolder(folder))
+
+
+def _show(folder: RunFolder, strict: bool = True) -> None:
+    """Writes and prints the table of a run folder; of a run that was cut short, as much of it as there is."""
+    try:
+        text = write_table(folder, read_space(folder.space_yaml), open_study(folder))
+    except InputError as error:
+        if strict:
+            raise
+        say(f"No table yet: {error}")
+        return
+    say("")
+    for line in text.splitlines():
+        say(clean(line))
+    say("")
+    say(clean(f"Table: {folder.table_md} and {folder.table_csv}"))
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(epilog="Example: python search/table.py spaces/table-demo.yaml --name table")(main)
+    run(app)
