@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,7 @@ def test_a_search_opens_no_port_but_those_named_and_writes_the_token_nowhere(
         while driver.poll() is None:
             for host in HOSTS:
                 seen[host] |= listening(cluster, host)
+            time.sleep(0.5)
     assert driver.returncode == 0, (tmp_path / "driver.txt").read_text()
     for host in HOSTS:
         others = [line for port, line in seen[host].items() if port not in named_ports()]
