@@ -172,7 +172,8 @@ class Bridge:
         self._retry(running, reason)
         self._too_small += NO_ROOM_FOR_FEATURES in reason and not self._trains
         if self._too_small >= _SAME_FAILURES:
-            self.halt("failures", f"the nodes that start can't hold the features: {reason}")
+            what = reason.rpartition("FeaturesError: ")[2]
+            self.halt("failures", f"the nodes that start can't hold the features: {what}")
 
     def _retry(self, running: Running, reason: str) -> None:
         running.retries.append(reason)

@@ -88,7 +88,7 @@ class OwnMachines:
         """A command on the head in the cluster's own environment, without a way over the laptop."""
         return self.lab.on(HEAD, f". ~/.haan-search.sh; cd {PROJECT}; {command}", check=check)
 
-    def await_hosts(self, names: list[str], limit_s: float = 300) -> None:
+    def await_hosts(self, names: list[str], limit_s: float = 600) -> None:
         """Waits until just these hosts are alive. Raises LabError with what the autoscaler says of it."""
         try:
             await_(lambda: self.alive() == names, f"hosts {names} alive", limit_s)
@@ -100,7 +100,7 @@ class OwnMachines:
             raise LabError(f"{error}; alive: {self.alive()}\n{said}") from None
 
 
-def await_(condition: Callable[[], bool], what: str, limit_s: float = 300) -> None:
+def await_(condition: Callable[[], bool], what: str, limit_s: float = 600) -> None:
     """Waits for a condition. Raises LabError when it doesn't come true in time."""
     limit = time.monotonic() + limit_s
     while not condition():

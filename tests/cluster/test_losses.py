@@ -47,7 +47,7 @@ class Search:
         laptop = self.cluster.lab.popen(OP, " ".join([*words, *options]), {"PYTHONPATH": str(CHECKOUT)}, out)
         self.watched.append((laptop, out))
 
-    def ended(self, limit_s: float = 900) -> int:
+    def ended(self, limit_s: float = 1200) -> int:
         """Waits until the laptop has heard of the end and fetched the run; its exit code."""
         process, out = self.watched[-1]
         code = process.wait(limit_s)
@@ -69,7 +69,7 @@ class Search:
             assert self.watched[-1][0].poll() is None, self.said()
             return all(self.under_way(node, since) for node in nodes)
 
-        await_(working, f"trials under way on {nodes}", limit_s=600)
+        await_(working, f"trials under way on {nodes}", limit_s=900)
 
     def note(self, fault: str, node: str, since: float = 0) -> None:
         """Waits until a fault that comes now will hit a trial on a node, and keeps which."""
@@ -78,7 +78,7 @@ class Search:
             self.hit[fault] = self.under_way(node, since)
             return bool(self.hit[fault])
 
-        await_(found, f"a trial to be hit on {node}", limit_s=600)
+        await_(found, f"a trial to be hit on {node}", limit_s=900)
 
 
 @pytest.fixture(scope="module")

@@ -134,11 +134,11 @@ def test_a_search_whose_driver_was_killed_goes_on_and_one_that_was_stopped_too(
     assert lab.submit(space) == 130
     os.kill(lab.driver(), signal.SIGKILL)
     until(lambda: (lab.project / "submitted" / "a.ended").exists())
-    monkeypatch.setattr(submit, "begin", lambda work, head, known: None)  # only watches, as one that was open would
-    assert lab.submit(space, resume=True) == 130
+    with monkeypatch.context() as watching:  # without starting a driver, as a terminal that was open would
+        watching.setattr(submit, "begin", lambda work, head, known: None)
+        assert lab.submit(space, resume=True) == 130
     assert any("ended without a word: it was killed" in line for line in lab.lines)
     assert lab.lines[-1].startswith("To go on: python search/run.py ") and lab.lines[-1].endswith("--resume")
-    monkeypatch.undo()
     shutil.rmtree(lab.laptop / "runs")
     assert [number for number, _ in lab.study()] == list(range(TRIALS))
     assert all(state.is_finished() for _, state in lab.study())
