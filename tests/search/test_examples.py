@@ -18,6 +18,7 @@ COMMANDS = (
     "search/export.py",
     "search/report.py",
     "search/replay.py",
+    "search/table.py",
     "haan train",
     "haan detect",
     "haan evaluate",
