@@ -140,6 +140,7 @@ def test_a_search_whose_driver_was_killed_goes_on_and_one_that_was_stopped_too(
     assert any("ended without a word: it was killed" in line for line in lab.lines)
     assert lab.lines[-1].startswith("To go on: python search/run.py ") and lab.lines[-1].endswith("--resume")
     shutil.rmtree(lab.laptop / "runs")
+    assert lab.submit(space, resume=True) == 0
     assert [number for number, _ in lab.study()] == list(range(TRIALS))
     assert all(state.is_finished() for _, state in lab.study())
 
