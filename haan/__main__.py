@@ -183,7 +183,7 @@ def evaluate(
     say(f"avg.mAP   {score.avg_map:6.2f}  ({len(benchmark.classes)} classes, {len(benchmark.detections)} detections)")
 
 
-@app.command("figures", epilog="Example: python -m haan figures trained --concepts 3,17 --videos v_0001,v_0002")
+@app.command("figures", epilog="Example: python -m haan figures trained --clips 3")
 def figures_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or training folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the figures; by default DIR/figures.")] = None,
