@@ -8,15 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_WIDE, _HIGH, _LEFT, _RIGHT, _TOP, _BOTTOM, _KEY = (
-    330,
-    330,
-    52,
-    14,
-    34,
-    46,
-    17,
-)  # of a panel, in pixels; _KEY: a line of it
+_WIDE, _HIGH, _LEFT, _RIGHT, _TOP, _BOTTOM = 330, 330, 52, 14, 34, 46  # of a panel, in pixels
+_KEY, _EDGE = 17, 8  # a line of its key; room on the card's right for half of the last label of an axis
 _COLORS = ("#2f86c9", "#0a9b6c", "#8a63d2", "#c2620a")
 _INK, _GRID, _CARD = "#24292f", "#d5dae0", "#ffffff"
 _X_LABEL = "workers"
@@ -57,7 +50,7 @@ class Panel:
 def drawing(panels: Sequence[Panel]) -> str:
     """The SVG of panels side by side."""
     keys = max(len(panel.marks) for panel in panels)
-    width, height = _WIDE * len(panels), _HIGH + keys * _KEY
+    width, height = _WIDE * len(panels) + _EDGE, _HIGH + keys * _KEY
     parts = [_panel(panel, _WIDE * number) for number, panel in enumerate(panels)]
     return "\n".join(
         [
