@@ -1,4 +1,4 @@
-"""The lab as a fixture, and the table of phases and seconds that a run of these tests ends with."""
+"""The lab and one cluster in it for all tests, and the table of phases and seconds that a run of them ends with."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from tests.cluster.lab import Lab, obstacle
+from tests.cluster.own import OwnMachines
 
 _PHASES: list[tuple[str, str, float]] = []
 
 Phase = Callable[[str], AbstractContextManager[None]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A lab with nothing up; whatever is up at the end is ended. Skips where none can run."""
     found = Lab.from_environment()
@@ -27,20 +28,33 @@ def lab() -> Iterator[Lab]:
         found.down()
 
 
+@pytest.fixture(scope="session")
+def cluster(lab: Lab) -> Iterator[OwnMachines]:
+    """Three hosts, up from nothing, for every test that takes them as it finds them; test_shutdown.py is the last."""
+    found = OwnMachines(lab, hosts=3)
+    with _timed("own machines", "three hosts and the laptop started"):
+        found.boot()
+    with _timed("own machines", "ray up"):
+        found.up()
+    with _timed("own machines", "all three alive"):
+        found.await_hosts(["h1", "h2", "h3"])
+    yield found
+
+
 @pytest.fixture(scope="module")
 def phase(request: pytest.FixtureRequest) -> Phase:
     """`with phase("ray up"):` times a part of a test for the table."""
     module = request.node.name.rpartition("/")[2].removesuffix(".py")
+    return lambda name: _timed(module, name)
 
-    @contextmanager
-    def timed(name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            _PHASES.append((module, name, time.monotonic() - began))
 
-    return timed
+@contextmanager
+def _timed(module: str, name: str) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        _PHASES.append((module, name, time.monotonic() - began))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

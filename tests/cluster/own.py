@@ -34,7 +34,7 @@ class OwnMachines:
 
     lab: Lab
     hosts: int
-    store_bytes: int = 400_000_000
+    store_bytes: int = 1_500_000_000
 
     def boot(self) -> None:
         """Starts the hosts, and lays the user's own files on the laptop: key, token and edited configuration."""
@@ -157,6 +157,7 @@ def long_space(folder: Path, epochs: int, **search: object) -> Path:
     path = space(folder, epochs, max_failures=0, pruner={"name": "none"}, **search)
     document = yaml.safe_load(path.read_text())
     base = document["base"]
+    base["data"]["root"] = "data-long"
     base["data"]["plant"] |= {"train_videos": 160, "validation_videos": 40, "dim": 64}
     base["data"]["train_videos"] = 160
     base["model"]["width"] = 128

@@ -3,12 +3,11 @@
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster.conftest import Phase
-from tests.cluster.lab import CHECKOUT, Lab
+from tests.cluster.lab import CHECKOUT
 from tests.cluster.own import PROJECT, OwnMachines
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
@@ -16,21 +15,9 @@ SMALL, LARGE = 64, 1024  # MiB
 SLACK = 64  # MiB of a store that Ray uses for itself, and for what small things pass through it
 
 
-@pytest.fixture(scope="module")
-def cluster(lab: Lab, phase: Phase) -> Iterator[OwnMachines]:
-    found = OwnMachines(lab, hosts=3, store_bytes=1_500_000_000)
-    with phase("hosts, ray up, all alive"):
-        found.boot()
-        found.up()
-        found.await_hosts(["h1", "h2", "h3"])
-    lab.op(
-        ["ray", "rsync-up", "/root/own.yaml", f"{CHECKOUT}/tests/", f"{PROJECT}/tests/"]
-    )  # has tests.cluster.measure
-    yield found
-
-
 def measured(cluster: OwnMachines, mib: int) -> dict[str, list[dict[str, float]]]:
     """What two trials a host hold with so many MiB of features."""
+    cluster.lab.op(["ray", "rsync-up", "/root/own.yaml", f"{CHECKOUT}/tests/", f"{PROJECT}/tests/"])
     said = cluster.on_head(f"python -m tests.cluster.measure {mib}")
     found = defaultdict(list)
     for one in json.loads(said.splitlines()[-1]):

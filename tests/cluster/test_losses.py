@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -15,7 +14,7 @@ from optuna.trial import TrialState
 
 from search.runfolder import RunFolder
 from tests.cluster.conftest import Phase
-from tests.cluster.lab import CHECKOUT, OP, Lab
+from tests.cluster.lab import CHECKOUT, OP
 from tests.cluster.own import HEAD, OwnMachines, await_, long_space, trials, under_way
 from tests.search.test_faults import assert_whole
 
@@ -38,13 +37,13 @@ class Search:
 
     @property
     def folder(self) -> RunFolder:
-        return self.cluster.run_folder("a")
+        return self.cluster.run_folder("losses")
 
     def drive(self, *options: str) -> None:
         """Has a driver started on the head, and watches it from the laptop."""
         out = (self.scratch / f"laptop-{len(self.watched)}.txt").open("w")
-        words = ["exec", "python", f"{CHECKOUT}/search/run.py", "losses.yaml", "--cluster", "own.yaml", "--name", "a"]
-        laptop = self.cluster.lab.popen(OP, " ".join([*words, *options]), {"PYTHONPATH": str(CHECKOUT)}, out)
+        command = f"exec python {CHECKOUT}/search/run.py losses.yaml --cluster own.yaml --name losses"
+        laptop = self.cluster.lab.popen(OP, " ".join([command, *options]), {"PYTHONPATH": str(CHECKOUT)}, out)
         self.watched.append((laptop, out))
 
     def ended(self, limit_s: float = 1200) -> int:
@@ -79,16 +78,6 @@ class Search:
             return bool(self.hit[fault])
 
         await_(found, f"a trial to be hit on {node}", limit_s=900)
-
-
-@pytest.fixture(scope="module")
-def cluster(lab: Lab, phase: Phase) -> Iterator[OwnMachines]:
-    found = OwnMachines(lab, hosts=3)
-    with phase("hosts, ray up, all alive"):
-        found.boot()
-        found.up()
-        found.await_hosts(HOSTS)
-    yield found
 
 
 def test_a_search_that_loses_every_machine_in_turn_ends_with_each_trial_once(
@@ -177,6 +166,6 @@ def assert_said_to_go_on(search: Search) -> None:
     """The laptop hears that the driver is gone, fetches what there is, and says how to go on."""
     assert search.ended() == 130, search.said()
     assert "Its driver ended without a word: it was killed, or the head went down" in search.said()
-    assert "Fetched into runs/a" in search.said()
+    assert "Fetched into runs/losses" in search.said()
     *_, last = search.said().splitlines()
-    assert last.startswith("To go on: python search/run.py losses.yaml --cluster own.yaml --name a"), last
+    assert last.startswith("To go on: python search/run.py losses.yaml --cluster own.yaml --name losses"), last

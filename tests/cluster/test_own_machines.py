@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,26 +11,14 @@ from haan.yamlconfig import read_config
 from search.export import open_study
 from search.runfolder import RunFolder
 from tests.cluster.conftest import Phase
-from tests.cluster.lab import CHECKOUT, OP, Lab
-from tests.cluster.own import OwnMachines, await_, space
+from tests.cluster.lab import CHECKOUT, OP
+from tests.cluster.own import OwnMachines, space
 from tests.search.test_faults import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 TRIALS, EPOCHS = 9, 150  # long enough that no host's first trial ends before another host has begun
-SUBMIT = f"python {CHECKOUT}/search/run.py tiny.yaml --cluster own.yaml --name a"
+SUBMIT = f"python {CHECKOUT}/search/run.py tiny.yaml --cluster own.yaml --name own"
 LAPTOP = {"PYTHONPATH": str(CHECKOUT)}
-
-
-@pytest.fixture(scope="module")
-def cluster(lab: Lab, phase: Phase) -> Iterator[OwnMachines]:
-    found = OwnMachines(lab, hosts=3)
-    with phase("three hosts and the laptop started"):
-        found.boot()
-    with phase("ray up"):
-        found.up()
-    with phase("all three alive"):
-        found.await_hosts(["h1", "h2", "h3"])
-    yield found
 
 
 def test_a_search_over_three_hosts_leaves_a_configuration_that_trains_to_the_same_score_on_one(
@@ -42,20 +29,20 @@ def test_a_search_over_three_hosts_leaves_a_configuration_that_trains_to_the_sam
     shutil.copy(space(tmp_path, EPOCHS, **wanted), lab.home(OP) / "tiny.yaml")
     with phase("a search sent from the laptop, which closes once it trains"):
         before = closed_early(cluster, tmp_path / "first.txt")
-    assert "a runs on the head of the cluster by itself: this terminal may close" in before, before
+    assert "own runs on the head of the cluster by itself: this terminal may close" in before, before
     assert "The search goes on without this terminal" in before, before
-    assert not (lab.home(OP) / "runs").exists()
+    assert not (lab.home(OP) / "runs" / "own").exists()
     with phase(f"watched again to its end: {TRIALS} trials and their confirmation"):
         said = lab.op(f"{SUBMIT} --resume", LAPTOP, timeout=900)
-    assert "a is running on the cluster: watching it" in said, said
+    assert "own is running on the cluster: watching it" in said, said
     assert "Running on the Ray cluster found: 3 node(s), " in said, said
-    assert "Fetched into runs/a" in said, said
+    assert "Fetched into runs/own" in said, said
     assert not list(lab.home(2).glob("haan-search/data*")), "features lie on the head alone"
-    assert list(cluster.checkpoints.glob("a/trials/*/checkpoint_*/best.safetensors"))
+    assert list(cluster.checkpoints.glob("own/trials/*/checkpoint_*/best.safetensors"))
 
-    folder = RunFolder(lab.home(OP) / "runs" / "a")
+    folder = RunFolder(lab.home(OP) / "runs" / "own")
     with phase("best.yaml trained again on the laptop"):
-        again = lab.op("python -m haan train runs/a/best.yaml --out trained", LAPTOP)
+        again = lab.op("python -m haan train runs/own/best.yaml --out trained", LAPTOP)
     trials = assert_whole(folder, TRIALS)
     assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
     table = pd.read_csv(folder.trials_csv)
@@ -67,13 +54,6 @@ def test_a_search_over_three_hosts_leaves_a_configuration_that_trains_to_the_sam
     assert (trained / "best.safetensors").read_bytes() == (folder.root / "best.safetensors").read_bytes()
     assert (trained / "predictions.json").read_bytes() == folder.predictions.read_bytes()
     assert read_config(folder.best_yaml).threads == 1 and open_study(folder).trials
-
-
-def test_ray_down_leaves_no_ray_on_any_host(cluster: OwnMachines, phase: Phase) -> None:
-    with phase("ray down"):
-        cluster.down()
-    with phase("no Ray left on any host"):
-        await_(lambda: not any(rays(cluster, host) for host in (1, 2, 3)), "every host's Ray ended")
 
 
 def closed_early(cluster: OwnMachines, out: Path, limit_s: float = 300) -> str:
@@ -88,9 +68,3 @@ def closed_early(cluster: OwnMachines, out: Path, limit_s: float = 300) -> str:
         code = process.wait(60)
     assert code == 130, out.read_text()
     return out.read_text()
-
-
-def rays(cluster: OwnMachines, host: int) -> list[str]:
-    """What runs of Ray on a host."""
-    said = cluster.lab.on(host, "ps -eo args")
-    return [line for line in said.splitlines() if any(word in line for word in ("raylet", "gcs_server", "ray::"))]

@@ -4,7 +4,6 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,12 @@ from tests.cluster.own import HEAD, PROJECT, OwnMachines, space
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 HOSTS = (HEAD, 2, 3)
-_JOIN = "import ray; ray.init(address={address!r}, logging_level='ERROR'); print('JOINED', len(ray.nodes()))"
+_JOIN = """
+import ray
+ray.init(address={address!r}, logging_level="ERROR")
+print("JOINED", sum(node["Alive"] for node in ray.nodes()))
+"""
 _ASK = "from urllib.request import urlopen; print('ANSWERED', urlopen('http://{address}/api/jobs/', timeout=20).status)"
-
-
-@pytest.fixture(scope="module")
-def cluster(lab: Lab, phase: Phase) -> Iterator[OwnMachines]:
-    found = OwnMachines(lab, hosts=3)
-    with phase("hosts, ray up, all alive"):
-        found.boot()
-        found.up()
-        found.await_hosts(["h1", "h2", "h3"])
-    yield found
 
 
 def python(lab: Lab, host: int, code: str, env: dict[str, str]) -> "subprocess.Popen[str]":
@@ -102,7 +95,7 @@ def test_a_search_opens_no_port_but_those_named_and_writes_the_token_nowhere(
     lab = cluster.lab
     cluster.send(space(tmp_path, 40, trials=8), "tiny.yaml")
     seen: dict[int, dict[int, str]] = {host: {} for host in HOSTS}
-    command = f". ~/.haan-search.sh; cd {PROJECT}; exec python search/run.py tiny.yaml --name a"
+    command = f". ~/.haan-search.sh; cd {PROJECT}; exec python search/run.py tiny.yaml --name secure"
     with phase("a search, its ports looked at all the while"), (tmp_path / "driver.txt").open("w") as out:
         driver = lab.popen(HEAD, command, out=out)
         while driver.poll() is None:
@@ -117,7 +110,7 @@ def test_a_search_opens_no_port_but_those_named_and_writes_the_token_nowhere(
         assert any(port >= 7000 for port in seen[host]), "and a trial's port as well"
     assert 6379 in seen[HEAD] and 8265 not in seen[HEAD]
 
-    cluster.fetch("a")
+    cluster.fetch("secure")
     with phase("the token looked for in all files"):
         for host in (OP, *HOSTS):
             found = "grep -rlaF -D skip --exclude-dir=.pyenv -f ~/.ray/auth_token /root /tmp"
