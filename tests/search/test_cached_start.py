@@ -70,6 +70,7 @@ def test_a_dry_run_uses_a_cache_and_writes_none(
     assert own.fingerprint == job.fingerprint == seen.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_search_writes_a_cache_and_goes_on_from_it(tmp_path: Path) -> None:
     path = space(tmp_path, trials=2)

@@ -328,6 +328,7 @@ def _starting(lines: Sequence[str], *heads: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_dry_run_checks_says_its_plan_and_writes_nothing(tmp_path: Path) -> None:
     path = space(tmp_path, confirm={"top": 2, "seeds": 2})

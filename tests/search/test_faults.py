@@ -472,6 +472,7 @@ def resumable(broken: Broken, runs: Runs) -> None:
     shutil.copytree(broken.folder.root, runs.folder.root)
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_with_the_command_that_it_names_and_may_be_extended(
     broken: Broken, runs: Runs
 ) -> None:
@@ -523,21 +524,18 @@ def test_a_journal_cut_anywhere_in_a_last_record_opens_as_the_study_it_was(broke
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_search_goes_on_from_a_journal_cut_in_its_last_record(broken: Broken, runs: Runs) -> None:
     content = broken.folder.journal.read_bytes()
     start = content.rstrip(b"\n").rfind(b"\n") + 1
     known = endings(records(broken.folder.journal))
-    for cut in (start + 1, (start + len(content)) // 2, len(content) - 1):
-        shutil.rmtree(runs.folder.root, ignore_errors=True)
-        resumable(broken, runs)
-        runs.folder.journal.write_bytes(content[:cut])
-        budget = len(export.open_study(broken.folder).trials)
-        code, said = runs.run("--trials", budget)
-        assert code == 0 and "Traceback" not in said, said
-        assert endings(records(runs.folder.journal))[: len(known)] == known
-        assert_whole(runs.folder, budget)
-        assert "study.journal: its last line " in runs.folder.log.read_text()
+    resumable(broken, runs)
+    runs.folder.journal.write_bytes(content[: (start + len(content)) // 2])
+    budget = len(export.open_study(broken.folder).trials)
+    code, said = runs.run("--trials", budget)
+    assert code == 0 and "Traceback" not in said, said
+    assert endings(records(runs.folder.journal))[: len(known)] == known
+    assert_whole(runs.folder, budget)
+    assert "study.journal: its last line " in runs.folder.log.read_text()
 
 
 @pytest.mark.slow
@@ -597,7 +595,7 @@ def small_disk(runs: Runs) -> Iterator[Callable[[str], None]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("size", ["16k", "48k", "120k", "240k", "400k", "560k", "700k", "2m"])
+@pytest.mark.parametrize("size", ["48k", "240k", "560k", "2m"])
 def test_a_full_disk_ends_a_search_in_order_and_with_more_room_it_goes_on(
     runs: Runs, small_disk: Callable[[str], None], size: str
 ) -> None:

@@ -92,6 +92,7 @@ print(json.dumps([[t.state.name, t.user_attrs["retries"]] for t in study.trials(
 """
 
 
+@pytest.mark.slow
 def test_a_lost_node_counts_as_no_failure_and_the_study_says_from_where_its_trials_went_on(tmp_path: Path) -> None:
     (found,) = [line for line in python(tmp_path, LOST).splitlines() if line.startswith('[["')]  # Ray prints logs, too
     trials = json.loads(found)
@@ -131,6 +132,7 @@ print(json.dumps([lines, [t.state.name for t in study.trials()], small.node_id i
 """
 
 
+@pytest.mark.slow
 def test_a_node_without_room_gets_no_trial_and_each_other_one_a_single_copy(tmp_path: Path) -> None:
     warned, found = (json.loads(one) for one in python(tmp_path, ROOM).splitlines() if one.startswith("["))
     assert len(warned) >= 1 and "gets no trial: its object store holds 0.10 GiB" in warned[0]
@@ -173,6 +175,7 @@ print(json.dumps([nodes_of({"cpu": 1, "gpu": 0.25}, 8), nodes_of({"cpu": 1, "gpu
 """
 
 
+@pytest.mark.slow
 def test_shares_of_a_gpu_run_on_its_node_alone_and_without_one_on_all_but_the_head(tmp_path: Path) -> None:
     (found,) = [line for line in python(tmp_path, GPUS).splitlines() if line.startswith('[["')]
     (where, at_once, most, on_gpu), (_, on_cpu_at_once, _, on_cpu), gpu, head = json.loads(found)
@@ -199,6 +202,7 @@ print(json.dumps([halted, [t.state.name for t in study.trials()]]))
 """
 
 
+@pytest.mark.slow
 def test_nodes_that_start_too_small_for_the_features_end_the_search_with_the_reason(tmp_path: Path) -> None:
     (found,) = [line for line in python(tmp_path, SMALL).splitlines() if line.startswith('[["')]
     (halted,), states = json.loads(found)

@@ -125,6 +125,7 @@ def test_a_search_outlives_the_terminal_and_is_fetched_when_it_is_watched_again(
     assert lab.lines[-1].startswith("Fetched into ")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_search_whose_driver_was_killed_goes_on_and_one_that_was_stopped_too(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
@@ -149,6 +150,7 @@ def test_a_search_whose_driver_was_killed_goes_on_and_one_that_was_stopped_too(
     assert [number for number, _ in lab.study()] == list(range(TRIALS))
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_dry_run_says_the_plan_and_leaves_nothing_on_either_side(lab: Lab) -> None:
     assert lab.submit(tiny_space(lab.laptop, trials=TRIALS), dry_run=True) == 0

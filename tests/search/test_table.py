@@ -329,6 +329,7 @@ def table_py(folder: Path, *arguments: object) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_table_runs_prints_and_prints_again_without_its_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
