@@ -22,7 +22,7 @@ from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
 from haan.errors import InputError
 from haan.metrics import Evaluator
 from haan.predict import predict
-from haan.train import STATE, WEIGHTS, EpochResult, Trainer, write_tensors
+from haan.train import STATE, WEIGHTS, EpochResult, Trainer, write_weights
 from haan.yamlconfig import dump, naming_lines, parse_range, read_config
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -70,7 +70,7 @@ def train(
         raise typer.Exit(130) from None
     best = trainer.best
     assert best is not None
-    write_tensors(out / WEIGHTS, best.tensors, {"epoch": str(best.epoch)})
+    write_weights(out / WEIGHTS, best.tensors, best.epoch, table.annotations.fine_names)
     packed = Packed(Path(settings.data.root, settings.data.features), table.chunks[0], table.num_clips)
     predict(settings, packed, table.annotations, parts.validation, out / WEIGHTS, out / "predictions.json")
     state.unlink()

@@ -32,7 +32,7 @@ FINEACTION_EXAMPLE = (
     "Example: python -m haan convert fineaction annotations_gt.json labels_df.csv --out data/FineAction"
 )
 OPENPACK_EXAMPLE = (
-    "Example: python -m haan convert openpack openpack-toolkit/samples/openpack/v1.0.0 --out data/openpack"
+    "Example: python -m haan convert openpack openpack-toolkit/samples/openpack/v1.0.0 --out data/OpenPack"
 )
 TRUTH_EXAMPLE = "Example: python -m haan convert truth trained/best.yaml --out truth.json"
 SPLIT_EXAMPLE = (

@@ -154,7 +154,7 @@ def observe(
     Raises InputError when the weights don't fit the configuration and the data, or don't hold their concepts.
     """
     device = choose_device(config.device)
-    model, known = read_network(config, source.dim, len(annotations.fine_names), weights)
+    model, known = read_network(config, source.dim, annotations.fine_names, weights)
     model.to(device).eval()
     clusterer, centroids = _clusterer(config, source.dim, model, known, weights)
     clusterer.to(device)

@@ -64,9 +64,10 @@ def draw(seen: Observed, config: Config, wanted: Wanted) -> Iterator[Drawn]:
         yield replace(drawn, caption=drawn.caption + _rule_of(setting.method))
     rows = [figures.nearest_clips(seen, one, wanted.clips) for one in _concepts(seen, wanted.concepts, coarse[0])]
     frames = Frames(wanted.frames, wanted.fps, seen.names) if wanted.frames and wanted.fps else None
-    drawn = draw_clips(seen, rows, frames and frames.of)
-    yield replace(drawn, caption=drawn.caption + _rule_of(setting.method))
-    if frames is not None and not frames.found:
+    if rows:  # none where no concept is near a class of the coarse one in any video
+        drawn = draw_clips(seen, rows, frames and frames.of)
+        yield replace(drawn, caption=drawn.caption + _rule_of(setting.method))
+    if rows and frames is not None and not frames.found:
         raise InputError(
             f"--frames: must hold a folder VIDEO of .jpg or .png frames for a clip shown, got none in "
             f"'{wanted.frames}' (looked for {', '.join(sorted(frames.missing)[:3])})"

@@ -1,8 +1,11 @@
 """Inference: trained weights and a configuration -> detections on its validation videos, as ActivityNet JSON."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +19,7 @@ from haan.detect import detect_many
 from haan.errors import InputError
 from haan.feed import BLOCK_CLIPS
 from haan.model import HAAN
-from haan.train import activations, choose_device, parted, read_tensors
+from haan.train import ABOUT, activations, choose_device, parted, read_tensors
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def predict(
     Raises InputError when the weights don't fit the configuration and the data.
     """
     device = choose_device(config.device)
-    model, _ = read_network(config, source.dim, len(annotations.fine_names), weights)
+    model, _ = read_network(config, source.dim, annotations.fine_names, weights)
     blocks = (torch.from_numpy(c).to(device) for _, _, c in clip_blocks(config.data, source, annotations, videos))
     offsets = offsets_of(source.num_clips[videos])
     cas = activations(model.to(device), blocks, int(offsets[-1]))
@@ -52,15 +55,33 @@ def predict(
     return Predicted(len(found), len(videos))
 
 
-def read_network(config: Config, dim: int, num_fine: int, path: Path) -> tuple[HAAN, dict[str, Tensor]]:
+def read_network(config: Config, dim: int, fine_names: Sequence[str], path: Path) -> tuple[HAAN, dict[str, Tensor]]:
     """A trained network, and the tensors of `haan.train.Best.concepts`; weights of older versions have none of these.
 
-    Raises InputError when the weights don't fit the configuration and the data.
+    Raises InputError when the weights don't fit the configuration and the data, or score other classes than these.
     """
-    weights, concepts = parted(read_tensors(path)[0])
-    model = HAAN(config.model, dim, num_fine, config.concepts.clusters, config.precision)
+    tensors, about = read_tensors(path)
+    if ABOUT in about:  # weights of older versions don't say
+        _check_classes(path, about[ABOUT], fine_names)
+    weights, concepts = parted(tensors)
+    model = HAAN(config.model, dim, len(fine_names), config.concepts.clusters, config.precision)
     load_weights(model, weights, path)
     return model, concepts
+
+
+def _check_classes(path: Path, text: str, fine_names: Sequence[str]) -> None:
+    """Raises InputError unless the weights were trained on these fine classes in this order."""
+    try:
+        known: Any = json.loads(text)["classes"]
+    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: {ABOUT}: must be JSON with classes, got {text!r:.80} ({error})") from None
+    if known != list(fine_names):
+        pairs = zip_longest(known if isinstance(known, list) else [], fine_names)
+        number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise InputError(
+            f"{path}: must be weights for the fine classes of the data, in their order, got {theirs!r:.80} as class "
+            f"{number}, which is {ours!r:.80} in the data"
+        )
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:

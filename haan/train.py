@@ -32,6 +32,7 @@ from haan.model import HAAN
 from haan.yamlconfig import dump
 
 WEIGHTS, STATE = "best.safetensors", "state.safetensors"  # files of a training: its result, and what it goes on from
+ABOUT = "about"  # the metadata of weights, one entry, for safetensors writes several in any order
 CONCEPTS = "concepts"  # before the names of those tensors of a result that are no weights of its network
 LOSSES = ("mil", "pseudo", "concept", "coarse", "total")
 _COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
@@ -467,6 +468,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """A safetensors file that is whole or absent, never half."""
     with whole(path) as partial:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], epoch: int, fine_names: Sequence[str]) -> None:
+    """Weights as a run leaves them: their epoch and the fine classes that they score, in order, stand beside them."""
+    write_tensors(path, tensors, {ABOUT: json.dumps({"epoch": epoch, "classes": list(fine_names)})})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -28,13 +28,15 @@ def record(data: Data, source: FeatureSource, annotations: Annotations) -> dict[
         "coarse_classes": len(annotations.coarse_names),
         "clips": int(source.num_clips.sum()),
         "dim": source.dim,
-        "planted": _planted(Path(data.root) / PLANTED),
+        "planted": _planted(Path(data.root), Path(data.root, data.features)),
     }
 
 
-def _planted(path: Path) -> dict[str, Any] | None:
-    """The record that planting leaves beside its features. Raises InputError where it can't be read."""
-    if not path.exists():
+def _planted(root: Path, features: Path) -> dict[str, Any] | None:
+    """The record that planting leaves beside its features, wherever these lie. Raises InputError where it is none."""
+    folders = (root, features.parent, features.resolve(), features.resolve().parent)
+    path = next((folder / PLANTED for folder in folders if (folder / PLANTED).exists()), None)
+    if path is None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -46,18 +48,24 @@ def _planted(path: Path) -> dict[str, Any] | None:
 
 
 def name(known: Mapping[str, Any], dataset: Dataset | None) -> str:
-    """What the data are called: never as the published set unless they have its counts and were not planted."""
+    """What the data are called: never as the published set unless they have its counts and were not planted.
+
+    With its counts, but scored on held-out training videos, its name says so: no published figure is of these.
+    """
     if known["planted"] is not None:
         over = known["planted"].get("like")
         return f"features planted over the timelines of {over['folder']}" if over else "planted features"
     if dataset is not None and _is_published(known, dataset):
-        return dataset.name
-    return Path(known["root"]).name
+        return dataset.name if known["validation"] == "official" else f"{dataset.name} (held-out training videos)"
+    folder = Path(known["root"]).name
+    likened = dataset is not None and folder.casefold() in dataset.name.casefold()
+    return f"other data than published ({known['root']})" if likened else folder
 
 
 def is_published(known: Mapping[str, Any], dataset: Dataset | None) -> bool:
-    """Whether these are the data that were published, as far as counts can tell."""
-    return known["planted"] is None and dataset is not None and _is_published(known, dataset)
+    """Whether these are the data that were published, as far as counts can tell, scored on their validation videos."""
+    official = known["validation"] == "official"
+    return official and known["planted"] is None and dataset is not None and _is_published(known, dataset)
 
 
 def _is_published(known: Mapping[str, Any], dataset: Dataset) -> bool:

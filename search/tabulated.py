@@ -15,7 +15,7 @@ from haan.errors import InputError
 from haan.files import whole
 from search import export, provenance
 from search.runfolder import RunFolder
-from search.space import Space, grid_points, listed_keys, row_of
+from search.space import Space, line_of, lines_of
 from search.tablespec import Figure, Published, Table
 
 AVERAGE = "avg.mAP"  # the key of its column; others' are a tIoU, or a value of table.across
@@ -92,26 +92,13 @@ def _values(space: Space, key: str) -> tuple[Any, ...]:
 
 
 def _lines(space: Space, trials: Sequence[FrozenTrial], wanted: int) -> tuple[Line, ...]:
-    """In the order of the space: row by row, and value by value within each."""
-    cells: dict[str, dict[Any, dict[int, float]]] = {}
-    names = dict.fromkeys(line_of(space, point) for point in grid_points(space))
-    order = {name: number for number, name in enumerate(names)}
+    """All of the space, in its order: row by row, and value by value within each; empty while no trial of it ended."""
+    cells: dict[str, dict[Any, dict[int, float]]] = {name: {} for name in lines_of(space)}
     for trial in trials:
         name, seed = line_of(space, trial.params), trial.params.get("seed", space.base.seed)
         for column, value in _figures(space, trial):
             cells.setdefault(name, {}).setdefault(column, {})[seed] = value
-    known = sorted(cells, key=lambda name: order.get(name, len(order)))
-    return tuple(Line(name, cells[name], wanted) for name in known)
-
-
-def line_of(space: Space, params: Mapping[str, Any]) -> str:
-    """The name of a trial's line: its row, and the value of each listed parameter but the seed and `across`."""
-    assert space.table is not None
-    keys = [key for key in listed_keys(space) if key not in ("seed", space.table.form.across)]
-    row = row_of(space, params)
-    if row is None and len(keys) == 1:
-        return str(params[keys[0]])
-    return ", ".join([*([row] if row else []), *(f"{key}={params[key]}" for key in keys)]) or "all"
+    return tuple(Line(name, found, wanted) for name, found in cells.items())
 
 
 def _figures(space: Space, trial: FrozenTrial) -> Iterator[tuple[Any, float]]:
@@ -128,10 +115,11 @@ def _figures(space: Space, trial: FrozenTrial) -> Iterator[tuple[Any, float]]:
 
 
 def _paired(lines: Sequence[Line]) -> dict[str, Paired]:
-    first = lines[0].cells[AVERAGE]
+    """Against the space's own first line: while that has no figure, against none."""
+    first = lines[0].cells.get(AVERAGE, {})
     found = {}
     for line in lines[1:]:
-        apart = [value - first[seed] for seed, value in line.cells[AVERAGE].items() if seed in first]
+        apart = [value - first[seed] for seed, value in line.cells.get(AVERAGE, {}).items() if seed in first]
         if apart:
             found[line.name] = Paired(mean(apart), _half(apart))
     return found
@@ -283,6 +271,10 @@ def _notes(made: Tabulated) -> list[str]:
     if complete < points:
         failed = f", {made.states['FAIL']} failed" if made.states["FAIL"] else ""
         notes.append(f"NOT WHOLE: {complete} of {points} trials are complete{failed}.")
+    published, ours = made.table.published, lines_of(space)
+    others = [name for name in published.lines if name not in ours] if published else []
+    if others:
+        notes.append(f"Published figures without a line of ours, and so not shown: {', '.join(others)}.")
     if made.empty:
         shown = "; ".join(f"{name}: up to {count}" for name, count in made.empty.items())
         notes.append(f"Clusters that held no clip in some epoch: {shown}.")

@@ -18,7 +18,7 @@ from haan.config import Config, Detect
 from haan.data.table import Split
 from haan.errors import InputError
 from haan.memory import cap_gpu, trim
-from haan.train import STATE, WEIGHTS, EpochResult, Trainer, TrainingError, read_tensors, write_tensors
+from haan.train import STATE, WEIGHTS, EpochResult, Trainer, TrainingError, read_tensors, write_weights
 from search.checkpoints import RESULT, download
 from search.features import SharedTable
 from search.space import with_values
@@ -145,7 +145,7 @@ class TrialRunner(tune.Trainable):
         if self._weights is None:
             self._trainer.save(file)
         else:
-            write_tensors(file, self._weights, {"epoch": str(self._summary.best_epoch)})
+            write_weights(file, self._weights, self._summary.best_epoch, self._table.annotations.fine_names)
         known = {"result": self._result, "summary": asdict(self._summary), "file": file.name, "sha256": _digest(file)}
         file.with_name(RESULT).write_text(json.dumps(known), encoding="utf-8")
 

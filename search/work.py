@@ -212,6 +212,8 @@ def _drive(
     """
     stage, before, left = work.stage(name), study.trials(*FINISHED), study.num_left(budget)
     if not left:
+        if before:  # the driver that saw the last of them end may not have lived to write them down
+            write()
         return Ended()
     progress = Progress(
         work.screen,

@@ -315,6 +315,13 @@ def test_what_is_observed_is_what_plain_loops_find(config: Config, trained: Path
     assert pair == len(seen.near)
 
 
+def test_where_no_concept_is_near_there_is_no_figure_of_clips(config: Config, seen: Observed, tmp_path: Path) -> None:
+    far = replace(seen, near=np.zeros_like(seen.near))
+    for wanted in (WANTED, gallery.Wanted(frames=tmp_path, fps=1.0)):
+        names = [one.name for one in gallery.draw(far, config, wanted)]
+        assert names[0].startswith("figure3") and not any(name.startswith("figure4") for name in names)
+
+
 def test_detections_of_a_track_are_the_runs_above_its_threshold(config: Config, seen: Observed) -> None:
     runs = 0
     for place in range(len(seen.videos)):

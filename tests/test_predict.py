@@ -12,6 +12,7 @@ from haan.activitynet import check_submission, write_predictions
 from haan.config import Concepts, Config, Data, Detect, Eval, Model, Optim
 from haan.errors import InputError
 from haan.metrics import Detections
+from haan.train import read_tensors, write_tensors
 from haan.yamlconfig import dump
 from tests.data.tiny import database, features, tiny, tiny_activitynet
 
@@ -73,6 +74,33 @@ def test_videos_of_another_configuration_may_be_tested(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text(dump(Config(data=other)))
     haan("detect", out, "--test", "--data", tmp_path / "other.yaml", "--out", tmp_path / "t.json")
     assert list(json.loads((tmp_path / "t.json").read_text())["results"]) == ["t0", "t1"]
+
+
+def test_classes_in_another_order_are_refused(tmp_path: Path) -> None:
+    """The number of classes fits, and every label would be another class's."""
+    out = trained(tmp_path, tiny_activitynet(tmp_path / "data"))
+    other = tiny_activitynet(tmp_path / "other")
+    hierarchy = Path(other.root) / other.hierarchy
+    pairs = json.loads(hierarchy.read_text())
+    hierarchy.write_text(json.dumps(dict(sorted(pairs.items()))))
+    (tmp_path / "other.yaml").write_text(dump(Config(data=other)))
+    rule = "best.safetensors: must be weights for the fine classes of the data, in their order, got 'run' as class 0"
+    with pytest.raises(InputError, match=rule):
+        haan("detect", out, "--test", "--data", tmp_path / "other.yaml", "--out", tmp_path / "t.json")
+    assert not (tmp_path / "t.json").exists()
+
+
+def test_weights_that_do_not_say_their_classes_still_detect(tmp_path: Path) -> None:
+    out = trained(tmp_path, tiny_activitynet(tmp_path / "data"))
+    haan("detect", out, "--out", tmp_path / "new.json")
+    tensors, about = read_tensors(out / "best.safetensors")
+    assert json.loads(about["about"]) == {"epoch": 1, "classes": ["run", "jump", "read", "write"]}
+    write_tensors(out / "best.safetensors", tensors, {"epoch": "1"})
+    haan("detect", out, "--out", tmp_path / "old.json")
+    assert (tmp_path / "old.json").read_bytes() == (tmp_path / "new.json").read_bytes()
+    write_tensors(out / "best.safetensors", tensors, {"about": "[]"})
+    with pytest.raises(InputError, match=r"best.safetensors: about: must be JSON with classes, got '\[\]'"):
+        haan("detect", out, "--out", tmp_path / "broken.json")
 
 
 # --- the check -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from haan.errors import InputError
 from haan.yamlconfig import plain
 from search import export, provenance
 from search.runfolder import RunFolder
-from search.space import Space, grid_points, listed_keys, read_space
+from search.space import Space, grid_points, line_of, lines_of, listed_keys, read_space
 from search.table import main
 from search.tablespec import Dataset
-from search.tabulated import AVERAGE, Tabulated, line_of, markdown, rows, tabulate, write_table
+from search.tabulated import AVERAGE, Tabulated, markdown, rows, tabulate, write_table
 from tests.planted import load, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,6 +137,27 @@ def test_a_cell_says_which_seeds_it_lacks_and_the_table_that_it_is_not_whole(tmp
     assert "NOT WHOLE: 3 of 4 trials are complete, 1 failed." in text
 
 
+def test_a_line_without_a_figure_stays_and_nothing_is_compared_with_another_first_line(tmp_path: Path) -> None:
+    figures = {key: value for key, value in FIGURES.items() if key[0] != "one"}
+    assert [row[:5] for row in cells_of(markdown(table_of(space_of(tmp_path), figures=figures)))[2:]] == [
+        ["one", "ours", "-", "-", "-"],
+        ["both", "ours", "8.50 ± 0.71", "3.50 ± 0.71", "6.00 ± 0.00"],
+        ["", "paper", "8.50", "2.50", "5.50 ± 0.25"],
+    ]
+    made = table_of(space_of(tmp_path), figures=figures)
+    assert made.paired == {} and [row["mean"] for row in rows(made)] == [None, None, None, 8.5, 3.5, 6.0]
+
+
+def test_published_figures_of_no_line_are_said(tmp_path: Path) -> None:
+    rows_at, table_at = SPACE.index("  rows:"), SPACE.index("table:")
+    listed = "  parameters: {concepts.method: [kmeans, gmm], seed: [1, 2]}\n"
+    table = SPACE[table_at:].replace("lines: {both:", "lines: {Kmeans:")
+    (tmp_path / "space.yaml").write_text(SPACE[:rows_at] + listed + table)
+    space = read_space(tmp_path / "space.yaml")
+    text = markdown(table_of(space, figures={("gmm", 1): FIGURES["one", 1]}))
+    assert "Published figures without a line of ours, and so not shown: Kmeans." in text
+
+
 def test_lines_stand_in_the_order_of_the_space_whatever_ended_first(tmp_path: Path) -> None:
     space = space_of(tmp_path)
     study = study_of(space)
@@ -222,18 +244,24 @@ def test_planted_figures_never_pass_for_others(tmp_path: Path) -> None:
         ({"train_segments": 198}, "ours", "published for Toys, less 2 segments whose times make no sense."),
         (
             {"train_segments": 197},
-            "ours on Toys2",
+            "ours on Games",
             "NOT those published for Toys, which are 4 training and 2 validation",
         ),
-        ({"train_segments": 201}, "ours on Toys2", "NOT those published for Toys"),
-        ({"fine_classes": 4}, "ours on Toys2", "NOT those published for Toys"),
-        ({"validation_videos": 1}, "ours on Toys2", "NOT those published for Toys"),
+        ({"train_segments": 201}, "ours on Games", "NOT those published for Toys"),
+        ({"fine_classes": 4}, "ours on Games", "NOT those published for Toys"),
+        ({"validation_videos": 1}, "ours on Games", "NOT those published for Toys"),
+        (
+            {"validation_videos": 1, "root": "/data/toys"},
+            "ours on other data than published (/data/toys)",
+            "NOT those published for Toys",
+        ),
+        ({"validation": "holdout"}, "ours on Toys (held-out training videos)", "scored on training videos that were"),
     ],
 )
 def test_only_the_published_counts_pass_for_the_published_data(
     tmp_path: Path, change: dict, name: str, said: str
 ) -> None:
-    text = markdown(table_of(space_of(tmp_path), data=TOYS | {"root": "/data/Toys2"} | change))
+    text = markdown(table_of(space_of(tmp_path), data=TOYS | {"root": "/data/Games"} | change))
     assert {row[1] for row in cells_of(text)} == {"", "paper", name}
     assert said in text and "PLANTED" not in text
 
@@ -250,6 +278,14 @@ def test_the_record_counts_what_the_reader_found_and_finds_how_it_was_planted(tm
     assert known["train_segments"] + known["validation_segments"] == len(table.annotations.segments)
     assert known["validation"] == "holdout" and isinstance(config.data.validation, Holdout)
     assert known["planted"]["dim"] == known["dim"] == 16 and known["planted"]["like"] is None
+    elsewhere = tmp_path / "elsewhere"
+    for features in (tmp_path / "data" / "features.npy", Path("..", "data", "features.npy"), Path("linked.npy")):
+        elsewhere.mkdir(exist_ok=True)
+        (elsewhere / "linked.npy").unlink(missing_ok=True)
+        (elsewhere / "linked.npy").symlink_to(tmp_path / "data" / "features.npy")
+        data = replace(config.data, root=str(elsewhere), features=str(features), plant=None)
+        moved = provenance.record(data, Source(), table.annotations)  # type: ignore[arg-type]  # as above
+        assert moved["planted"] == known["planted"], "beside the features, wherever they are taken from"
     (tmp_path / "data" / "planted.json").write_text("[]")
     with pytest.raises(InputError, match=r"planted.json: must be a JSON object, got \[\]"):
         provenance.record(config.data, Source(), table.annotations)  # type: ignore[arg-type]  # as above
@@ -301,7 +337,7 @@ def test_what_goes_across_must_be_listed_and_its_tiou_scored(tmp_path: Path) -> 
 def test_every_published_line_of_a_shipped_table_is_a_line_of_it(path: Path) -> None:
     space = read_space(path)
     assert space.table is not None
-    lines = {line_of(space, point) for point in grid_points(space)}
+    lines = set(lines_of(space))
     assert lines >= set(space.table.published.lines if space.table.published else ())
     assert path.stem.startswith("table") or lines >= {"none (all as released)", "all but the last"}
 
