@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats takes half a second more to import
 
 from haan.config import Detect
 from haan.errors import InputError
@@ -64,7 +63,7 @@ class Confirmed:
         count = len(self.scores)
         if count < 2:
             return None
-        return float(stats.t.ppf(0.975, count - 1) * np.std(self.scores, ddof=1) / math.sqrt(count))
+        return float(stdtrit(count - 1, 0.975) * np.std(self.scores, ddof=1) / math.sqrt(count))
 
 
 @dataclass(frozen=True)
@@ -348,6 +347,8 @@ def _importances(study: optuna.Study, space: Space) -> Importances | str:
         return "It compares parameters, and this space has fewer than two that vary."
     if len({trial.value for trial in complete}) == 1:
         return "All completed trials scored the same, so no setting separates better ones from others."
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # scikit-learn is slow to import
+
     quantile = max(_TOP_SHARE, min(0.5, _TOP_LEAST / len(complete)))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
     with warnings.catch_warnings():

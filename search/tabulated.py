@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats takes half a second more to import
 
 from haan.errors import InputError
 from haan.files import whole
@@ -127,7 +127,7 @@ def _paired(lines: Sequence[Line]) -> dict[str, Paired]:
 
 def _half(values: Sequence[float]) -> float | None:
     count = len(values)
-    return float(stats.t.ppf(0.975, count - 1)) * stdev(values) / math.sqrt(count) if count > 1 else None
+    return float(stdtrit(count - 1, 0.975)) * stdev(values) / math.sqrt(count) if count > 1 else None
 
 
 def _empty(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, int]:
