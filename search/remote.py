@@ -24,8 +24,10 @@ import typer
 
 from haan.errors import InputError
 from haan.files import whole
+from search.runfolder import RunFolder
 
 RECORDS, RUNS = Path("submitted"), Path("runs")
+AGAIN = "HAAN_SEARCH_AGAIN"  # in a driver's environment: the laptop's command that goes on with its search
 LOST = 128  # exit code of a search whose driver left none, for the machine went down; of a killed one it is higher
 _POLL_S = 0.5
 _PACKAGES = ("haan", "search")
@@ -103,6 +105,16 @@ def digest(root: Path, files: Sequence[str]) -> str:
     return found.hexdigest()
 
 
+def beginning(journal: Path, size: int) -> tuple[int, str]:
+    """The bytes of a journal's whole lines, and the SHA-256 of as many of them as that, or `size` if it is fewer.
+
+    A journal only grows, so of two of one study one begins with the whole lines of the other.
+    """
+    content = journal.read_bytes() if journal.exists() else b""
+    whole_lines = content[: content.rfind(b"\n") + 1]
+    return len(whole_lines), hashlib.sha256(whole_lines[:size]).hexdigest()
+
+
 def pack(root: Path, to: BinaryIO) -> None:
     """A run folder as a tar stream, checkpoints left out."""
 
@@ -140,20 +152,30 @@ Words = Annotated[list[str] | None, typer.Argument(help="What search/run.py is g
 
 
 @app.command()
-def state(name: Name) -> None:
+def state(
+    name: Name, journal: Annotated[int, typer.Option(help="Bytes of the journal that the laptop has.")] = 0
+) -> None:
     """One line of JSON: the fingerprint of the files that standard input names, and how the run stands."""
     record = Record(name)
+    size, begins = beginning(RunFolder(record.run_folder).journal, journal)
     known = {
         "digest": digest(Path.cwd(), sys.stdin.read().split("\n")),
         "running": record.is_running(),
         "submitted": record.out.exists(),
         "is_there": record.run_folder.exists(),
+        "journal": size,
+        "begins": begins,
     }
     typer.echo(json.dumps(known))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
-def start(name: Name, space: SpacePath, words: Words = None) -> None:
+def start(
+    name: Name,
+    space: SpacePath,
+    words: Words = None,
+    again: Annotated[str, typer.Option(help="The laptop's command that goes on with it.")] = "",
+) -> None:
     """Starts `search/run.py` on the space, detached from this connection."""
     record = Record(name)
     with record.held() as lock:
@@ -167,7 +189,7 @@ def start(name: Name, space: SpacePath, words: Words = None) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=_environment(),
+                env=_environment() | ({AGAIN: again} if again else {}),
                 start_new_session=True,
                 pass_fds=[lock],
             )
@@ -222,8 +244,9 @@ def stop(name: Name) -> None:
 
 @app.command(name="pack")
 def pack_run(name: Name) -> None:
-    """The run folder as a tar stream on standard output, without its checkpoints."""
-    pack(Record(name).run_folder, sys.stdout.buffer)
+    """The run folder as a tar stream on standard output, without its checkpoints; nothing where there is none."""
+    if Record(name).run_folder.exists():
+        pack(Record(name).run_folder, sys.stdout.buffer)
 
 
 @app.command(name="unpack")

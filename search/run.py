@@ -28,6 +28,7 @@ from search.bridge import no_room
 from search.edges import edge_warnings
 from search.job import Job, Request, prepare, preview
 from search.progress import amount, totals
+from search.remote import AGAIN
 from search.report import write_report
 from search.runfolder import RunFolder
 from search.screen import Screen, clean
@@ -235,6 +236,8 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
 
 
 def _resume_command(job: Job) -> str:
+    if AGAIN in os.environ:  # it was sent here from a laptop, whose user reads this
+        return os.environ[AGAIN]
     out = [] if job.folder.root.parent == Path("runs") else ["--out", str(job.folder.root.parent)]
     out += [] if job.address is None else ["--address", job.address]
     words = ["python", job.script, str(job.folder.space_yaml), "--name", job.folder.root.name, *out, "--resume"]

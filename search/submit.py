@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from ray.autoscaler import sdk
 from haan.errors import InputError
 from search import clusterfile
 from search.job import Request, named, taken
-from search.remote import LOST, digest, pack, sources, unpack
+from search.remote import LOST, beginning, digest, pack, sources, unpack
 from search.runfolder import RunFolder
 from search.screen import clean
 
@@ -32,6 +32,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 _SSH_FAILED = 255
 _NO_TERMINAL = ("cannot set terminal process group", "no job control in this shell")
 _AGAIN_S, _TRIES = 10, 30
+
+
+class Unreachable(InputError):
+    """The head doesn't answer, now."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Head:
         done = subprocess.run(self.command(*words), input=given, capture_output=True)
         if done.returncode == 2:
             raise InputError(_said(done.stderr))
+        if done.returncode == _SSH_FAILED:
+            raise Unreachable(["--cluster: the head must answer by SSH, got:", *_said(done.stderr)])
         if done.returncode != 0:
             raise InputError(
                 [f"--cluster: {PROJECT} on the head must run `python -m search.remote`, got:", *_said(done.stderr)]
@@ -84,15 +90,17 @@ class Head:
 
 def find_head(path: Path, config: dict[str, Any]) -> Head:
     """The head of a cluster that is up. Raises InputError."""
-    said = io.StringIO()
+    provider, said = config["provider"], io.StringIO()
     logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # it tells what it fills in
     try:
         with redirect_stdout(said), redirect_stderr(said):  # Ray's launcher talks
-            address = sdk.get_head_node_ip(str(path))
+            # For machines of one's own Ray would ask a file that `ray up` left in /tmp, which a reboot takes away.
+            local = provider["type"] == "local"
+            address = _own_head(provider) if local else sdk.get_head_node_ip(str(path))
             auth = sdk.bootstrap_config(config)["auth"]  # a key that `ray up` made is named there alone
     except Exception as error:  # of the cloud's own library as well, which need not be installed
-        fix = f"bring it up first: ray up {shlex.quote(str(path))}"
-        raise InputError(f"{path}: must be of a cluster that is up, got: {error}; {fix}") from None
+        fix = f"; bring it up first: ray up {shlex.quote(str(path))}" if "not found" in str(error) else ""
+        raise InputError(f"{path}: must be of a cluster that is up, got: {error}{fix}") from None
     key, proxy = auth.get("ssh_private_key"), auth.get("ssh_proxy_command")
     options = {
         "StrictHostKeyChecking": "no",  # as `ray up` does: a new machine may have an old one's address
@@ -107,6 +115,10 @@ def find_head(path: Path, config: dict[str, Any]) -> Head:
     options |= {"ProxyCommand": proxy} if proxy else {}
     given = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     return Head(("ssh", "-T", *given, f"{auth['ssh_user']}@{address}"))
+
+
+def _own_head(provider: Mapping[str, Any]) -> str:
+    return provider.get("external_head_ip") or provider["head_ip"]
 
 
 def _said(stderr: bytes) -> list[str]:
@@ -156,7 +168,8 @@ def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, 
     show = _silent if quiet and not dry_run else _say
     work = Submission(asked, cluster, name, asked.path.read_bytes(), path.as_posix(), options, show)
     head = find_head(cluster, config)
-    known = json.loads(head.ask("state", name, given="\n".join(sources(_ROOT)).encode()))
+    have, _ = beginning(RunFolder(work.folder).journal, 0)
+    known = json.loads(head.ask("state", name, "--journal", str(have), given="\n".join(sources(_ROOT)).encode()))
     _same_code(known, cluster)
     if dry_run:
         return head.watch(_say, "plan", work.path, *options, "--dry-run", given=work.text)[0]
@@ -185,6 +198,7 @@ def _same_code(known: dict[str, Any], cluster: Path) -> None:
 def begin(work: Submission, head: Head, known: dict[str, Any]) -> None:
     """Starts the search on the head, or goes on with it, unless it is running and only wants to be watched."""
     if known["running"]:
+        _is_ahead(work, known)  # or another run altogether, in whose place this one would be fetched
         if not work.asked.resume:
             rule = "must be of a run that does not exist yet, unless --resume watches it"
             raise InputError(f"--name: {rule}, got one that is running on the cluster: {work.name!r}")
@@ -192,11 +206,22 @@ def begin(work: Submission, head: Head, known: dict[str, Any]) -> None:
         return
     resume: tuple[str, ...] = ()
     if work.asked.resume:
-        if not known["is_there"]:
+        if not known["is_there"] or _is_ahead(work, known):
             _take_back(work, head)
         resume = ("--resume",)
-    head.ask("start", work.name, work.path, *work.options, *resume, given=work.text)
+    head.ask("start", work.name, work.path, *work.options, *resume, "--again", work.again, given=work.text)
     work.show(f"{work.name} runs on the head of the cluster by itself: this terminal may close")
+
+
+def _is_ahead(work: Submission, known: dict[str, Any]) -> bool:
+    """Whether the run here has gone on since the cluster's. Raises InputError where they are not one and the same."""
+    journal = RunFolder(work.folder).journal
+    have, begins = beginning(journal, known["journal"])
+    if known["is_there"] and begins != known["begins"]:
+        rule = "must be one run on the cluster and here"
+        fix = "to keep both, move the one here away or take another --name"
+        raise InputError(f"{journal}: {rule}, got two that have gone on in different ways; {fix}")
+    return have > known["journal"]
 
 
 def _take_back(work: Submission, head: Head) -> None:
@@ -245,9 +270,27 @@ def _shown(work: Submission, head: Head) -> int | None:
 
 
 def fetch(work: Submission, head: Head) -> None:
-    """Brings the run folder here, without its checkpoints. Raises InputError where the head can't be reached."""
-    unpack(io.BytesIO(head.ask("pack", work.name)), work.folder)
-    work.show(f"Fetched into {work.folder}")
+    """Brings the run folder here, without its checkpoints. Raises InputError where the head stays out of reach."""
+    packed = _packed(work, head)
+    if packed:
+        unpack(io.BytesIO(packed), work.folder)
+        work.show(f"Fetched into {work.folder}")
+    else:
+        work.show("There is nothing to fetch: the search ended before it had a run folder")
+
+
+def _packed(work: Submission, head: Head) -> bytes:
+    for tries in range(_TRIES):
+        try:
+            return head.ask("pack", work.name)
+        except Unreachable:
+            if not tries:
+                work.show("The head does not answer; the search is over, trying again to fetch it")
+            time.sleep(_AGAIN_S)
+    try:
+        return head.ask("pack", work.name)
+    except Unreachable as error:
+        raise InputError([*error.messages, f"To fetch it later: {work.again}"]) from None
 
 
 def _say(line: str) -> None:

@@ -20,6 +20,7 @@ from haan.errors import InputError
 from search import journal, submit
 from search.job import Request
 from search.remote import digest, pack, sources, unpack
+from search.runfolder import RunFolder
 from tests.search.test_run import ROOT
 from tests.search.test_run import space as tiny_space
 
@@ -202,6 +203,94 @@ def test_another_version_on_the_head_is_refused_with_the_fix(lab: Lab) -> None:
 def test_a_run_that_is_nowhere_can_not_be_resumed(lab: Lab) -> None:
     with pytest.raises(InputError, match="--resume.*got 'a'"):
         lab.submit(tiny_space(lab.laptop), resume=True)
+
+
+def journals(lab: Lab, here: bytes, there: bytes) -> None:
+    """A run folder on either side whose journal holds this."""
+    for root, content in ((lab.laptop, here), (lab.project, there)):
+        folder = RunFolder(root / "runs" / "a")
+        folder.root.mkdir(parents=True)
+        folder.journal.write_bytes(content)
+
+
+def test_two_runs_of_one_name_that_went_different_ways_are_refused_and_kept(lab: Lab) -> None:
+    journals(lab, b"begun\non the laptop\n", b"begun\non the cluster\nand on\n")
+    with pytest.raises(InputError, match=r"study.journal: must be one run on the cluster and here, got two that have"):
+        lab.submit(tiny_space(lab.laptop), resume=True)
+    assert not (lab.project / "submitted").exists()
+    assert (lab.laptop / "runs" / "a" / "study.journal").read_bytes() == b"begun\non the laptop\n"
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "kept"),
+    [
+        (b"begun\ngone on\n", b"begun\n", b"begun\ngone on\n"),  # elsewhere, after the cluster's own was fetched
+        (b"begun\ngone on\n", b"begun\ngone", b"begun\ngone on\n"),  # of a torn line nothing is known
+        (b"begun\n", b"begun\ngone on\n", b"begun\ngone on\n"),
+        (b"begun\ngo", b"begun\ngone on\n", b"begun\ngone on\n"),
+        (b"begun\n", b"begun\n", b"begun\n"),
+    ],
+)
+def test_the_one_that_went_further_goes_on(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, here: bytes, there: bytes, kept: bytes
+) -> None:
+    journals(lab, here, there)
+    asked, ask = [], submit.Head.ask
+
+    def all_but_start(head: submit.Head, *words: str, given: bytes = b"") -> bytes:
+        asked.append(words)
+        return b"" if words[0] == "start" else ask(head, *words, given=given)
+
+    monkeypatch.setattr(submit.Head, "ask", all_but_start)
+    monkeypatch.setattr(submit, "finish", lambda work, head: 0)
+    assert lab.submit(tiny_space(lab.laptop), resume=True) == 0
+    assert (lab.project / "runs" / "a" / "study.journal").read_bytes() == kept
+    (start,) = [words for words in asked if words[0] == "start"]
+    again = start[start.index("--again") + 1]
+    assert again.startswith("python search/run.py ") and again.endswith(" --cluster cluster.yaml --out "
+        f"{lab.laptop / 'runs'} --name a --trials 3 --resume")  # fmt: skip
+
+
+class Away:
+    """A head that is out of reach for so many asks."""
+
+    def __init__(self, times: int, answer: bytes = b""):
+        self.times, self.answer = times, answer
+
+    def ask(self, *words: str, given: bytes = b"") -> bytes:
+        self.times -= 1
+        if self.times >= 0:
+            raise submit.Unreachable("ssh: no route")
+        return self.answer
+
+
+def test_a_fetch_is_tried_again_while_the_head_is_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "_AGAIN_S", 0.0)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "best.yaml").write_text("x")
+    said: list[str] = []
+    asked = Request(Path("s.yaml"), "a", tmp_path / "runs", None, None, (), False)
+    work = submit.Submission(asked, Path("c.yaml"), "a", b"", "s.yaml", ("--name", "a"), said.append)
+    submit.fetch(work, Away(3, packed(tmp_path / "there")))  # type: ignore[arg-type]  # all that it is asked
+    assert (tmp_path / "runs" / "a" / "best.yaml").read_text() == "x"
+    assert said == [
+        "The head does not answer; the search is over, trying again to fetch it",
+        f"Fetched into {work.folder}",
+    ]
+    submit.fetch(work, Away(0))  # type: ignore[arg-type]  # as above
+    assert said[-1] == "There is nothing to fetch: the search ended before it had a run folder"
+    with pytest.raises(
+        InputError, match=r"(?s)ssh: no route.*To fetch it later: python search/run.py s.yaml --cluster"
+    ):
+        submit.fetch(work, Away(1000))  # type: ignore[arg-type]  # as above
+
+
+def test_the_head_of_own_machines_is_found_by_the_file_alone(tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "search" / "clusters" / "own-machines.yaml").read_text())
+    config["cluster_name"] = "never-up"
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert submit.find_head(path, config).ssh[-1] == "YOUR-USER@192.0.2.11"
 
 
 def test_a_head_without_the_project_says_what_is_wrong(lab: Lab) -> None:
