@@ -3,39 +3,52 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 HEAD, WORKER = "haan-search-head", "haan-search-worker"
+_POLICY, _ARN = "haan-search", "arn:aws:s3:::"
 _EC2 = {"Statement": [{"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}]}
 
 
-def statements(bucket: str, worker_arn: str) -> dict[str, list[dict[str, Any]]]:
-    """What each role may do: both use the bucket, and the head starts and ends machines that have the workers' role."""
+def statements(buckets: Sequence[str], worker_arn: str) -> dict[str, list[dict[str, Any]]]:
+    """What each role may do: both use the buckets, and the head starts and ends machines with the workers' role."""
     files = [
-        {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetBucketLocation"], "Resource": f"arn:aws:s3:::{bucket}"},
+        {
+            "Effect": "Allow",
+            "Action": ["s3:ListBucket", "s3:GetBucketLocation"],
+            "Resource": [f"{_ARN}{bucket}" for bucket in buckets],
+        },
         {
             "Effect": "Allow",
             "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
-            "Resource": f"arn:aws:s3:::{bucket}/*",
+            "Resource": [f"{_ARN}{bucket}/*" for bucket in buckets],
         },
     ]
     machines = [
         {
             "Effect": "Allow",
-            "Action": [
-                "ec2:Describe*",
-                "ec2:RunInstances",
-                "ec2:CreateTags",
-                "ec2:DeleteTags",
-            ],
+            "Action": ["ec2:Describe*", "ec2:RunInstances"],
             "Resource": "*",
         },
         {
             "Effect": "Allow",
-            "Action": ["ec2:StartInstances", "ec2:StopInstances", "ec2:TerminateInstances"],
+            "Action": "ec2:CreateTags",
+            "Resource": "*",
+            "Condition": {"StringEquals": {"ec2:CreateAction": "RunInstances"}},  # of a machine that is being made
+        },
+        {
+            "Effect": "Allow",
+            "Action": [
+                "ec2:StartInstances",
+                "ec2:StopInstances",
+                "ec2:TerminateInstances",
+                "ec2:CreateTags",
+                "ec2:DeleteTags",
+            ],
             "Resource": "*",
             "Condition": {"StringLike": {"ec2:ResourceTag/ray-cluster-name": "*"}},  # no other machine of the account
         },
@@ -51,11 +64,23 @@ def prepare(bucket: str, region: str) -> list[str]:
     iam = boto3.client("iam")
     said = [_bucket(bucket, region)]
     arns = {name: _role(iam, name) for name in (HEAD, WORKER)}
-    for name, allowed in statements(bucket, arns[WORKER]).items():
+    buckets = sorted({bucket, *_buckets(iam)})
+    for name, allowed in statements(buckets, arns[WORKER]).items():
         policy = json.dumps({"Version": "2012-10-17", "Statement": allowed})
-        iam.put_role_policy(RoleName=name, PolicyName="haan-search", PolicyDocument=policy)
-        said.append(f"role and instance profile {name}")
+        iam.put_role_policy(RoleName=name, PolicyName=_POLICY, PolicyDocument=policy)
+        said.append(f"role and instance profile {name}, for {', '.join(buckets)}")
     return [*said, _spot(iam)]
+
+
+def _buckets(iam: Any) -> set[str]:
+    """The buckets that the roles may use already: another cluster of the account may be at work on one."""
+    try:
+        document: Any = iam.get_role_policy(RoleName=WORKER, PolicyName=_POLICY)["PolicyDocument"]
+    except iam.exceptions.NoSuchEntityException:
+        return set()
+    named = [one["Resource"] for one in document["Statement"]]
+    places = [place for one in named for place in ([one] if isinstance(one, str) else one)]
+    return {place.removeprefix(_ARN).removesuffix("/*") for place in places if place.startswith(_ARN)}
 
 
 def _bucket(bucket: str, region: str) -> str:
@@ -66,7 +91,8 @@ def _bucket(bucket: str, region: str) -> str:
         s3.create_bucket(Bucket=bucket, **({} if region == "us-east-1" else where))  # that region has no name here
         closed = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
         s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=dict.fromkeys(closed, True))
-    return f"bucket {bucket} in {region}"
+    found = s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] or "us-east-1"
+    return f"bucket {bucket} in {found}"
 
 
 def _role(iam: Any, name: str) -> str:
@@ -98,7 +124,7 @@ def main() -> int:
     """The command line; the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m search.awsaccount",
-        description="Makes the bucket and the roles that cluster.yaml names; run again, it changes nothing.",
+        description="Makes the bucket and the roles that cluster.yaml names; run again, it adds what is missing.",
         epilog="Example: python -m search.awsaccount haan-of-mine --region us-west-2",
     )
     parser.add_argument("bucket", help="its name, which is unique over all of AWS")

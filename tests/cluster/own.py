@@ -41,7 +41,9 @@ class OwnMachines:
         self.lab.up(self.hosts)
         home = self.lab.home(OP)
         (home / ".ray").mkdir()
-        (home / ".ray" / "auth_token").write_text(secrets.token_hex(32))
+        token = home / ".ray" / "auth_token"
+        token.touch(0o600)
+        token.write_text(secrets.token_hex(32))
         (home / "own.yaml").write_text(without_network(edited(_FILE.read_text(), self)))
 
     @property

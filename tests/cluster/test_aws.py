@@ -24,7 +24,7 @@ from tests.search.test_faults import assert_whole
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 TRIALS, EPOCHS = 5, 50
 FAR = 15  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and the loss
-_TOKEN = "ray get-auth-token --generate > /dev/null"
+_TOKEN = "(umask 077; ray get-auth-token --generate > /dev/null)"
 _SUBMIT = f"python {CHECKOUT}/search/run.py aws.yaml --cluster cluster.yaml --name a"
 _KEPT = "import boto3; print(*(x['Key'] for x in boto3.client('s3').list_objects_v2(Bucket='{bucket}')['Contents']))"
 
@@ -54,6 +54,11 @@ def on_cluster(lab: Lab, command: str) -> str:
     return ray(lab, f"exec --no-config-cache ~/cluster.yaml '{command}'")
 
 
+def guards(lab: Lab, host: int) -> int:
+    """How many guards run on a host."""
+    return lab.on(host, "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'").split("\n").count("search.guard")
+
+
 def test_the_whole_way(lab: Lab, fleet: Fleet, phase: Phase, tmp_path: Path) -> None:
     with phase("bucket and roles made"):
         lab.op(f"python -m search.awsaccount {BUCKET} --region us-west-2", laptop(lab))
@@ -62,6 +67,10 @@ def test_the_whole_way(lab: Lab, fleet: Fleet, phase: Phase, tmp_path: Path) -> 
     (head,) = fleet.instances("head", "running")
     assert fleet.instances()[head]["lifecycle"] == "on-demand"
     assert fleet.instances("gpu_spot") == {}, "workers come with work"
+    assert guards(lab, fleet.host(head)) == 1, "that of the set-up has made room"
+    assert lab.on(fleet.host(head), "grep -c 'guarding the head' ~/haan-guard.log").strip() == "2"
+    modes = [lab.on(host, "stat -c %a ~/.ray/auth_token").strip() for host in (OP, fleet.host(head))]
+    assert modes == ["600", "600"]
     said = on_cluster(lab, "echo mode=$RAY_AUTH_MODE storage=$HAAN_STORAGE")
     assert f"mode=token storage=s3://{BUCKET}/haan" in said
 

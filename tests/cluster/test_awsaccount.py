@@ -37,6 +37,19 @@ def test_it_makes_what_cluster_yaml_names_and_twice_changes_nothing():
         assert all(closed.values())
 
 
+def test_a_second_bucket_takes_nothing_from_the_first():
+    with patch.dict(os.environ, ACCOUNT), moto.mock_aws():
+        os.environ.pop("AWS_ENDPOINT_URL", None)
+        awsaccount.prepare("haan-lab", "us-west-2")
+        said = awsaccount.prepare("haan-other", "us-east-1")
+        assert said[0] == "bucket haan-other in us-east-1"
+        assert awsaccount.prepare("haan-lab", "us-east-1")[0] == "bucket haan-lab in us-west-2", "where it is"
+        for name in (awsaccount.HEAD, awsaccount.WORKER):
+            policy = boto3.client("iam").get_role_policy(RoleName=name, PolicyName="haan-search")["PolicyDocument"]
+            assert policy["Statement"][0]["Resource"] == ["arn:aws:s3:::haan-lab", "arn:aws:s3:::haan-other"]
+            assert policy["Statement"][1]["Resource"] == ["arn:aws:s3:::haan-lab/*", "arn:aws:s3:::haan-other/*"]
+
+
 def test_what_aws_refuses_is_said_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["awsaccount", "Not A Bucket"])
     with patch.dict(os.environ, ACCOUNT), moto.mock_aws():
