@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import ray
 from ray.exceptions import GetTimeoutError, ObjectLostError, ObjectStoreFullError, RaySystemError
+from ray.experimental import get_object_locations
 
 from haan.data.table import Annotations, ClipTable, FeatureSource, IntArray, offsets_of, slices
 
 _CHUNK_BYTES = 256 * 2**20
 _LONG_S = 5  # what takes longer is shown as it goes on
 _TRIES, _PAUSE_S = 3, 5.0  # of fetching the features on a node
+_LOOK_MS = 2000  # at most, for where they are
 NO_ROOM = "its object store holds"  # what every message of a node that is too small says
 
 
@@ -53,6 +55,21 @@ class SharedTable:
         moved = sum(size for chunk, size in zip(self.chunks, self.sizes, strict=True) if chunk not in there)
         table = self._fetch(here)
         return table, Opened(here["NodeID"], here["NodeManagerHostname"], moved, began, time.time() - began)
+
+    def on_their_way(self) -> dict[str, int]:
+        """Bytes that have come to each node that has some of the features, but not all yet; by the node's id.
+
+        For the driver, which put them.
+        """
+        held: dict[str, int] = {}
+        try:
+            found = get_object_locations(list(self.chunks), _LOOK_MS)
+        except GetTimeoutError:
+            return {}
+        for chunk, size in zip(self.chunks, self.sizes, strict=True):
+            for node in found.get(chunk, {}).get("node_ids", ()):
+                held[node] = held.get(node, 0) + size
+        return {node: there for node, there in held.items() if there < sum(self.sizes)}
 
     def _fetch(self, here: dict[str, Any], tries: int = _TRIES) -> ClipTable:
         try:

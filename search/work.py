@@ -14,7 +14,7 @@ from ray import tune
 
 from search import cluster, confirm, export, provenance
 from search.bridge import Bridge, Halt, Running
-from search.features import Copies, Opened, SharedTable
+from search.features import Copies, Opened, SharedTable, amount_of
 from search.job import Job
 from search.progress import Progress, Totals, params, totals
 from search.screen import Screen, clock
@@ -73,15 +73,28 @@ class Work:
             self.screen.line(line)
 
     def queues(self, running: Iterable[Running]) -> None:
-        """Has nodes that have room while a trial waits say so again; see search.cluster.stir."""
+        """While a trial waits: says how far its features are, and has nodes with room say so again.
+
+        For the latter see search.cluster.stir.
+        """
+        coming = self._coming()
+        if coming:
+            self.screen.line(coming)
         free = cluster.with_room(self.share, self.job.feature_bytes, Counter(one.node for one in running))
         if free:
             _LOG.info("a trial waits though there is room on %s", ", ".join(node.host for node in free))
             cluster.stir(free)
 
+    def _coming(self) -> str | None:
+        """The nodes to which features are on their way, in words."""
+        held = self.shared.on_their_way()
+        whole, hosts = amount_of(self.job.feature_bytes), {node.id: node.host for node in cluster.alive()}
+        parts = [f"{amount_of(there)} of {whole} to {hosts[node]}" for node, there in held.items() if node in hosts]
+        return f"features on their way: {', '.join(parts)}" if parts else None
+
     def waits(self, seconds: float) -> None:
-        """Says that no trial runs for lack of nodes."""
-        self.screen.line(f"waiting for nodes: no trial has run for {clock(seconds)}; {cluster.now()}")
+        """Says that no trial runs for lack of nodes, unless they only wait for features."""
+        self.screen.line(self._coming() or f"waiting for nodes: no trial has run for {clock(seconds)}; {cluster.now()}")
 
 
 @dataclass(frozen=True)

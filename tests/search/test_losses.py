@@ -143,6 +143,36 @@ def test_a_node_without_room_gets_no_trial_and_each_other_one_a_single_copy(tmp_
     assert summary == "features: one copy on each of 1 node(s), 120.0 MiB moved"
 
 
+WAY = """
+from dataclasses import replace
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+far = nodes.add_node(num_cpus=1, object_store_memory=100 * MIB)
+shared = share(test_features.Drawn(np.full(6, 128), 4096), test_features.annotate(6), "float16", chunk_bytes=2 * MIB)
+
+@ray.remote(scheduling_strategy=NodeAffinitySchedulingStrategy(far.node_id, False))
+def fetch(part):
+    ray.get(list(part.chunks))
+
+def comes(wanted):
+    limit = time.monotonic() + 10  # where a copy lies is heard of a little later
+    while shared.on_their_way() != wanted and time.monotonic() < limit:
+        time.sleep(0.05)
+    return shared.on_their_way() == wanted
+
+answers = [list(shared.sizes), comes({})]
+for count, wanted in ((1, {far.node_id: 2 * MIB}), (2, {far.node_id: 4 * MIB}), (3, {})):
+    ray.get(fetch.remote(replace(shared, chunks=shared.chunks[:count])))
+    answers.append(comes(wanted))
+print(json.dumps(answers))
+"""
+
+
+@pytest.mark.slow
+def test_features_that_have_come_in_part_are_known_by_node(tmp_path: Path) -> None:
+    (found,) = [json.loads(line) for line in python(tmp_path, WAY).splitlines() if line.startswith("[[")]
+    assert found == [[2 * 2**20] * 3, True, True, True, True]
+
+
 GPUS = """
 from dataclasses import replace
 from haan.yamlconfig import plain
