@@ -86,6 +86,7 @@ def test_a_search_writes_a_cache_and_goes_on_from_it(tmp_path: Path) -> None:
     assert f"# data_fingerprint: {about.parent.name[:16]}" in folder.best_yaml.read_text()
 
 
+@pytest.mark.slow
 def test_training_writes_a_cache_and_detecting_only_uses_one(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(dump(tiny_config(Path("data"), epochs=1)))
     root = tmp_path / "data" / cache.FOLDER

@@ -561,6 +561,7 @@ def test_a_search_whose_time_is_spent_ends_in_order(runs: Runs) -> None:
     assert "Ended early: the time budget is spent; to go on: python search/run.py " in said
 
 
+@pytest.mark.slow
 def test_a_search_whose_first_trials_fail_for_one_reason_stops_early_with_that_reason(runs: Runs) -> None:
     code, said = runs.run("--set", "optim.lr=1e30", "--set", "search.trials=30")
     assert code == 3, said
