@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.errors import InputError
-from search.cluster import Node
+from search.cluster import Cluster, Node
 
 _ANSWER_S = 120
 _RULE = "must be a place that all nodes reach (s3://..., an NFS folder)"
@@ -44,6 +44,16 @@ def check(place: str, nodes: Sequence[Node]) -> None:
     finally:
         files = [_file(root, mark), *(_file(root, mark, node.id) for node in others)]
         _leave(system, files, root if made else None)
+
+
+def untried(place: str, cluster: Cluster) -> str | None:
+    """What to say of a folder that nodes which the autoscaler may start have to mount: they can't be asked yet."""
+    if "://" in place or not cluster.startable:
+        return None
+    return (
+        f"search.storage: {place} is a folder, and nodes that are not up yet can't be asked for it: mount it on "
+        f"{cluster.more} as well, or their trials fail"
+    )
 
 
 def _made(system: FileSystem, root: str) -> bool:

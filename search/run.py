@@ -171,9 +171,12 @@ def _find(job: Job, screen: Screen, log: Path) -> tuple[cluster.Cluster, cluster
     found = cluster.start_ray(job.address, job.feature_bytes, log)
     screen.line(f"Running on {found}")
     share = cluster.fit(job.space, found, job.feature_bytes)
+    known = cluster.warnings(found, share, job.feature_bytes)
     if job.space.plan.storage is not None:
-        reach.check(export.storage(job.space.plan.storage), cluster.used(found, share, job.feature_bytes))
-    for warning in cluster.warnings(found, share, job.feature_bytes):
+        place = export.storage(job.space.plan.storage)
+        reach.check(place, cluster.used(found, share, job.feature_bytes))
+        known += [line for line in [reach.untried(place, found)] if line is not None]
+    for warning in known:
         screen.line(f"warning: {warning}")
     for line in _description(job, share):
         screen.line(line)

@@ -3,7 +3,7 @@
 import pytest
 
 from haan.errors import InputError
-from search import reach
+from search import cluster, reach
 
 
 class Refusing:
@@ -21,3 +21,12 @@ def test_a_bucket_that_refuses_is_one_error(monkeypatch: pytest.MonkeyPatch) -> 
     rule = r"search.storage: must be a place that can be written, got 's3://theirs/haan': .*ACCESS_DENIED"
     with pytest.raises(InputError, match=rule):
         reach.check("s3://theirs/haan", [])
+
+
+def test_a_folder_that_nodes_to_come_must_mount_is_said() -> None:
+    head = cluster.Node("1", "h1", {"CPU": 0}, head=True, here=True)
+    spot = cluster.NodeType("gpu_spot", {"CPU": 8, "GPU": 1}, 2)
+    grows, stays = cluster.Cluster((head,), False, (spot,), 2), cluster.Cluster((head,), False)
+    said = reach.untried("/mnt/checkpoints", grows)
+    assert said is not None and "mount it on 2 more of gpu_spot (8 CPUs, 1 GPUs each) as well" in said
+    assert reach.untried("/mnt/checkpoints", stays) is None and reach.untried("s3://bucket/haan", grows) is None
