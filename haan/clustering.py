@@ -216,11 +216,29 @@ def fit_birch(sample: Clips, clusters: int, look: Callable[[], None], threads: i
     A clip belongs to the cluster of the nearest sub-cluster. scikit-learn's threshold, the largest radius of a
     sub-cluster, is in the features' own unit (0.5 means nothing here), and decides how many sub-clusters there are. So
     it is found by bisection between 0 and the radius of the whole sample (root mean square distance to the mean, at
-    which there is one): the first of at most 16 that gives N to 4 N sub-clusters. Where none does, as with many equal
-    clips, it is the one that gives the most below N, each sub-cluster is a cluster, and so fewer than N are found.
+    which there is one, unless many clips lie far out): the first of at most 16 that gives N to 4 N sub-clusters. Where
+    all give more, it is sought between there and the largest distance to the mean, which no group of clips exceeds.
+    Where none does, as with many equal clips, it is the one that gives the most below N, each sub-cluster is a cluster,
+    and so fewer than N are found.
     """
     values = sample.astype(np.float64)
-    low, high = 0.0, float(np.sqrt(np.square(values - values.mean(axis=0)).sum(axis=1).mean()))
+    squared = np.square(values - values.mean(axis=0)).sum(axis=1)
+    radius, largest = float(np.sqrt(squared.mean())), float(np.sqrt(squared.max()))
+    most = _bisected(values, clusters, 0.0, radius, look)
+    if most is None:
+        most = _bisected(values, clusters, radius, largest, look)
+    if most is None:
+        raise FitError(f"birch found no threshold below which its sub-clusters are few enough for {clusters} clusters")
+    most.set_params(n_clusters=clusters)
+    most.partial_fit()  # its last step alone: joins the sub-clusters
+    centres, of = most.subcluster_centers_, np.asarray(most.subcluster_labels_)
+    found = int(of.max()) + 1
+    means = np.stack([centres[of == cluster].mean(axis=0) for cluster in range(found)])
+    return Fitted(means.astype(np.float32), _predicting(most.predict, threads), clusters)
+
+
+def _bisected(values: NDArray[np.float64], clusters: int, low: float, high: float, look: Callable[[], None]) -> Any:
+    """The tree of `fit_birch` for a threshold between two; None where all give more than 4 N sub-clusters."""
     most: Any = None
     for _ in range(_PASSES):
         threshold = (low + high) / 2 or np.finfo(np.float64).tiny
@@ -233,14 +251,7 @@ def fit_birch(sample: Clips, clusters: int, look: Callable[[], None], threads: i
             most = tree
         if found >= clusters:
             break
-    if most is None:
-        raise FitError(f"birch found no threshold below which its sub-clusters are few enough for {clusters} clusters")
-    most.set_params(n_clusters=clusters)
-    most.partial_fit()  # its last step alone: joins the sub-clusters
-    centres, of = most.subcluster_centers_, np.asarray(most.subcluster_labels_)
-    found = int(of.max()) + 1
-    means = np.stack([centres[of == cluster].mean(axis=0) for cluster in range(found)])
-    return Fitted(means.astype(np.float32), _predicting(most.predict, threads), clusters)
+    return most
 
 
 def _tree(values: NDArray[np.float64], threshold: float, most: int, look: Callable[[], None]) -> Any:

@@ -148,6 +148,19 @@ def test_birch_labels_are_scikit_learns_own_at_a_threshold_that_follows_the_scal
     assert len(set(found)) == 12, "at scikit-learn's default of 0.5 one scale gives 1 cluster, another one 300"
 
 
+def test_birch_finds_its_clusters_where_many_clips_lie_far_out() -> None:
+    """At the sample's radius each of the far ones is still a sub-cluster of its own, and they are more than 4 N."""
+    rng = np.random.default_rng(0)
+    far = rng.normal(size=(60, 64))
+    far *= 100 / np.linalg.norm(far, axis=1, keepdims=True)
+    clips = np.concatenate([far, rng.normal(size=(2000, 64)) * 0.1]).astype(np.float32)  # the far ones come first
+    exact = clips.astype(np.float64)
+    radius = np.sqrt(np.square(exact - exact.mean(axis=0)).sum(axis=1).mean())
+    assert len(Birch(threshold=radius, n_clusters=None).fit(exact).subcluster_centers_) > 4 * 12
+    fitted = clustering.fit(clips, BIRCH, 0, gpu=False)
+    assert fitted.centroids.shape == (12, 64) and fitted.assign([clips], len(clips)).empty == 0
+
+
 def test_where_birch_finds_fewer_the_rest_is_empty_and_all_is_said() -> None:
     clips = np.repeat(np.eye(5, 8, dtype=np.float32), 40, axis=0)
     fitted = clustering.fit(clips, BIRCH, 0, gpu=False)
