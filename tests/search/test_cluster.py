@@ -33,6 +33,7 @@ from tests.search.test_run import ROOT
 MIB = 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_features_that_fill_the_store_are_not_copied_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # 200 of 240 MiB: above the 80 % from which Ray, left alone, writes all of it to disk within a second or two.

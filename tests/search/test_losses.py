@@ -266,6 +266,7 @@ print(json.dumps(sorted(path.name for path in place.iterdir())))
 """
 
 
+@pytest.mark.slow
 def test_a_storage_place_that_a_node_does_not_have_is_refused_with_node_and_fix(tmp_path: Path) -> None:
     made, kept, said, left = (json.loads(one) for one in python(tmp_path, REACH).splitlines() if one[0] in 'tf["')
     assert (made, kept, left) == (False, ["kept"], ["kept"])

@@ -128,6 +128,7 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(tmp_
     assert folder.best_yaml.read_bytes() == before and folder.predictions.read_bytes() == predictions
 
 
+@pytest.mark.slow
 def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path) -> None:
     path = space(tmp_path, trials=2)
     arguments = ("--name", "a", "--address", "local", "--set", "optim.lr=1e30")
