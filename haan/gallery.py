@@ -67,11 +67,11 @@ def draw(seen: Observed, config: Config, wanted: Wanted) -> Iterator[Drawn]:
     if rows:  # none where no concept is near a class of the coarse one in any video
         drawn = draw_clips(seen, rows, frames and frames.of)
         yield replace(drawn, caption=drawn.caption + _rule_of(setting.method))
-    if rows and frames is not None and not frames.found:
-        raise InputError(
-            f"--frames: must hold a folder VIDEO of .jpg or .png frames for a clip shown, got none in "
-            f"'{wanted.frames}' (looked for {', '.join(sorted(frames.missing)[:3])})"
-        )
+        if frames is not None and not frames.found:
+            raise InputError(
+                f"--frames: must hold a folder VIDEO of .jpg or .png frames for a clip shown, got none in "
+                f"'{wanted.frames}' (looked for {', '.join(sorted(frames.missing)[:3])})"
+            )
     why = _HOW_TO_READ
     if wanted.videos is None:
         why += f" {_CHOSEN.format(seen.annotations.coarse_names[coarse[0]])}"

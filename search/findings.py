@@ -12,11 +12,11 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
-from scipy.special import stdtrit  # scipy.stats takes half a second more to import
 
 from haan.config import Detect
 from haan.errors import InputError
 from haan.figurefolder import FigureFolder, digest
+from search.ranking import half_width
 from search.runfolder import RunFolder
 from search.space import Space, base_number
 from search.study import ranked
@@ -60,10 +60,7 @@ class Confirmed:
     @property
     def half_width(self) -> float | None:
         """Of the mean's 95 % t-interval, in percent; None with fewer than two seeds."""
-        count = len(self.scores)
-        if count < 2:
-            return None
-        return float(stdtrit(count - 1, 0.975) * np.std(self.scores, ddof=1) / math.sqrt(count))
+        return half_width(self.scores)
 
 
 @dataclass(frozen=True)

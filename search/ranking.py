@@ -16,9 +16,11 @@ how the gains are correlated, so it holds after failed runs, too.
 The intervals are about other seeds on these videos. They don't speak of other videos.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import stdev
 
 import numpy as np
 from jaxtyping import Float
@@ -176,6 +178,12 @@ def residual_variance(block: Float[np.ndarray, "configs seeds"]) -> tuple[float,
     left = block - block.mean(axis=1, keepdims=True) - block.mean(axis=0) + block.mean()
     degrees = (block.shape[0] - 1) * (block.shape[1] - 1)
     return float((left**2).sum() / degrees), degrees
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Of the 95 % interval of a mean (Student's t); None with fewer than two values."""
+    count = len(values)
+    return _quantile(1, count - 1) * stdev(values) / math.sqrt(count) if count > 1 else None
 
 
 @cache

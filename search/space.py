@@ -727,23 +727,6 @@ def row_of(space: Space, params: Mapping[str, Any]) -> str | None:
     return next((name for name, row in space.rows.items() if all(params.get(k) == v for k, v in row.items())), None)
 
 
-def line_of(space: Space, params: Mapping[str, Any]) -> str:
-    """The line of its table that a trial is of: its row, and the value of each listed parameter but the seed and
-    `across`.
-    """
-    assert space.table is not None
-    keys = [key for key in listed_keys(space) if key not in ("seed", space.table.form.across)]
-    row = row_of(space, params)
-    if row is None and len(keys) == 1:
-        return str(params[keys[0]])
-    return ", ".join([*([row] if row else []), *(f"{key}={params[key]}" for key in keys)]) or "all"
-
-
-def lines_of(space: Space) -> list[str]:
-    """Every line of its table, in the order of the space."""
-    return list(dict.fromkeys(line_of(space, point) for point in grid_points(space)))
-
-
 def named_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
     """A trial's parameters as a user knows them: the row's name in place of what it sets."""
     row = row_of(space, params)

@@ -89,7 +89,7 @@ class Head:
 
 
 def find_head(path: Path, config: dict[str, Any]) -> Head:
-    """The head of a cluster that is up. Raises InputError."""
+    """The head of a cluster; own machines aren't asked whether it is up. Raises InputError."""
     provider, said = config["provider"], io.StringIO()
     logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)  # it tells what it fills in
     try:
@@ -225,7 +225,7 @@ def _is_ahead(work: Submission, known: dict[str, Any]) -> bool:
 
 
 def _take_back(work: Submission, head: Head) -> None:
-    """A new cluster goes on with a run whose folder was fetched from an old one; checkpoints lie in search.storage."""
+    """The cluster goes on with the run here, which it has not, or not as far; checkpoints lie in search.storage."""
     if not RunFolder(work.folder).is_run:
         raise InputError(f"--resume: must be of a run that is on the cluster or in {work.folder}, got {work.name!r}")
     packed = io.BytesIO()
@@ -280,17 +280,17 @@ def fetch(work: Submission, head: Head) -> None:
 
 
 def _packed(work: Submission, head: Head) -> bytes:
-    for tries in range(_TRIES):
+    tries = 0
+    while True:
         try:
             return head.ask("pack", work.name)
-        except Unreachable:
-            if not tries:
-                work.show("The head does not answer; the search is over, trying again to fetch it")
-            time.sleep(_AGAIN_S)
-    try:
-        return head.ask("pack", work.name)
-    except Unreachable as error:
-        raise InputError([*error.messages, f"To fetch it later: {work.again}"]) from None
+        except Unreachable as error:
+            if tries == _TRIES:
+                raise InputError([*error.messages, f"To fetch it later: {work.again}"]) from None
+        if not tries:
+            work.show("The head does not answer; the search is over, trying again to fetch it")
+        tries += 1
+        time.sleep(_AGAIN_S)
 
 
 def _say(line: str) -> None:

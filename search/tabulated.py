@@ -1,6 +1,5 @@
 """A finished grid as a table: lines and columns of means over seeds, beside published figures; Markdown and CSV."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -9,13 +8,13 @@ from typing import Any
 import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
-from scipy.special import stdtrit  # scipy.stats takes half a second more to import
 
 from haan.errors import InputError
 from haan.files import whole
 from search import export, provenance
+from search.ranking import half_width
 from search.runfolder import RunFolder
-from search.space import Space, line_of, lines_of
+from search.space import Space, grid_points, listed_keys, row_of
 from search.tablespec import Figure, Published, Table
 
 AVERAGE = "avg.mAP"  # the key of its column; others' are a tIoU, or a value of table.across
@@ -101,6 +100,21 @@ def _lines(space: Space, trials: Sequence[FrozenTrial], wanted: int) -> tuple[Li
     return tuple(Line(name, found, wanted) for name, found in cells.items())
 
 
+def line_of(space: Space, params: Mapping[str, Any]) -> str:
+    """The name of a trial's line: its row, and the value of each listed parameter but the seed and `across`."""
+    assert space.table is not None
+    keys = [key for key in listed_keys(space) if key not in ("seed", space.table.form.across)]
+    row = row_of(space, params)
+    if row is None and len(keys) == 1:
+        return str(params[keys[0]])
+    return ", ".join([*([row] if row else []), *(f"{key}={params[key]}" for key in keys)]) or "all"
+
+
+def lines_of(space: Space) -> list[str]:
+    """Every line of its table, in the order of the space."""
+    return list(dict.fromkeys(line_of(space, point) for point in grid_points(space)))
+
+
 def _figures(space: Space, trial: FrozenTrial) -> Iterator[tuple[Any, float]]:
     """(column, percent) of one trial, of its epoch that counts and its best detection setting."""
     assert space.table is not None
@@ -121,13 +135,8 @@ def _paired(lines: Sequence[Line]) -> dict[str, Paired]:
     for line in lines[1:]:
         apart = [value - first[seed] for seed, value in line.cells.get(AVERAGE, {}).items() if seed in first]
         if apart:
-            found[line.name] = Paired(mean(apart), _half(apart))
+            found[line.name] = Paired(mean(apart), half_width(apart))
     return found
-
-
-def _half(values: Sequence[float]) -> float | None:
-    count = len(values)
-    return float(stdtrit(count - 1, 0.975)) * stdev(values) / math.sqrt(count) if count > 1 else None
 
 
 def _empty(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, int]:

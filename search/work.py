@@ -93,8 +93,9 @@ class Work:
         return f"features on their way: {', '.join(parts)}" if parts else None
 
     def waits(self, seconds: float) -> None:
-        """Says that no trial runs for lack of nodes, unless they only wait for features."""
-        self.screen.line(self._coming() or f"waiting for nodes: no trial has run for {clock(seconds)}; {cluster.now()}")
+        """Says that no trial runs for lack of nodes, unless they only wait for features, which `queues` says."""
+        if self._coming() is None:
+            self.screen.line(f"waiting for nodes: no trial has run for {clock(seconds)}; {cluster.now()}")
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from haan.errors import InputError
 from haan.yamlconfig import plain
 from search import export, provenance
 from search.runfolder import RunFolder
-from search.space import Space, grid_points, line_of, lines_of, listed_keys, read_space
+from search.space import Space, grid_points, listed_keys, read_space
 from search.table import main
 from search.tablespec import Dataset
-from search.tabulated import AVERAGE, Tabulated, markdown, rows, tabulate, write_table
+from search.tabulated import AVERAGE, Tabulated, line_of, lines_of, markdown, rows, tabulate, write_table
 from tests.planted import load, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,10 +279,9 @@ def test_the_record_counts_what_the_reader_found_and_finds_how_it_was_planted(tm
     assert known["validation"] == "holdout" and isinstance(config.data.validation, Holdout)
     assert known["planted"]["dim"] == known["dim"] == 16 and known["planted"]["like"] is None
     elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "linked.npy").symlink_to(tmp_path / "data" / "features.npy")
     for features in (tmp_path / "data" / "features.npy", Path("..", "data", "features.npy"), Path("linked.npy")):
-        elsewhere.mkdir(exist_ok=True)
-        (elsewhere / "linked.npy").unlink(missing_ok=True)
-        (elsewhere / "linked.npy").symlink_to(tmp_path / "data" / "features.npy")
         data = replace(config.data, root=str(elsewhere), features=str(features), plant=None)
         moved = provenance.record(data, Source(), table.annotations)  # type: ignore[arg-type]  # as above
         assert moved["planted"] == known["planted"], "beside the features, wherever they are taken from"
