@@ -287,7 +287,7 @@ def test_a_pruned_trial_leaves_no_checkpoint_and_a_complete_one_leaves_its_last(
     assert left == [EPOCHS] * len(study.trials(COMPLETE))
 
 
-@pytest.mark.parametrize("max_failures", [0, 2])
+@pytest.mark.parametrize("max_failures", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_trial_that_always_raises_fails_with_its_reason_and_the_search_goes_on(
     max_failures: int, tmp_path: Path
 ) -> None:
@@ -312,7 +312,7 @@ def test_a_trial_that_gives_up_fails_with_its_reason_and_is_not_tried_again(tmp_
     assert [number for number, _ in ends] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("name", ["none", "median"])
+@pytest.mark.parametrize("name", ["none", pytest.param("median", marks=pytest.mark.slow)])
 def test_a_trial_that_recovers_has_each_epoch_once(name: str, tmp_path: Path) -> None:
     study = create(setting(name))
     _, ends = through_ray(study, tmp_path, TRIALS, RaisesOnce, max_failures=2)
@@ -351,7 +351,7 @@ def test_an_interrupt_leaves_the_trials_under_way_to_the_next_driver(tmp_path: P
     assert [taken_up.ask().number for _ in under_way] == under_way
 
 
-@pytest.mark.parametrize("max_failures", [0, 1])
+@pytest.mark.parametrize("max_failures", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_process_that_dies_between_two_trials_counts_once(max_failures: int, tmp_path: Path) -> None:
     study = create(NO_PRUNER)
     through_ray(study, tmp_path, 4, DiesAtHandover, max_failures=max_failures)

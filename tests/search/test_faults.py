@@ -491,6 +491,7 @@ def test_an_interrupted_search_goes_on_with_the_command_that_it_names_and_may_be
     assert yaml.safe_load(runs.folder.space_yaml.read_text())["search"]["trials"] == budget
 
 
+@pytest.mark.slow
 def test_a_journal_cut_anywhere_in_a_last_record_opens_as_the_study_it_was(broken: Broken, tmp_path: Path) -> None:
     """The last record of every kind, one after the other, cut at every byte."""
     space, content = read_space(broken.folder.space_yaml), broken.folder.journal.read_bytes()

@@ -139,6 +139,7 @@ def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path)
     assert not (tmp_path / "runs" / "a" / "best.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_trial_that_does_not_fit_is_refused_and_leaves_the_name_free(tmp_path: Path) -> None:
     path = space(tmp_path, resources={"cpu": 1000, "gpu": 0})
     ended = run("run.py", tmp_path, path, "--name", "a", "--address", "local")
