@@ -11,10 +11,11 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from haan import datasets
 from haan.activitynet import read_benchmark
+from haan.checked import RuleError
 from haan.cli import opened, run, say
-from haan.config import Config, Plant, RuleError
+from haan.config import Config, Plant
+from haan.convert import commands
 from haan.data import cache
 from haan.data.plant import Like, plant
 from haan.data.readers import open_data, open_unlabelled
@@ -22,14 +23,15 @@ from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
 from haan.errors import InputError
 from haan.metrics import Evaluator
 from haan.predict import predict
-from haan.train import STATE, WEIGHTS, EpochResult, Trainer, write_weights
+from haan.train import EpochResult, Trainer
+from haan.weights import STATE, WEIGHTS, write_weights
 from haan.yamlconfig import dump, naming_lines, parse_range, read_config
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 CONFIG, METRICS = "best.yaml", "metrics.csv"
-app.add_typer(datasets.app, name="convert")
-app.command("split", epilog=datasets.SPLIT_EXAMPLE)(datasets.split)
+app.add_typer(commands.app, name="convert")
+app.command("split", epilog=commands.SPLIT_EXAMPLE)(commands.split)
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE with a dotted key; may be repeated.")]
 
 
@@ -204,10 +206,11 @@ def figures_(
     set_: Overrides = None,
 ) -> None:
     """Draw the paper's Figures 3 to 5 for trained weights, on their validation videos, as PNG and SVG."""
-    from haan import figurefolder, gallery  # Matplotlib, which no other command needs to wait for
-    from haan.figures import observe
+    from haan.figures import choose  # Matplotlib, which no other command needs to wait for
+    from haan.figures.folder import NAME
+    from haan.figures.observe import observe
 
-    wanted = gallery.Wanted(
+    wanted = choose.Wanted(
         coarse=coarse,
         all=all_,
         concepts=None if concepts is None else _whole_numbers("--concepts", concepts),
@@ -216,12 +219,12 @@ def figures_(
         frames=frames,
         fps=fps,
     )
-    target = out or folder / figurefolder.NAME
+    target = out or folder / NAME
     if target.exists() and not target.is_dir():
         raise InputError(f"{target}: --out must be a folder, got a file")
     settings, source, annotations, shown = _trained(folder, data, set_)
     seen = observe(settings, source, annotations, shown, folder / WEIGHTS)
-    count = gallery.write(seen, settings, wanted, folder / WEIGHTS, target)
+    count = choose.write(seen, settings, wanted, folder / WEIGHTS, target)
     say(f"{count} figures of {len(shown)} validation videos; written to {target}")
 
 

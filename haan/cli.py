@@ -10,8 +10,7 @@ from haan.config import Data
 from haan.data.cache import OnDisk
 from haan.data.readers import Opened, open_data
 from haan.data.table import Annotations
-from haan.errors import InputError
-from haan.train import TrainingError
+from haan.errors import InputError, TrainingError
 
 
 def say(text: str, to: TextIO | None = None) -> None:

@@ -4,98 +4,25 @@ Defaults are those of the released code for FineAction; keys marked "paper diffe
 text and the released code part, so that either can be chosen.
 """
 
-import math
-import types
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
+from typing import Literal
 
-
-class RuleError(ValueError):
-    """A value breaks a rule. `key` is the dotted key inside the dataclass that was being built."""
-
-    def __init__(self, key: str, rule: str, value: object):
-        super().__init__(f"{key}: {rule}, got {value!r}")
-        self.key, self.rule, self.value = key, rule, value
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A predicate on one value, and the words an error uses for it."""
-
-    text: str
-    holds: Callable[[Any], bool]
-
-
-POSITIVE = Rule("must be > 0", lambda v: v > 0)
-NON_NEGATIVE = Rule("must be >= 0", lambda v: v >= 0)
-AT_LEAST_ONE = Rule("must be >= 1", lambda v: v >= 1)
-PROBABILITY = Rule("must be >= 0 and < 1", lambda v: 0 <= v < 1)
-SHARE = Rule("must be > 0 and <= 1", lambda v: 0 < v <= 1)
-PART = Rule("must be > 0 and < 1", lambda v: 0 < v < 1)
-NOT_EMPTY = Rule("must not be empty", lambda v: len(v) > 0)
-TIOU = Rule("must hold tIoU thresholds > 0 and <= 1", lambda v: len(v) > 0 and all(0 < t <= 1 for t in v))
-SEED = Rule("must be >= 0 and < 2**31", lambda v: 0 <= v < 2**31)
-
-
-def setting(default: Any, rule: Rule) -> Any:
-    """A dataclass field with a default and a rule on its value."""
-    return field(default=default, metadata={"rule": rule})
-
-
-def required(rule: Rule) -> Any:
-    """A dataclass field without a default, with a rule on its value."""
-    return field(metadata={"rule": rule})
-
-
-@cache
-def field_types(cls: type) -> dict[str, Any]:
-    """The type of every field of a dataclass."""
-    hints = get_type_hints(cls)
-    return {f.name: hints[f.name] for f in fields(cls)}
-
-
-def _fits(value: object, kind: Any) -> bool:
-    """Whether a value has the type that a field declares."""
-    if isinstance(kind, types.UnionType) or get_origin(kind) is Union:
-        return any(_fits(value, part) for part in get_args(kind))
-    if get_origin(kind) is Literal:
-        return any(value == choice and type(value) is type(choice) for choice in get_args(kind))
-    if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_fits(v, get_args(kind)[0]) for v in value)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
-def describe(kind: Any) -> str:
-    """A type in the words of an error message."""
-    if kind is type(None):
-        return "null"
-    if isinstance(kind, types.UnionType) or get_origin(kind) is Union:
-        return " or ".join(describe(part) for part in get_args(kind))
-    if get_origin(kind) is Literal:
-        return " or ".join(repr(choice) for choice in get_args(kind))
-    if get_origin(kind) is tuple:
-        return f"a list of {describe(get_args(kind)[0]).removeprefix('a ')}s"
-    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
-    return names.get(kind, "a mapping")
-
-
-class Checked:
-    """A dataclass that refuses a value of the wrong type or one that breaks its field's rule."""
-
-    def __post_init__(self) -> None:
-        for f in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            value, kind = getattr(self, f.name), field_types(type(self))[f.name]
-            if not _fits(value, kind):
-                raise RuleError(f.name, f"must be {describe(kind)}", value)
-            rule = f.metadata.get("rule")
-            if rule and value is not None and not rule.holds(value):
-                raise RuleError(f.name, rule.text, value)
+from haan.checked import (
+    AT_LEAST_ONE,
+    NON_NEGATIVE,
+    NOT_EMPTY,
+    PART,
+    POSITIVE,
+    PROBABILITY,
+    SEED,
+    SHARE,
+    TIOU,
+    Checked,
+    Rule,
+    RuleError,
+    required,
+    setting,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

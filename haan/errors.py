@@ -16,3 +16,7 @@ class InputError(Exception):
 
 class MissingDataError(InputError):
     """The data set is not where the configuration says."""
+
+
+class TrainingError(RuntimeError):
+    """Training can't go on: a loss became NaN or infinite, or clips could not be clustered."""

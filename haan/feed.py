@@ -1,9 +1,10 @@
 """Clips of a table on the device, through host memory that is allocated once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from haan.data.table import ClipTable, IntArray, runs
@@ -52,3 +53,19 @@ class Feed:
         if self._copied:
             self._copied[self._turn].record()
         return clips.float()
+
+
+def join_blocks(blocks: Iterable[Float[Tensor, "clips n"]], num_clips: int) -> Float[NDArray, "clips n"]:
+    """Blocks one after the other on the host.
+
+    Each is copied as it comes. Kept as they are, they would lie between what each other's products leave free, which
+    could not go back to the system then: 1 GB and more at FineAction's size.
+    """
+    joined, done = torch.empty(0, 0), 0
+    for block in blocks:
+        joined = joined if done else torch.empty(num_clips, block.shape[1])
+        joined[done : done + len(block)].copy_(block)
+        done += len(block)
+    if done != num_clips:
+        raise ValueError(f"the blocks hold {done} of {num_clips} clips")
+    return joined.numpy()

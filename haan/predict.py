@@ -18,8 +18,10 @@ from haan.data.table import Annotations, FeatureSource, FloatArray, IntArray, of
 from haan.detect import detect_many
 from haan.errors import InputError
 from haan.feed import BLOCK_CLIPS
-from haan.model import HAAN
-from haan.train import ABOUT, activations, choose_device, parted, read_tensors
+from haan.methods.haan.method import parted
+from haan.methods.haan.network import HAAN
+from haan.score import activations, choose_device
+from haan.weights import ABOUT, read_tensors
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ and dropout. So a run resumed after an epoch needs no state of a random generato
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,31 +15,22 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from haan import clustering, concepts, losses
+from haan import losses
 from haan.config import Config, Detect
-from haan.config import Loss as LossConfig
-from haan.data.table import Annotations, ClipTable, Split, offsets_of
+from haan.data.table import ClipTable, Split, offsets_of
 from haan.detect import detect_many
-from haan.errors import InputError
-from haan.feed import BLOCK_CLIPS, Feed
-from haan.files import whole
-from haan.metrics import Detections, Evaluator, Score, Segments
-from haan.model import HAAN
+from haan.errors import InputError, TrainingError
+from haan.feed import BLOCK_CLIPS, Feed, join_blocks
+from haan.methods.base import mix_seed
+from haan.methods.haan import clustering, concepts
+from haan.methods.haan.method import CONCEPTS, LOSSES, Balance, Batch, batch_losses, parted
+from haan.methods.haan.network import HAAN
+from haan.metrics import Detections, Evaluator, Score
+from haan.score import COLLAPSED, activations, choose_device, report, truth
+from haan.weights import below, copied, read_tensors, write_tensors
 from haan.yamlconfig import dump
-
-WEIGHTS, STATE = "best.safetensors", "state.safetensors"  # files of a training: its result, and what it goes on from
-ABOUT = "about"  # the metadata of weights, one entry, for safetensors writes several in any order
-CONCEPTS = "concepts"  # before the names of those tensors of a result that are no weights of its network
-LOSSES = ("mil", "pseudo", "concept", "coarse", "total")
-_COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
-
-
-class TrainingError(RuntimeError):
-    """Training can't go on: a loss became NaN or infinite, or clips could not be clustered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,104 +76,6 @@ class Best:
     def tensors(self) -> dict[str, Tensor]:
         """All of it, as a file holds it."""
         return self.weights | {f"{CONCEPTS}.{name}": value for name, value in self.concepts.items()}
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One batch of videos on the device; shapes as in haan.losses and haan.concepts."""
-
-    clips: Float[Tensor, "clips d"]
-    labels: Tensor
-    video: Tensor
-    num_clips: Tensor
-    fine: Tensor
-    coarse: Tensor
-    groups: concepts.Groups
-
-
-@dataclass(frozen=True)
-class Balance:
-    """What the losses weigh by: BCE weights of both levels, frequency of each cluster; None for equal weights."""
-
-    fine: Tensor | None
-    coarse: Tensor | None
-    frequency: Tensor | None
-
-
-def batch_losses(
-    model: HAAN, batch: Batch, hierarchy: concepts.Hierarchy, balance: Balance, config: Config
-) -> Float[Tensor, "5"]:
-    """The losses of one batch in the order of `LOSSES`, summed over its videos (Eq. 1-10)."""
-    loss, setting = config.loss, config.concepts
-    out = model(batch.clips)
-    mil = losses.bce(losses.pool(out.cas, batch.video, batch.num_clips), batch.fine, balance.fine)
-    pseudo = losses.pseudo_loss(
-        out.cluster_logits, batch.labels, batch.video, batch.num_clips, balance.frequency, loss.pseudo_per_clip
-    )
-    concept = coarse = mil.new_zeros(())
-    if loss.concept > 0 or loss.coarse > 0:
-        prototypes = model.classifier.weight
-        formed = concepts.visual_concepts(out.hidden, batch.groups)
-        fine = concepts.fine_representations(
-            formed, prototypes, batch.groups, setting.clusters, setting.top_k, setting.distance
-        )
-        target = prototypes.detach() if loss.detach_prototypes else prototypes
-        concept = losses.concept_loss(fine, target, batch.fine, setting.distance, loss.concept_reduction)
-        logits = model.coarse_logits(hierarchy.compose(fine, loss.coarse_pooling))
-        coarse = losses.bce(logits, batch.coarse, balance.coarse)
-    return _weigh(loss, mil, pseudo, concept, coarse)
-
-
-def _weigh(loss: LossConfig, mil: Tensor, pseudo: Tensor, concept: Tensor, coarse: Tensor) -> Tensor:
-    """The four losses and their weighted sum (Eq. 10); a weight of 0 takes its loss out, even an infinite one."""
-    parts = {"mil": mil, "pseudo": pseudo, "concept": concept, "coarse": coarse}
-    total = torch.stack([getattr(loss, name) * part for name, part in parts.items() if getattr(loss, name) > 0]).sum()
-    # Detached, for even a gradient of 0 into an infinite loss is NaN.
-    shown = [part if getattr(loss, name) > 0 else part.detach() for name, part in parts.items()]
-    return torch.stack([*shown, total])
-
-
-def truth(annotations: Annotations, videos: NDArray[np.int64]) -> Segments:
-    """Ground-truth segments of some videos; `video` counts from 0 in the order given."""
-    counts = np.diff(annotations.segment_offsets)[videos]
-    first = annotations.segment_offsets[videos]
-    index = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-    times = annotations.segments[index]
-    return Segments(
-        np.repeat(np.arange(len(videos)), counts), annotations.segment_fine[index], times[:, 0], times[:, 1]
-    )
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of `device: auto | cpu | cuda`. Raises InputError when CUDA is asked for and absent."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: must be cpu or auto where PyTorch finds no CUDA device, got 'cuda'")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def activations(
-    model: HAAN, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: int
-) -> Float[NDArray, "clips classes"]:
-    """Class activation sequences of so many clips, which come block by block; dropout off."""
-    model.eval()
-    with torch.inference_mode():
-        return _joined((model.activations(clips) for clips in blocks), num_clips)
-
-
-def _joined(blocks: Iterable[Float[Tensor, "clips n"]], num_clips: int) -> Float[NDArray, "clips n"]:
-    """Blocks one after the other on the host.
-
-    Each is copied as it comes. Kept as they are, they would lie between what each other's products leave free, which
-    could not go back to the system then: 1 GB and more at FineAction's size.
-    """
-    joined, done = torch.empty(0, 0), 0
-    for block in blocks:
-        joined = joined if done else torch.empty(num_clips, block.shape[1])
-        joined[done : done + len(block)].copy_(block)
-        done += len(block)
-    if done != num_clips:
-        raise ValueError(f"the blocks hold {done} of {num_clips} clips")
-    return joined.numpy()
 
 
 class Trainer:
@@ -246,7 +139,7 @@ class Trainer:
         """One epoch: clustering when it is due, training, evaluation. Raises TrainingError on a NaN loss."""
         epoch = self.epoch + 1
         marks = [time.perf_counter()]
-        torch.manual_seed(_mix(self.config.seed, epoch))
+        torch.manual_seed(mix_seed(self.config.seed, epoch))
         if self._pseudo is None or self.epoch % self.config.concepts.refresh_epochs == 0:
             self.cluster(epoch)
         assert self._pseudo is not None
@@ -282,7 +175,7 @@ class Trainer:
             map=report(score, self.config.eval.report),
             detections=detections,
             seconds=result.seconds | {"detect": detecting, "score": scoring},
-            collapsed=bool(np.ptp(cas, axis=0).max() <= _COLLAPSED),
+            collapsed=bool(np.ptp(cas, axis=0).max() <= COLLAPSED),
         )
 
     def cluster(self, epoch: int) -> None:
@@ -292,12 +185,12 @@ class Trainer:
         """
         setting, num_clips = self.config.concepts, int(self._offsets[-1])
         gpu = self.device.type == "cuda"
-        seed = _mix(self.config.seed, epoch)
+        seed = mix_seed(self.config.seed, epoch)
         rng, most = np.random.default_rng(seed), clustering.most_clips(setting)
         chosen = clustering.draw_sample(num_clips, setting.sample_rate, rng, most)
         places = self.table.places(self.split.train)[chosen]
         blocks = (self._feed.sample(places[i : i + BLOCK_CLIPS]) for i in range(0, len(places), BLOCK_CLIPS))
-        sample = _joined(self._encoded(blocks, epoch), len(places))
+        sample = join_blocks(self._encoded(blocks, epoch), len(places))
         start = self._pseudo.centroids if setting.warm_start and self._pseudo is not None else None
         try:
             fitted = clustering.fit(sample, setting, seed, gpu, start, self.config.threads)
@@ -305,7 +198,7 @@ class Trainer:
             raise TrainingError(f"{error}, before epoch {epoch}") from None
         encoded = self._encoded(self._feed.blocks(self.split.train), epoch)
         self._label(fitted.assign((block.cpu().numpy() for block in encoded), num_clips))
-        self._clustered = _copied(self.model.encoder.state_dict())
+        self._clustered = copied(self.model.encoder.state_dict())
 
     def _encoded(
         self, blocks: Iterable[Float[Tensor, "clips d"]], epoch: int
@@ -328,7 +221,7 @@ class Trainer:
 
     def _train(self, epoch: int) -> dict[str, float]:
         self.model.train()
-        order = np.random.default_rng(_mix(self.config.seed, epoch)).permutation(len(self.split.train))
+        order = np.random.default_rng(mix_seed(self.config.seed, epoch)).permutation(len(self.split.train))
         size = self.config.optim.batch_videos
         # The losses stay on the device: reading each step's would make the host wait for it.
         history = [self.train_batch(order[first : first + size]) for first in range(0, len(order), size)]
@@ -379,14 +272,14 @@ class Trainer:
 
     def _keep(self, epoch: int, chosen: int, avg_map: float) -> None:
         if self.best is None or avg_map > self.best.avg_map or self.config.eval.epoch == "last":
-            self.best = Best(epoch, chosen, avg_map, _copied(self.model.state_dict()), self._concepts())
+            self.best = Best(epoch, chosen, avg_map, copied(self.model.state_dict()), self._concepts())
 
     def _concepts(self) -> dict[str, Tensor]:
         """`Best.concepts` as they are now."""
         if self._pseudo is None or not self._clustered:
             return {}
         encoder = {f"encoder.{name}": value for name, value in self._clustered.items()}
-        return _copied({"centroids": torch.from_numpy(self._pseudo.centroids)} | encoder)
+        return copied({"centroids": torch.from_numpy(self._pseudo.centroids)} | encoder)
 
     def save(self, path: Path) -> None:
         """Writes everything that `load` needs to go on as if never stopped: one safetensors file."""
@@ -415,20 +308,20 @@ class Trainer:
             # All of it is read before any is taken up: a refused checkpoint leaves the trainer as it was.
             pseudo = best = None
             if "pseudo.labels" in tensors:
-                found = _below(tensors, "pseudo")
+                found = below(tensors, "pseudo")
                 pseudo = clustering.PseudoLabels(**{name: value.numpy() for name, value in found.items()})
             if state["best"] is not None:
-                weights, found = parted(_below(tensors, "best"))
+                weights, found = parted(below(tensors, "best"))
                 best = Best(**state["best"], weights=weights, concepts=found)
             epoch = int(state["epoch"])
             adam = self._adam.state_dict()
             count = len(adam["param_groups"][0]["params"])
-            adam["state"] = {i: entry for i in range(count) if (entry := _below(tensors, f"adam.{i}"))}
-            self.model.load_state_dict(_below(tensors, "model"))
+            adam["state"] = {i: entry for i in range(count) if (entry := below(tensors, f"adam.{i}"))}
+            self.model.load_state_dict(below(tensors, "model"))
             self._adam.load_state_dict(adam)
             if pseudo is not None:
                 self._label(pseudo)
-            self.best, self.epoch, self._clustered = best, epoch, _below(tensors, "clustered")
+            self.best, self.epoch, self._clustered = best, epoch, below(tensors, "clustered")
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise InputError(f"{path}: must be a whole checkpoint, got {type(error).__name__}: {error}") from None
 
@@ -436,49 +329,3 @@ class Trainer:
         """What has to be equal for a checkpoint to fit: configuration, but not where its data lie, and detection."""
         anywhere = replace(self.config, data=replace(self.config.data, root="anywhere"))
         return dump(anywhere) + "".join(dump(detect) for detect in (*self.detects, *self.beside))
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix + "."): t for name, t in tensors.items() if name.startswith(prefix + ".")}
-
-
-def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights of the network, and `Best.concepts`, out of `Best.tensors`."""
-    weights = {name: value for name, value in tensors.items() if not name.startswith(CONCEPTS + ".")}
-    return weights, _below(tensors, CONCEPTS)
-
-
-def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the host."""
-    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
-
-
-def _mix(seed: int, epoch: int) -> int:
-    """A seed below 2**31 that differs between epochs and runs."""
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0] >> 1)
-
-
-def report(score: Score, thresholds: Sequence[float]) -> dict[float, float]:
-    """mAP in percent at some of the thresholds of a score."""
-    means = score.map
-    return {t: float(means[int(np.flatnonzero(score.tiou == t)[0])]) for t in thresholds}
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file that is whole or absent, never half."""
-    with whole(path) as partial:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
-
-
-def write_weights(path: Path, tensors: Mapping[str, Tensor], epoch: int, fine_names: Sequence[str]) -> None:
-    """Weights as a run leaves them: their epoch and the fine classes that they score, in order, stand beside them."""
-    write_tensors(path, tensors, {ABOUT: json.dumps({"epoch": epoch, "classes": list(fine_names)})})
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises InputError."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # no dict
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: must be a safetensors file, got {error}") from None

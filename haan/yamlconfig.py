@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from haan.config import Config, RuleError, describe, field_types
+from haan.checked import RuleError, describe, field_types
+from haan.config import Config
 from haan.errors import InputError
 
 T = TypeVar("T")

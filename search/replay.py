@@ -1,242 +1,24 @@
 """Replays the recorded curves of a run under another sampler, pruner and number of workers, in virtual time.
 
-`search.pool` says which curve a proposed trial gets, `search.simulation` how virtual time passes. With several numbers
-of workers the driver's own cost is counted as well: `search.scale`. No replay finds anything better than its pool
-holds, and a pool of few trials says little.
+`search.replays.pool` says which curve a proposed trial gets, `search.replays.simulation` how virtual time passes. With
+several numbers of workers the driver's own cost is counted as well: `search.replays.plan`. No replay finds anything
+better than its pool holds, and a pool of few trials says little.
 """
 
-import json
 import math
-import statistics
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import optuna
 import typer
 
-from haan.cli import run, say
+from haan.cli import run
 from haan.errors import InputError
-from haan.yamlconfig import override
-from search import scale
-from search.components import Component
-from search.export import open_study
-from search.pool import Pool, Trust, read_pool, trust
-from search.runfolder import RunFolder
-from search.simulation import Driver, Replay, simulate
-from search.space import Space, front, read_space, space_of, space_tree
-from search.study import Study
-
-FEW = 10  # fewer COMPLETE trials than this say little
-_VAGUE = 0.9  # above this share of a random trial's miss, the nearest trial's tells hardly more
-_LARGE = 1000  # trials in all replays; from here on progress is shown
-_REPEATS = 5  # of a comparison
-_PROGRESS_S = 10.0
-_ESTIMATE_AFTER = 100
-
-# --- comparing --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Setup:
-    """One way to run the search: a name for the table, and a space with its sampler, pruner, budget and seed."""
-
-    name: str
-    space: Space
-
-    @property
-    def description(self) -> str:
-        """Sampler and pruner with what was given to them."""
-        return f"{_described(self.space.sampler)} + {_described(self.space.pruner)}"
-
-
-def _described(one: Component) -> str:
-    given = ", ".join(
-        f"{key}={_described(value) if isinstance(value, Component) else value}" for key, value in one.arguments.items()
-    )
-    return f"{one.name}({given})" if given else one.name
-
-
-def setups(path: Path, sampler: str | None, pruner: str | None, trials: int | None, seed: int | None) -> list[Setup]:
-    """The run's own sampler and pruner, the ones asked for, and random search without pruning, each once.
-
-    sampler, pruner: a name, or `{name: ..., argument: ...}`. Raises InputError, naming the option.
-    """
-    read_space(path)  # what is wrong with the file itself is said first, and not of an option
-    budget = [] if trials is None else [("--trials", f"search.trials={trials}")]
-    own = _read(path, seed, budget)
-    wanted = [*_override("sampler", sampler), *_override("pruner", pruner)]
-    asked = _read(path, seed, [*budget, *wanted])
-    plain = replace(own, sampler=Component("random", {}), pruner=Component("none", {}))
-    found: list[Setup] = []
-    for name, space in (("as run", own), ("asked for", asked), ("yardstick", plain)):
-        if all((space.sampler, space.pruner) != (other.space.sampler, other.space.pruner) for other in found):
-            found.append(Setup(name, space))
-    return found
-
-
-def _override(key: str, text: str | None) -> list[tuple[str, str]]:
-    if text is None:
-        return []
-    if text.lstrip().startswith("{"):
-        return [(f"--{key}", f"search.{key}={text}")]
-    return [(f"--{key}", f"search.{key}={{}}"), (f"--{key}", f"search.{key}.name={text}")]
-
-
-def _read(path: Path, seed: int | None, overrides: Sequence[tuple[str, str]]) -> Space:
-    """A space with `KEY=VALUE` of options put into it. Raises InputError."""
-    tree = space_tree(path, seed=seed)
-    for option, assignment in overrides:
-        override(tree, assignment, option)
-    return space_of(tree, path.stem)
-
-
-def replay(
-    setup: Setup, pool: Pool, name: str, workers: int, seed: int, on_end: Callable[[int], object] = lambda ended: None
-) -> Replay:
-    """One replay of a setup. name: of the recorded study, for Hyperband chooses its brackets by it."""
-    space = setup.space
-    study = Study.of(space, name=name, journal=None, seed=seed)
-    study.start_with(front(space))
-    return simulate(study, pool, study.num_left(space.plan.trials), workers, on_end)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation of a figure over those repeats that have it; sd is 0 for a single one."""
-
-    mean: float
-    sd: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Sequence[float | None]) -> "Spread | None":
-        """None where no repeat has the figure."""
-        known = [value for value in values if value is not None]
-        if not known:
-            return None
-        return cls(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0, len(known))
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A figure of a replay in the table. timed: it is in seconds, and shown in the table's unit of time."""
-
-    title: str
-    form: str
-    figure: Callable[[Replay], float | None]
-    timed: bool = False
-
-
-_COLUMNS: Mapping[str, _Column] = {
-    "best": _Column("best avg.mAP", ".2f", lambda one: one.best),
-    "end_s": _Column("until the end [{}]", ".3g", lambda one: one.end_s, timed=True),
-    "near_s": _Column("until 99 % of the best recorded [{}]", ".3g", lambda one: one.near_s, timed=True),
-    "busy_s": _Column("work of all workers [{}]", ".3g", lambda one: one.busy_s, timed=True),
-    "pruned_percent": _Column("pruned [%]", ".0f", lambda one: 100 * one.pruned / one.trials),
-    "idle_percent": _Column("idle [%]", ".1f", lambda one: 100 * one.idle),
-}
-_UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
-
-
-def summary(replays: Sequence[Replay]) -> dict[str, Spread | None]:
-    """The table's figures of one setup over its repeats; times in virtual seconds."""
-    return {key: Spread.of([column.figure(one) for one in replays]) for key, column in _COLUMNS.items()}
-
-
-def table(found: Mapping[str, Sequence[Replay]]) -> list[str]:
-    """Setups by name as aligned lines, one figure a line; mean +- sd over repeats."""
-    longest = max(one.end_s for replays in found.values() for one in replays)
-    unit, unit_s = next((one for one in _UNITS if longest >= one[1]), _UNITS[-1])
-    figures = {name: summary(replays) for name, replays in found.items()}
-    rows = [["", *found], ["trials", *(str(replays[0].trials) for replays in found.values())]]
-    for key, column in _COLUMNS.items():
-        scale = unit_s if column.timed else 1.0
-        cells = [_cell(figures[name][key], column.form, scale, len(replays)) for name, replays in found.items()]
-        rows.append([column.title.format(unit), *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-
-
-def _cell(spread: Spread | None, form: str, scale: float, repeats: int) -> str:
-    if spread is None:
-        return "never"
-    shown = f"{spread.mean / scale:{form}}" + (
-        f" +- {spread.sd / scale:{form.replace('3', '2')}}" if spread.n > 1 else ""
-    )
-    return shown if spread.n == repeats else f"{shown} ({spread.n} of {repeats})"
-
-
-def caveats(pool: Pool, known: Trust | None, trials: int) -> list[str]:
-    """What the reader must know of the pool before believing a replay of so many trials."""
-    complete, whole = int(pool.complete.sum()), len(pool)
-    lines = [
-        f"Pool: {complete} COMPLETE trials with whole curves, best {pool.best:.2f}; {whole - complete} PRUNED ones, "
-        f"continued like the nearest COMPLETE trial; {pool.left_out} left out",
-        f"Method: each of the {trials} trials gets the curve of the recorded trial that is nearest in the space",
-    ]
-    if known is not None:
-        lines.append(
-            f"Its reach: the value of a COMPLETE trial's nearest other one is {known.nearest:.2f} avg.mAP off on "
-            f"average, that of any other one {known.random:.2f}"
-        )
-    above = int((pool.values > pool.best).sum())
-    if complete < FEW:
-        lines.append(f"warning: only {complete} trial(s) ran to the end, so this replay knows little")
-    if known is not None and known.nearest > _VAGUE * known.random:
-        rule = "trials that are near are hardly more alike than others"
-        lines.append(f"warning: {rule}, so differences between samplers mean nothing")
-    if trials >= whole:
-        rule = f"{trials} trials share {whole} curves, so any sampler meets most of them"
-        lines.append(f"warning: {rule}: compare times rather than best values")
-    if above:
-        rule = f"{above} PRUNED trial(s), as continued, end above the best COMPLETE one"
-        lines.append(f"warning: {rule}: a best value above {pool.best:.2f} is a guess")
-    return lines
-
-
-# --- command line -----------------------------------------------------------------------------------------------------
-
-
-class Progress:
-    """Tells on standard error how replays go on, and how long they will take; silent while all of them are small."""
-
-    def __init__(self, replays: int, trials: int):
-        self._replays, self._large = replays, trials >= _LARGE
-        self._begun, self._told = 0, time.monotonic()
-
-    def watch(self, trials: int) -> Callable[[int], None]:
-        """What to call as trials of the next replay end."""
-        self._begun += 1
-        began, marks = time.monotonic(), dict[int, float]()
-
-        def on_end(ended: int) -> None:
-            now = time.monotonic()
-            marks[ended] = now - began
-            if self._large and ended >= _ESTIMATE_AFTER and now - self._told >= _PROGRESS_S:
-                self._told = now
-                left = remaining_s(marks[ended // 2], marks[ended], ended, trials)
-                where = f"replay {self._begun} of {self._replays}: {ended} of {trials} trials"
-                say(f"{where} in {now - began:.0f} s, about {left:.0f} s left of it", sys.stderr)
-
-        return on_end
-
-
-def remaining_s(half_s: float, now_s: float, ended: int, trials: int) -> float:
-    """What is left of a replay whose first half of the trials so far took half_s and all of them now_s.
-
-    A trial's cost grows with those before it, so the time is taken as a n + b n^2.
-    """
-    half = ended // 2
-    bend = max(0.0, (now_s / ended - half_s / half) / (ended - half))
-    slope = now_s / ended - bend * ended
-    return max(0.0, slope * trials + bend * trials**2 - now_s)
+from search.replays import plan
+from search.replays.compare import REPEATS, compare, plan_workers, setups
+from search.replays.simulation import Driver
+from search.results.folder import RunFolder, open_study
+from search.space.read import read_space
 
 
 def main(
@@ -257,11 +39,11 @@ def main(
         float | None, typer.Option(help="In a plan: what the median epoch lasts. Default: as recorded.")
     ] = None,
     driver_ms: Annotated[
-        float | None, typer.Option(help=f"In a plan: Ray Tune's time for a result. Default: {scale.RESULT_MS}.")
+        float | None, typer.Option(help=f"In a plan: Ray Tune's time for a result. Default: {plan.RESULT_MS}.")
     ] = None,
     turnover_ms: Annotated[
         float | None,
-        typer.Option(help=f"In a plan: Ray Tune's time to end a trial and begin one. Default: {scale.TURNOVER_MS}."),
+        typer.Option(help=f"In a plan: Ray Tune's time to end a trial and begin one. Default: {plan.TURNOVER_MS}."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="In a plan: an SVG to draw it into.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -289,18 +71,18 @@ def main(
     recorded = open_study(folder)
     if len(counts) > 1:
         cost = Driver(
-            result_s=_ms("--driver-ms", driver_ms, scale.RESULT_MS),
-            trial_s=_ms("--turnover-ms", turnover_ms, scale.TURNOVER_MS),
+            result_s=_ms("--driver-ms", driver_ms, plan.RESULT_MS),
+            trial_s=_ms("--turnover-ms", turnover_ms, plan.TURNOVER_MS),
             study=True,
         )
-        least = scale.TRIALS_A_WORKER * max(counts)
+        least = plan.TRIALS_A_WORKER * max(counts)
         budget = max(least, read_space(folder.space_yaml).plan.trials) if trials is None else trials
         asked = setups(folder.space_yaml, sampler, pruner, budget, seed)
         setup = next((one for one in asked if one.name == "asked for"), asked[0])
-        _plan(folder, recorded, setup, counts, repeats or 1, epoch_seconds, cost, plot, as_json)
+        plan_workers(folder, recorded, setup, counts, repeats or 1, epoch_seconds, cost, plot, as_json)
         return
     compared = setups(folder.space_yaml, sampler, pruner, trials, seed)
-    _compare(folder, recorded, compared, counts[0], _REPEATS if repeats is None else repeats, as_json)
+    compare(folder, recorded, compared, counts[0], REPEATS if repeats is None else repeats, as_json)
 
 
 def _counts(text: str) -> list[int]:
@@ -320,121 +102,6 @@ def _ms(option: str, given: float | None, default: float) -> float:
     if not 0 <= found < math.inf:
         raise InputError(f"{option}: must be >= 0, got {found}")
     return found / 1e3
-
-
-def _plan(
-    folder: RunFolder,
-    recorded: optuna.Study,
-    setup: Setup,
-    counts: Sequence[int],
-    repeats: int,
-    epoch_s: float | None,
-    driver: Driver,
-    plot: Path | None,
-    as_json: bool,
-) -> None:
-    """Replays with each number of workers and a driver that costs time, and says what is lost."""
-    if plot is not None and not plot.parent.is_dir():
-        raise InputError(f"--plot: must be in a folder that is there, got {plot}")
-    space = setup.space
-    pool = scale.with_epochs_of(read_pool(recorded.get_trials(deepcopy=False), space, str(folder.root)), epoch_s)
-    progress = Progress(scale.num_replays(counts, repeats), _LARGE)
-    found = scale.plan(
-        space, pool, recorded.study_name, counts, repeats, driver, lambda: progress.watch(space.plan.trials)
-    )
-    if plot is not None:
-        scale.draw(found, plot)
-    if as_json:
-        say(json.dumps({"run": str(folder.root), "setup": setup.description} | scale.as_json(found), indent=2))
-        return
-    for line in [*caveats(pool, trust(pool), space.plan.trials), *_about(setup, found, driver), *scale.table(found)]:
-        say(line)
-
-
-def _about(setup: Setup, found: scale.Plan, driver: Driver) -> list[str]:
-    """What was replayed."""
-    return [
-        f"Plan: {setup.description}, {setup.space.plan.trials} trials, epochs of {found.epoch_s:.3g} s (median)",
-        f"Driver: one process; Ray Tune takes {1e3 * driver.result_s:g} ms for a result and {1e3 * driver.trial_s:g} "
-        "ms to end and begin a trial, the study what it took here, in CPU time, with its journal on disk",
-        "Serial: one worker, a driver that costs nothing",
-    ]
-
-
-def _compare(
-    folder: RunFolder, recorded: optuna.Study, compared: Sequence[Setup], workers: int, repeats: int, as_json: bool
-) -> None:
-    """Replays the setups beside one another, with a driver that costs nothing."""
-    space = compared[0].space
-    pool = read_pool(recorded.get_trials(deepcopy=False), space, str(folder.root))
-    known = trust(pool)
-    notes = caveats(pool, known, space.plan.trials)
-    if not as_json:
-        for line in notes:
-            say(line)
-    found = _replays(compared, pool, recorded.study_name, workers, repeats)
-    if as_json:
-        say(json.dumps(_as_json(folder, compared, found, pool, known, notes, workers), indent=2))
-        return
-    say(f"Replay: {workers} workers, mean +- sd of {repeats} repeats, virtual time")
-    for line in [*(f"{one.name}: {one.description}" for one in compared), *table(found), *_costs(found)]:
-        say(line)
-
-
-def _replays(
-    compared: Sequence[Setup], pool: Pool, study_name: str, workers: int, repeats: int
-) -> dict[str, list[Replay]]:
-    progress = Progress(repeats * len(compared), repeats * sum(setup.space.plan.trials for setup in compared))
-    found: dict[str, list[Replay]] = {}
-    for setup in compared:
-        budget, first = setup.space.plan.trials, setup.space.base.seed
-        found[setup.name] = [
-            replay(setup, pool, study_name, workers, seed, progress.watch(budget))
-            for seed in range(first, first + repeats)
-        ]
-    return found
-
-
-def _costs(found: Mapping[str, Sequence[Replay]]) -> list[str]:
-    """What the replays took in real time, and what the driver's own part of it was."""
-    lines = []
-    for name, replays in found.items():
-        reports, others = (sum(getattr(one.costs, key) for one in replays) for key in ("reports", "others"))
-        report_s, other_s = (sum(getattr(one.costs, key) for one in replays) for key in ("report_s", "other_s"))
-        real_s = statistics.fmean(one.real_s for one in replays)
-        lines.append(
-            f"{name}: a replay took {real_s:.3g} s; the study took {1e6 * report_s / reports:.0f} us for a report, "
-            f"{1e3 * other_s / others:.2g} ms to begin or end a trial"
-        )
-    return lines
-
-
-def _as_json(
-    folder: RunFolder,
-    compared: Sequence[Setup],
-    found: Mapping[str, Sequence[Replay]],
-    pool: Pool,
-    known: Trust | None,
-    notes: Sequence[str],
-    workers: int,
-) -> dict[str, Any]:
-    complete = int(pool.complete.sum())
-    counts = {"complete": complete, "pruned": len(pool) - complete, "left_out": pool.left_out}
-    return {
-        "run": str(folder.root),
-        "workers": workers,
-        "pool": counts | {"best": pool.best, "trust": asdict(known) if known else None},
-        "notes": list(notes),
-        "setups": {
-            one.name: {
-                "sampler": _described(one.space.sampler),
-                "pruner": _described(one.space.pruner),
-                "summary": {key: asdict(s) if s else None for key, s in summary(found[one.name]).items()},
-                "replays": [asdict(each) for each in found[one.name]],
-            }
-            for one in compared
-        },
-    }
 
 
 if __name__ == "__main__":

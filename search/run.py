@@ -1,47 +1,17 @@
 """The main job: `python search/run.py spaces/demo.yaml`. Read it top to bottom."""
 
-import logging
-import os
-import shlex
-import shutil
-import signal
 import sys
 import time
-import warnings
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Annotated
 
-import ray
 import typer
-from optuna.trial import TrialState
-from rich.console import Console
 
-from haan.cli import run, say
+from haan.cli import run
 from haan.errors import InputError
-from haan.yamlconfig import read_config
-from search import cluster, confirm, estimate, export, features, reach
-from search.bridge import no_room
-from search.edges import edge_warnings
-from search.job import Job, Request, prepare, preview
-from search.progress import amount, totals
-from search.remote import AGAIN
-from search.report import write_report
-from search.runfolder import RunFolder
-from search.screen import Screen, clean
-from search.space import base_number
-from search.study import FINISHED, Study
-from search.work import Ended, Work, end_session, make_study, run_confirmation, run_search
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # TensorBoard's alone is wanted
-
-_RAY_LOGGERS = ("ray", "ray.data", "ray.serve", "ray.train", "ray.tune")  # Ray gives each a handler of its own
+from haan.words import seconds
+from search.driver.request import Request
+from search.driver.session import search, show_plan
 
 
 def main(
@@ -69,215 +39,14 @@ def main(
     if cluster_file is not None:
         if address is not None:
             raise InputError(f"--address: must not stand beside --cluster, which says where to run, got {address!r}")
-        from search.submit import submit  # Ray's launcher is slow to import, and not installed everywhere
+        from search.remote.submit import submit  # Ray's launcher is slow to import, and not installed everywhere
 
         sys.exit(submit(asked, cluster_file, time_budget, quiet, dry_run))
     if dry_run:
-        _plan(asked, address, quiet)
+        show_plan(asked, address, quiet)
         return
     code, _ = search(asked, address, deadline, quiet)
     sys.exit(code)
-
-
-def search(
-    asked: Request, address: str | None, deadline: float | None, quiet: bool, script: str = "search/run.py"
-) -> tuple[int, RunFolder]:
-    """The search itself; the exit code, and where its run lies. script: the command line that goes on with it."""
-    with ExitStack() as held:
-        job = replace(prepare(asked, held), address=address, script=script)
-        _log_to(job.folder.log)
-        held.callback(ray.shutdown)
-        try:
-            with _screen(quiet) as screen:
-                work = _settle(job, screen, deadline)
-                study = make_study(work)
-                ended = _run(work, study)
-            code = _finish(work, study, ended)
-        except Exception as error:
-            if not no_room(error):
-                raise
-            code = _full(job, str(error))
-    return code, job.folder
-
-
-def _full(job: Job, reason: str) -> int:
-    """Says that the disk is full; the exit code."""
-    say(clean(f"The disk is full ({reason}); what is finished is kept in {job.folder.root}"))
-    say(clean(f"Make room, and to go on: {_resume_command(job)}"))
-    return 130
-
-
-def _plan(asked: Request, address: str | None, quiet: bool) -> None:
-    """Checks all that the search needs and says what it would take; leaves nothing behind."""
-    with ExitStack() as held:
-        scratch = RunFolder(Path(held.enter_context(TemporaryDirectory()), "run"))
-        job = replace(preview(asked, scratch), address=address)
-        _log_to(scratch.log)
-        held.callback(ray.shutdown)
-        screen = held.enter_context(_screen(quiet))
-        _, share = _find(job, screen, scratch.log)
-        for line in estimate.plan(job, share, scratch, screen.line):
-            say(clean(line))
-
-
-def seconds(text: str, option: str) -> float:
-    """A duration such as 90m. Raises InputError."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = text[:-1], text[-1:]
-    try:
-        value = float(number) * units[unit]
-    except (KeyError, ValueError):
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise InputError(f"{option}: must be a number > 0 and a unit s, m, h or d, as in 90m, got {text!r}")
-    return value
-
-
-def _screen(quiet: bool) -> Screen:
-    return Screen(Console(file=sys.stdout), live=True, quiet=quiet)
-
-
-def _log_to(path: Path) -> None:
-    """Sends Ray's, Optuna's and Python's own messages into a file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    logging.raiseExceptions = False  # a full disk is reported once, and not as a traceback a message
-    logging.captureWarnings(True)
-    warnings.simplefilter("default")
-    for name in ("search", "optuna", "py.warnings", *_RAY_LOGGERS):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
-
-
-def _settle(job: Job, screen: Screen, deadline: float | None) -> Work:
-    """Finds or starts Ray, says what will run there, and shares the features.
-
-    Raises InputError where the search doesn't fit; a new run's name stays free then.
-    """
-    try:
-        found, share = _find(job, screen, job.folder.log)
-    except BaseException:
-        if job.is_new:
-            shutil.rmtree(job.folder.root)
-        raise
-    shared = features.share(job.source, job.annotations, job.space.base.data.dtype, say=screen.line)
-    signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
-    return Work(job, str(found), share, shared, screen, deadline)
-
-
-def _find(job: Job, screen: Screen, log: Path) -> tuple[cluster.Cluster, cluster.Share]:
-    """Where the job can run and what a trial gets there, both said on the screen. Raises InputError."""
-    found = cluster.start_ray(job.address, job.feature_bytes, log)
-    screen.line(f"Running on {found}")
-    share = cluster.fit(job.space, found, job.feature_bytes)
-    known = cluster.warnings(found, share, job.feature_bytes)
-    if job.space.plan.storage is not None:
-        place = export.storage(job.space.plan.storage)
-        reach.check(place, cluster.used(found, share, job.feature_bytes))
-        known += [line for line in [reach.untried(place, found)] if line is not None]
-    for warning in known:
-        screen.line(f"warning: {warning}")
-    for line in _description(job, share):
-        screen.line(line)
-    return found, share
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """A batch system's notice of the end is as good as the user's Ctrl-C."""
-    raise KeyboardInterrupt
-
-
-def _description(job: Job, share: cluster.Share) -> list[str]:
-    plan, data = job.space.plan, job.space.base.data
-    lines = [
-        f"Data: {len(job.split.train)} training and {len(job.split.validation)} validation videos, "
-        f"{int(job.source.num_clips.sum())} clips, {job.source.dim}-d, "
-        f"{job.feature_bytes / 2**20:.0f} MiB in shared memory",
-        *(f"warning: {note}" for note in job.notes),
-        *([f"note: {job.kept}"] if job.kept else []),
-        f"Search: {plan.trials} trials of up to {job.space.base.optim.epochs} epochs, {share.concurrent} at once, "
-        f"each with {share.cpu} CPU(s) and {share.gpu:g} GPU; run folder {job.folder.root}",
-    ]
-    if data.validation == "official":
-        lines.append(
-            "warning: data.validation is official, so settings are tuned on the set that the result is reported on"
-        )
-    return lines
-
-
-def _run(work: Work, study: Study) -> Ended:
-    """Search and confirmation; how they ended."""
-    ended = run_search(work, study)
-    if study.best() is not None and (not ended.early or (ended.halt is not None and ended.halt.kind == "time")):
-        ended = run_confirmation(work, study).or_earlier(ended)
-    return ended
-
-
-def _finish(work: Work, study: Study, ended: Ended) -> int:
-    """Exports the winner, writes the report, and says what came out; the exit code."""
-    job = work.job
-    resume = f"to go on: {_resume_command(job)}"
-    if ended.halt is not None and ended.halt.kind == "disk":
-        return _full(job, ended.halt.reason)
-    end_session(work, study)
-    best = study.best()
-    # All is written before the first word: a terminal that was closed must cost nothing.
-    found = _leave(work, study) if best is not None else []
-    write_report(job.folder, job.space, study.inner)
-    for line in [*_counted(work, study), *found, f"Report: {job.folder.report}"]:
-        say(clean(line))
-    if ended.halt is not None:
-        say(f"Ended early: {ended.halt.reason}; {resume}")
-    if ended.interrupted:
-        say(f"Interrupted; what is finished is kept in {job.folder.root}; {resume}")
-        return 130
-    if best is None:
-        say(f"No trial completed; see {job.folder.log}")
-        return 3
-    return 0
-
-
-def _resume_command(job: Job) -> str:
-    if AGAIN in os.environ:  # it was sent here from a laptop, whose user reads this
-        return os.environ[AGAIN]
-    out = [] if job.folder.root.parent == Path("runs") else ["--out", str(job.folder.root.parent)]
-    out += [] if job.address is None else ["--address", job.address]
-    words = ["python", job.script, str(job.folder.space_yaml), "--name", job.folder.root.name, *out, "--resume"]
-    return shlex.join(words)
-
-
-def _counted(work: Work, study: Study) -> list[str]:
-    """How the trials ended, what pruning saved, and what failed, reason by reason."""
-    found = totals(study.trials(*FINISHED), study.epochs, work.share.units, base_number(work.job.space))
-    lines = [f"Trials: {found.complete} complete, {found.pruned} pruned, {found.failed} failed"]
-    under_way = len(study.trials(TrialState.RUNNING))
-    if under_way:
-        lines[0] += f", {under_way} under way"
-    spent, saved = (amount(value, work.share.unit) for value in (found.spent_s, found.saved_s))
-    lines.append(f"Spent {spent} on them; pruning saved about {saved}")
-    reasons: dict[str, list[int]] = {}
-    for trial in study.trials(TrialState.FAIL):
-        reasons.setdefault(trial.user_attrs.get("failure", "unknown"), []).append(trial.number)
-    for reason, numbers in reasons.items():
-        lines.append(f"  failed: {reason} (trial {', '.join(map(str, numbers))})")
-    return lines
-
-
-def _leave(work: Work, study: Study) -> list[str]:
-    """Exports the winner; what was won, in lines."""
-    job, space = work.job, work.job.space
-    trial = export.export(job.folder, space, study.inner)
-    known = confirm.read_confirmation(job.folder, space, study.inner)
-    yaml = job.folder.best_yaml
-    found = export.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
-    lines = [f"Best: trial {trial.number}, avg.mAP {trial.value:.3f} in the search; written to {yaml}"]
-    lines += export.comparison(space, study.inner, trial, known)
-    detect = confirm.chosen_detect(space, trial)
-    lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
-    if found is None:
-        lines.append(f"warning: its weights were not found in {export.place(job.folder, space)}")
-    return [*lines, f"Train it again: python -m haan train {yaml} --out trained"]
 
 
 if __name__ == "__main__":

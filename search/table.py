@@ -9,13 +9,12 @@ import typer
 
 from haan.cli import run, say
 from haan.errors import InputError
-from search.export import open_study
-from search.job import Request
-from search.run import search, seconds
-from search.runfolder import RunFolder
-from search.screen import clean
-from search.space import read_space
-from search.tabulated import write_table
+from haan.words import clean, seconds
+from search.driver.request import Request
+from search.driver.session import search
+from search.results.folder import RunFolder, open_study
+from search.results.papertable import write_table
+from search.space.read import read_space
 
 _RUN_ONLY = "must stand with a space to run, not with a run folder, whose table is only printed"
 

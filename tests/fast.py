@@ -4,10 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from haan import concepts, losses
+from haan import losses
 from haan.config import Concepts, Config, Data, Loss
-from haan.model import HAAN
-from haan.train import Balance, Batch, batch_losses
+from haan.methods.haan import concepts
+from haan.methods.haan.method import Balance, Batch, batch_losses
+from haan.methods.haan.network import HAAN
 from tests.oracle import LOSSES, Padded
 
 CPU = torch.device("cpu")

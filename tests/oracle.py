@@ -1,8 +1,7 @@
 """Eq. 1-10 written down as plainly as possible, and slowly: the reference that the fast losses are tested against.
 
 Videos are padded to the longest one. Python loops run over videos, classes and all N clusters; absent concepts are
-zero vectors in a full [N, width] matrix, and e^j ranks all N distances. Nothing of haan.concepts or haan.losses is
-used.
+zero vectors in a full [N, width] matrix, and e^j ranks all N distances. Nothing of our concepts or losses is used.
 
 Tie rule of Eq. 6: at the same distance a present concept goes before an absent one, then the lower cluster number.
 """
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from haan.config import Concepts, Loss
-from haan.model import HAAN
+from haan.methods.haan.network import HAAN
 
 LOSSES = ("mil", "pseudo", "concept", "coarse", "total")
 

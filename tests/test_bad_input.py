@@ -21,9 +21,8 @@ import typer
 
 import haan.__main__
 from haan.cli import run
-from tests.data.tiny import LABELS, MAPPING, NAMES, SEGMENTS, changed, features, objects, tiny
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.haan.data.tiny import LABELS, MAPPING, NAMES, SEGMENTS, changed, features, objects, tiny
+from tests.paths import ROOT
 
 # Lines are counted below: data is line 1, seed line 8.
 CONFIG = """\
@@ -95,12 +94,14 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 def _search_app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     import optuna
 
-    import search.cluster
-    import search.run  # here, for it takes seconds
+    import search.driver.session  # here, for it takes seconds
+    import search.run
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # its handler keeps the stream of an earlier test
-    monkeypatch.setattr(search.run, "_log_to", lambda path: None)
-    monkeypatch.setattr(search.cluster, "start_ray", lambda *about: pytest.fail("Ray would have been started"))
+    monkeypatch.setattr(search.driver.session, "_log_to", lambda path: None)
+    monkeypatch.setattr(
+        search.driver.session.nodes, "start_ray", lambda *about: pytest.fail("Ray would have been started")
+    )
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(search.run.main)
     return app
@@ -136,8 +137,6 @@ def case(name: str, edits: Edits, *expected: str, options: Sequence[str] = ()) -
     """A row of a table: the file with `old` replaced by `new`, and every line expected on stderr."""
     return pytest.param(edits, options, expected, id=name)
 
-
-# --- a configuration -------------------------------------------------------------------------------------------------
 
 C = "{folder}/c.yaml"
 CONFIGS = [
@@ -320,8 +319,6 @@ def test_an_output_folder_that_holds_files(tmp_path: Path, shell: Shell) -> None
     expected = "{folder}/data: --out must be a new or empty folder unless --resume is given, got one with files"
     refused(shell("haan", "train", tmp_path / "c.yaml", "--out", tmp_path / "data"), tmp_path, [expected])
 
-
-# --- a space ---------------------------------------------------------------------------------------------------------
 
 S = "{folder}/s.yaml"
 CLUSTERS, PSEUDO = "concepts.clusters: {int: [2, 6]}", "loss.pseudo: {float: [1e-4, 1.0], log: true}"
@@ -822,7 +819,8 @@ def test_a_bad_space(
 
 def test_the_space_itself_is_sound(tmp_path: Path) -> None:
     """Else the table above could pass for another reason."""
-    from search.job import Request, prepare
+    from search.driver.job import prepare
+    from search.driver.request import Request
 
     tiny(tmp_path / "data")
     (tmp_path / "s.yaml").write_text(edited(SPACE, [], tmp_path))
@@ -845,8 +843,6 @@ def test_a_run_that_exists_is_left_alone(tmp_path: Path, shell: Shell) -> None:
     refused(shell("search", tmp_path / "s.yaml", "--out", tmp_path / "runs", "--name", "x"), tmp_path, [expected])
     assert list(kept.parent.iterdir()) == [kept] and kept.read_text() == "mine"
 
-
-# --- a data set, under both commands ---------------------------------------------------------------------------------
 
 F = features()
 D = "{folder}/data"
@@ -963,8 +959,6 @@ def test_a_hostile_data_set_does_nothing(tmp_path: Path, shell: Shell, command: 
     refused(shell(command, *first, path, "--out", out), tmp_path, [f"{D}/labels.npy: labels: {rule}"])
     assert not target.exists() and not out.exists()
 
-
-# --- evaluate's two files --------------------------------------------------------------------------------------------
 
 TRUTH = {"database": {"a": {"subset": "validation", "annotations": [{"label": "x", "segment": [0, 2]}]}}}
 PREDICTIONS = {"results": {"a": [{"label": "x", "score": 0.5, "segment": [0, 2]}]}}
@@ -1108,9 +1102,6 @@ def test_a_missing_file_is_named(tmp_path: Path, shell: Shell) -> None:
     refused(ended, tmp_path, [f"{G}: no such file"])
 
 
-# --- convert, split and detect --test ---
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -1137,9 +1128,6 @@ def test_missing_input_of_the_other_commands(
     ended = shell("haan", *(argument.replace("{folder}", str(tmp_path)) for argument in arguments))
     refused(ended, tmp_path, [expected])
     assert not list(tmp_path.iterdir()), "nothing was written"
-
-
-# --- as a user runs them ---------------------------------------------------------------------------------------------
 
 
 def test_haan_train_as_a_process(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.lib import format as npy_format
 
-from haan.config import AT_LEAST_ONE, Checked, Data, Rule, required
+from haan.checked import AT_LEAST_ONE, Checked, Rule, required
+from haan.config import Data
 from haan.data import table
 from haan.data.npy import map_array
 from haan.data.table import Annotations, FeatureSource, FloatArray, Packed, described, slices

@@ -117,6 +117,8 @@ _ADMITTED: dict[str, Any] = {
     "numpy.dtype": _Admitted(_Dtype),
     "_codecs.encode": _Admitted(_encode),
 }
+
+
 for _core in ("numpy.core", "numpy._core"):
     _ADMITTED[f"{_core}.multiarray._reconstruct"] = _Admitted(_reconstruct)
     _ADMITTED[f"{_core}.multiarray.scalar"] = _Admitted(_scalar)

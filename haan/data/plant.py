@@ -30,7 +30,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from haan.config import AT_LEAST_ONE, Checked, Data, Plant, Rule, required, setting
+from haan.checked import AT_LEAST_ONE, Checked, Rule, required, setting
+from haan.config import Data, Plant
 from haan.data.layout import (
     CLASSES,
     LABELS,

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from haan.clustering import _ITERATIONS
+from haan.methods.haan.clustering import _ITERATIONS
 from haan.train import Trainer
 from tests.benchmarks.sizes import Size
 
@@ -25,7 +25,7 @@ def _hidden(width_in: int, width: int, dropout: float) -> nn.Sequential:
 
 
 class Heads(nn.Module):
-    """The encoder and the four heads of haan.model."""
+    """The encoder and the four heads of haan.methods.haan.network."""
 
     def __init__(self, size: Size, dropout: float):
         super().__init__()
@@ -78,7 +78,7 @@ def encode(encoder: nn.Module, clips: Float[Tensor, "clips d"]) -> Float[Tensor,
 def kmeans(
     sample: Float[NDArray, "clips width"], clusters: int, seed: int, gpu: bool
 ) -> Float[NDArray, "clusters width"]:
-    """Centroids by faiss's own objects: from the same start as haan.clustering, so after as many iterations."""
+    """Centroids by faiss's own objects: from the same start as our clustering, so after as many iterations."""
     width = sample.shape[1]
     clustering = faiss.Clustering(width, clusters)
     clustering.niter, clustering.seed = _ITERATIONS, seed

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from haan import clustering
 from haan.feed import BLOCK_CLIPS
+from haan.methods.haan import clustering
 from haan.train import Trainer
 from tests.benchmarks import bare
 from tests.benchmarks.measure import Rival, Row, Skipped, compare

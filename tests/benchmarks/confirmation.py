@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 from scipy import stats
 
-from search.ranking import Ranking, rank
+from search.results.ranking import Ranking, rank
 
 MEAN, TAU = 20.0, 1.0  # avg.mAP in percent
 SEED_SD = 1.0
@@ -67,8 +67,8 @@ class Search:
 class Claims:
     """How often the winner of equal configurations is said to be better than the base.
 
-    ours: by `search.ranking`; naive: by a two-sided paired t test at 5 % on the winner alone. As a winner is never
-    below the base, one side of either counts: both mean 2.5 %.
+    ours: by `search.results.ranking`; naive: by a two-sided paired t test at 5 % on the winner alone. As a winner is
+    never below the base, one side of either counts: both mean 2.5 %.
     """
 
     ours: Estimate

@@ -18,10 +18,10 @@ from typing import Any
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from search.bridge import Bridge
-from search.components import PRUNERS, SAMPLERS, component, make_pruner, make_sampler
-from search.stage import Stage, run_stage
-from search.study import Study, Suggestion
+from search.study.algorithms import PRUNERS, SAMPLERS, component, make_pruner, make_sampler
+from search.study.study import Study, Suggestion
+from search.trials.bridge import Bridge
+from search.trials.tuning import Stage, run_stage
 from tests.benchmarks import own_ray, turnover
 
 MORE_EPOCHS = 20

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from haan import clustering
+from haan.methods.haan import clustering
 from haan.train import Trainer
 from tests.benchmarks import bare
 from tests.benchmarks.measure import Rival, Row, compare

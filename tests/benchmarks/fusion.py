@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from haan import concepts
 from haan.config import Concepts, Config, Data, Loss, Model
-from haan.model import HAAN, ClipOutputs
-from haan.train import Balance, Batch, batch_losses
+from haan.methods.haan import concepts
+from haan.methods.haan.method import Balance, Batch, batch_losses
+from haan.methods.haan.network import HAAN, ClipOutputs
 from tests import oracle
 from tests.fast import unpadded
 

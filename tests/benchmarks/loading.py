@@ -18,7 +18,7 @@ from haan.config import Data
 from haan.data import cache
 from haan.data.readers import open_data
 from haan.data.table import Annotations, FeatureSource, Packed, pack
-from search.features import share
+from search.trials.features import share
 from tests.benchmarks import own_ray
 from tests.benchmarks.measure import Problem, Rival, Row, compare
 

@@ -25,8 +25,8 @@ from pathlib import Path
 import psutil
 
 from haan.data import cache
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 MIB = 2**20
 
 

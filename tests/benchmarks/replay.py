@@ -7,18 +7,18 @@ trial.
 
 import argparse
 import time
-from pathlib import Path
 
 import optuna
 
-from search.components import Component, make_pruner, make_sampler
-from search.pool import Pool, read_pool
-from search.simulation import Replay, simulate
-from search.space import Space, read_space
-from search.study import Study
+from search.replays.pool import Pool, read_pool
+from search.replays.simulation import Replay, simulate
+from search.space.model import Space
+from search.space.read import read_space
+from search.study.algorithms import Component, make_pruner, make_sampler
+from search.study.study import Study
+from tests.paths import ROOT
 from tests.search.curves import record
 
-ROOT = Path(__file__).resolve().parents[2]
 POOL, EPOCHS, EPOCH_S = 200, 18, 2.0
 RANDOM, TPE = Component("random", {}), Component("tpe", {})
 NONE = Component("none", {})

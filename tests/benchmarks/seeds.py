@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import yaml
@@ -20,10 +19,11 @@ from haan.config import Config, Plant
 from haan.data.readers import open_data
 from haan.data.table import ClipTable, Split, pack, split
 from haan.train import Trainer
-from search.space import read_space, with_values
+from search.space.model import with_values
+from search.space.read import read_space
 from tests.benchmarks.activations import ALPHAS
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN, VALIDATION, EPOCHS = 300, 600, 12
 
 

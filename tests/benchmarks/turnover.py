@@ -17,11 +17,11 @@ from optuna.distributions import FloatDistribution
 from ray import cloudpickle, tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
-from search.bridge import Bridge, Running
-from search.components import PRUNERS, SAMPLERS, component, make_pruner, make_sampler
-from search.stage import Stage, run_stage
-from search.study import Study, Suggestion
-from search.summary import Summary
+from search.study.algorithms import PRUNERS, SAMPLERS, component, make_pruner, make_sampler
+from search.study.record import Summary
+from search.study.study import Study, Suggestion
+from search.trials.bridge import Bridge, Running
+from search.trials.tuning import Stage, run_stage
 from tests.benchmarks import own_ray
 from tests.benchmarks.measure import Problem, Rival, Row, compare
 

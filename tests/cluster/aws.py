@@ -13,7 +13,7 @@ import boto3
 import moto
 import yaml
 
-from search import clusterfile
+from search.remote import clusterfile
 
 BUCKET = "haan-lab"
 CLUSTER_YAML = Path(__file__).resolve().parents[2] / "cluster.yaml"

@@ -17,9 +17,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.config import Concepts, Config, Data, Model, Optim
 from haan.data.table import Split
-from search.features import num_bytes, share
-from search.trial import TrialRunner
-from tests.search.test_features import CLIPS, DIM, MIB, Drawn, annotate
+from search.trials.features import num_bytes, share
+from search.trials.trial import TrialRunner
+from tests.search.trials.test_features import CLIPS, DIM, MIB, Drawn, annotate
 
 TRIALS_A_NODE = 2
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from search.journal import load
-from search.runfolder import RunFolder
+from search.results.folder import RunFolder
+from search.study.journal import load
 from tests.cluster.lab import CHECKOUT, OP, Lab, LabError
 from tests.search.test_run import space as tiny_space
 

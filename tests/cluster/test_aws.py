@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
-from search.runfolder import RunFolder
+from search.results.folder import RunFolder
 from tests.cluster.aws import BUCKET
 from tests.cluster.aws_lab import Fleet, aws, environment, lab_only, write
 from tests.cluster.conftest import Phase

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from haan.errors import InputError
-from search import clusterfile
+from search.remote import clusterfile
 from tests.cluster.aws import CLUSTER_YAML, edited, launched
 
 pytestmark = pytest.mark.cluster

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from haan.yamlconfig import read_config
-from search.export import open_study
-from search.runfolder import RunFolder
+from search.results.folder import RunFolder, open_study
 from tests.cluster.conftest import Phase
 from tests.cluster.lab import CHECKOUT, OP
 from tests.cluster.own import OwnMachines, space

@@ -35,7 +35,7 @@ def record(trials: int = TRIALS, epochs: int = EPOCHS, seed: int = 0) -> tuple[C
 
 CURVES = record()
 
-# One setting for every name of search.components.PRUNERS. On CURVES each but `none` prunes some trials and spares some.
+# One setting for every name of PRUNERS. On CURVES each but `none` prunes some trials and spares some.
 PRUNER_ARGUMENTS: dict[str, Mapping[str, Any]] = {
     "none": {},
     "median": {"n_startup_trials": 4, "n_warmup_steps": 2},

@@ -25,16 +25,19 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.data.table import ClipTable
 from haan.errors import InputError
 from haan.yamlconfig import read_config
-from search import export, features, journal
-from search.checkpoints import Checkpoints, below
-from search.components import make_pruner, make_sampler
-from search.job import Request, prepare
-from search.runfolder import RunFolder
-from search.space import read_space
-from search.study import FINISHED, Study
-from search.trial import TrialRunner
+from search.driver.job import prepare
+from search.driver.request import Request
+from search.results import checkpoints, folder
+from search.results.checkpoints import Checkpoints, below
+from search.results.folder import RunFolder
+from search.space.read import read_space
+from search.study import journal, record
+from search.study.algorithms import make_pruner, make_sampler
+from search.study.study import FINISHED, Study
+from search.trials import features
+from search.trials.trial import TrialRunner
+from tests.paths import ROOT
 from tests.planted import tiny_table
-from tests.search.test_run import ROOT
 from tests.search.test_run import space as tiny_space
 
 pytestmark = pytest.mark.ray
@@ -223,7 +226,7 @@ def wait_for(runs: Runs, driver: "subprocess.Popen[str]", kind: str, amount: flo
 def session_ended(path: Path, since: float) -> bool:
     """Whether a driver that started after `since` says that it is through with its trials."""
     found = records(path)[-1:]
-    last = found[0].get("user_attr", {}).get(export.SESSIONS, [{}])[-1] if found else {}
+    last = found[0].get("user_attr", {}).get(record.SESSIONS, [{}])[-1] if found else {}
     return last.get("started", 0) > since and last["ended"] is not None
 
 
@@ -234,7 +237,7 @@ def _was_left(trial: FrozenTrial) -> bool:
 
 def assert_whole(folder: RunFolder, budget: int) -> list[FrozenTrial]:
     """Every trial of the budget is there once, none is under way, none ran twice; the trials."""
-    trials = export.open_study(folder).get_trials()
+    trials = folder.open_study(folder).get_trials()
     assert [trial.number for trial in trials] == list(range(budget))
     assert {trial.state for trial in trials} <= set(FINISHED)
     assert len({repr(sorted(trial.params.items())) for trial in trials}) == budget
@@ -281,14 +284,14 @@ def test_twenty_kills_of_the_driver_lose_nothing_and_repeat_nothing(
     assert again is not None
     assert all(run.state == TrialState.COMPLETE for run in again.trials)
     assert len({repr(sorted(run.params.items())) for run in again.trials}) == len(again.trials)
-    sessions = export.open_study(folder).user_attrs[export.SESSIONS]
+    sessions = folder.open_study(folder).user_attrs[record.SESSIONS]
     assert len(sessions) > 10 and all(session["ended"] for session in sessions)
     assert any(_was_left(trial) for trial in trials)
     table = pd.read_csv(folder.trials_csv)
     assert table["number"].tolist() == list(range(budget))
     best = read_config(folder.best_yaml)
     assert folder.report.stat().st_size > 0 and folder.predictions.exists() and best.seed == space.base.seed
-    kept = Checkpoints(below(export.place(folder, space), export.TRIALS))
+    kept = Checkpoints(below(checkpoints.place(folder, space), checkpoints.TRIALS))
     assert [len(kept.of(trial.number)) for trial in trials] == [trial.state.name == "COMPLETE" for trial in trials]
     assert not [process.name() for process in runs.alive() if process.name().startswith(("raylet", "gcs_server"))]
 
@@ -339,7 +342,7 @@ def test_a_trial_whose_process_dies_more_often_than_it_may_fails_and_says_why(ru
     until(lambda: kill_worker(runs, random.Random(0)), driver)
     code, said = runs.ended(driver)
     assert code == 0 and "Traceback" not in said, said
-    trials = export.open_study(runs.folder).get_trials()
+    trials = folder.open_study(runs.folder).get_trials()
     assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert trials[0].user_attrs["failure"].startswith("its process died: ")
     assert "Trials: 2 complete, 0 pruned, 1 failed" in said
@@ -401,7 +404,7 @@ def test_an_end_by_the_batch_system_keeps_what_is_finished_and_says_how_to_go_on
         f"python search/run.py runs/{NAME}/space.yaml --name {NAME} --resume"
     )
     assert "under way" in broken.said
-    trials = export.open_study(broken.folder).get_trials()
+    trials = folder.open_study(broken.folder).get_trials()
     states = [trial.state for trial in trials]
     assert TrialState.RUNNING in states and TrialState.COMPLETE in states and TrialState.FAIL not in states
     assert broken.folder.best_yaml.exists() and broken.folder.report.exists()
@@ -460,8 +463,8 @@ def test_another_kind_of_parameter_is_refused(broken: Broken) -> None:
 def test_other_data_are_refused(broken: Broken) -> None:
     path = broken.home / "again" / "runs" / NAME
     shutil.copytree(broken.folder.root, path)
-    study = export.open_study(RunFolder(path))
-    study.set_user_attr(export.FINGERPRINT, "0" * 64)
+    study = folder.open_study(RunFolder(path))
+    study.set_user_attr(record.FINGERPRINT, "0" * 64)
     found = refusal(broken.space, RunFolder(path))
     assert "data.root: must be the data that the study was made on (fingerprint 000000000000...), got others (" in found
 
@@ -478,7 +481,7 @@ def test_an_interrupted_search_goes_on_with_the_command_that_it_names_and_may_be
 ) -> None:
     resumable(broken, runs)
     known, rest = endings(records(runs.folder.journal)), under_way(runs.folder)
-    budget = len(export.open_study(runs.folder).trials) + 2
+    budget = len(folder.open_study(runs.folder).trials) + 2
     words = shlex.split(broken.said.splitlines()[-1].partition("to go on: ")[2])
     assert words[:2] == ["python", "search/run.py"]
     command = [sys.executable, str(ROOT / words[1]), *words[2:], "--trials", str(budget)]
@@ -531,7 +534,7 @@ def test_a_search_goes_on_from_a_journal_cut_in_its_last_record(broken: Broken, 
     known = endings(records(broken.folder.journal))
     resumable(broken, runs)
     runs.folder.journal.write_bytes(content[: (start + len(content)) // 2])
-    budget = len(export.open_study(broken.folder).trials)
+    budget = len(folder.open_study(broken.folder).trials)
     code, said = runs.run("--trials", budget)
     assert code == 0 and "Traceback" not in said, said
     assert endings(records(runs.folder.journal))[: len(known)] == known
@@ -548,7 +551,7 @@ def test_an_interrupt_at_the_terminal_ends_a_search_in_order(runs: Runs) -> None
     code, said = runs.ended(driver)
     assert code == 130 and "Traceback" not in said, said
     assert said.splitlines()[-1].startswith("Interrupted; what is finished is kept in ")
-    states = {trial.state for trial in export.open_study(runs.folder).get_trials()}
+    states = {trial.state for trial in folder.open_study(runs.folder).get_trials()}
     assert TrialState.RUNNING in states and TrialState.FAIL not in states
 
 
@@ -556,7 +559,7 @@ def test_an_interrupt_at_the_terminal_ends_a_search_in_order(runs: Runs) -> None
 def test_a_search_whose_time_is_spent_ends_in_order(runs: Runs) -> None:
     runs.space = tiny(runs.home, epochs=40, trials=1000)
     code, said = runs.run("--time-budget", "20s")
-    states = [trial.state.name for trial in export.open_study(runs.folder).get_trials()]
+    states = [trial.state.name for trial in folder.open_study(runs.folder).get_trials()]
     assert code == (0 if "COMPLETE" in states else 3), said
     assert "Traceback" not in said and "FAIL" not in states
     assert "Ended early: the time budget is spent; to go on: python search/run.py " in said
@@ -566,7 +569,7 @@ def test_a_search_whose_time_is_spent_ends_in_order(runs: Runs) -> None:
 def test_a_search_whose_first_trials_fail_for_one_reason_stops_early_with_that_reason(runs: Runs) -> None:
     code, said = runs.run("--set", "optim.lr=1e30", "--set", "search.trials=30")
     assert code == 3, said
-    study = export.open_study(runs.folder)
+    study = folder.open_study(runs.folder)
     assert 3 <= len(study.trials) < 8 and {trial.state for trial in study.trials} <= {
         TrialState.FAIL,
         TrialState.RUNNING,

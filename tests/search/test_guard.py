@@ -14,8 +14,8 @@ import pytest
 from haan.errors import InputError
 from search import guard
 from search.guard import Rules
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 GUARD = (
     "import sys; from search import guard; guard.sessions = lambda: 0; sys.exit(guard.main())"  # whoever is logged in
 )

@@ -14,9 +14,9 @@ import yaml
 
 from haan.config import Data
 from haan.yamlconfig import plain
-from search.runfolder import RunFolder
+from search.results.folder import RunFolder
+from tests.paths import ROOT
 from tests.planted import tiny_config
-from tests.search.test_run import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 CLASS_OF = {"pick up": "take", "put down": "take", "wrap": "pack", "tape": "pack"}

@@ -11,13 +11,12 @@ import yaml
 from tensorboardX.proto.event_pb2 import Event
 
 from haan.yamlconfig import plain, read_config
-from search.checkpoints import Checkpoints
-from search.export import open_study
-from search.runfolder import RunFolder
+from search.results.checkpoints import Checkpoints
+from search.results.folder import RunFolder, open_study
+from tests.paths import ROOT
 from tests.planted import tiny_config
 
 pytestmark = pytest.mark.ray
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def space(folder: Path, **search: object) -> Path:

@@ -1,0 +1,432 @@
+"""The paper's Figures 3 to 5 as PNG and SVG, for print at a width of 12 cm: no letter is smaller than 7 pt.
+
+Grey print and colour-blind eyes lose nothing: shades run from light to dark, and what differs in kind differs in its
+place, its outline or its hatching as well. Every text that comes from outside is drawn as it is, never as markup.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.textpath import TextToPath
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from haan.figures.observe import RIGHT_TIOU, ConceptClips, ConceptMap, NearClip, Observed, Timeline, Track
+
+WIDTH_CM = 12.0
+MOST_CONCEPTS = 26  # columns of Figure 3 whose numbers can stand side by side
+SMALL, LARGE = 7.0, 8.0  # pt
+_CM = 1 / 2.54  # inches
+_PT = 72 / 2.54  # points a centimetre
+_DPI = 200
+_DARK, _BLUE, _ORANGE, _GREY, _PALE = "#222222", "#0072b2", "#d55e00", "#8a8a8a", "#d9d9d9"
+_DASHED = (0, (4, 2))
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": SMALL,
+    "axes.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "text.parse_math": False,  # a $ in a name is a $
+    "text.usetex": False,
+    "svg.fonttype": "path",  # looks the same everywhere
+    "svg.hashsalt": "haan",  # the same figure gives the same bytes
+    "axes.unicode_minus": False,
+}
+
+Picture = NDArray[np.uint8]  # [height, width, 3]
+Look = Callable[[NearClip], Picture | None]
+_PATHS, _FONT = TextToPath(), FontProperties(family="DejaVu Sans")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure and what stands below it."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Within it figures are drawn and saved. A letter that the font lacks becomes a box."""
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+def save(drawn: Drawn, png: Path, svg: Path) -> None:
+    """Both files of a figure."""
+    with style():
+        drawn.figure.savefig(png, dpi=_DPI, metadata={"Software": None})
+        drawn.figure.savefig(svg, dpi=_DPI, metadata={"Date": None, "Creator": None})
+
+
+def width_cm(text: str, size: float = SMALL) -> float:
+    """Of a line of text."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        return _PATHS.get_text_width_height_descent(text, _sized(size), False)[0] / _PT
+
+
+def _sized(size: float) -> FontProperties:
+    font = _FONT.copy()
+    font.set_size(size)
+    return font
+
+
+def lines_of(text: str, fits: Callable[[str], bool], most: int) -> list[str]:
+    """A text in at most so many lines that fit; where it is too long its middle gives way to an ellipsis.
+
+    Names of siblings begin alike, and often end with a number of their own: so both ends stay, the end a little longer.
+    Lines break behind a space, / , _ or -.
+    """
+    text = " ".join(text.split())
+    for kept in range(len(text), 1, -1):
+        lines = _wrapped(text if kept == len(text) else _cut(text, kept), fits)
+        if len(lines) <= most and all(fits(line) for line in lines):
+            return lines
+    return [text[:1]]
+
+
+def _cut(text: str, kept: int) -> str:
+    """The two ends of a text, so many letters at most, an ellipsis between; whole words where these are not long."""
+    head = kept - kept * 3 // 5
+    first, last = text[:head], text[len(text) - kept + head :]
+    word, next_word = first.rfind(" "), last.find(" ")
+    if word >= len(first) // 2:
+        first = first[:word]
+    if 0 <= next_word < len(last) // 2:
+        last = last[next_word:]
+    return f"{first.rstrip()}…{last.lstrip()}"
+
+
+def _wrapped(text: str, fits: Callable[[str], bool]) -> list[str]:
+    pieces, start = [], 0
+    for i, letter in enumerate(text):
+        if letter in " /_-":
+            pieces.append(text[start : i + 1])
+            start = i + 1
+    lines = [""]
+    for piece in [*pieces, text[start:]]:
+        if lines[-1] and not fits((lines[-1] + piece).rstrip()):
+            lines.append("")
+        lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
+def fitted(text: str, room_cm: float, most: int = 1, size: float = SMALL) -> str:
+    """`lines_of` in a width, joined."""
+    return "\n".join(lines_of(text, lambda line: width_cm(line, size) <= room_cm, most))
+
+
+def short_name(fine: str, coarse: str) -> str:
+    """A fine class's name without the coarse one's, where it begins with it and something is left."""
+    rest = fine.removeprefix(coarse).lstrip(" /:-_")
+    return rest if fine.startswith(coarse) and rest and fine[len(coarse)] in " /:-_" else fine
+
+
+def _class_name(seen: Observed, fine: int) -> str:
+    names = seen.annotations
+    return short_name(names.fine_names[fine], names.coarse_names[names.coarse_of_fine[fine]])
+
+
+class _Sheet:
+    """A figure whose axes are placed in centimetres from its upper left corner."""
+
+    def __init__(self, height_cm: float, width: float = WIDTH_CM):
+        self.width, self.height = width, height_cm
+        self.figure = Figure(figsize=(width * _CM, height_cm * _CM), facecolor="white")
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
+        return self.figure.add_axes(box)
+
+    def text(self, x: float, y: float, text: str, **how: Any) -> None:
+        """At so many centimetres from the left and from the top, its upper left corner there unless told otherwise."""
+        how = {"va": "top", "fontsize": SMALL, "color": _DARK} | how
+        self.figure.text(x / self.width, 1 - y / self.height, text, **how)
+
+
+def _bare(axes: Axes) -> None:
+    """Without frame and ticks."""
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def draw_map(seen: Observed, table: ConceptMap, top_k: int, distance: str) -> Drawn:
+    """Classes are rows, concepts columns, a dark cell is a concept of most of the class's videos."""
+    coarse = seen.annotations.coarse_names[table.coarse]
+    names_cm, count_cm, cell = 3.6, 0.9, 0.266
+    columns = max(len(table.concepts), 1)
+    width = max(WIDTH_CM, names_cm + count_cm + columns * cell + 0.3)
+    names = [fitted(_class_name(seen, fine), names_cm - 0.35, most=2) for fine in table.fine]
+    row = 0.68 if any("\n" in name for name in names) else 0.42
+    top, height = 1.85, row * len(names)
+    sheet = _Sheet(top + height + 1.2, width)
+    wide = min(0.5, (width - names_cm - count_cm - 0.3) / columns) * columns
+    with style():
+        sheet.text(0.15, 0.15, fitted(f"Visual concepts of {coarse}", width - 0.3, size=LARGE), fontsize=LARGE)
+        axes = sheet.axes(names_cm, top, wide, height)
+        shade = mpl.colormaps["Blues"]
+        axes.pcolormesh(table.share, cmap=shade, vmin=0, vmax=1, edgecolors="#c8c8c8", linewidth=0.3)
+        axes.set(xlim=(0, columns), ylim=(len(names), 0), yticks=np.arange(len(names)) + 0.5, yticklabels=names)
+        axes.set_xticks(np.arange(len(table.concepts)) + 0.5, [str(c) for c in table.concepts], rotation=90)
+        axes.tick_params(length=0, pad=2, top=True, labeltop=True, bottom=False, labelbottom=False)
+        for i, videos in enumerate(table.videos):
+            if not videos:
+                axes.add_patch(Rectangle((0, i), columns, 1, facecolor="white", edgecolor=_GREY, hatch="////", lw=0))
+            sheet.text(names_cm + wide + 0.1, top + (i + 0.5) * row, f"n={videos}", va="center")
+        _sides(sheet, axes, table, names_cm, wide, top - 0.68)
+        _shades(sheet, names_cm, top + height + 0.3)
+    return Drawn(f"figure3-coarse{table.coarse}", _map_caption(coarse, table, top_k, distance), sheet.figure)
+
+
+def _sides(sheet: _Sheet, axes: Axes, table: ConceptMap, left: float, wide: float, y: float) -> None:
+    """A line between the shared concepts and the others, and the names of the two sides."""
+    shared, single = table.num_shared, len(table.concepts) - table.num_shared
+    if shared and single:
+        axes.axvline(shared, color=_DARK, lw=1.2)
+    border, end = left + wide * shared / max(len(table.concepts), 1), left + wide
+    # Where a side is too narrow for its name, this goes on beyond its outer end, where nothing stands.
+    sides = (("shared by classes", left, border, "right", border), ("of one class", border, end, "left", border))
+    for name, first, last, align, at in sides:
+        if first < last:
+            where, height = np.array([first + 0.05, last - 0.05]) / sheet.width, 1 - y / sheet.height
+            sheet.figure.add_artist(Line2D(where, [height, height], color=_DARK, lw=0.8))
+            fits = width_cm(name) <= last - first
+            sheet.text((first + last) / 2 if fits else at, y - 0.07, name, ha="center" if fits else align, va="bottom")
+
+
+def _shades(sheet: _Sheet, left: float, top: float) -> None:
+    axes = sheet.axes(left, top, 3.6, 0.22)
+    axes.imshow(np.linspace(0, 1, 101)[None], cmap="Blues", aspect="auto", extent=(0, 100, 0, 1), vmin=0, vmax=1)
+    axes.set(yticks=[], xticks=[0, 25, 50, 75, 100], xticklabels=["0", "25", "50", "75", "100 %"])
+    axes.tick_params(length=2, pad=1)
+    sheet.text(left + 4.1, top - 0.02, "of the class's videos (n)\nhave it among the nearest")
+
+
+def _map_caption(coarse: str, table: ConceptMap, top_k: int, distance: str) -> str:
+    left_out = table.related - len(table.concepts)
+    return (
+        f"Figure 3. Visual concepts (columns, by number) of the fine classes of {coarse} (rows). A cell is the share "
+        f"of the class's n validation videos in which the concept is present and among the {top_k} nearest to the "
+        f"class (Eq. 5, {distance} distance). A concept belongs to a class from a share of a quarter on: left of the "
+        f"line are those that belong to several classes, right of it those of one, class by class."
+        + (f" Left out for room: {left_out} of {table.related} concepts, of smaller shares." if left_out else "")
+        + (" Hatched: no validation video has the class." if 0 in table.videos else "")
+        + (
+            " A row without a dark cell is of a class to which no concept of its videos is nearer than one that they "
+            "lack, which counts as zero (Eq. 4)."
+            if table.without
+            else ""
+        )
+    )
+
+
+def draw_clips(
+    seen: Observed, rows: Sequence[ConceptClips], look: Callable[[NearClip], Picture | None] | None
+) -> Drawn:
+    """The clips nearest to each concept's centroid: pictures where they can be looked up, else a table.
+
+    look: the picture of a clip, None where there is none.
+    """
+    with style():
+        figure = _clip_table(seen, rows) if look is None else _clip_pictures(seen, rows, look)
+    caption = (
+        "Figure 4. The clips nearest to the centroid of each concept, one a video, by their Euclidean distance from it "
+        "in the space in which clips were clustered. In italics what the annotations say of the clip's middle; the "
+        "concepts were found without them."
+    )
+    return Drawn("figure4", caption, figure)
+
+
+def _heading(row: ConceptClips) -> str:
+    clips, videos = ("1 clip" if row.num_clips == 1 else f"{row.num_clips} clips"), row.num_videos
+    return f"concept {row.concept}   {clips} in {videos} video{'s' if videos != 1 else ''}"
+
+
+def _annotated(seen: Observed, clip: NearClip) -> str:
+    return " + ".join(_class_name(seen, fine) for fine in clip.annotated) or "no action"
+
+
+def _clip_table(seen: Observed, rows: Sequence[ConceptClips]) -> Figure:
+    line, head = 0.42, 0.75
+    sheet = _Sheet(0.05 + sum(head + line * max(1, len(row.clips)) + 0.2 for row in rows))
+    longest = max((clip.distance for row in rows for clip in row.clips), default=0.0) or 1.0
+    y = 0.15
+    for row in rows:
+        sheet.text(0.15, y, _heading(row), fontsize=LARGE, weight="bold")
+        sheet.text(11.85, y + 0.04, "distance", ha="right", color=_GREY)
+        y += head - 0.22
+        for clip in row.clips:
+            middle = y + line / 2
+            sheet.text(0.15, middle, fitted(seen.names[clip.video], 4.5), va="center")
+            sheet.text(6.35, middle, f"{clip.start_s:.1f}-{clip.end_s:.1f} s", va="center", ha="right")
+            sheet.text(6.6, middle, fitted(_annotated(seen, clip), 3.15), va="center", style="italic")
+            _bar(sheet, 9.9, middle, 1.0 * clip.distance / longest)
+            sheet.text(11.85, middle, f"{clip.distance:.2f}", va="center", ha="right")
+            y += line
+        y += line * (not row.clips) + 0.42
+    return sheet.figure
+
+
+def _bar(sheet: _Sheet, left: float, middle: float, length: float) -> None:
+    corner = (left / sheet.width, 1 - (middle + 0.09) / sheet.height)
+    size = (length / sheet.width, 0.18 / sheet.height)
+    sheet.figure.add_artist(Rectangle(corner, *size, transform=sheet.figure.transFigure, facecolor=_BLUE, lw=0))
+
+
+def _clip_pictures(seen: Observed, rows: Sequence[ConceptClips], look: Look) -> Figure:
+    columns = max((len(row.clips) for row in rows), default=1)
+    columns = max(columns, 2)
+    gap, head, below = 0.2, 0.55, 1.75
+    wide = (WIDTH_CM - 0.3 - gap * (columns - 1)) / columns
+    tall = wide * 0.75
+    sheet = _Sheet(0.2 + (head + tall + below) * len(rows))
+    for i, row in enumerate(rows):
+        y = 0.15 + i * (head + tall + below)
+        sheet.text(0.15, y, _heading(row), fontsize=LARGE, weight="bold")
+        for j, clip in enumerate(row.clips):
+            left = 0.15 + j * (wide + gap)
+            axes = sheet.axes(left, y + head, wide, tall)
+            _bare(axes)
+            picture = look(clip)
+            if picture is None:
+                axes.set_facecolor(_PALE)
+                axes.text(0.5, 0.5, "no picture", ha="center", va="center", transform=axes.transAxes)
+            else:
+                axes.imshow(picture)
+                axes.set_anchor("W")
+            text = [
+                fitted(seen.names[clip.video], wide),
+                f"{clip.start_s:.1f}-{clip.end_s:.1f} s, d={clip.distance:.2f}",
+            ]
+            sheet.text(left, y + head + tall + 0.08, "\n".join(text), linespacing=1.25)
+            said = fitted(_annotated(seen, clip), wide, most=2)
+            sheet.text(left, y + head + tall + 0.78, said, style="italic", linespacing=1.15)
+    return sheet.figure
+
+
+def draw_timeline(seen: Observed, one: Timeline, name: str, why: str = "") -> Drawn:
+    """Ground truth, detections and class activation sequence of each class, and the concepts of the clips below.
+
+    why: the end of the caption: how to read it, and how the video was chosen.
+    """
+    rows = _concept_rows(one)
+    left, wide = 2.0, WIDTH_CM - 2.35
+    block, raster = 2.75, 0.34 * (len(rows) + 1)
+    top = 0.75
+    sheet = _Sheet(top + block * len(one.tracks) + 0.45 + raster + 1.5)
+    end = len(one.concept) / one.clips_per_s
+    with style():
+        sheet.text(0.15, 0.15, fitted(seen.names[one.video], WIDTH_CM - 0.3, size=LARGE), fontsize=LARGE)
+        for i, of in enumerate(one.tracks):
+            _draw_track(sheet, seen, one, of, (left, top + block * i, wide), end)
+        y = top + block * len(one.tracks)
+        sheet.text(left, y + 0.04, "concepts of the clips", weight="bold")
+        axes = sheet.axes(left, y + 0.45, wide, raster)
+        _draw_raster(axes, one, rows, end)
+        axes.set_xlabel("seconds", fontsize=SMALL, labelpad=1)
+        handles = [
+            Patch(facecolor=_DARK, label="truth"),
+            Patch(facecolor=_BLUE, label=f"detected, right (tIoU {RIGHT_TIOU:g} or more)"),
+            Patch(facecolor="white", edgecolor=_ORANGE, hatch="/////", label="detected, not right"),
+            Line2D([], [], color=_ORANGE, lw=0.9, ls=_DASHED, label="threshold"),
+        ]
+        sheet.figure.legend(
+            handles=handles, loc="lower left", bbox_to_anchor=(0.1 / sheet.width, 0.05 / sheet.height), ncols=4,
+            frameon=False, fontsize=SMALL, handlelength=1.5, columnspacing=1.0, borderpad=0.1,
+        )  # fmt: skip
+    return Drawn(name, f"{_timeline_caption(seen, one)} {why}".rstrip(), sheet.figure)
+
+
+def _draw_track(
+    sheet: _Sheet, seen: Observed, one: Timeline, of: Track, place: tuple[float, float, float], end: float
+) -> None:
+    left, top, wide = place
+    note = "" if of.kept else "  (its video-level score is too low: nothing is detected)"
+    name = fitted(_class_name(seen, of.fine), wide - width_cm(note) - 0.2)
+    sheet.text(left, top + 0.04, name, weight="bold")
+    sheet.text(left + wide, top + 0.04, note.strip(), ha="right", color=_GREY)
+    bars = sheet.axes(left, top + 0.42, wide, 0.74)
+    for start_s, end_s in of.truth:
+        bars.add_patch(Rectangle((start_s, 1.1), end_s - start_s, 0.75, facecolor=_DARK, edgecolor="white", lw=0.4))
+    for (start_s, end_s), right in zip(of.found, of.right, strict=True):
+        how: dict[str, Any] = {"facecolor": _BLUE, "edgecolor": _BLUE} if right else {
+            "facecolor": "white", "edgecolor": _ORANGE, "hatch": "/////"
+        }  # fmt: skip
+        bars.add_patch(Rectangle((start_s, 0.12), end_s - start_s, 0.75, lw=0.7, **how))
+    bars.set(xlim=(0, end), ylim=(0, 2), yticks=[0.5, 1.5], yticklabels=["detected", "truth"], xticks=[])
+    bars.tick_params(length=0, pad=3)
+    for spine in bars.spines.values():
+        spine.set_color(_PALE)
+    scores = sheet.axes(left, top + 1.24, wide, 1.15)
+    edges = np.arange(len(of.scores) + 1) / one.clips_per_s
+    above = np.where(of.scores > of.threshold, of.scores, of.threshold)
+    scores.stairs(above, edges, baseline=of.threshold, fill=True, color="#9ccbe6")
+    scores.stairs(of.scores, edges, baseline=None, color=_DARK, lw=0.8)
+    scores.axhline(of.threshold, color=_ORANGE, lw=0.9, ls=_DASHED)
+    low, high = min(of.threshold, float(of.scores.min())), max(of.threshold, float(of.scores.max()))
+    room = 0.12 * (high - low) or 1.0
+    scores.set(xlim=(0, end), xticks=[], ylim=(low - room, high + room))
+    scores.yaxis.set_major_locator(MaxNLocator(3, min_n_ticks=2))
+    scores.tick_params(length=2, pad=1.5)
+    scores.set_ylabel("score", fontsize=SMALL, labelpad=2)
+    scores.yaxis.set_label_coords(-1.25 / wide, 0.5)
+
+
+def _concept_rows(one: Timeline) -> list[int]:
+    """Concepts that stand in a row of their own: those nearest to the shown classes, class by class, at most eight."""
+    count = np.bincount(one.concept)
+    rows: dict[int, None] = {}
+    for of in one.tracks:
+        rows |= dict.fromkeys(sorted(of.near, key=lambda concept: (-count[concept], concept)))
+    return list(rows)[:8]
+
+
+def _draw_raster(axes: Axes, one: Timeline, rows: Sequence[int], end: float) -> None:
+    edges = np.arange(len(one.concept) + 1) / one.clips_per_s
+    for i, concept in enumerate([*rows, None]):
+        here = ~np.isin(one.concept, rows) if concept is None else one.concept == concept
+        axes.axhspan(i + 0.06, i + 0.94, facecolor="#f3f3f3", lw=0)
+        for first, last in _spans(here):
+            color = _GREY if concept is None else _DARK
+            box = Rectangle((edges[first], i + 0.06), edges[last] - edges[first], 0.88, facecolor=color, lw=0)
+            axes.add_patch(box)
+    labels = [*(f"concept {concept}" for concept in rows), "any other"]
+    axes.set(xlim=(0, end), ylim=(len(rows) + 1, 0), yticks=np.arange(len(labels)) + 0.5, yticklabels=labels)
+    axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10], integer=True))
+    axes.tick_params(length=2, pad=2)
+    axes.tick_params(axis="y", length=0)
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _spans(here: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Runs of True: first, and behind last."""
+    edge = np.flatnonzero(np.diff(here.astype(np.int8), prepend=0, append=0))
+    return list(zip(edge[::2].tolist(), edge[1::2].tolist(), strict=True))
+
+
+def _timeline_caption(seen: Observed, one: Timeline) -> str:
+    shown = ", ".join(_class_name(seen, of.fine) for of in one.tracks)
+    others = ""
+    if one.other_classes:
+        others = (
+            f" Not shown: {one.other_found} detections and {one.other_truth} true segments of {one.other_classes} "
+            "other classes."
+        )
+    return f"Figure 5. Detections in {seen.names[one.video]}: {shown or 'no class'}.{others}"

@@ -1,0 +1,49 @@
+"""Sizes, times and values in words, and read from words."""
+
+from typing import Any
+
+from haan.errors import InputError
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the unit that suits it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 3600:,.0f} h"
+
+
+def amount(seconds: float, unit: str) -> str:
+    """Resource time, in hours where it comes to any."""
+    return f"{seconds / 3600:,.1f} {unit}-hours" if seconds >= 360 else f"{seconds:.0f} {unit}-seconds"
+
+
+def seconds(text: str, option: str) -> float:
+    """A duration such as 90m. Raises InputError."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = text[:-1], text[-1:]
+    try:
+        value = float(number) * units[unit]
+    except (KeyError, ValueError):
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise InputError(f"{option}: must be a number > 0 and a unit s, m, h or d, as in 90m, got {text!r}")
+    return value
+
+
+def clean(text: str) -> str:
+    """One line of text without control characters; every kind of white space becomes a blank."""
+    return "".join(" " if char.isspace() else char for char in text if char.isspace() or char.isprintable())
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds, as in 1:02:03; without hours below one."""
+    minutes, rest = divmod(max(int(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def short(value: Any) -> str:
+    """A value in three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,362 @@
+"""What a search needs, and how long it may take: the plan of `--dry-run`. Starts no trial and writes nothing."""
+
+import math
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+from ray.exceptions import RayError, RayTaskError
+
+from haan.config import Config, Detect
+from haan.data.table import ClipTable, IntArray, Split, read_checked
+from haan.errors import InputError, TrainingError
+from haan.methods.haan.clustering import sample_size
+from haan.methods.haan.network import HAAN
+from haan.train import Trainer
+from haan.words import amount
+from haan.yamlconfig import dump
+from search.driver.job import Job
+from search.driver.nodes import Probed, alive, probe
+from search.driver.placement import Share, avoided, places
+from search.results import checkpoints, confirm
+from search.results.confirm import OFFICIAL
+from search.results.folder import RunFolder
+from search.space.model import Space, base_value, with_values
+from search.study import journal
+from search.study.algorithms import pruned_epochs
+from search.study.study import FINISHED
+
+_SAMPLE_BYTES = 256 * 2**20  # of features, for the timed epoch
+_MOST_TIMED = 8  # epochs timed at once
+_TIMED_S = 2  # a shorter epoch is followed by more, for their mean
+_FLOAT, _LABEL = 4, 8  # bytes
+_ENTRY_BYTES = 100  # of a tensor in the header of a safetensors file
+_RUN_BYTES, _EPOCH_BYTES = 96 * 2**10, 8 * 2**10  # journal, TensorBoard's file and Ray's notes, a run and an epoch
+_REPORT_BYTES = 16 * 2**20  # report, predictions and log
+_KMEANS_PASSES = 25
+
+
+@dataclass(frozen=True)
+class Left:
+    """Runs that are still to be done, at most.
+
+    interrupted: so many of the trials were under way. repeats: with new seeds. finals: on all training videos.
+    """
+
+    trials: int
+    interrupted: int
+    repeats: int
+    finals: int
+
+    @property
+    def runs(self) -> int:
+        """All of them."""
+        return self.trials + self.repeats + self.finals
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Clips that an epoch trains on, scores, and fits k-means on."""
+
+    train: int
+    validation: int
+    fitted: int
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """On disk. state: a checkpoint of a trial under way. weights: what a finished one keeps."""
+
+    state: int
+    weights: int
+
+
+def plan(job: Job, share: Share, scratch: RunFolder, wait: Callable[[str], None]) -> Iterator[str]:
+    """Checks what the run itself would meet only later, times an epoch, and says what is to be expected, in lines.
+
+    scratch: holds a copy of the studies of a run that is resumed. wait: is told what takes a while. Raises InputError.
+    """
+    left, size = remaining(job, scratch), checkpoint_bytes(job)
+    yield _runs_line(job, share, left)
+    yield from _memory_lines(job, share, probe(), size)
+    yield disk_line(job, share, left, size)
+    part = sample_part(job)
+    wait(f"Timing the base on {part:.0%} of the clips ...")
+    yield from _time_lines(job, share, left, time_epoch(job, share, part))
+    yield "Dry run: all checks passed; nothing was written"
+
+
+def remaining(job: Job, studies: RunFolder) -> Left:
+    """What a run folder's studies leave to be done; everything where there are none."""
+    space, has_official = job.space, OFFICIAL in job.splits
+    trials = _trials(studies.journal)
+    interrupted = sum(trial.state == TrialState.RUNNING for trial in trials)
+    ended = sum(trial.state in FINISHED for trial in trials)
+    left = max(space.plan.trials - ended, interrupted)
+    finals = len(confirm.finals(space, 1, has_official))
+    repeats = confirm.num_runs(space, has_official) - finals
+    if not left:  # else the best may change, and with them what is repeated
+        done = [run for run in _trials(studies.confirm_journal) if run.state in FINISHED]
+        last = sum(run.params.get("videos") == OFFICIAL for run in done) if finals else 0
+        repeats, finals = max(repeats - (len(done) - last), 0), max(finals - last, 0)
+    return Left(left, interrupted, repeats, finals)
+
+
+def _trials(path: Path) -> list[FrozenTrial]:
+    study = journal.load(path)
+    return study.get_trials(deepcopy=False) if study else []
+
+
+def checkpoint_bytes(job: Job) -> Bytes:
+    """Files of the largest network of the space, and of the training videos of its largest split."""
+    config = _largest(job.space)
+    with torch.device("meta"):
+        model = HAAN(config.model, job.source.dim, len(job.annotations.fine_names), config.concepts.clusters)
+    tensors = [parameter.numel() for parameter in model.parameters()]
+    network = _FLOAT * sum(tensors) + _ENTRY_BYTES * len(tensors)
+    encoder = sum(_FLOAT * parameter.numel() + _ENTRY_BYTES for parameter in model.encoder.parameters())
+    centroids = _FLOAT * config.concepts.clusters * config.model.width
+    weights = network + encoder + centroids
+    train = max(int(job.source.num_clips[split.train].sum()) for split in job.splits.values())
+    pseudo = _LABEL * train + _FLOAT * config.concepts.clusters + centroids + encoder
+    # The network, the best one, and Adam's two moments and count of steps.
+    adam = 2 * network + (_FLOAT + _ENTRY_BYTES) * len(tensors)
+    identity = len(dump(config)) + sum(len(dump(detect)) for detect in job.space.detects)
+    return Bytes(network + weights + adam + pseudo + identity, weights)
+
+
+def _largest(space: Space) -> Config:
+    keys = ("model.width", "model.classifier_layers", "concepts.clusters")
+    return with_values(space.base, {key: _highest(space, key) for key in keys})
+
+
+def _highest(space: Space, key: str) -> int:
+    one = space.parameters.get(key)
+    if isinstance(one, CategoricalDistribution):
+        return max(int(choice) for choice in one.choices if isinstance(choice, int))
+    return one.high if isinstance(one, IntDistribution) else base_value(space.base, key)
+
+
+def _runs_line(job: Job, share: Share, left: Left) -> str:
+    epochs, budget = job.space.base.optim.epochs, job.space.plan.trials
+    if left.trials == budget and not left.interrupted:
+        head = f"Plan: {budget} trials"
+    else:
+        head = f"Plan: {left.trials} of {budget} trials are left ({left.interrupted} of them interrupted),"
+    head += f" of up to {epochs} epochs = {left.trials * epochs:,} trial-epochs, {share.concurrent} at once"
+    more = [f"{left.repeats} runs to confirm"] * bool(left.repeats)
+    more += [f"{left.finals} on all training videos"] * bool(left.finals)
+    after = (left.repeats + left.finals) * epochs
+    return f"{head}; then up to {' and '.join(more)} = {after:,} epochs" if more else head
+
+
+def _memory_lines(job: Job, share: Share, nodes: Sequence[Probed], size: Bytes) -> Iterator[str]:
+    for node in nodes:
+        held = 0 if node.id == share.spared else places(node.resources, share.cpu, share.gpu)
+        if size.state * held > node.tmp_free:
+            raise InputError(
+                f"TMPDIR: must have room for a checkpoint of each of {held} trials ({_size(size.state * held)}) on "
+                f"node {node.host}, got {_size(node.tmp_free)} free in {node.tmp}"
+            )
+        store = _size(node.resources.get("object_store_memory", 0))
+        free = "" if node.shared_free is None else f" ({_size(node.shared_free)} free in /dev/shm)"
+        cpus, gpus = node.resources.get("CPU", 0), node.resources.get("GPU", 0)
+        yield (
+            f"Node {node.host}: {cpus:g} CPUs and {gpus:g} GPUs for {held} trial(s) at once; "
+            f"features {_size(job.feature_bytes)} of {store} of shared memory{free}"
+        )
+
+
+def disk_line(job: Job, share: Share, left: Left, size: Bytes) -> str:
+    """What the search writes at most, and what room there is. Raises InputError where it doesn't fit."""
+    # A new checkpoint is written before the old one goes; a pruned trial keeps none.
+    kept = 2 * share.concurrent * size.state + left.runs * size.weights
+    records = left.runs * (_RUN_BYTES + _EPOCH_BYTES * job.space.base.optim.epochs) + size.weights + _REPORT_BYTES
+    place, root = checkpoints.place(job.folder, job.space), _existing(job.folder.root, "--out")
+    of_each = f"{_size(size.state)} a trial under way, {_size(size.weights)} a finished one"
+    head = f"checkpoints every {job.space.base.concepts.refresh_epochs} epochs, {of_each}"
+    if "://" in place and not place.startswith("file://"):
+        free = _room(root, records, "--out")
+        return (
+            f"Disk: {head}: up to {_size(kept)} in {place}, whose free space can't be measured from here; "
+            f"up to {_size(records)} of {free} free in {root}"
+        )
+    if job.space.plan.storage is None:
+        needed = kept + records
+        return f"Disk: {head}: in all up to {_size(needed)} of {_room(root, needed, '--out')} free in {root}"
+    store = _existing(Path(place.removeprefix("file://")), "search.storage")
+    same = store.stat().st_dev == root.stat().st_dev
+    there = _room(store, kept + records * same, "search.storage")
+    return (
+        f"Disk: {head}: up to {_size(kept)} of {there} free in {store}, and "
+        f"{_size(records)} of {_room(root, records, '--out')} in {root}"
+    )
+
+
+def _existing(folder: Path, key: str) -> Path:
+    """The nearest folder that there is. Raises InputError where nothing can be written into it."""
+    there = next(one for one in (folder, *folder.resolve().parents) if os.path.lexists(one))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{key}: must be a folder that can be made or written to, got {str(folder)!r}")
+    return there
+
+
+def _room(folder: Path, needed: int, key: str) -> str:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(f"{key}: must be on a disk with {_size(needed)} free, got {_size(free)} in {folder}")
+    return _size(free)
+
+
+def sample_part(job: Job, most: int = _SAMPLE_BYTES) -> float:
+    """Which part of the videos the timed epoch sees: few enough for `most` bytes, but enough for the clusters."""
+    split, clusters = job.split, job.space.base.concepts.clusters
+    part = min(1.0, most / job.feature_bytes)
+    while part < 1 and int(job.source.num_clips[thin(split, part).train].sum()) < clusters:
+        part = min(1.0, 2 * part)
+    return part
+
+
+def thin(split: Split, part: float) -> Split:
+    """A part of the videos of each side, at least one, evenly spread."""
+    return Split(*(_spread(videos, max(1, round(part * len(videos)))) for videos in (split.train, split.validation)))
+
+
+def _spread(videos: IntArray, count: int) -> IntArray:
+    return videos[np.arange(count) * len(videos) // count]
+
+
+def time_epoch(job: Job, share: Share, part: float) -> tuple[str, dict[str, float]]:
+    """Seconds by phase of an epoch of the base on all clips, and where they were taken.
+
+    As many epochs as the search would run at once, but at most 8, are timed side by side on a part of the videos, and
+    scaled. Raises InputError where the base can't be trained.
+    """
+    split, base = job.split, job.space.base
+    thinned = thin(split, part)
+    sizes, rate = job.source.num_clips, base.concepts.sample_rate
+    full = amounts(sizes, split, rate)
+    # Where it can be, k-means is fitted on as many clips as in the search.
+    rate = min(1.0, (full.fitted + 0.5) / int(sizes[thinned.train].sum()))
+    config = share.pinned(replace(base, concepts=replace(base.concepts, sample_rate=rate)))
+    timer: Any = ray.remote(num_cpus=share.cpu, num_gpus=share.gpu, scheduling_strategy="SPREAD")(_Timer)
+    table = ray.put(_packed(job, thinned))
+    kept_off = avoided(share, job.feature_bytes)
+    timer = timer.options(label_selector=kept_off) if kept_off else timer
+    up = [node for node in alive() if node.id != share.spared and job.feature_bytes <= node.store]
+    there = sum(places(node.resources, share.cpu, share.gpu) for node in up)
+    count = max(1, min(share.concurrent, there, _MOST_TIMED))  # one is enough to have a node started
+    timers = [timer.remote(config, table, thinned, job.space.detects) for _ in range(count)]
+    try:
+        ray.get([one.warm_up.remote() for one in timers])  # so that none is timed while another still starts
+        found = ray.get([one.mean_epoch.remote() for one in timers])
+    except RayError as error:
+        if isinstance(error, RayTaskError) and isinstance(error.cause, TrainingError | InputError):
+            raise InputError(f"base: must train for an epoch, got: {error.cause}") from None
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"search.resources: must let the base train for an epoch, got {reason}") from None
+    mean = {phase: float(np.mean([one[phase] for _, one in found])) for phase in found[0][1]}
+    where = ", ".join(sorted({host for host, _ in found}))
+    return where, scaled(mean, amounts(sizes, thinned, rate), full, config, job.source.dim)
+
+
+def amounts(num_clips: IntArray, split: Split, sample_rate: float) -> Amounts:
+    """The clips of a split."""
+    train = int(num_clips[split.train].sum())
+    return Amounts(train, int(num_clips[split.validation].sum()), sample_size(train, sample_rate))
+
+
+def scaled(seconds: Mapping[str, float], few: Amounts, full: Amounts, config: Config, dim: int) -> dict[str, float]:
+    """Seconds by phase, from some of the clips to all of them.
+
+    Of clustering, the fit grows with the sampled clips and the rest with all of them; the two are told apart by their
+    multiplications.
+    """
+    width, clusters = config.model.width, config.concepts.clusters
+    fit = _KMEANS_PASSES * clusters * width
+    rest = 2 * (dim + width) * width + clusters * width  # encoded twice, assigned once
+    before, after = (one.fitted * fit + one.train * rest for one in (few, full))
+    factors = {"cluster": after / before, "train": full.train / few.train}
+    return {phase: value * factors.get(phase, full.validation / few.validation) for phase, value in seconds.items()}
+
+
+def _packed(job: Job, split: Split) -> ClipTable:
+    """The clips of these videos alone; the others are left empty, so that the annotations fit as they are."""
+    source, dtype = job.source, job.space.base.data.dtype
+    videos = np.sort(np.concatenate([split.train, split.validation]))
+    values = np.concatenate([read_checked(source, one, one + 1, dtype, job.annotations) for one in videos.tolist()])
+    sizes = np.zeros_like(source.num_clips)
+    sizes[videos] = source.num_clips[videos]
+    return ClipTable((values,), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), job.annotations)
+
+
+class _Timer:
+    """The base in a process of its own, as a trial has one."""
+
+    def __init__(self, config: Config, table: ClipTable, split: Split, detects: Sequence[Detect]):
+        self._config, self._table, self._split, self._detects = config, table, split, detects
+
+    def warm_up(self) -> None:
+        """An epoch of a few videos: libraries start slowly."""
+        concepts, train = self._config.concepts, self._split.train
+        enough = int(np.searchsorted(np.cumsum(self._table.num_clips[train]), concepts.clusters)) + 1
+        few = Split(train[: max(enough, 2 * self._config.optim.batch_videos)], self._split.validation[:1])
+        all_clips = replace(self._config, concepts=replace(concepts, sample_rate=1.0))
+        Trainer(all_clips, self._table, few, self._detects, every_epoch=True).train_epoch()
+
+    def mean_epoch(self) -> tuple[str, dict[str, float]]:
+        """The host, and seconds by phase; of clustering, those of an epoch that clusters."""
+        trainer = Trainer(self._config, self._table, self._split, self._detects, every_epoch=True)
+        epochs = [trainer.train_epoch().seconds]
+        while sum(sum(one.values()) for one in epochs) < _TIMED_S:
+            epochs.append(trainer.train_epoch().seconds)
+        mean = {phase: float(np.mean([one[phase] for one in epochs])) for phase in epochs[0]}
+        clustering = [one["cluster"] for one in epochs[:: self._config.concepts.refresh_epochs]]
+        return socket.gethostname(), mean | {"cluster": float(np.mean(clustering))}
+
+
+def epoch_s(seconds: Mapping[str, float], refresh_epochs: int) -> float:
+    """A mean epoch: every one trains and is scored, one in so many clusters."""
+    return sum(seconds.values()) - seconds["cluster"] * (1 - 1 / refresh_epochs)
+
+
+def _time_lines(job: Job, share: Share, left: Left, timed: tuple[str, dict[str, float]]) -> Iterator[str]:
+    where, seconds = timed
+    base, pruner = job.space.base, job.space.pruner
+    refresh = base.concepts.refresh_epochs
+    one = epoch_s(seconds, refresh)
+    phases = ", ".join(f"{phase} {duration(value)}" for phase, value in seconds.items() if phase != "cluster")
+    yield (
+        f"Time: about {duration(one)} an epoch on {where}: {phases}, cluster {duration(seconds['cluster'])} every "
+        f"{refresh} epochs (an estimate: the base's {base.concepts.clusters} clusters stand for all)"
+    )
+    run_s = one * base.optim.epochs
+    search = run_s * math.ceil(left.trials / share.concurrent)
+    line = f"Search: about {duration(search)} without pruning"
+    pruned = pruned_epochs(pruner, base.optim.epochs)
+    if pruned is not None and left.trials:
+        part = pruned / base.optim.epochs
+        line += f", at least about {duration(max(search * part, run_s))} if {pruner.name} prunes as designed"
+    after = run_s * (math.ceil(left.repeats / share.concurrent) + math.ceil(left.finals / share.concurrent))
+    line += f"; confirmation: up to about {duration(after)}" if after else ""
+    yield f"{line}; in all up to {amount(run_s * left.runs * share.units, share.unit)}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that reads best."""
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"

@@ -1,0 +1,209 @@
+"""What is to be searched: reads and checks all input, and takes the run folder, before anything starts."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from haan.config import Holdout
+from haan.data import cache
+from haan.data.readers import open_data
+from haan.data.table import Annotations, FeatureSource, Split, split
+from haan.errors import InputError, MissingDataError
+from haan.files import whole
+from haan.methods.haan import clustering
+from search.driver.request import STORAGE, Request, taken
+from search.results.folder import RunFolder
+from search.space.model import Space, most_demanding
+from search.space.read import naming_lines, read_space, space_of, space_tree
+from search.space.resume import differences
+from search.study import journal, record
+from search.trials import features
+
+DEMO = "python search/run.py spaces/demo.yaml"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A search whose input is sound.
+
+    splits: "official" where the data have such videos, and "holdout" where the base holds some out. session: which
+    driver of this run it is, from 1. last_seen: when the driver before it last wrote, in Unix seconds. is_new: this
+    driver made the run folder. kept: what is to be said of the features' cache. address: of the Ray cluster, where the
+    user named one. script: the command line that goes on with it.
+    """
+
+    space: Space
+    folder: RunFolder
+    source: FeatureSource
+    annotations: Annotations
+    splits: dict[str, Split]
+    fingerprint: str
+    notes: tuple[str, ...]
+    session: int
+    last_seen: float | None
+    is_new: bool
+    kept: str | None = None
+    address: str | None = None
+    script: str = "search/run.py"
+
+    @property
+    def split(self) -> Split:
+        """The one that trials are trained and scored on."""
+        return searched(self.splits)
+
+    @property
+    def feature_bytes(self) -> int:
+        """What the packed clips take."""
+        return features.num_bytes(self.source, self.space.base.data.dtype)
+
+
+def searched(splits: Mapping[str, Split]) -> Split:
+    """The split of a search: what is held out, else the official one."""
+    return splits["holdout" if "holdout" in splits else "official"]
+
+
+def prepare(asked: Request, held: ExitStack) -> Job:
+    """Checks all input, features included, before anything starts, and takes the run folder. Raises InputError."""
+    space, folder, tree = _read(asked)
+    with naming_lines(tree):
+        opened, annotations, notes, splits = _open(space)
+        data = space.base.data
+        source, kept = cache.keep(data, opened, annotations)
+        mark = cache.fingerprint(source, annotations, data.dtype)
+        try:
+            session, last_seen = _take(folder, space, mark, asked.resume, held)
+        except OSError as error:
+            raise InputError(f"{folder.root}: must be a folder that can be written, got: {error}") from None
+    return Job(space, folder, source, annotations, splits, mark, notes, session, last_seen, not asked.resume, kept)
+
+
+def preview(asked: Request, scratch: RunFolder) -> Job:
+    """Checks the same input and leaves the run folder as it is: `scratch` gets a copy of the studies of an old run.
+
+    Features that are still to be planted are planted beside it. Raises InputError.
+    """
+    space, folder, tree = _read(asked)
+    scratch.log.parent.mkdir(parents=True)
+    base, session = space.base, 1
+    if base.data.plant is not None and not os.path.lexists(base.data.root):
+        base = replace(base, data=replace(base.data, root=str(scratch.root.with_name("data"))))
+    with naming_lines(tree):
+        source, annotations, notes, splits = _open(replace(space, base=base))
+        mark = cache.fingerprint(source, annotations, base.data.dtype)
+        if folder.journal.exists():
+            notes += _copied(folder, scratch)
+            session = _fits(scratch, space, mark)
+    return Job(space, folder, source, annotations, splits, mark, notes, session, None, False)
+
+
+def _copied(folder: RunFolder, scratch: RunFolder) -> tuple[str, ...]:
+    """Copies what `_fits` reads, whole again where a kill tore it; what was torn. Raises InputError."""
+    files = ((folder.journal, scratch.journal), (folder.confirm_journal, scratch.confirm_journal))
+    for old, new in ((folder.space_yaml, scratch.space_yaml), *files):
+        if old.exists():
+            shutil.copyfile(old, new)
+    torn = []
+    for old, new in files:
+        try:
+            if journal.repair(new):
+                torn.append(f"{old}: its last line is incomplete, as a kill leaves it; --resume will mend it")
+        except InputError as error:
+            raise InputError(message.replace(str(new), str(old)) for message in error.messages) from None
+    return tuple(torn)
+
+
+def named(asked: Request) -> tuple[Space, str, yaml.MappingNode]:
+    """The space, the name of its run, and the space's nodes. Raises InputError."""
+    if asked.trials is not None and asked.trials < 1:
+        raise InputError(f"--trials: must be >= 1, got {asked.trials}")
+    trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
+    tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed)
+    space, name = space_of(tree, asked.path.stem), asked.name
+    if space.plan.storage is None and os.environ.get(STORAGE):  # set on a cluster's nodes, and kept with the run
+        tree = space_tree(asked.path, (*asked.overrides, *trials, f"search.storage={os.environ[STORAGE]}"), asked.seed)
+        space = space_of(tree, asked.path.stem)
+    if asked.resume and name is None:
+        raise InputError("--resume: must come with the --name of the run to go on with, got none")
+    name = name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise InputError(f"--name: must be a plain folder name, got {name!r}")
+    return space, name, tree
+
+
+def _read(asked: Request) -> tuple[Space, RunFolder, yaml.MappingNode]:
+    """The space, its nodes, and a run folder that is free, or there to be gone on with. Raises InputError."""
+    space, name, tree = named(asked)
+    folder = RunFolder(asked.out / name)
+    if folder.root.exists() and not asked.resume:
+        raise taken(folder)
+    if asked.resume and not folder.is_run:
+        got = "another folder" if folder.root.exists() else "one that does not"
+        raise InputError(f"{folder.root}: --resume must be of a run that exists, got {got}")
+    return space, folder, tree
+
+
+def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], dict[str, Split]]:
+    """Opens the data and checks all but the clips. Raises InputError."""
+    data = space.base.data
+    try:
+        source, annotations, notes = open_data(data)
+    except MissingDataError as error:
+        where = "the features are published by the paper's authors, https://github.com/lizhi1104/HAAN"
+        raise InputError(f"{error}; {where}; without data, try: {DEMO}") from None
+    splits = {"holdout" if isinstance(data.validation, Holdout) else "official": split(annotations, data)}
+    if annotations.num_train < len(annotations.names):
+        splits["official"] = split(annotations, replace(data, validation="official"))
+    training = searched(splits).train
+    clusters, rate = most_demanding(space)
+    clustering.check_sample(int(source.num_clips[training].sum()), rate, clusters)
+    return source, annotations, notes, splits
+
+
+def _take(folder: RunFolder, space: Space, mark: str, resume: bool, held: ExitStack) -> tuple[int, float | None]:
+    """Makes the run folder, or takes up an old one that fits; holds its lock from here on. Raises InputError.
+
+    Returns which driver of the run this is, and when the one before it last wrote.
+    """
+    try:
+        folder.root.mkdir(parents=True, exist_ok=resume)
+    except FileExistsError:
+        raise taken(folder) from None
+    held.enter_context(journal.only_driver(folder.lock))
+    folder.log.parent.mkdir(exist_ok=True)
+    session, last_seen = 1, None
+    if folder.journal.exists():
+        last_seen = folder.journal.stat().st_mtime
+        for path in (folder.journal, folder.confirm_journal):
+            repaired = journal.repair(path)
+            if repaired:
+                _note(folder, repaired)
+        session = _fits(folder, space, mark)
+    with whole(folder.space_yaml) as partial:
+        partial.write_text(space.document, encoding="utf-8")
+    return session, last_seen
+
+
+def _note(folder: RunFolder, text: str) -> None:
+    with folder.log.open("a", encoding="utf-8") as log:
+        log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
+
+
+def _fits(folder: RunFolder, space: Space, mark: str) -> int:
+    """Checks that the study can be gone on with; which driver this is. Raises InputError."""
+    changed = differences(read_space(folder.space_yaml), space) if folder.space_yaml.exists() else []
+    if changed:
+        raise InputError(changed)
+    study = journal.load(folder.journal)
+    if study is None:
+        return 1
+    attributes = study.user_attrs
+    if attributes.get(record.FINGERPRINT, mark) != mark:
+        rule = f"must be the data that the study was made on (fingerprint {attributes[record.FINGERPRINT][:12]}...)"
+        raise InputError(f"data.root: {rule}, got others ({mark[:12]}...)")
+    return len(attributes.get(record.SESSIONS, [])) + 1

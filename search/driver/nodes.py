@@ -1,0 +1,288 @@
+"""Where a search runs: finds or starts Ray, and checks that the features and a trial fit.
+
+Of a cluster it knows the nodes that are up and the node types that its autoscaler may start. Not every node runs
+trials: where the workers have GPUs and the head has none, the head runs none, and neither does a node whose object
+store can't hold the features.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from haan.errors import InputError
+
+_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
+_CONNECT_S = 10
+_STORE_SLACK = 1.2  # the object store also holds what Ray itself passes around
+_STORE_LEAST = 128 * 2**20
+_HEAD, _NODE_TYPE = "node:__internal_head__", "ray.io/node-group"  # a resource and a label that Ray sets
+_PRIVATE = "search_private"  # a resource that marks a Ray as that of one search, which ends with it
+
+
+_PROBE_S = 120
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that is up. head: whether it is the cluster's; here: whether this process runs on it."""
+
+    id: str
+    host: str
+    resources: Mapping[str, float]
+    head: bool = False
+    here: bool = False
+    kind: str | None = None
+
+    @property
+    def store(self) -> float:
+        """Bytes of its object store."""
+        return self.resources.get("object_store_memory", 0)
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """What the autoscaler may start: up to `more` nodes of this type beside those that are up."""
+
+    name: str
+    resources: Mapping[str, float]
+    more: int
+
+    def __str__(self) -> str:
+        return f"{self.more} more of {self.name} ({amounts(self.resources)} each)"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the search runs. nodes: those that are up. startable: of all types together at most `most_more` nodes."""
+
+    nodes: tuple[Node, ...]
+    local: bool
+    startable: tuple[NodeType, ...] = ()
+    most_more: int = 0
+
+    def total(self, resource: str) -> float:
+        """A resource summed over the nodes that are up: CPU, GPU, object_store_memory (bytes)."""
+        return sum(node.resources.get(resource, 0) for node in self.nodes)
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether there is a GPU, or may be one."""
+        return any(one.resources.get("GPU", 0) for one in (*self.nodes, *self.startable))
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one node, or may be."""
+        return len(self.nodes) + self.most_more > 1
+
+    @property
+    def spared(self) -> Node | None:
+        """The head, where it has no GPU and workers have or may have some: it runs no trials then."""
+        head = next((node for node in self.nodes if node.head), None)
+        return head if head is not None and not head.resources.get("GPU", 0) and self.has_gpu else None
+
+    def without_room(self, feature_bytes: int) -> tuple[Node, ...]:
+        """The nodes whose object store can't hold the features."""
+        return tuple(node for node in self.nodes if feature_bytes > node.store)
+
+    def __str__(self) -> str:
+        where = "a local Ray started for this run" if self.local else "the Ray cluster found"
+        store = f"{self.total('object_store_memory') / 2**30:.1f} GiB of shared memory"
+        there = f"{where}: {len(self.nodes)} node(s), {self.total('CPU'):g} CPUs, {self.total('GPU'):g} GPUs, {store}"
+        return f"{there}; may start {self.more}" if self.startable else there
+
+    @property
+    def more(self) -> str:
+        """What the autoscaler may start, in words."""
+        return " or ".join(map(str, self.startable))
+
+
+def amounts(resources: Mapping[str, float]) -> str:
+    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
+
+
+def start_ray(address: str | None, feature_bytes: int, log: Path) -> Cluster:
+    """Joins the cluster asked for or found on this machine, else starts a local Ray that can hold the features.
+
+    Raises InputError where the user named a cluster and none answers, or shared memory is too small.
+    """
+    named = address or os.environ.get("RAY_ADDRESS")
+    option = "--address" if address else "RAY_ADDRESS"
+    with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+        local = named == "local" or not _joined(named or "auto", option if named else None)
+        if local:
+            store = _store_bytes(feature_bytes)
+            own: dict[str, Any] = {"object_store_memory": store, "resources": {_PRIVATE: 1}, "include_dashboard": False}
+            ray.init(address="local", _system_config={"object_spilling_threshold": 1.0}, **own, **_QUIET)
+    nodes = alive()
+    return Cluster(nodes, local) if local else Cluster(nodes, local, *startable(_autoscaler_config(), nodes))
+
+
+def alive() -> tuple[Node, ...]:
+    """The nodes that are up at this moment, the head first."""
+    here = ray.get_runtime_context().get_node_id()
+    found = [
+        Node(
+            node["NodeID"],
+            node["NodeManagerHostname"],
+            node["Resources"],
+            _HEAD in node["Resources"],
+            node["NodeID"] == here,
+            node.get("Labels", {}).get(_NODE_TYPE),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return tuple(sorted(found, key=lambda node: (not node.head, node.host, node.id)))
+
+
+def _autoscaler_config() -> Mapping[str, Any] | None:
+    """The configuration of this cluster's autoscaler, which runs on the head; None elsewhere, or where there is none.
+
+    Taken from the file that the autoscaler's process was given, for that is the same in both of Ray's autoscalers and
+    on every provider. Raises InputError where it can't be read.
+    """
+    port = ray.get_runtime_context().gcs_address.rpartition(":")[2]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            file = autoscaler_file(path.read_bytes().decode(errors="replace").split("\0"), port)
+            if file is not None:
+                return yaml.safe_load(file.read_text(encoding="utf-8"))
+        except ProcessLookupError:  # it has just ended
+            continue
+        except FileNotFoundError:
+            continue
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"the autoscaler's configuration: must be readable, got: {error}") from None
+    return None
+
+
+def autoscaler_file(words: Sequence[str], port: str) -> Path | None:
+    """Which file an autoscaler was given, from the words of a process; None where it isn't that of this cluster."""
+    if not any(word.endswith("monitor.py") for word in words):
+        return None
+    options = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
+    file = options.get("--autoscaling-config")
+    return Path(file).expanduser() if file and options.get("--gcs-address", "").endswith(f":{port}") else None
+
+
+def startable(config: Mapping[str, Any] | None, nodes: Sequence[Node]) -> tuple[tuple[NodeType, ...], int]:
+    """Which node types an autoscaler of this configuration may still start, and how many nodes in all.
+
+    A type that states no resources (own machines) is taken to have those of a node that is up: a worker's, if there is
+    one.
+    """
+    if config is None:
+        return (), 0
+    workers, head_type = [node for node in nodes if not node.head], config.get("head_node_type")
+    most = int(config.get("max_workers", 0))
+    left, known = max(most - len(workers), 0), []
+    for name, kind in config.get("available_node_types", {}).items():
+        resources = kind.get("resources") or _resources_seen(name, workers, nodes)
+        up = sum(_is_of(node, name, resources) for node in workers)
+        own = int(kind.get("max_workers", 0 if name == head_type else most))
+        if min(own - up, left) > 0:
+            known.append(NodeType(name, resources, min(own - up, left)))
+    return tuple(known), min(left, sum(one.more for one in known))
+
+
+def _resources_seen(name: str, workers: Sequence[Node], nodes: Sequence[Node]) -> Mapping[str, float]:
+    like = [*(node for node in workers if node.kind == name), *workers, *nodes]
+    return like[0].resources if like else {}
+
+
+def _is_of(node: Node, name: str, resources: Mapping[str, float]) -> bool:
+    """Whether a node is of a type: by its label, which autoscaler v1 doesn't set, else by its CPUs and GPUs."""
+    if node.kind is not None:
+        return node.kind == name
+    return all(node.resources.get(key, 0) == resources.get(key, 0) for key in ("CPU", "GPU"))
+
+
+def _joined(known: str, option: str | None) -> bool:
+    """Whether a running cluster answered. Raises InputError where an option named one and none does."""
+    host, _, port = known.rpartition("://")[2].rpartition(":")
+    try:
+        if host and port.isdigit():  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+        ray.init(address=known, **_QUIET)
+    except (OSError, ValueError, RuntimeError) as error:
+        if option is None:
+            return False
+        fix = "; on a cluster's head, `ray up FILE` starts it" if known == "auto" else ""
+        raise InputError(f"{option}: must be a Ray cluster that answers, got {known!r}: {error}{fix}") from None
+    if known == "auto" and _PRIVATE in ray.cluster_resources():
+        ray.shutdown()
+        if option is not None:
+            raise InputError(f"{option}: must be a Ray cluster, got {known!r}, and only another search's own runs here")
+        return False
+    return True
+
+
+def _store_bytes(size: int) -> int:
+    """How large a local object store has to be. Raises InputError when shared memory can't hold it."""
+    needed = int(size * _STORE_SLACK) + _STORE_LEAST
+    shm = Path("/dev/shm")
+    free = shutil.disk_usage(shm).free if shm.exists() else needed
+    if size * _STORE_SLACK > free:  # below its own least size Ray takes a slower folder, which a small set can bear
+        raise InputError(
+            f"data.features: must fit into shared memory ({shm} has {free / 2**30:.1f} GiB free), got "
+            f"{size * _STORE_SLACK / 2**30:.1f} GiB needed; mount a larger {shm}, or use data.dtype: float16"
+        )
+    return needed
+
+
+def now() -> str:
+    """The nodes as they are at this moment, in words."""
+    nodes = alive()
+    types, _ = startable(_autoscaler_config(), nodes)
+    more = f"; may start {' or '.join(map(str, types))}: `ray status` there says what keeps them" if types else ""
+    return f"{len(nodes)} node(s) up{more}"
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One node: its Ray resources, the free bytes of its shared memory (None without /dev/shm) and temporary folder."""
+
+    id: str
+    host: str
+    resources: Mapping[str, float]
+    shared_free: int | None
+    tmp: str
+    tmp_free: int
+
+
+def probe() -> list[Probed]:
+    """Asks every node what it has. Raises InputError where one doesn't answer or lacks this project."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    look = ray.remote(num_cpus=0)(_look)
+    there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive]
+    asked = [look.options(scheduling_strategy=strategy).remote() for strategy in there]
+    found = []
+    for node, answer in zip(alive, asked, strict=True):
+        try:
+            found.append(
+                Probed(
+                    node["NodeID"], node["NodeManagerHostname"], node["Resources"], *ray.get(answer, timeout=_PROBE_S)
+                )
+            )
+        except RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            rule = "must answer and have this project installed (pip install -e .)"
+            raise InputError(f"node {node['NodeManagerHostname']}: {rule}, got {reason}") from None
+    return found
+
+
+def _look() -> tuple[int | None, str, int]:
+    shared, tmp = Path("/dev/shm"), tempfile.gettempdir()
+    return shutil.disk_usage(shared).free if shared.exists() else None, tmp, shutil.disk_usage(tmp).free

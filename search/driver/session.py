@@ -1,0 +1,231 @@
+"""One session of a search, from its input to its report. Read it top to bottom."""
+
+import logging
+import os
+import shlex
+import shutil
+import signal
+import sys
+import warnings
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+
+import ray
+from optuna.trial import TrialState
+from rich.console import Console
+
+from haan.cli import say
+from haan.words import amount, clean
+from haan.yamlconfig import read_config
+from search.driver import estimate, nodes, placement, storagecheck
+from search.driver.job import Job, prepare, preview
+from search.driver.phases import Ended, Work, end_session, make_study, run_confirmation, run_search
+from search.driver.progress import totals
+from search.driver.request import AGAIN, Request
+from search.driver.screen import Screen
+from search.page.page import write_report
+from search.results import checkpoints, confirm, winner
+from search.results.folder import RunFolder
+from search.space.edges import edge_warnings
+from search.space.model import base_number
+from search.study.study import FINISHED, Study
+from search.trials import features
+from search.trials.bridge import no_room
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # TensorBoard's alone is wanted
+
+_RAY_LOGGERS = ("ray", "ray.data", "ray.serve", "ray.train", "ray.tune")  # Ray gives each a handler of its own
+
+
+def search(
+    asked: Request, address: str | None, deadline: float | None, quiet: bool, script: str = "search/run.py"
+) -> tuple[int, RunFolder]:
+    """The search itself; the exit code, and where its run lies. script: the command line that goes on with it."""
+    with ExitStack() as held:
+        job = replace(prepare(asked, held), address=address, script=script)
+        _log_to(job.folder.log)
+        held.callback(ray.shutdown)
+        try:
+            with _screen(quiet) as screen:
+                work = _settle(job, screen, deadline)
+                study = make_study(work)
+                ended = _run(work, study)
+            code = _finish(work, study, ended)
+        except Exception as error:
+            if not no_room(error):
+                raise
+            code = _full(job, str(error))
+    return code, job.folder
+
+
+def _full(job: Job, reason: str) -> int:
+    """Says that the disk is full; the exit code."""
+    say(clean(f"The disk is full ({reason}); what is finished is kept in {job.folder.root}"))
+    say(clean(f"Make room, and to go on: {_resume_command(job)}"))
+    return 130
+
+
+def show_plan(asked: Request, address: str | None, quiet: bool) -> None:
+    """Checks all that the search needs and says what it would take; leaves nothing behind."""
+    with ExitStack() as held:
+        scratch = RunFolder(Path(held.enter_context(TemporaryDirectory()), "run"))
+        job = replace(preview(asked, scratch), address=address)
+        _log_to(scratch.log)
+        held.callback(ray.shutdown)
+        screen = held.enter_context(_screen(quiet))
+        _, share = _find(job, screen, scratch.log)
+        for line in estimate.plan(job, share, scratch, screen.line):
+            say(clean(line))
+
+
+def _screen(quiet: bool) -> Screen:
+    return Screen(Console(file=sys.stdout), live=True, quiet=quiet)
+
+
+def _log_to(path: Path) -> None:
+    """Sends Ray's, Optuna's and Python's own messages into a file."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.raiseExceptions = False  # a full disk is reported once, and not as a traceback a message
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    for name in ("search", "optuna", "py.warnings", *_RAY_LOGGERS):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+
+
+def _settle(job: Job, screen: Screen, deadline: float | None) -> Work:
+    """Finds or starts Ray, says what will run there, and shares the features.
+
+    Raises InputError where the search doesn't fit; a new run's name stays free then.
+    """
+    try:
+        found, share = _find(job, screen, job.folder.log)
+    except BaseException:
+        if job.is_new:
+            shutil.rmtree(job.folder.root)
+        raise
+    shared = features.share(job.source, job.annotations, job.space.base.data.dtype, say=screen.line)
+    signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
+    return Work(job, str(found), share, shared, screen, deadline)
+
+
+def _find(job: Job, screen: Screen, log: Path) -> tuple[nodes.Cluster, placement.Share]:
+    """Where the job can run and what a trial gets there, both said on the screen. Raises InputError."""
+    found = nodes.start_ray(job.address, job.feature_bytes, log)
+    screen.line(f"Running on {found}")
+    share = placement.fit(job.space, found, job.feature_bytes)
+    known = placement.warnings(found, share, job.feature_bytes)
+    if job.space.plan.storage is not None:
+        place = checkpoints.storage(job.space.plan.storage)
+        storagecheck.check(place, placement.used(found, share, job.feature_bytes))
+        known += [line for line in [storagecheck.untried(place, found)] if line is not None]
+    for warning in known:
+        screen.line(f"warning: {warning}")
+    for line in _description(job, share):
+        screen.line(line)
+    return found, share
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A batch system's notice of the end is as good as the user's Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def _description(job: Job, share: placement.Share) -> list[str]:
+    plan, data = job.space.plan, job.space.base.data
+    lines = [
+        f"Data: {len(job.split.train)} training and {len(job.split.validation)} validation videos, "
+        f"{int(job.source.num_clips.sum())} clips, {job.source.dim}-d, "
+        f"{job.feature_bytes / 2**20:.0f} MiB in shared memory",
+        *(f"warning: {note}" for note in job.notes),
+        *([f"note: {job.kept}"] if job.kept else []),
+        f"Search: {plan.trials} trials of up to {job.space.base.optim.epochs} epochs, {share.concurrent} at once, "
+        f"each with {share.cpu} CPU(s) and {share.gpu:g} GPU; run folder {job.folder.root}",
+    ]
+    if data.validation == "official":
+        lines.append(
+            "warning: data.validation is official, so settings are tuned on the set that the result is reported on"
+        )
+    return lines
+
+
+def _run(work: Work, study: Study) -> Ended:
+    """Search and confirmation; how they ended."""
+    ended = run_search(work, study)
+    if study.best() is not None and (not ended.early or (ended.halt is not None and ended.halt.kind == "time")):
+        ended = run_confirmation(work, study).or_earlier(ended)
+    return ended
+
+
+def _finish(work: Work, study: Study, ended: Ended) -> int:
+    """Exports the winner, writes the report, and says what came out; the exit code."""
+    job = work.job
+    resume = f"to go on: {_resume_command(job)}"
+    if ended.halt is not None and ended.halt.kind == "disk":
+        return _full(job, ended.halt.reason)
+    end_session(work, study)
+    best = study.best()
+    # All is written before the first word: a terminal that was closed must cost nothing.
+    found = _leave(work, study) if best is not None else []
+    write_report(job.folder, job.space, study.inner)
+    for line in [*_counted(work, study), *found, f"Report: {job.folder.report}"]:
+        say(clean(line))
+    if ended.halt is not None:
+        say(f"Ended early: {ended.halt.reason}; {resume}")
+    if ended.interrupted:
+        say(f"Interrupted; what is finished is kept in {job.folder.root}; {resume}")
+        return 130
+    if best is None:
+        say(f"No trial completed; see {job.folder.log}")
+        return 3
+    return 0
+
+
+def _resume_command(job: Job) -> str:
+    if AGAIN in os.environ:  # it was sent here from a laptop, whose user reads this
+        return os.environ[AGAIN]
+    out = [] if job.folder.root.parent == Path("runs") else ["--out", str(job.folder.root.parent)]
+    out += [] if job.address is None else ["--address", job.address]
+    words = ["python", job.script, str(job.folder.space_yaml), "--name", job.folder.root.name, *out, "--resume"]
+    return shlex.join(words)
+
+
+def _counted(work: Work, study: Study) -> list[str]:
+    """How the trials ended, what pruning saved, and what failed, reason by reason."""
+    found = totals(study.trials(*FINISHED), study.epochs, work.share.units, base_number(work.job.space))
+    lines = [f"Trials: {found.complete} complete, {found.pruned} pruned, {found.failed} failed"]
+    under_way = len(study.trials(TrialState.RUNNING))
+    if under_way:
+        lines[0] += f", {under_way} under way"
+    spent, saved = (amount(value, work.share.unit) for value in (found.spent_s, found.saved_s))
+    lines.append(f"Spent {spent} on them; pruning saved about {saved}")
+    reasons: dict[str, list[int]] = {}
+    for trial in study.trials(TrialState.FAIL):
+        reasons.setdefault(trial.user_attrs.get("failure", "unknown"), []).append(trial.number)
+    for reason, numbers in reasons.items():
+        lines.append(f"  failed: {reason} (trial {', '.join(map(str, numbers))})")
+    return lines
+
+
+def _leave(work: Work, study: Study) -> list[str]:
+    """Exports the winner; what was won, in lines."""
+    job, space = work.job, work.job.space
+    trial = winner.export(job.folder, space, study.inner)
+    known = confirm.read_confirmation(job.folder, space, study.inner)
+    yaml = job.folder.best_yaml
+    found = winner.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
+    lines = [f"Best: trial {trial.number}, avg.mAP {trial.value:.3f} in the search; written to {yaml}"]
+    lines += winner.comparison(space, study.inner, trial, known)
+    detect = confirm.chosen_detect(space, trial)
+    lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
+    if found is None:
+        lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
+    return [*lines, f"Train it again: python -m haan train {yaml} --out trained"]

@@ -1,0 +1,79 @@
+"""report.html: one file that needs no network."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import optuna
+from optuna.trial import TrialState
+from plotly.offline import get_plotlyjs
+
+from haan.files import whole
+from search.page import markup
+from search.page.facts import Findings, read_findings
+from search.page.lanes import timeline
+from search.page.plots import escaped
+from search.page.sections import SECTIONS, Sheet
+from search.results.folder import RunFolder
+from search.space.model import Space
+
+_HERE = Path(__file__).parent
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+
+
+def write_report(folder: RunFolder, space: Space, study: optuna.Study) -> Path:
+    """Writes report.html of a run in any state, whole or not at all; its path. Raises InputError."""
+    text = page(read_findings(folder, space, study), datetime.now(UTC))
+    with whole(folder.report) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return folder.report
+
+
+def page(found: Findings, written: datetime) -> str:
+    """The whole page."""
+    sheet = Sheet(found, timeline(found.trials))
+    links = "".join(f'<li><a href="#{name}">{short}</a></li>' for name, short, _, _ in SECTIONS)
+    bodies = "".join(
+        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>{body(sheet)}</section>'
+        for name, _, title, body in SECTIONS
+    )
+    # Scripts run by their hash alone, so that nothing that slipped into the page could run, and nothing can be fetched.
+    scripts = [get_plotlyjs(), (_HERE / "report.js").read_text(encoding="utf-8")]
+    hashes = " ".join(f"'sha256-{markup.sha256(script)}'" for script in scripts)
+    policy = f"{_POLICY}; script-src {hashes}"
+    name = escaped(found.study_name)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>{name}: HAAN search</title>
+<link rel="icon" href="data:,">
+<style>{(_HERE / "report.css").read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<header class="top">
+<h1>{name}</h1>
+<p class="quiet">{_subtitle(found, written)}</p>
+<nav aria-label="Contents"><ul>{links}</ul></nav>
+</header>
+<main>
+<noscript><p class="warning">The plots and the sorting need JavaScript, which is switched off here.</p></noscript>
+{bodies}
+<footer>Written by <code>python search/report.py</code>. This file is complete: it fetches nothing.</footer>
+</main>
+<script type="application/json" id="figures">{markup.data_block(sheet.figures)}</script>
+<script>{scripts[0]}</script>
+<script>{scripts[1]}</script>
+</body>
+</html>
+"""
+
+
+def _subtitle(found: Findings, written: datetime) -> str:
+    ended = len(found.of(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    return (
+        f"HAAN hyper-parameter search: {ended} of {found.space.plan.trials} trials ended. "
+        f"Report of {written:%d %B %Y, %H:%M} UTC."
+    )

@@ -1,0 +1,470 @@
+"""The sections of the report, top to bottom."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from haan.config import Holdout
+from haan.words import duration
+from search.page import markup, plots
+from search.page.facts import Confirmation, Confirmed, Findings, last_node, value_of
+from search.page.lanes import Timeline
+from search.page.markup import cell, percent, tile
+from search.page.plots import COLORS, Figure, escaped
+from search.space.edges import edge_warnings
+
+_LEADING_NUMBER = re.compile(r"[+-]\d+\.\d+")
+_NOTHING_SCORED = "No trial has a scored epoch yet."
+
+
+@dataclass
+class Sheet:
+    """A page under way: the findings, and the figures that its sections have used."""
+
+    found: Findings
+    line: Timeline
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    def plot(self, name: str, figure: Figure, label: str) -> str:
+        """The place where a figure is drawn."""
+        self.figures[name] = figure
+        return markup.plot(name, figure, label)
+
+    def figure(self, name: str, figure: Figure | None, caption: str, otherwise: str) -> str:
+        """A figure below its caption, or the sentence that says why there is none. caption and otherwise are HTML."""
+        if figure is None:
+            return markup.empty(otherwise)
+        plot = self.plot(name, figure, plots.label(figure))
+        return f"<figure><figcaption>{caption}</figcaption>{plot}{markup.legend(name, figure)}</figure>"
+
+
+def _summary(sheet: Sheet) -> str:
+    found = sheet.found
+    tiles = [_best_tile(found), _base_tile(found), _gain_tile(found), *_confirmed_tiles(found), *_cost_tiles(found)]
+    parts = (_official_warning(found), f'<div class="tiles">{"".join(tiles)}</div>', _verdict(found), _edges(found))
+    return f"{''.join(parts)}{_tuned_on(found)}"
+
+
+def _best_tile(found: Findings) -> str:
+    winner = found.winner
+    if winner is None:
+        return tile("Best avg.mAP", "–", "no trial has completed yet", main=True)
+    epoch = winner.user_attrs.get("best_epoch")
+    note = f"{_called(found, winner)}, at epoch {escaped(epoch)} of {found.epochs}" if epoch else _called(found, winner)
+    top = found.highest
+    if top is not None and top is not winner:
+        score = f"{percent(value_of(top))} of trial {top.number}"
+        note += f"; it won by its confirmed mean, the highest of one seed was {score}"
+    return tile("Winner's avg.mAP in the search", percent(value_of(winner)), note, main=True)
+
+
+def _called(found: Findings, trial: FrozenTrial) -> str:
+    return "the base itself" if trial is found.base else f"trial {trial.number}"
+
+
+def _base_tile(found: Findings) -> str:
+    if found.base is None:
+        why = "it has not completed" if found.base_number is not None else "this grid leaves it out"
+        return tile("Base", "–", why)
+    own = found.own_setting(found.base)
+    note = "" if own is None else f"at its best detection setting; <b>{percent(own)}</b> at its own"
+    return tile(f"Base (trial {found.base.number})", percent(value_of(found.base)), note)
+
+
+def _gain_tile(found: Findings) -> str:
+    decided = _LEADING_NUMBER.match(found.header.get("gain_over_base", ""))
+    if decided:
+        return tile("Gain over the base", decided[0], "confirmed over seeds" if _at_chosen(found) else "on one seed")
+    if found.winner is None or found.base is None:
+        return tile("Gain over the base", "–", "not known without the base")
+    gain = (found.winner.value or 0.0) - (found.base.value or 0.0)
+    return tile("Gain over the base", f"{gain:+.2f}", "on one seed, not confirmed over seeds")
+
+
+def _at_chosen(found: Findings) -> list[Confirmed]:
+    return [row for row in found.confirmation.confirmed if row.setting == "chosen"] if found.confirmation else []
+
+
+def _confirmed_tiles(found: Findings) -> list[str]:
+    return [
+        tile("Confirmed mean", percent(row.mean), f"trial {row.number}, {_interval(row)}")
+        for row in _at_chosen(found)
+        if found.winner is not None and row.number == found.winner.number
+    ]
+
+
+def _interval(row: Confirmed) -> str:
+    count = f"{len(row.scores)} new seed{'s' if len(row.scores) != 1 else ''}"
+    if row.half_width is None:
+        return f"{count}: no interval"
+    return f"95 % interval {row.mean - row.half_width:.2f} to {row.mean + row.half_width:.2f}, {count}"
+
+
+def _cost_tiles(found: Findings) -> list[str]:
+    counts = Counter(trial.state for trial in found.trials)
+    ended = sum(counts[state] for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "not ended", "WAITING": "waiting"}
+    parts = [f"{counts[TrialState[name]]} {word}" for name, word in words.items() if counts[TrialState[name]]]
+    share = f"{100 * counts[TrialState.PRUNED] / ended:.0f} %" if ended else "–"
+    nodes = len({name for trial in found.trials if (name := trial.user_attrs.get("node"))})
+    where = f", on {nodes} node{'s' if nodes != 1 else ''}" if nodes else ""
+    tiles = [
+        tile("Trials", str(len(found.trials)), ", ".join(parts) or "none has begun"),
+        tile("Pruned", share, "of the trials that ended"),
+        tile("Training time spent", duration(found.seconds), f"of all trials together{where}"),
+    ]
+    if counts[TrialState.PRUNED]:
+        note = "had each pruned trial gone on to its last epoch"
+        tiles.append(tile("Saved by pruning", f"≈ {duration(found.seconds_saved)}", note))
+    return tiles
+
+
+def _verdict(found: Findings) -> str:
+    sentence = found.header.get("gain_over_base")
+    return f'<p class="verdict"><b>Gain over the base:</b> {escaped(sentence)}</p>' if sentence else ""
+
+
+def _official_warning(found: Findings) -> str:
+    if isinstance(found.space.base.data.validation, Holdout):
+        return ""
+    return (
+        '<p class="warning" role="note"><b>Tuned on the set it reports on.</b> The settings were chosen on the '
+        "official validation videos, so these figures are too good: they do not say what the winner scores on videos "
+        "that it was not chosen on.</p>"
+    )
+
+
+def _tuned_on(found: Findings) -> str:
+    validation = found.space.base.data.validation
+    if isinstance(validation, Holdout):
+        share = f"{100 * validation.holdout:g} %"
+        text = f"Scored on {share} of the training videos, held out; the official validation videos chose nothing."
+    else:
+        text = "Scored on the official validation videos, which also chose the settings."
+    tiou = found.space.base.eval.tiou
+    return (
+        f'<p class="quiet small">{text} avg.mAP is the mean of the mAP at {len(tiou)} tIoU thresholds from '
+        f"{tiou[0]:g} to {tiou[-1]:g}, in percent. A trial's value is that of its "
+        f"{escaped(found.space.plan.objective)} epoch, at the detection setting that scored best.</p>"
+    )
+
+
+def _edges(found: Findings) -> str:
+    """What of the winner lies at an end of what was tried."""
+    chosen = found.chosen(found.winner) if found.winner is not None else None
+    if found.winner is None or chosen is None:
+        return ""
+    notes = "".join(f"<li>{escaped(text)}</li>" for text in edge_warnings(found.space, found.winner.params, chosen))
+    return f'<p>A better setting may lie beyond what was tried:</p><ul class="notes">{notes}</ul>' if notes else ""
+
+
+def _confirmation(sheet: Sheet) -> str:
+    found, rows = sheet.found, sheet.found.confirmation
+    if rows is None:
+        return markup.empty(
+            "The best trials have not been trained again with other seeds, so a gain may be luck of one seed."
+        )
+    where = "the official validation videos" if rows.on_official else "the search's own validation videos"
+    caption = (
+        f"Each configuration trained again with new seeds, scored on {where}. A diamond is the mean, its bar the 95 % "
+        "interval of the mean, a circle one seed. Where bars overlap widely, the order may be chance."
+    )
+    waiting = f'<p class="quiet">{rows.unfinished} runs have not ended.</p>' if rows.unfinished else ""
+    plot = sheet.figure("confirmation", plots.confirmation(found, rows), caption, "No run of it has completed yet.")
+    return plot + waiting + _confirmed_table(rows) + _official_table(rows)
+
+
+def _confirmed_table(rows: Confirmation) -> str:
+    if not rows.confirmed:
+        return ""
+    cells = [
+        [
+            plots.confirmed_name(row),
+            percent(row.mean),
+            "–" if row.half_width is None else f"± {row.half_width:.2f}",
+            f"{len(row.scores)} of {row.runs}",
+            ", ".join(percent(score) for score in row.scores),
+        ]
+        for row in rows.confirmed
+    ]
+    return markup.table(
+        ["configuration", "mean", "95 % interval", "seeds", "avg.mAP of each seed"], cells, "Confirmation"
+    )
+
+
+def _official_table(rows: Confirmation) -> str:
+    if not rows.official:
+        return ""
+    cells = [
+        ["base" if row.base else f"trial {row.number}", percent(row.avg_map), percent(row.own_avg_map)]
+        for row in rows.official
+    ]
+    table = markup.table(["configuration", "avg.mAP", "at the base's own detection setting"], cells, "Official videos")
+    return (
+        "<h3>Official validation videos</h3><p>Trained on all training videos, one seed, scored once; nothing was "
+        f"chosen by these figures.</p>{table}"
+    )
+
+
+def _history(sheet: Sheet) -> str:
+    caption = (
+        "Each mark is one trial, in the order they were begun; the green line is the best completed one so far. Read "
+        "off how soon the search passed the base (orange), and whether it was still improving when it ended."
+    )
+    return sheet.figure("history", plots.history(sheet.found), caption, _NOTHING_SCORED)
+
+
+def _curves(sheet: Sheet) -> str:
+    drawn = plots.curves(sheet.found)
+    if drawn is None:
+        return markup.empty(_NOTHING_SCORED)
+    figure, count, known = drawn
+    caption = "avg.mAP after each epoch. A grey curve ends where the pruner ended the trial."
+    if count < known:
+        caption += (
+            f" Of {known} trials {count} are drawn: the best 50, the base, those not ended, and some of the others, "
+            "evenly spread over the search."
+        )
+    return sheet.figure("curves", figure, caption, "")
+
+
+def _importances(sheet: Sheet) -> str:
+    known = sheet.found.importances
+    if isinstance(known, str):
+        return markup.empty(f"There is no figure of importances. {escaped(known)}")
+    caption = (
+        f"How much each setting separates the better trials from the others. A long bar: the best {known.top} of the "
+        f"{known.complete} completed trials have values of this setting that the others mostly don't have. A short "
+        "bar: they took about the same values as all."
+    )
+    note = (
+        '<p class="small quiet">The bars add up to 100 %. What they are not: proof that changing a setting alone '
+        "changes the score; a statement about values that were not tried; or precise, with "
+        f"{known.complete} trials. Pruned trials are left out, for their scores are of fewer epochs, so a setting "
+        "whose bad values were pruned early shows shorter than it is. The method is PED-ANOVA (Watanabe et al., IJCAI "
+        "2023), as in Optuna.</p>"
+    )
+    return sheet.figure("importances", plots.importances(sheet.found), caption, "") + note
+
+
+def _slices(sheet: Sheet) -> str:
+    made = plots.slices(sheet.found)
+    if not made:
+        return markup.empty(_NOTHING_SCORED if sheet.found.space.parameters else "This space has no parameters.")
+    shown = "".join(
+        f"<div><h3>{escaped(name)}</h3>{sheet.plot(f'slice-{i}', figure, f'avg.mAP against {name}')}</div>"
+        for i, (name, figure) in enumerate(made)
+    )
+    caption = (
+        "avg.mAP in percent against the values of one setting at a time; all other settings differ between the marks, "
+        "too. A clear hill or slope is a setting that matters by itself; a winner at an end asks for a wider range."
+    )
+    head = f"<figcaption>{caption}</figcaption>{markup.key([figure for _, figure in made])}"
+    return f'<figure>{head}<div class="slices">{shown}</div></figure>'
+
+
+def _parallel(sheet: Sheet) -> str:
+    caption = (
+        "Each line is one completed trial: where it crosses a row is its value there, from low (left) to high (right). "
+        "Where the coloured lines pass through one narrow place, good trials agree on that setting."
+    )
+    otherwise = "It needs two completed trials and two parameters."
+    return sheet.figure("parallel", plots.parallel(sheet.found), caption, otherwise)
+
+
+def _tiou(sheet: Sheet) -> str:
+    caption = (
+        "mAP against how much of a true action a detection must overlap (tIoU). A gain at the left is better finding, "
+        "a gain at the right is tighter boundaries. avg.mAP is the mean of these points."
+    )
+    otherwise = "Neither the winner nor the base has scores by tIoU."
+    return sheet.figure("tiou", plots.by_tiou(sheet.found), caption, otherwise)
+
+
+def _alpha(sheet: Sheet) -> str:
+    found, parts = sheet.found, []
+    if not found.swept:
+        return markup.empty("This space sweeps no detection setting.")
+    for key in found.swept:
+        rest = " Other swept settings are held at what each trial chose." if len(found.swept) > 1 else ""
+        caption = (
+            f"The same trained weights scored at every value of <code>detect.{escaped(key)}</code>. A dot is the value "
+            f"that was chosen, the dotted line the base's own.{rest}"
+        )
+        otherwise = f"Neither the winner nor the base has scores by detect.{escaped(key)}."
+        parts.append(sheet.figure(f"detect-{key}", plots.along_setting(found, key), caption, otherwise))
+    return "".join(parts)
+
+
+def _paper(sheet: Sheet) -> str:
+    pictures = sheet.found.pictures
+    if isinstance(pictures, str) or not pictures:
+        why = escaped(pictures) if isinstance(pictures, str) else "The index of the figures names none."
+        command = "<code>python -m haan figures RUN</code>, then <code>python search/report.py RUN</code>"
+        return markup.empty(
+            f"{why} The winner's concepts and classes, the clips nearest to them, and detections against the ground "
+            f"truth come here after {command}, with this run's folder as RUN."
+        )
+    return "".join(markup.picture(one.kind, one.content, one.caption) for one in pictures)
+
+
+def _timeline(sheet: Sheet) -> str:
+    caption = (
+        "Time since the first trial began. Each bar is one trial, each row a place for one trial at a time on a node; "
+        "where there is no bar, the place stood idle."
+    )
+    if sheet.line.pauses:
+        caption += " Times in which nothing ran at all are drawn shortened, as marked."
+    if any(stretch.open for stretch in sheet.line.stretches):
+        caption += " A trial that has not ended is drawn up to the last moment known."
+    otherwise = "No trial has begun."
+    return sheet.figure("timeline", plots.timeline(sheet.found, sheet.line), caption, otherwise)
+
+
+def _trials(sheet: Sheet) -> str:
+    found = sheet.found
+    if not found.trials:
+        return markup.empty("No trial has begun.")
+    keys = list(found.space.parameters)
+    names = [
+        ("trial", True),
+        ("state", False),
+        ("avg.mAP", True),
+        ("best epoch", True),
+        ("epochs", True),
+        ("time", True),
+    ]
+    names += [*((key, _numeric(found, key)) for key in keys), *((f"detect.{key}", True) for key in found.swept)]
+    head = "".join(
+        f'<th scope="col"{markup.number_class(number)}><button type="button">{escaped(name)}</button></th>'
+        for name, number in [*names, ("node", False)]
+    )
+    rows = "".join(_trial_row(found, trial, keys) for trial in found.trials)
+    return (
+        "<p>Press a heading to sort. A trial that did not complete shows its score so far.</p>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="Table of trials"><table id="trial-table">'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _numeric(found: Findings, key: str) -> bool:
+    one = found.space.parameters[key]
+    return not isinstance(one, CategoricalDistribution) or all(type(choice) in (int, float) for choice in one.choices)
+
+
+def _trial_row(found: Findings, trial: FrozenTrial, keys: Sequence[str]) -> str:
+    known, chosen, value = trial.user_attrs, found.chosen(trial), found.reached(trial)
+    seconds = known.get("seconds")
+    state = f'<span class="state" style="--mark:{COLORS[trial.state.name]}">{trial.state.name}</span>'
+    tags = '<span class="tag">base</span>' if trial.number == found.base_number else ""
+    tags += '<span class="tag">winner</span>' if trial is found.winner else ""
+    cells = [
+        cell(trial.number, number=True),
+        cell(trial.state.name, state + tags + _retries(trial)),
+        cell(value, percent(value), number=True),
+        cell(known.get("best_epoch"), number=True),
+        cell(known.get("epochs", len(trial.intermediate_values) or None), number=True),
+        cell(seconds, duration(seconds) if isinstance(seconds, int | float) else None, number=True),
+        *(cell(trial.params.get(key), number=_numeric(found, key)) for key in keys),
+        *(cell(getattr(chosen, key) if chosen else None, number=True) for key in found.swept),
+        cell(last_node(trial)),
+    ]
+    kind = ' class="winner"' if trial is found.winner else ""
+    return f"<tr{kind}>{''.join(cells)}</tr>"
+
+
+def _retries(trial: FrozenTrial) -> str:
+    count = len(trial.user_attrs.get("retries") or ())
+    return f'<span class="tag">{count} retr{"y" if count == 1 else "ies"}</span>' if count else ""
+
+
+def _failures(sheet: Sheet) -> str:
+    found = sheet.found
+    failed = [
+        [f"trial {trial.number}", last_node(trial), str(trial.user_attrs.get("failure") or "no reason is known")]
+        for trial in found.of(TrialState.FAIL)
+    ]
+    failed += [[name, "", text] for name, text in (found.confirmation.failures if found.confirmation else ())]
+    again = [
+        [f"trial {trial.number}", trial.state.name, str(reason)]
+        for trial in found.trials
+        for reason in trial.user_attrs.get("retries") or ()
+    ]
+    parts = [markup.table(["what", "node", "why"], failed, "Failures")] if failed else [markup.empty("Nothing failed.")]
+    if again:
+        parts.append(
+            "<h3>Taken up again</h3><p>These trials were interrupted and went on from their last checkpoint.</p>"
+        )
+        parts.append(markup.table(["trial", "how it ended", "why it stopped before"], again, "Trials taken up again"))
+    return "".join(parts)
+
+
+def _yaml(sheet: Sheet) -> str:
+    text = sheet.found.best_yaml
+    if text is None:
+        return markup.empty("Nothing is exported yet: best.yaml is written when a search ends with a completed trial.")
+    return (
+        "<p><code>best.yaml</code>, complete. Train it again with "
+        "<code>python -m haan train best.yaml --out trained</code>.</p>"
+        '<p><button type="button" class="copy" data-copy="yaml-text">Copy the YAML</button> '
+        '<span id="copied" role="status" class="quiet"></span></p>'
+        f'<pre id="yaml-text" tabindex="0">{escaped(text)}</pre>'
+    )
+
+
+def _about(sheet: Sheet) -> str:
+    found = sheet.found
+    fingerprint = found.attributes.get("haan.fingerprint") or found.header.get("data_fingerprint")
+    rows = {"study": found.study_name, "data fingerprint": fingerprint or "not recorded"}
+    rows |= {
+        key.replace("_", " "): value for key, value in found.header.items() if key not in ("study", "data_fingerprint")
+    }
+    listed = "".join(f"<dt>{escaped(key)}</dt><dd>{escaped(str(value))}</dd>" for key, value in rows.items())
+    return f"<dl>{listed}</dl>{_sessions(found)}"
+
+
+def _sessions(found: Findings) -> str:
+    sessions = found.attributes.get("sessions")
+    if not isinstance(sessions, list) or not sessions:
+        return ""
+    rows = [
+        [
+            _moment(one.get("started")),
+            _moment(one.get("ended")) or "not ended, or interrupted",
+            str(one.get("nodes", "")),
+            str(one.get("concurrent", "")),
+            f"{plots.shown(one.get('cpu', ''))} CPU, {plots.shown(one.get('gpu', ''))} GPU",
+            str(one.get("where", "")),
+        ]
+        for one in sessions
+    ]
+    head = ["started (UTC)", "ended (UTC)", "nodes", "trials at once", "each with", "where"]
+    return f"<h3>Sessions</h3>{markup.table(head, rows, 'Sessions')}"
+
+
+def _moment(seconds: object) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}" if isinstance(seconds, int | float) else ""
+
+
+SECTIONS = (
+    ("summary", "Summary", "Summary", _summary),
+    ("confirmation", "Confirmation", "Confirmation over seeds", _confirmation),
+    ("history", "History", "Optimisation history", _history),
+    ("curves", "Curves", "Intermediate curves", _curves),
+    ("importances", "Importances", "Parameter importances", _importances),
+    ("slices", "Slices", "Slices: one setting at a time", _slices),
+    ("parallel", "Parallel", "Parallel coordinates: all settings together", _parallel),
+    ("tiou", "tIoU", "mAP against tIoU", _tiou),
+    ("alpha", "Detection", "Detection settings", _alpha),
+    ("paper", "Concepts", "The paper's figures, for the winner", _paper),
+    ("timeline", "Timeline", "Timeline by node", _timeline),
+    ("trials", "Trials", "Trials", _trials),
+    ("failures", "Failures", "Failures", _failures),
+    ("yaml", "YAML", "Exported configuration", _yaml),
+    ("about", "About", "About this run", _about),
+)

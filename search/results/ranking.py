@@ -1,0 +1,192 @@
+"""The statistics of the confirmation: which configuration wins over several seeds, and whether noise explains its gain.
+
+The confirmation is a randomised block design: every configuration is trained with the same seeds, and a seed is a block
+that moves all of them alike (initial weights, order of the batches, the clips that are clustered). Model: value =
+configuration + seed + noise, noise independent and normal with one sd (Montgomery, Design and Analysis of Experiments,
+ch. 4). A gain is a mean of differences over the seeds that a configuration shares with the base, so the seeds cancel;
+its standard error is sqrt(2 s2 / seeds), with the residual variance s2 of all configurations, because three differences
+alone say next to nothing about their spread.
+
+The winner is picked after looking, so each of the m gains over the base gets an interval of confidence 1 - 0.05 / m
+(Bonferroni): with at least 95 % all m hold at once, hence the winner's, whichever it is. Dunnett's test (1955) is exact
+for comparisons with one base, and its intervals are 6 % narrower (5 candidates, 3 seeds), but only where no cell is
+missing; scipy.stats.dunnett knows no blocks at all and would count the seeds' spread as noise. Bonferroni doesn't ask
+how the gains are correlated, so it holds after failed runs, too.
+
+The intervals are about other seeds on these videos. They don't speak of other videos.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import stdev
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import stdtrit
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One configuration in the ranking; values are avg.mAP in percent.
+
+    mean, sd (over n - 1; None with one seed) and n: of its own seeds. shared: how many of them the base has, too; gain:
+    mean difference from the base over those (None without any; 0 for the base). interval: of the gain; the intervals of
+    all configurations hold together with 95 %. None for the base, and where fewer than two seeds are shared.
+    """
+
+    number: int
+    mean: float
+    sd: float | None
+    n: int
+    shared: int
+    gain: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The confirmed configurations, best first; base: the number of the base, which may be missing among them."""
+
+    order: tuple[Standing, ...]
+    base: int | None
+
+    @property
+    def winner(self) -> Standing:
+        """The configuration with the highest mean."""
+        return self.order[0]
+
+    @property
+    def gain(self) -> float | None:
+        """The winner's mean minus the base's, over the seeds both have; None where they share none."""
+        return self.winner.gain
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval of the winner's gain."""
+        return self.winner.interval
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the interval of the winner's gain excludes 0."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+    def sentence(self) -> str:
+        """What came out, in plain words."""
+        if all(standing.number != self.base for standing in self.order):
+            return "the base has no confirmed value, so the gain over it is not known"
+        if self.winner.number == self.base:
+            if len(self.order) == 1:
+                return "nothing but the base has a confirmed value, so there is nothing to compare"
+            return "the base itself has the highest mean; nothing found is better"
+        gain = f"{self.gain:+.2f} avg.mAP over the base"
+        if self.interval is None:
+            return f"{gain}; {'one seed each' if self.winner.n == 1 else 'one seed in common'}: no spread is known"
+        noise = "" if self.distinguishable else ", not distinguishable from noise"
+        low, high = self.interval
+        return f"{gain}{noise} ({CONFIDENCE * 100:g} % interval {low:+.2f} to {high:+.2f}, {self._seeds()})"
+
+    def _seeds(self) -> str:
+        (base,) = (standing for standing in self.order if standing.number == self.base)
+        same = self.winner.n == base.n == self.winner.shared
+        return f"{base.n} seeds each" if same else f"the {self.winner.shared} seeds that both have"
+
+
+def rank(values: Mapping[int, Mapping[int, float]], base: int | None) -> Ranking:
+    """Ranks configurations by their mean over seeds, compared on the seeds that they share with the base.
+
+    values: avg.mAP in percent of [trial number][seed]; a run that failed is left out, and a trial without any value
+    does not take part. base: trial number of the base. Equal ones: the base first, then the lower number.
+
+    Where every cell is there, the order is that of the means. Where some are missing, means are of different seeds, so
+    the order is that of the gains over the base, in which the seeds cancel; without the base, it is that of the means.
+    Raises ValueError where there is no value at all, or one is not finite.
+    """
+    numbers = sorted((number for number, runs in values.items() if runs), key=lambda number: (number != base, number))
+    if not numbers:
+        raise ValueError("values must hold at least one value, got none")
+    for number in numbers:
+        for seed, value in values[number].items():
+            if not np.isfinite(value):
+                raise ValueError(f"values[{number}][{seed}] must be finite, got {value}")
+    seeds = sorted({seed for number in numbers for seed in values[number]})
+    table = np.array([[values[number].get(seed, np.nan) for seed in seeds] for number in numbers], dtype=float)
+    # Without the base there is nothing to compare with: as if it shared no seed with anyone.
+    differences = table - (table[0] if numbers[0] == base else np.nan)
+    comparisons = int((~np.isnan(differences[1:])).any(axis=1).sum())
+    standings = [_standing(table, differences, row, number, comparisons) for row, number in enumerate(numbers)]
+    return Ranking(tuple(sorted(standings, key=_merit, reverse=True)), base)
+
+
+def _merit(standing: Standing) -> tuple[float, float]:
+    """What to sort by: who shares no seed with the base comes last, by the mean.
+
+    Rounded, because equal values may differ in their last digits once they are summed in another order.
+    """
+    gain = -np.inf if standing.gain is None else round(standing.gain, 9)
+    return gain, round(standing.mean, 9) if standing.gain is None else 0.0
+
+
+def _standing(
+    table: Float[np.ndarray, "configs seeds"],
+    differences: Float[np.ndarray, "configs seeds"],
+    row: int,
+    number: int,
+    comparisons: int,
+) -> Standing:
+    own, gains = table[row][~np.isnan(table[row])], differences[row][~np.isnan(differences[row])]
+    gain = float(gains.mean()) if len(gains) else None
+    interval = None
+    if gain is not None and row > 0 and len(gains) > 1:
+        variance, degrees = residual_variance(_complete_block(table, row))
+        half = _quantile(comparisons, degrees) * float(np.sqrt(2 * variance / len(gains)))
+        interval = (gain - half, gain + half)
+    return Standing(
+        number=number,
+        mean=float(own.mean()),
+        sd=float(own.std(ddof=1)) if len(own) > 1 else None,
+        n=len(own),
+        shared=len(gains),
+        gain=gain,
+        interval=interval,
+    )
+
+
+def _complete_block(
+    table: Float[np.ndarray, "configs seeds"], row: int
+) -> Float[np.ndarray, "complete_configs complete_seeds"]:
+    """The part without a missing cell that tells most of the noise: with row 0, with `row`, and the others that fit.
+
+    Others join in the order of how few of the shared seeds they miss, for as long as the degrees of freedom grow. The
+    block holds both compared rows, because only then is its residual variance independent of their difference.
+    """
+    shared = table[:, ~np.isnan(table[0] - table[row])]
+    missing = np.isnan(shared)
+    joining = np.argsort(missing.sum(axis=1), kind="stable")  # those that miss none come first, the two among them
+    blocks = []
+    for count in range(int((~missing.any(axis=1)).sum()), len(table) + 1):
+        rows = joining[:count]
+        blocks.append(shared[np.ix_(rows, ~missing[rows].any(axis=0))])
+    return max(blocks, key=lambda block: (block.shape[0] - 1) * (block.shape[1] - 1))
+
+
+def residual_variance(block: Float[np.ndarray, "configs seeds"]) -> tuple[float, int]:
+    """Variance around configuration + seed, and its (configs - 1)(seeds - 1) degrees of freedom; both axes >= 2."""
+    left = block - block.mean(axis=1, keepdims=True) - block.mean(axis=0) + block.mean()
+    degrees = (block.shape[0] - 1) * (block.shape[1] - 1)
+    return float((left**2).sum() / degrees), degrees
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Of the 95 % interval of a mean (Student's t); None with fewer than two values."""
+    count = len(values)
+    return _quantile(1, count - 1) * stdev(values) / math.sqrt(count) if count > 1 else None
+
+
+@cache
+def _quantile(comparisons: int, degrees: int) -> float:
+    """Two-sided quantile of Student's t for one of so many intervals that have to hold together."""
+    return float(stdtrit(degrees, 1 - (1 - CONFIDENCE) / (2 * comparisons)))

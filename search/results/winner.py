@@ -1,0 +1,165 @@
+"""The winner leaves: best.yaml, which anyone can train again, its weights and its detections."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from haan.config import Config, Holdout
+from haan.data.table import Annotations, FeatureSource, split
+from haan.errors import InputError
+from haan.files import whole
+from haan.predict import predict
+from haan.weights import WEIGHTS
+from haan.yamlconfig import dump
+from search.results import confirm
+from search.results.checkpoints import CONFIRM, TRIALS, Checkpoints, below, place
+from search.results.confirm import Confirmation, chosen_detect
+from search.results.folder import RunFolder
+from search.space.model import Space, base_number, with_values
+from search.study.record import FINGERPRINT, SESSIONS
+
+
+def trial_config(space: Space, trial: FrozenTrial) -> Config:
+    """The configuration of a trial, complete: its parameters, and the detection setting that scored best."""
+    config = with_values(replace(space.base, detect=chosen_detect(space, trial)), trial.params)
+    counted = replace(config.eval, epoch=space.plan.objective)
+    return _pinned(replace(config, eval=counted), space, trial)
+
+
+def _pinned(config: Config, space: Space, ran: FrozenTrial) -> Config:
+    """With the device type and the CPU threads that it was trained with: rounding depends on them."""
+    device = ran.user_attrs.get("device") or config.device
+    return replace(config, threads=config.threads or space.plan.resources.cpu, device=device)
+
+
+def own_setting_avg_map(space: Space, trial: FrozenTrial) -> float:
+    """A trial's best avg.mAP over its epochs at the base's own detection setting."""
+    return trial.user_attrs["best_avg_map_by_detect"][space.detects.index(space.base.detect)]
+
+
+def header(
+    study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation, final: FrozenTrial | None
+) -> str:
+    """The comment block above an exported configuration."""
+    trained = final or trial
+    sessions = study.user_attrs.get(SESSIONS) or [{}]
+    rows: dict[str, object] = {
+        "study": study.study_name,
+        "trial": trial.number,
+        # Of the epoch that counts, for that is what training it again reports.
+        "avg_map_at_seed": repr(trained.value if final else max(trial.user_attrs["avg_map_by_detect"])),
+        "epoch": trained.user_attrs["best_epoch"],
+        "seed": final.params["seed"] if final else seed_of(space, trial),
+    }
+    rows |= _against_base(study, space, trial, known)
+    if final is not None:
+        rows["trained_on"] = "all training videos; scored once, on the official validation videos"
+        rows["holdout_avg_map"] = f"{trial.value!r} in the search, which chose the settings and the epochs by it"
+    elif isinstance(space.base.data.validation, Holdout):
+        rows["trained_on"] = "the training videos but those held out; scored on these"
+    else:
+        rows["tuned_on"] = "the official validation videos: this avg.mAP is of the set it was tuned on"
+    rows["data_fingerprint"] = study.user_attrs.get(FINGERPRINT, "unknown")
+    rows |= {key: sessions[-1].get(key, "unknown") for key in ("versions", "python", "git_commit")}
+    return "".join(f"# {key}: {' '.join(str(value).split())}\n" for key, value in rows.items())
+
+
+def seed_of(space: Space, trial: FrozenTrial) -> int:
+    """What a trial was trained with: a grid may vary it."""
+    return trial.params.get("seed", space.base.seed)
+
+
+def _against_base(study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation) -> dict[str, object]:
+    """What a configuration won over the base: in the search, over new seeds, and on the official validation videos."""
+    rows: dict[str, object] = {}
+    number = base_number(space)
+    base = next((one for one in study.get_trials(deepcopy=False) if one.number == number), None)
+    if base is not None and base.state == TrialState.COMPLETE and base.value is not None:
+        own = own_setting_avg_map(space, base)
+        rows["base_avg_map"] = f"{base.value:.3f} at its best detection setting, {own:.3f} at its own"
+    standing = None
+    if known.ranking is not None:
+        standing = next((one for one in known.ranking.order if one.number == trial.number), None)
+    if standing is not None and known.ranking is not None:
+        spread = f" +- {standing.sd:.3f}" if standing.sd is not None else ""
+        rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds"
+        if standing is known.ranking.winner:
+            rows["gain_over_base"] = known.ranking.sentence()
+    elif base is not None and base.value is not None and trial.value is not None:
+        rows["gain_over_base"] = f"{trial.value - base.value:+.3f} on one seed, not confirmed over seeds"
+    if trial.number in known.finals:
+        rows["official_avg_map"] = f"{known.finals[trial.number].value:.3f}"
+        if number in known.finals and number is not None:
+            rows["official_avg_map"] = f"{rows['official_avg_map']}, the base {known.finals[number].value:.3f}"
+    return rows
+
+
+def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Confirmation) -> list[str]:
+    """The same in lines for the terminal."""
+    names = {
+        "base_avg_map": "Base: avg.mAP",
+        "confirmation": "Confirmed: avg.mAP",
+        "gain_over_base": "Gain over the base:",
+        "official_avg_map": "Trained on all training videos, scored once on the official validation videos: avg.mAP",
+    }
+    rows = _against_base(study, space, trial, known)
+    return [f"{name} {rows[key]}" for key, name in names.items() if key in rows]
+
+
+def export(
+    folder: RunFolder, space: Space, study: optuna.Study, number: int | None = None, to: Path | None = None
+) -> FrozenTrial:
+    """Writes a configuration and its weights; the trial. Raises InputError.
+
+    The winner leaves as it was trained last: on all training videos where that was done. A trial chosen by number
+    leaves as it was searched.
+    """
+    known = confirm.read_confirmation(folder, space, study)
+    trial = _find(folder, study, number, known, space)
+    final = known.finals.get(trial.number) if number is None else None
+    config = trial_config(space, trial)
+    if final is not None:
+        config = _pinned(confirm.final_config(space, trial, final), space, final)
+    target = to or folder.best_yaml
+    target.parent.mkdir(parents=True, exist_ok=True)
+    weights = target.with_suffix(".safetensors")
+    with whole(target) as partial:
+        partial.write_text(header(study, space, trial, known, final) + dump(config), encoding="utf-8")
+        weights.unlink(missing_ok=True)  # never another trial's weights beside this configuration
+    stage = CONFIRM if final is not None else TRIALS
+    checkpoints = Checkpoints(below(place(folder, space), stage))
+    checkpoints.fetch((final or trial).number, WEIGHTS, weights)
+    return trial
+
+
+def _find(folder: RunFolder, study: optuna.Study, number: int | None, known: Confirmation, space: Space) -> FrozenTrial:
+    trials = study.get_trials(deepcopy=False)
+    complete = {trial.number: trial for trial in trials if trial.state == TrialState.COMPLETE}
+    if number is not None:
+        if number not in complete:
+            raise InputError(f"--trial: must be a COMPLETE trial of {folder.root} ({sorted(complete)}), got {number}")
+        return complete[number]
+    best = confirm.winner(space, trials, known)
+    if best is None:
+        raise InputError(f"{folder.root}: must have a COMPLETE trial, got none")
+    return best
+
+
+def write_predictions(exported: Path, config: Config, source: FeatureSource, annotations: Annotations) -> Path | None:
+    """Detections of an exported configuration on its validation videos, beside it; None where its weights are missing.
+
+    They go into predictions.json beside best.yaml, into NAME-predictions.json beside any other NAME.yaml.
+    """
+    weights = exported.with_suffix(".safetensors")
+    out = exported.with_name(
+        "predictions.json" if exported.name == "best.yaml" else f"{exported.stem}-predictions.json"
+    )
+    out.unlink(missing_ok=True)
+    if not weights.exists():
+        return None
+    predict(
+        replace(config, device="auto"), source, annotations, split(annotations, config.data).validation, weights, out
+    )
+    return out

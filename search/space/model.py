@@ -1,0 +1,173 @@
+"""A search space as checked data: what may be tried, how often, and with what."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, Checked, RuleError, setting
+from haan.config import Config, Detect
+from search.space.tableform import Table
+from search.study import algorithms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources(Checked):
+    """What one trial takes. gpu: a share of one GPU, or auto: a whole one where the cluster has any."""
+
+    cpu: int = setting(1, AT_LEAST_ONE)
+    gpu: float | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gpu != "auto" and not 0 <= self.gpu <= 1:
+            raise RuleError("gpu", "must be auto, or >= 0 and <= 1 (a trial uses one GPU at most)", self.gpu)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats(Checked):
+    """How many of the best configurations are trained again, with how many new seeds each."""
+
+    top: int = setting(5, AT_LEAST_ONE)
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds < 2:
+            raise RuleError("seeds", "must be >= 2, for one seed shows no spread", self.seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Checked):
+    """The keys of `search:` that are plain values."""
+
+    trials: int = setting(100, AT_LEAST_ONE)
+    concurrent: int | Literal["auto"] = "auto"
+    max_failures: int = setting(3, NON_NEGATIVE)
+    storage: str | None = None
+    objective: Literal["best", "last"] = "best"
+    start_with: Literal["base"] = "base"
+    resources: Resources = Resources()
+    confirm: Repeats | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.concurrent != "auto" and self.concurrent < 1:
+            raise RuleError("concurrent", "must be auto or >= 1", self.concurrent)
+        scheme, mark, rest = (self.storage or "").partition("://")
+        if mark and ("@" in rest.partition("/")[0] or "secret" in rest.lower()):
+            rule = "must not hold a key, for it would stand in run folders; AWS_SECRET_ACCESS_KEY or a role has it"
+            raise RuleError("storage", rule, f"{scheme}://...")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """A search space, complete.
+
+    parameters: dotted key of the configuration -> distribution. detects: the detection settings that score every epoch,
+    the base's own among them. document: the space as YAML, overrides applied. rows: of a grid, named sets of values;
+    each has a value for every key that any of them sets, and these keys are parameters, too. table: what it makes.
+    """
+
+    name: str
+    base: Config
+    plan: Plan
+    sampler: algorithms.Component
+    pruner: algorithms.Component
+    parameters: Mapping[str, BaseDistribution]
+    detects: tuple[Detect, ...]
+    document: str
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    table: Table | None = None
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """A configuration with some dotted keys replaced. Raises RuleError, its key dotted from the top."""
+    by_section: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        by_section.setdefault(section, {})[name] = value
+    changes: dict[str, Any] = by_section.pop("", {})
+    for section, part in by_section.items():
+        try:
+            changes[section] = replace(getattr(config, section), **part)
+        except RuleError as error:
+            raise RuleError(f"{section}.{error.key}", error.rule, error.value) from None
+    return replace(config, **changes)
+
+
+def base_value(config: Config, key: str) -> Any:
+    """The value of a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def points_of(
+    parameters: Mapping[str, BaseDistribution], rows: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """Every point of a grid with the name of its row, row by row, the last parameter varying fastest."""
+    named: list[tuple[str | None, Mapping[str, Any]]] = [*rows.items()] or [(None, {})]
+    listed = {key: ends_of(one) for key, one in parameters.items() if key not in named[0][1]}
+    for name, row in named:
+        for point in itertools.product(*listed.values()):
+            yield name, {**row, **dict(zip(listed, point, strict=True))}
+
+
+def ends_of(distribution: BaseDistribution) -> tuple[Any, ...]:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return (distribution.low, distribution.high)
+
+
+def grid_points(space: Space) -> list[dict[str, Any]]:
+    """Every point of a grid once, row by row, the last parameter varying fastest; none unless the sampler is `grid`."""
+    if space.sampler.name != algorithms.GRID:
+        return []
+    return [point for _, point in points_of(space.parameters, space.rows)]
+
+
+def listed_keys(space: Space) -> list[str]:
+    """The parameters that no row sets."""
+    in_rows = next(iter(space.rows.values()), {})
+    return [key for key in space.parameters if key not in in_rows]
+
+
+def row_of(space: Space, params: Mapping[str, Any]) -> str | None:
+    """The name of the row that a trial's parameters are of; None in a space without rows."""
+    return next((name for name, row in space.rows.items() if all(params.get(k) == v for k, v in row.items())), None)
+
+
+def named_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's parameters as a user knows them: the row's name in place of what it sets."""
+    row = row_of(space, params)
+    if row is None:
+        return dict(params)
+    return {"row": row} | {key: value for key, value in params.items() if key not in space.rows[row]}
+
+
+def front(space: Space) -> list[dict[str, Any]]:
+    """What is tried before the sampler is asked: the base, or the points of a grid, the base first if it is among them.
+
+    A grid without its base has no base to compare with.
+    """
+    base = {key: base_value(space.base, key) for key in space.parameters}
+    points = grid_points(space)
+    return [base, *(point for point in points if point != base)] if not points or base in points else points
+
+
+def base_number(space: Space) -> int | None:
+    """Which trial is the base: the first, but for a grid that leaves it out."""
+    return 0 if front(space)[0] == {key: base_value(space.base, key) for key in space.parameters} else None
+
+
+def most_demanding(space: Space) -> tuple[int, float]:
+    """The largest number of clusters and the smallest sample rate that a trial can have."""
+    rates = ends_of(space.parameters["concepts.sample_rate"]) if "concepts.sample_rate" in space.parameters else ()
+    sizes = ends_of(space.parameters["concepts.clusters"]) if "concepts.clusters" in space.parameters else ()
+    concepts = space.base.concepts
+    return max((concepts.clusters, *sizes)), min((concepts.sample_rate, *rates))

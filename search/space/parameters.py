@@ -1,0 +1,353 @@
+"""Parameters and rows of a space: how they are read, and the rules that they must keep."""
+
+import difflib
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from haan.checked import RuleError, field_types
+from haan.config import Config, Detect
+from haan.yamlconfig import items, parse_range, place, shown, value_of
+from search.space.model import base_value, ends_of, points_of, with_values
+from search.study import algorithms
+
+_MAX_CORNERS = 4096
+_MAX_SWEEP = 1000
+_MAX_POINTS = 10_000
+
+
+_FORMS = ("int", "float", "choice", "sweep")
+_SEARCHABLE = ("model", "concepts", "loss", "optim", "detect")
+
+
+def _num_values(distribution: BaseDistribution) -> int:
+    """How many values a choice, a whole number or a number in steps can have."""
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    assert distribution.step is not None
+    return round((distribution.high - distribution.low) / distribution.step) + 1
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a grid. values: by dotted key. nodes: where each of those that it sets itself stands."""
+
+    values: dict[str, Any]
+    nodes: dict[str, yaml.Node]
+
+
+def read_rows(
+    entry: tuple[yaml.Node, yaml.Node], base: Config | None, grid: bool, errors: list[str]
+) -> dict[str, _Row]:
+    """Named sets of settings. What one row leaves out of what another one sets has the base's value."""
+    name_node, node = entry
+    if not grid:
+        errors.append(f"{place(name_node)}: search.rows: must stand under sampler: {{name: {algorithms.GRID}}}")
+        return {}
+    before = len(errors)
+    found = items(node, "search.rows", errors)
+    if isinstance(node, yaml.MappingNode) and not found:
+        errors.append(f"{place(node)}: search.rows: must hold a row, got none")
+    rows = {name: _row(name, spec, errors) for name, (_, spec) in found.items()}
+    if len(errors) > before or base is None:
+        return {}
+    keys = list(dict.fromkeys(key for row in rows.values() for key in row.values))
+    whole = {
+        name: _Row({key: row.values.get(key, base_value(base, key)) for key in keys}, row.nodes)
+        for name, row in rows.items()
+    }
+    for name, row in whole.items():
+        same = next(other for other, one in whole.items() if one.values == row.values)
+        if same != name:
+            rule = f"must differ from {same!r}, got the same settings"
+            errors.append(f"{place(found[name][0])}: search.rows.{name}: {rule}")
+    return {} if len(errors) > before else whole
+
+
+def _row(name: str, spec: yaml.Node, errors: list[str]) -> _Row:
+    row = _Row({}, {})
+    for key, (key_node, value) in items(spec, f"search.rows.{name}", errors).items():
+        if key.startswith("detect."):
+            rule = "must be swept under search.parameters, as it needs no training"
+            errors.append(f"{place(key_node)}: {key}: {rule}, got it in row {name!r}")
+            continue
+        kind = _kind_of(key, key_node, False, errors)
+        if kind is not None:
+            row.values[key], row.nodes[key] = value_of(kind, value, key, errors), value
+    return row
+
+
+def num_points(parameters: Mapping[str, BaseDistribution], rows: Mapping[str, _Row]) -> int:
+    """How many points a finite space has: each row with each combination of what is listed beside the rows."""
+    in_rows = {key for row in rows.values() for key in row.values}
+    return max(len(rows), 1) * math.prod(_num_values(one) for key, one in parameters.items() if key not in in_rows)
+
+
+def read_parameters(
+    node: yaml.Node | None,
+    search: yaml.Node,
+    base: Config | None,
+    grid: bool,
+    rows: Mapping[str, _Row],
+    errors: list[str],
+) -> tuple[dict[str, BaseDistribution], dict[str, tuple[float, ...]]]:
+    """What is searched, the keys of the rows first, and what is swept."""
+    in_rows = dict.fromkeys(key for row in rows.values() for key in row.values)
+    parameters: dict[str, BaseDistribution] = {
+        key: CategoricalDistribution(list(dict.fromkeys(row.values[key] for row in rows.values()))) for key in in_rows
+    }
+    sweeps: dict[str, tuple[float, ...]] = {}
+    if node is None and not rows:
+        errors.append(f"{place(search)}: search.parameters: is required and missing")
+        return parameters, sweeps
+    before = len(errors)
+    entries = items(node, "search.parameters", errors) if node is not None else {}
+    for key, (name, spec) in entries.items():
+        kind = _kind_of(key, name, grid, errors)
+        if kind is None:
+            continue
+        if key in in_rows:
+            errors.append(f"{place(name)}: {key}: must stand in search.rows or in search.parameters, got it in both")
+            continue
+        if isinstance(spec, yaml.SequenceNode) or (grid and not key.startswith("detect.")):
+            distribution = _listed(key, kind, spec, grid, errors)
+            if distribution is not None:
+                parameters[key] = distribution
+            continue
+        count = len(errors)
+        one = items(spec, key, errors)
+        if len(errors) > count:
+            continue
+        form = next((form for form in _FORMS if form in one), None)
+        scaled = ("log", "step") if form in ("int", "float") else ()
+        extra = [other for other in one if other != form and other not in scaled]
+        idle = [other for other in extra if other in ("log", "step")] if form else []
+        if idle:
+            node_of = one[idle[0]][1]
+            errors.append(f"{place(node_of)}: {key}.{idle[0]}: is for int and float alone, got {shown(node_of)}")
+        elif form is None or extra:
+            errors.append(f"{place(spec)}: {key}: must be one of {{int|float|choice|sweep: ...}}, got {sorted(one)}")
+        elif key.startswith("detect.") and form != "sweep":
+            errors.append(f"{place(spec)}: {key}: must be swept, as it needs no training, got {form}")
+        elif form == "sweep":
+            _read_sweep(key, one["sweep"][1], sweeps, errors)
+        else:
+            distribution = _distribution(key, form, kind, one, errors)
+            if distribution is not None:
+                parameters[key] = distribution
+                if base is not None:
+                    _check_base(key, distribution, base, spec, errors)
+    combinations = math.prod(len(values) for values in sweeps.values())
+    if combinations > _MAX_SWEEP:
+        rule = f"sweeps must have at most {_MAX_SWEEP} combinations, for every epoch is scored at each"
+        errors.append(f"{place(node or search)}: search.parameters: {rule}, got {combinations}")
+    points = num_points(parameters, rows) if grid else 0
+    if points > _MAX_POINTS:
+        rule = f"a grid must have at most {_MAX_POINTS} points"
+        errors.append(f"{place(node or search)}: search.parameters: {rule}, got {points}")
+    if len(errors) == before and base is not None and grid:
+        _check_points(base, parameters, rows, entries, search, errors)
+    elif len(errors) == before and base is not None:
+        _check_corners(base, parameters, entries, errors)
+    return parameters, sweeps
+
+
+def _listed(key: str, kind: Any, node: yaml.Node, grid: bool, errors: list[str]) -> BaseDistribution | None:
+    """The values of one parameter of a grid."""
+    if key.startswith("detect."):
+        errors.append(f"{place(node)}: {key}: must be swept, as it needs no training, got a list")
+    elif not grid:
+        rule = f"must be one of {{int|float|choice|sweep: ...}}, for a list is for sampler: {{name: {algorithms.GRID}}}"
+        errors.append(f"{place(node)}: {key}: {rule}, got a list")
+    elif not isinstance(node, yaml.SequenceNode):
+        rule = f"must be a list of values under sampler: {{name: {algorithms.GRID}}}"
+        errors.append(f"{place(node)}: {key}: {rule}, got {shown(node)}")
+    else:
+        return _choice(key, kind, node, errors)
+    return None
+
+
+def _choice(key: str, kind: Any, node: yaml.SequenceNode, errors: list[str]) -> BaseDistribution | None:
+    count = len(errors)
+    values = [value_of(kind, element, key, errors) for element in node.value]
+    if len(errors) > count:
+        return None
+    if not values:
+        errors.append(f"{place(node)}: {key}: must hold a value, got []")
+    twice = [value for number, value in enumerate(values) if value in values[:number]]
+    if twice:
+        errors.append(f"{place(node)}: {key}: must hold each value once, got {twice[0]!r} twice")
+    return None if len(errors) > count else _made(key, node, errors, lambda: CategoricalDistribution(values))
+
+
+def _kind_of(key: str, node: yaml.Node, grid: bool, errors: list[str]) -> Any:
+    """The type of the configuration field that a parameter names."""
+    section, _, name = key.partition(".")
+    sections = field_types(Config)
+    valid = [f"{s}.{f}" for s in _SEARCHABLE for f in field_types(sections[s])] + ["seed"] * grid
+    if key not in valid:
+        near = difflib.get_close_matches(key, valid, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"sections are {', '.join(_SEARCHABLE)}"
+        errors.append(f"{place(node)}: {key}: must be a key of the configuration that can be searched; {hint}")
+        return None
+    if key == "optim.epochs":
+        errors.append(f"{place(node)}: {key}: can't be searched, for the pruner compares trials epoch by epoch")
+        return None
+    return field_types(sections[section])[name] if name else sections[section]
+
+
+def _distribution(
+    key: str, form: str, kind: Any, one: dict[str, tuple[yaml.Node, yaml.Node]], errors: list[str]
+) -> BaseDistribution | None:
+    node = one[form][1]
+    if not isinstance(node, yaml.SequenceNode):
+        errors.append(f"{place(node)}: {key}: {form} must be a list, got {shown(node)}")
+        return None
+    if form == "choice":
+        return _choice(key, kind, node, errors)
+    if kind is not {"int": int, "float": float}[form]:
+        wanted = "float" if kind is float else "int" if kind is int else "choice"
+        errors.append(f"{place(node)}: {key}: must be searched as {wanted}, got {form}")
+        return None
+    count = len(errors)
+    bounds = [value_of(kind, element, key, errors) for element in node.value]
+    log = value_of(bool, one["log"][1], f"{key}.log", errors) if "log" in one else False
+    step = value_of(kind, one["step"][1], f"{key}.step", errors) if "step" in one else None
+    if len(errors) > count:
+        return None
+    rule = _broken_rule(bounds, log, step)
+    if rule:
+        errors.append(f"{place(node)}: {key}: {rule}")
+        return None
+    low, high = bounds
+    if form == "int":
+        return _made(key, node, errors, lambda: IntDistribution(low, high, log=log, step=step or 1))
+    return _made(key, node, errors, lambda: FloatDistribution(low, high, log=log, step=step))
+
+
+def _broken_rule(bounds: list[Any], log: bool, step: Any) -> str | None:
+    if len(bounds) != 2:
+        return f"must be [low, high], got {len(bounds)} values"
+    low, high = bounds
+    if low >= high:
+        return f"low must be < high, got [{low}, {high}]"
+    if log and low <= 0:
+        return f"low must be > 0 on a log scale, got {low}"
+    if step is not None and (log or step <= 0):
+        return f"step must be > 0 and on a linear scale, got {step}"
+    if step is not None and not math.isclose((high - low) / step, round((high - low) / step), abs_tol=1e-9):
+        return f"step must divide high - low, got {step} and [{low}, {high}]"
+    return None
+
+
+def _made(key: str, node: yaml.Node, errors: list[str], make: Any) -> BaseDistribution | None:
+    try:
+        return make()
+    except ValueError as error:
+        errors.append(f"{place(node)}: {key}: {error}")
+        return None
+
+
+def _read_sweep(key: str, node: yaml.Node, sweeps: dict[str, tuple[float, ...]], errors: list[str]) -> None:
+    if not key.startswith("detect."):
+        rule = "sweep is for detect.* alone, which needs no training"
+        errors.append(f"{place(node)}: {key}: {rule}, got {shown(node)}")
+        return
+    count = len(errors)
+    if isinstance(node, yaml.SequenceNode):
+        values = tuple(value_of(float, element, key, errors) for element in node.value)
+    else:
+        try:
+            values = parse_range(node.value if isinstance(node, yaml.ScalarNode) else "")
+        except ValueError as error:
+            errors.append(f"{place(node)}: {key}: sweep {error}, got {shown(node)}")
+            return
+    if not values:
+        errors.append(f"{place(node)}: {key}: sweep must not be empty, got []")
+    for value in values if len(errors) == count else ():
+        try:
+            Detect(**{key.removeprefix("detect."): value})
+        except RuleError as error:
+            errors.append(f"{place(node)}: detect.{error}")
+    sweeps[key] = values
+
+
+def _check_base(key: str, distribution: BaseDistribution, base: Config, node: yaml.Node, errors: list[str]) -> None:
+    """The base is trial 0, so it has to lie in the space."""
+    value = base_value(base, key)
+    if isinstance(distribution, CategoricalDistribution):
+        if value not in distribution.choices:
+            errors.append(f"{place(node)}: {key}: choice must hold the base's value, got base {value!r}")
+    elif isinstance(distribution, IntDistribution | FloatDistribution):
+        inside = distribution.low <= value <= distribution.high
+        steps = (value - distribution.low) / distribution.step if distribution.step else 0
+        if not inside or not math.isclose(steps, round(steps), abs_tol=1e-6):
+            where = f"[{distribution.low}, {distribution.high}]" + (
+                f" in steps of {distribution.step}" if distribution.step not in (None, 1) else ""
+            )
+            errors.append(f"{place(node)}: {key}: the range must hold the base's value, got base {value!r} and {where}")
+
+
+def _check_corners(
+    base: Config,
+    parameters: Mapping[str, BaseDistribution],
+    entries: dict[str, tuple[yaml.Node, yaml.Node]],
+    errors: list[str],
+) -> None:
+    """Builds a configuration at every bound, and at every combination of bounds where these are few."""
+    ends = {key: ends_of(distribution) for key, distribution in parameters.items()}
+    for key, values in ends.items():
+        for value in values:
+            try:
+                with_values(base, {key: value})
+            except RuleError as error:
+                shown_key = "" if error.key == key else f"{error.key}: "
+                rule = f"{shown_key}{error.rule}, got {error.value!r}"
+                end = "value" if isinstance(parameters[key], CategoricalDistribution) else "bound"
+                errors.append(f"{place(entries[key][1])}: {key}: at its {end} {value!r}: {rule}")
+    if errors or math.prod(len(values) for values in ends.values()) > _MAX_CORNERS:
+        return
+    for corner in itertools.product(*ends.values()):
+        values = dict(zip(ends, corner, strict=True))
+        try:
+            with_values(base, values)
+        except RuleError as error:
+            node = entries[error.key][1] if error.key in entries else next(iter(entries.values()))[1]
+            errors.append(f"{place(node)}: {error}; the space allows {values}")
+            return
+
+
+def _check_points(
+    base: Config,
+    parameters: Mapping[str, BaseDistribution],
+    rows: Mapping[str, _Row],
+    entries: dict[str, tuple[yaml.Node, yaml.Node]],
+    search: yaml.Node,
+    errors: list[str],
+) -> None:
+    """Builds a configuration at every point of a grid, and at no value with the base's, which need not lie on it."""
+    for name, values in points_of(parameters, {name: row.values for name, row in rows.items()}):
+        try:
+            with_values(base, values)
+        except RuleError as error:
+            own = rows[name].nodes if name is not None else {}
+            listed = {key: value for key, (_, value) in entries.items()}
+            places = {**listed, **own}
+            node = places.get(error.key, next(iter({**own, **listed}.values()), search))
+            errors.append(f"{place(node)}: {error}; the space allows {values}")
+            return
+
+
+def detects_of(own: Detect, sweeps: Mapping[str, tuple[float, ...]]) -> tuple[Detect, ...]:
+    """Every combination of the swept values, and the base's own setting first unless it is among them."""
+    names = [key.removeprefix("detect.") for key in sweeps]
+    combinations = [
+        replace(own, **dict(zip(names, values, strict=True))) for values in itertools.product(*sweeps.values())
+    ]
+    return tuple(combinations) if own in combinations else (own, *combinations)

@@ -1,0 +1,208 @@
+"""spaces/*.yaml -> Space. All errors come at once, each with its line."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from haan.config import Config
+from haan.errors import InputError
+from haan.yamlconfig import (
+    build,
+    child,
+    items,
+    join,
+    naming_places,
+    override,
+    place,
+    read_tree,
+    shown,
+    unknown_key,
+    value_of,
+)
+from search.space.model import Plan, Space, listed_keys
+from search.space.parameters import detects_of, num_points, read_parameters, read_rows
+from search.space.tableform import Table, read_table
+from search.study import algorithms, rehearsal
+
+
+def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | None = None) -> Space:
+    """A space file with `KEY=VALUE` overrides applied. Raises InputError with every error found."""
+    return space_of(space_tree(path, overrides, seed), Path(path).stem)
+
+
+def space_of(tree: yaml.MappingNode, name: str) -> Space:
+    """The space of a node tree. Raises InputError with every error found."""
+    errors: list[str] = []
+    top = items(tree, "", errors)
+    errors += [unknown_key(node, key, [*_TOP, _TABLE]) for key, (node, _) in top.items() if key not in (*_TOP, _TABLE)]
+    errors += [f"{place(tree)}: {key}: is required and missing" for key in _TOP if key not in top]
+    if errors:
+        raise InputError(errors)
+    base = build(Config, top["base"][1], "base", errors)
+    space = _read_search(name, base, top["search"][1], yaml.serialize(tree, allow_unicode=True), errors)
+    if space is not None and _TABLE in top:
+        table = read_table(top[_TABLE][1], errors)
+        if table is not None:
+            _check_table(table, space, top[_TABLE][1], top["search"][1], errors)
+            space = replace(space, table=table)
+    if errors or space is None:
+        raise InputError(errors)
+    return space
+
+
+def _check_table(table: Table, space: Space, node: yaml.Node, search: yaml.Node, errors: list[str]) -> None:
+    """A table is a grid without pruning, its lines and columns are of that grid, and every line is its own."""
+    nodes = {key: value for key, (_, value) in items(search, "search", []).items()}
+    for key, rule, good in (
+        ("sampler", f"must be {{name: {algorithms.GRID}}} for a table", space.sampler.name == algorithms.GRID),
+        ("pruner", "must be {name: none} for a table, which compares whole trials", space.pruner.name == "none"),
+        ("confirm", "must be null for a table, whose seeds are of its grid", space.plan.confirm is None),
+    ):
+        if not good:
+            where = nodes.get(key, search)
+            errors.append(f"{place(where)}: search.{key}: {rule}, got {shown(where) if key in nodes else 'none'}")
+    form, listed = table.form, listed_keys(space)
+    if form.across is not None and form.across not in listed:
+        rule = f"must be a parameter of the grid ({', '.join(listed) or 'none is listed'})"
+        errors.append(f"{place(child(node, 'across') or node)}: table.across: {rule}, got {form.across!r}")
+    if form.map_at is not None and form.map_at not in space.base.eval.tiou:
+        rule = "must be among eval.tiou"
+        errors.append(f"{place(child(node, 'map_at') or node)}: table.map_at: {rule}, got {form.map_at}")
+    lines = child(child(node, "published") or node, "lines")
+    for key, (name, _) in (items(lines, "", []) if lines is not None and space.rows else {}).items():
+        if key not in space.rows:
+            errors.append(unknown_key(name, f"table.published.lines.{key}", list(space.rows)))
+
+
+def space_tree(path: str | Path, overrides: tuple[str, ...] = (), seed: int | None = None) -> yaml.MappingNode:
+    """The node tree of a space file, overrides applied. Raises InputError."""
+    tree = read_tree(path)
+    for assignment in overrides:
+        key = assignment.partition("=")[0].strip()
+        under = None if key.split(".")[0] == "search" else "base"
+        override(tree, assignment, under=under, splits=2 if key.startswith("search.parameters.") else -1)
+    if seed is not None:
+        override(tree, f"seed={seed}", "--seed", under="base")
+    return tree
+
+
+@contextmanager
+def naming_lines(tree: yaml.MappingNode) -> Iterator[None]:
+    """`naming_places` for messages about a key: at the parameter that searches it, or the base's, or the space's."""
+    base = child(tree, "base") or tree
+    with naming_places(tree), naming_places(base), naming_places(_search_parameters(tree)):
+        yield
+
+
+def _search_parameters(tree: yaml.MappingNode) -> yaml.Node:
+    """The parameters as nested mappings, as a configuration's keys are."""
+    sections: dict[str, list[tuple[yaml.Node, yaml.Node]]] = {}
+    plain_keys: list[tuple[yaml.Node, yaml.Node]] = []  # the seed of a grid
+    parameters = child(child(tree, "search") or tree, "parameters")
+    for key, value in parameters.value if isinstance(parameters, yaml.MappingNode) else []:
+        section, _, name = key.value.partition(".")
+        if name:
+            sections.setdefault(section, []).append((yaml.ScalarNode(key.tag, name, key.start_mark), value))
+        else:
+            plain_keys.append((key, value))
+    made = [(yaml.ScalarNode("", name), yaml.MappingNode("", entries)) for name, entries in sections.items()]
+    return yaml.MappingNode("", plain_keys + made)
+
+
+_TOP, _TABLE = ("base", "search"), "table"
+_NESTED = ("sampler", "pruner", "parameters", "rows")
+
+
+def _read_search(name: str, base: Config | None, node: yaml.Node, document: str, errors: list[str]) -> Space | None:
+    before = len(errors)
+    found = items(node, "search", errors)
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    kept = [(k, v) for key, (k, v) in found.items() if key not in _NESTED]
+    rest = yaml.MappingNode(node.tag, kept, node.start_mark, node.end_mark)
+    plan = build(Plan, rest, "search", errors)
+    sampler = _component(found, "sampler", algorithms.SAMPLERS, "tpe", errors)
+    pruner = _component(found, "pruner", algorithms.PRUNERS, "none", errors)
+    grid = _is_grid(found)
+    rows = read_rows(found["rows"], base, grid, errors) if "rows" in found else {}
+    parameters, sweeps = read_parameters(found.get("parameters", (None, None))[1], node, base, grid, rows, errors)
+    if base is None or len(errors) > before or plan is None or sampler is None or pruner is None:
+        return None
+    if base.eval.epoch != "best" and plan.objective == "best":
+        node_of = found["objective"][1] if "objective" in found else node
+        errors.append(f"{place(node_of)}: search.objective: must be last where base.eval.epoch is, got best")
+        return None
+    broken = rehearsal.rehearse(sampler, pruner, parameters, base.optim.epochs)
+    if broken is not None:
+        errors.append(f"{place(_nearest(node, broken.path))}: search.{'.'.join(broken.path)}: {broken}")
+        return None
+    if sampler.name in algorithms.FINITE:
+        points = num_points(parameters, rows)
+        plan = replace(plan, trials=points if grid and "trials" not in found else min(plan.trials, points))
+    return Space(
+        name=name,
+        base=base,
+        plan=plan,
+        sampler=sampler,
+        pruner=pruner,
+        parameters=parameters,
+        detects=detects_of(base.detect, sweeps),
+        document=document,
+        rows={name: row.values for name, row in rows.items()},
+    )
+
+
+def _component(
+    found: dict[str, tuple[yaml.Node, yaml.Node]], key: str, known: Mapping[str, type], default: str, errors: list[str]
+) -> algorithms.Component | None:
+    """`{name: ..., argument: ...}` of a sampler or pruner."""
+    if key not in found:
+        return algorithms.Component(default, {})
+    node, before = found[key][1], len(errors)
+    entries = items(node, f"search.{key}", errors)
+    values = _plain(node, f"search.{key}", errors)
+    if len(errors) > before:
+        return None
+    if "name" not in entries:
+        errors.append(f"{place(node)}: search.{key}.name: is required and missing")
+        return None
+    try:
+        return algorithms.component(values, known)
+    except algorithms.ComponentError as error:
+        where = _nearest(node, error.path)
+        errors.append(f"{place(where)}: {'.'.join(('search', key, *error.path))}: {error}")
+        return None
+
+
+def _nearest(node: yaml.Node, path: tuple[str, ...]) -> yaml.Node:
+    """The key at the end of a path of keys below a node, or of as much of the path as there is."""
+    where = node
+    for name in path:
+        entry = items(node, "", []).get(name)
+        if entry is None:
+            break
+        where, node = entry
+    return where
+
+
+def _is_grid(found: dict[str, tuple[yaml.Node, yaml.Node]]) -> bool:
+    name = child(found["sampler"][1], "name") if "sampler" in found else None
+    return name is not None and name.value == algorithms.GRID
+
+
+def _plain(node: yaml.Node, key: str, errors: list[str]) -> Any:
+    """A node as plain Python values, numbers like 1e-3 included."""
+    if isinstance(node, yaml.MappingNode):
+        return {name: _plain(value, join(key, name), errors) for name, (_, value) in items(node, key, errors).items()}
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(value, key, errors) for value in node.value]
+    for kind in (int, float, bool, type(None)):
+        unread: list[str] = []
+        value = value_of(kind, node, "", unread)
+        if not unread:
+            return value
+    return node.value

@@ -1,0 +1,52 @@
+"""What --resume may change of a space."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from haan.yamlconfig import plain
+from search.space.model import Space
+
+
+def differences(old: Space, new: Space) -> list[str]:
+    """What keeps `new` from going on with a study made with `old`: one message a key, as `KEY: rule, got value`.
+
+    The data may have moved (their fingerprint is compared elsewhere), and everything that only says how much is run,
+    where, or by which sampler and pruner, may change; so may the range of a number.
+    """
+    before, after = _flat(plain(old.base)), _flat(plain(new.base))
+    found = [
+        f"{key}: must stay {before.get(key)!r} under --resume, got {after.get(key)!r}"
+        for key in before | after
+        if key not in ("data.root", "device") and before.get(key) != after.get(key)
+    ]
+    if old.plan.objective != new.plan.objective:
+        rule = f"must stay {old.plan.objective!r} under --resume"
+        found.append(f"search.objective: {rule}, got {new.plan.objective!r}")
+    for key in dict.fromkeys([*old.parameters, *new.parameters]):
+        was, now = (_form(space.parameters.get(key)) for space in (old, new))
+        if was != now:
+            found.append(f"{key}: must stay {was} in search.parameters under --resume, got {now}")
+    if old.detects != new.detects:
+        rule = f"must stay the {len(old.detects)} of before under --resume"
+        found.append(f"search.parameters: swept detection settings {rule}, got {len(new.detects)} that differ")
+    return found
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _form(distribution: BaseDistribution | None) -> str:
+    """What an Optuna study can't change about a parameter: its kind and scale, and the list of choices."""
+    if distribution is None:
+        return "unsearched"
+    if isinstance(distribution, CategoricalDistribution):
+        return f"a choice of {list(distribution.choices)}"
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    kind = "an int" if isinstance(distribution, IntDistribution) else "a float"
+    return f"{kind} on a log scale" if distribution.log else kind

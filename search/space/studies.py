@@ -1,0 +1,20 @@
+"""The study of a space."""
+
+from pathlib import Path
+
+from search.space.model import Space
+from search.study.algorithms import make_pruner, make_sampler
+from search.study.study import Study
+
+
+def study_of(space: Space, *, name: str, journal: Path | None, seed: int) -> Study:
+    """`Study.create` with the space's sampler, pruner and parameters."""
+    return Study.create(
+        name=name,
+        journal=journal,
+        sampler=make_sampler(space.sampler, seed, space.parameters),
+        pruner=make_pruner(space.pruner, space.base.optim.epochs),
+        parameters=space.parameters,
+        epochs=space.base.optim.epochs,
+        objective=space.plan.objective,
+    )

@@ -1,0 +1,154 @@
+"""What Ray Tune sees of a study: a searcher, a scheduler, a stopper and a listener."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from search.trials.bridge import Bridge, no_room
+from search.trials.internals import StudyTrial
+
+_LOOK_S = 5  # between two looks at all trials
+
+
+_KILLS = {
+    "OutOfMemoryError": "out of memory",
+    "NodeDiedError": "its node was lost",
+    "its node has died": "its node was lost",
+    "The actor died": "its process died",
+    "ActorDiedError": "its process died",
+    "ActorUnavailableError": "its process was out of reach",
+    "is temporarily unavailable": "its process was out of reach",
+}
+_OF_A_PROCESS = ("The actor died", "ActorDiedError")
+
+
+class StudySearcher(Searcher):
+    """What to run next."""
+
+    def __init__(self, bridge: Bridge):
+        super().__init__()  # without a metric: Ray would end the search at a result that lacks it, as a failure's does
+        self._bridge = bridge
+
+    def suggest(self, trial_id: str) -> Any:  # Ray declares a dict, and takes FINISHED, a text, as well
+        """A trial's config, or FINISHED once the budget is spent."""
+        over = self._bridge.is_over() or self._bridge.asked >= self._bridge.budget
+        return Searcher.FINISHED if over else self._bridge.ask(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: StudyListener tells the study, for it knows why a trial ended."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the only truth, a snapshot of Ray's is never restored."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called; see save."""
+        raise NotImplementedError("a search goes on from its study, not from Ray's snapshot")
+
+
+class StudyScheduler(FIFOScheduler):
+    """When to stop a trial: at the pruner's word, at its last epoch, or when it says itself that it can't go on."""
+
+    def __init__(self, bridge: Bridge):
+        super().__init__()
+        self._bridge = bridge
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Makes a new trial one that tells losses from failures; Ray Tune has no other place to say so."""
+        trial.__class__ = StudyTrial
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """STOP or CONTINUE after one epoch."""
+        return TrialScheduler.STOP if self._bridge.judge(trial.trial_id, result) else TrialScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Keeps Ray Tune 2.60 from giving up a trial whose process died just as it was handed to it.
+
+        It hears of such a death twice: at first it puts the trial back in line, and then takes it for one that failed
+        in line. It also forgets that the process is not being handed over any more, and would wait for that for ever.
+        """
+        tune_controller._resetting_trials.discard(trial)
+        if trial.status == Trial.PENDING and trial.temporary_state.ray_actor is None:
+            self._bridge.spared.add(trial.trial_id)
+            if not getattr(trial, "was_lost", False):  # a loss wasn't counted
+                trial.run_metadata.num_failures -= 1
+            trial.status = Trial.ERROR  # so Ray Tune finds nothing left to stop; StudyListener takes it back
+
+
+class StudyStopper(Stopper):
+    """When to stop all of it: at a halt. Ray then stops the trials under way without a word to the listener."""
+
+    def __init__(self, bridge: Bridge):
+        self._bridge = bridge
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never a single trial: StudyScheduler does."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the search halts."""
+        return self._bridge.is_over()
+
+
+class StudyListener(Callback):
+    """Tells the study how each trial ended.
+
+    request: what a trial is to ask for; asked anew after a loss, for the nodes may be others.
+    """
+
+    def __init__(self, bridge: Bridge, request: Callable[[dict[str, Any]], Any] | None = None):
+        self._bridge, self._request = bridge, request
+        self._looked = 0.0
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Called in each turn of Ray Tune's loop."""
+        if time.monotonic() - self._looked > _LOOK_S:
+            states = {trial.status for trial in trials}
+            self._bridge.look(Trial.RUNNING in states, Trial.PENDING in states)
+            self._looked = time.monotonic()
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Called once the trial has stopped."""
+        self._bridge.end(trial.trial_id)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Called when a trial broke and goes on from its last checkpoint."""
+        self._broke(trial)
+        self._bridge.interrupt(trial.trial_id, _reason(trial))
+        if self._request is not None:
+            trial.update_resources(self._request(trial.config))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Called once a trial has failed more often than it may."""
+        if trial.trial_id in self._bridge.spared:
+            self._bridge.spared.remove(trial.trial_id)
+            trial.status = Trial.PENDING
+            return
+        self._broke(trial)
+        self._bridge.end(trial.trial_id, failure=_reason(trial))
+
+    def _broke(self, trial: Trial) -> None:
+        if no_room(_reason(trial)):  # no fault of the trial's, and the next one would meet it as well
+            self._bridge.halt("disk", _reason(trial))
+
+
+def _reason(trial: Trial) -> str:
+    """Why a trial broke, in a line: what its exception says, the last of the traceback that Ray wrote.
+
+    Read here, for `trial.get_error` looks elsewhere. A process that was killed leaves Ray's own paragraph about it.
+    """
+    path = Path(trial.error_file) if trial.error_file else None
+    text = path.read_text(encoding="utf-8", errors="replace").strip() if path and path.exists() else ""
+    last = text.splitlines()[-1].strip() if text else "unknown; see log/search.log"
+    last = last.partition(" Some common causes include: ")[0]  # a paragraph of Ray's
+    if "raised in its creation task" in text:  # it died of an exception of ours, which is the last line
+        return last
+    known = next((words for words in _KILLS if words in text), None)
+    if known in _OF_A_PROCESS and getattr(trial, "was_lost", False):
+        known = "NodeDiedError"
+    return f"{_KILLS[known]}: {last}" if known else last

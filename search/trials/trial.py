@@ -1,0 +1,168 @@
+"""One trial: shared features + a configuration -> haan.train -> one report an epoch."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
+from torch import Tensor
+
+from haan.config import Config, Detect
+from haan.data.table import Split
+from haan.errors import InputError, TrainingError
+from haan.memory import cap_gpu, trim
+from haan.train import EpochResult, Trainer
+from haan.weights import STATE, WEIGHTS, read_tensors, write_weights
+from search.results.checkpoints import RESULT, download
+from search.space.model import with_values
+from search.study.record import Summary
+from search.trials.features import SharedTable
+
+_LOG = logging.getLogger("search")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class TrialRunner(tune.Trainable):
+    """A Ray Tune trainable whose process serves one trial after another, so that PyTorch is imported once.
+
+    Its config holds `params` by dotted key; `sweep`: whether every epoch is scored at all detection settings and the
+    best of them chosen, or the configuration's own is fixed and the base's scored beside it; and `restore`: checkpoints
+    of an earlier run of this trial, the newest first.
+    """
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        base: Config | None = None,
+        detects: tuple[Detect, ...] = (),
+        splits: Mapping[str, Split] | None = None,
+        shared: SharedTable | None = None,
+        gpu: float = 1.0,
+    ) -> None:
+        """Opens the shared table once.
+
+        splits: "official", and "holdout" where the base's validation videos are held out. gpu: this process's share of
+        a GPU, if it has one. Raises FeaturesError where the features can't come to this node.
+        """
+        assert base is not None and splits is not None and shared is not None
+        self._base, self._detects, self._splits = base, detects, splits
+        cap_gpu(gpu)
+        self._table, self._opened = shared.arrive()
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes up the next trial in the same process."""
+        self._start(new_config)
+        return True
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self._broken: str | None = None
+        self._result: dict[str, Any] = {}
+        self._from_epoch = 0
+        self._weights: dict[str, Tensor] | None = None
+        vars(self).pop("_trainer", None)  # so that two models never stand on one GPU
+        try:
+            self._trainer = self._make(config)
+        except (InputError, ValueError) as error:
+            self._broken = str(error)
+            return
+        self._summary = Summary("last" if self._trainer.config.eval.epoch == "last" else "best")
+        for checkpoint in config["restore"]:
+            if self._goes_on_from(checkpoint):
+                break
+
+    def _make(self, config: dict[str, Any]) -> Trainer:
+        values = with_values(self._base, config["params"])
+        split = self._splits["official" if values.data.validation == "official" else "holdout"]
+        if config["sweep"]:
+            return Trainer(values, self._table, split, self._detects, every_epoch=True)
+        return Trainer(values, self._table, split, beside=[self._base.detect])
+
+    def _goes_on_from(self, checkpoint: str) -> bool:
+        """Goes on from a checkpoint of an earlier driver, unless it is damaged or of another configuration."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                download(checkpoint, Path(folder))
+                self._read(Path(folder))
+            except (InputError, OSError, KeyError, ValueError, TypeError) as error:
+                _LOG.warning("can't go on from %s: %s", checkpoint, error)
+                return False
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch. What training itself can't survive, and would meet again, ends the trial with its reason."""
+        if self._broken is not None:
+            return {"failure": self._broken, "epoch": 0}
+        if self._weights is not None:  # all epochs were trained, and only the driver did not live to hear of it
+            return self._reported()
+        try:
+            epoch = self._trainer.train_epoch()
+        except (TrainingError, InputError) as error:
+            return {"failure": str(error), "epoch": self._trainer.epoch + 1}
+        trim()
+        return self._report(epoch)
+
+    def _report(self, epoch: EpochResult) -> dict[str, Any]:
+        epochs, refresh = self._trainer.config.optim.epochs, self._trainer.config.concepts.refresh_epochs
+        result = {
+            "epoch": epoch.epoch,
+            "avg_map": epoch.avg_map[epoch.chosen] if epoch.avg_map else None,
+            "avg_map_by_detect": list(epoch.avg_map),
+            "map": {f"{tiou:g}": value for tiou, value in epoch.map.items()},
+            "map_by_tiou": list(epoch.map_by_tiou),
+            "losses": epoch.losses,
+            "seconds": epoch.seconds,
+            "detections": epoch.detections,
+            "collapsed": epoch.collapsed,
+            "empty_clusters": epoch.empty_clusters,
+            "device": self._trainer.device.type,
+        }
+        self._summary.add(result)
+        due = epoch.epoch == epochs or epoch.epoch % refresh == 0
+        self._result = result | {SHOULD_CHECKPOINT: due}
+        if epoch.epoch == epochs and self._trainer.best is not None:
+            self._weights = self._trainer.best.tensors
+        return self._reported()
+
+    def _reported(self) -> dict[str, Any]:
+        """The last result with the summary as an object: Ray Tune would tear a mapping apart."""
+        known = {"summary": replace(self._summary), "opened": self._opened, "from_epoch": self._from_epoch}
+        return self._result | known
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The weights of a finished trial; else all that is needed to go on."""
+        file = Path(checkpoint_dir, STATE if self._weights is None else WEIGHTS)
+        if self._weights is None:
+            self._trainer.save(file)
+        else:
+            write_weights(file, self._weights, self._summary.best_epoch, self._table.annotations.fine_names)
+        known = {"result": self._result, "summary": asdict(self._summary), "file": file.name, "sha256": _digest(file)}
+        file.with_name(RESULT).write_text(json.dumps(known), encoding="utf-8")
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Goes on from a checkpoint of this driver after a failure. Raises InputError when it is damaged."""
+        self._read(Path(os.fspath(checkpoint)))
+
+    def _read(self, folder: Path) -> None:
+        """Raises InputError, OSError, KeyError, ValueError or TypeError where it is damaged."""
+        known = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result, summary, file, weights = known["result"], Summary(**known["summary"]), folder / known["file"], None
+        if _digest(file) != known["sha256"]:  # a crash of the machine may leave zeros in a file of the right length
+            raise InputError(f"{file}: must be as it was written, got other bytes")
+        if file.name == STATE:
+            self._trainer.load(file)
+        else:
+            weights, _ = read_tensors(file)
+        self._result, self._summary, self._weights = result, summary, weights
+        self._from_epoch = int(result["epoch"])

@@ -1,0 +1,116 @@
+"""YAML to configuration."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haan.checked import RuleError
+from haan.config import Config, Data, Holdout, Plant
+from haan.errors import InputError
+from haan.yamlconfig import dump, parse_range, read_config
+
+DATA = "data: {root: d, features: f.npy, train_videos: 3}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+def messages(folder: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(InputError) as error:
+        read_config(write(folder, text), overrides)
+    return [message.replace(str(folder), "") for message in error.value.messages]
+
+
+def test_defaults_are_the_released_code_s_for_fineaction(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, DATA))
+    assert (config.concepts.clusters, config.concepts.top_k, config.concepts.sample_rate) == (500, 5, 0.03)
+    assert (config.loss.mil, config.loss.pseudo, config.loss.concept, config.loss.coarse) == (1, 0.001, 0.01, 1)
+    assert (config.optim.lr, config.optim.batch_videos, config.optim.epochs) == (3e-5, 2, 50)
+    assert config.eval.tiou == (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+    assert (config.model.width, config.model.dropout, config.detect.alpha) == (1024, 0.3, -0.8)
+
+
+def test_the_field_decides_how_a_value_is_read(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path, DATA.replace("root: d", "root: no") + "optim: {lr: 1e-3}\nseed: 007\n"))
+    assert config.data.root == "no" and config.optim.lr == 0.001 and config.seed == 7
+
+
+@pytest.mark.parametrize("text", ["yes", "no", "on", "True", "1", "'true'"])
+def test_only_true_and_false_are_booleans(tmp_path: Path, text: str) -> None:
+    (message,) = messages(tmp_path, DATA + f"loss:\n  pseudo_per_clip: {text}\n")
+    assert message.startswith("/c.yaml:3: loss.pseudo_per_clip: must be true or false, got ")
+
+
+def test_all_errors_come_at_once_with_line_and_key(tmp_path: Path) -> None:
+    text = DATA + "optim:\n  lr: -1\n  epochs: 1.5\n  lr: 2\nloss: {psuedo: 1}\nconcepts: {clusters: 3, top_k: 4}\n"
+    assert sorted(messages(tmp_path, text)) == [
+        "/c.yaml:3: optim.lr: must be > 0, got -1.0",
+        "/c.yaml:4: optim.epochs: must be a whole number, got '1.5'",
+        "/c.yaml:5: optim.lr: stands twice, first on line 3",
+        "/c.yaml:6: loss.psuedo: unknown key; did you mean 'pseudo'?",
+        "/c.yaml:7: concepts.top_k: must be <= concepts.clusters (3), got 4",
+    ]
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan", "nan", "1e999", "1_0", "0x10", "true", "[1]", "{a: 1}", "", "'1'"])
+def test_what_is_no_finite_number_is_refused(tmp_path: Path, value: str) -> None:
+    (message,) = messages(tmp_path, DATA + f"optim:\n  lr: {value}\n")
+    assert message.startswith("/c.yaml:3: optim.lr: must be a finite number, got ")
+
+
+def test_overrides_name_themselves(tmp_path: Path) -> None:
+    assert read_config(write(tmp_path, DATA), ("optim.lr=1e-2", "data.root=/x")).optim.lr == 0.01
+    assert messages(tmp_path, DATA, "optim.lr=0") == ["--set: optim.lr: must be > 0, got 0.0"]
+    assert messages(tmp_path, DATA, "optim.lr") == ["--set: must be KEY=VALUE with a dotted key, got 'optim.lr'"]
+
+
+def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
+    (message,) = messages(tmp_path, "data: {root: d\nseed: 1\n")
+    assert message.startswith("/c.yaml:2: is not valid YAML: ")
+    assert messages(tmp_path, "- 1\n") == ["/c.yaml: must be a mapping of keys to values, got a list"]
+    assert messages(tmp_path, "[" * 5000) == ["/c.yaml: is nested too deeply"]
+
+
+def test_tags_that_would_run_code_are_only_text(tmp_path: Path) -> None:
+    (message,) = messages(tmp_path, DATA + "seed: !!python/object/apply:os.system ['touch /tmp/x']\n")
+    assert message == "/c.yaml:2: seed: must be a whole number, got a list"
+
+
+def test_dump_reads_back_equal(tmp_path: Path) -> None:
+    data = Data(root="ä b", features="f", train_videos=9, validation=Holdout(holdout=0.3, seed=4), plant=Plant())
+    config = Config(data=data, threads=2)
+    assert read_config(write(tmp_path, dump(config))) == config
+
+
+def test_dataclasses_check_themselves() -> None:
+    with pytest.raises(RuleError, match="train_videos: must be >= 1, got 0"):
+        Data(root="a", features="b", train_videos=0)
+    with pytest.raises(RuleError, match="train_videos: must be a whole number or null, got True"):
+        Data(root="a", features="b", train_videos=True)
+
+
+def test_ranges_hold_both_ends_in_decimal_arithmetic() -> None:
+    assert parse_range("0.1:0.5:0.05") == (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+    assert len(parse_range("-1.0:1.0:0.05")) == 41 and 0.0 in parse_range("-1.0:1.0:0.05")
+    assert parse_range("0.5") == (0.5,)
+
+
+@pytest.mark.parametrize("text", ["", "a", "1:2", "1:2:0", "2:1:1", "1:2:nan", "0:1e9:1", "inf", "1:2:3:4"])
+def test_broken_ranges_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        parse_range(text)
+
+
+@given(st.text(max_size=60))
+def test_no_text_does_more_than_raise_input_error(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "c.yaml"
+        path.write_text(text, encoding="utf-8", errors="replace", newline="")
+        with pytest.raises(InputError):
+            read_config(path)

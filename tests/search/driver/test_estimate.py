@@ -1,0 +1,375 @@
+"""The plan of a dry run: its arithmetic by hand, its sizes beside real files, and that it leaves nothing behind."""
+
+import random
+import shutil
+from collections import namedtuple
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from optuna.distributions import IntDistribution
+from optuna.pruners import HyperbandPruner
+from optuna.samplers import RandomSampler
+
+from haan.data.table import Split, pack
+from haan.errors import InputError
+from haan.train import Trainer
+from haan.weights import write_tensors
+from search.driver.estimate import (
+    Amounts,
+    Left,
+    amounts,
+    checkpoint_bytes,
+    disk_line,
+    duration,
+    epoch_s,
+    remaining,
+    sample_part,
+    scaled,
+    thin,
+)
+from search.driver.job import Job, preview
+from search.driver.placement import Share
+from search.driver.request import Request
+from search.results import confirm
+from search.results.folder import RunFolder
+from search.space.model import with_values
+from search.space.read import read_space
+from search.study.algorithms import PRUNERS, component, make_pruner, pruned_epochs
+from search.study.study import Study
+from tests.planted import tiny_config
+from tests.search.test_run import run, space
+
+HALVING = "successive_halving"
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return RunFolder(tmp_path_factory.mktemp("scratch") / "run")
+
+
+def look(path: Path, scratch: RunFolder, *overrides: str, name: str = "a", resume: bool = False) -> Job:
+    return preview(Request(path, name, path.parent / "runs", None, None, overrides, resume), scratch)
+
+
+def files(folder: Path) -> dict[str, bytes | None]:
+    """Every path below a folder, and what each file holds."""
+    found = sorted(folder.rglob("*"))
+    return {str(one.relative_to(folder)): one.read_bytes() if one.is_file() else None for one in found}
+
+
+def old_run(path: Path, name: str = "a", running: int = 1) -> RunFolder:
+    """A run of `path` with 2 COMPLETE trials, and some that its driver left under way."""
+    found, folder = read_space(path), RunFolder(path.parent / "runs" / name)
+    folder.root.mkdir(parents=True)
+    folder.space_yaml.write_text(found.document)
+    study = study_of(folder.journal, found.parameters)
+    for _ in range(2):
+        number = study.ask().number
+        study.report(number, 1, 10.0)
+        study.complete(number, {})
+    for _ in range(running):
+        study.ask()
+    return folder
+
+
+def study_of(journal: Path | None, parameters: object, pruner: object = None, epochs: int = 4) -> Study:
+    return Study.create(
+        name="tiny",
+        journal=journal,
+        sampler=RandomSampler(seed=0),
+        pruner=pruner or PRUNERS["none"](),  # type: ignore[arg-type]
+        parameters=parameters,  # type: ignore[arg-type]
+        epochs=epochs,
+    )
+
+
+def test_a_preview_plants_beside_its_scratch_and_leaves_the_folder_as_it_is(
+    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = space(tmp_path)
+    before = files(tmp_path)
+    job = look(path, scratch)
+    assert files(tmp_path) == before
+    assert job.folder.root == tmp_path / "runs" / "a"
+    assert set(job.splits) == {"holdout", "official"} and len(job.source.num_clips) == 36
+
+
+def test_an_old_run_is_read_and_not_mended(tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = space(tmp_path, confirm={"top": 2, "seeds": 2})
+    folder = old_run(path)
+    with folder.journal.open("a") as file:
+        file.write('{"op_code": 4, "wor')
+    before = files(tmp_path)
+    job = look(path, scratch, resume=True)
+    assert job.notes[-1] == f"{folder.journal}: its last line is incomplete, as a kill leaves it; --resume will mend it"
+    # 5 trials less 2 that have ended, one of them under way; (2 + the base) x 2 seeds, and 2 on all training videos.
+    assert remaining(job, scratch) == Left(trials=3, interrupted=1, repeats=6, finals=2)
+    assert files(tmp_path) == before
+
+
+def test_a_journal_damaged_in_its_middle_is_named_where_it_lies(
+    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = space(tmp_path)
+    journal = old_run(path).journal
+    journal.write_text("nonsense\n" + journal.read_text())
+    with pytest.raises(InputError, match="must be one JSON record a line, got 'nonsense") as error:
+        look(path, scratch, resume=True)
+    assert str(error.value).startswith(f"{journal}:1: ")
+
+
+def test_an_old_run_of_another_space_is_refused(
+    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = space(tmp_path)
+    old_run(path)
+    with pytest.raises(InputError, match=r"optim\.lr: must stay 0\.003 under --resume, got 0\.1"):
+        look(path, scratch, "optim.lr=0.1", resume=True)
+
+
+def test_runs_of_the_confirmation_that_have_ended_are_not_counted_again(
+    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = space(tmp_path, trials=2, confirm={"top": 2, "seeds": 2})
+    folder = old_run(path, running=0)
+    again = study_of(folder.confirm_journal, confirm.PARAMETERS)
+    videos = [confirm.HOLDOUT] * 4 + [confirm.OFFICIAL]
+    again.start_with([{"trial": 0, "seed": seed, "videos": one} for seed, one in enumerate(videos)])
+    for _ in videos:
+        number = again.ask().number
+        again.report(number, 1, 10.0)
+        again.complete(number, {})
+    assert remaining(look(path, scratch, resume=True), scratch) == Left(0, 0, repeats=6 - 4, finals=2 - 1)
+
+
+def test_a_checkpoint_is_as_large_as_expected(
+    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = look(space(tmp_path), scratch, "model.width=64")
+    table = pack(job.source, job.annotations, "float16")
+    largest = with_values(job.space.base, {"concepts.clusters": 16})
+    trainer = Trainer(largest, table, job.splits["official"], job.space.detects, every_epoch=True)
+    trainer.train_epoch()
+    expected, state, weights = checkpoint_bytes(job), tmp_path / "state", tmp_path / "weights"
+    trainer.save(state)
+    assert trainer.best is not None
+    write_tensors(weights, trainer.best.tensors, {})
+    assert expected.state == pytest.approx(state.stat().st_size, rel=0.03)
+    assert expected.weights == pytest.approx(weights.stat().st_size, rel=0.03)
+
+
+def test_the_largest_width_of_a_space_sets_the_size(
+    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = space(tmp_path, parameters={"model.width": {"choice": [16, 256]}})
+    job = look(path, scratch)
+    wide = replace(job, space=replace(job.space, base=with_values(job.space.base, {"model.width": 256}), parameters={}))
+    assert checkpoint_bytes(job).weights == checkpoint_bytes(wide).weights > 4 * 4 * 256 * 256
+
+
+@pytest.fixture
+def job(tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.chdir(tmp_path)
+    return look(space(tmp_path), scratch)
+
+
+def _disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12 - free, free))
+
+
+SHARE, LEFT = Share(2, 1, 0.0), Left(5, 0, 0, 2)
+
+
+def test_a_disk_that_is_too_small_is_refused(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _disk(monkeypatch, 2**20)
+    with pytest.raises(InputError, match=r"--out: must be on a disk with [\d.]+ MiB free, got 1\.0 MiB in "):
+        disk_line(job, SHARE, LEFT, checkpoint_bytes(job))
+    _disk(monkeypatch, 100 * 2**30)
+    line = disk_line(job, SHARE, LEFT, checkpoint_bytes(job))
+    assert line.startswith("Disk: checkpoints every 2 epochs, ") and f"of 100.0 GiB free in {tmp_path}" in line
+
+
+def test_a_storage_that_is_too_small_is_named(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = replace(job, space=replace(job.space, plan=replace(job.space.plan, storage=str(tmp_path / "x" / "y"))))
+    assert "MiB of" in disk_line(there, SHARE, LEFT, checkpoint_bytes(job))
+    _disk(monkeypatch, 2**20)
+    with pytest.raises(InputError, match=r"search\.storage: must be on a disk with .* free, got 1\.0 MiB in "):
+        disk_line(there, SHARE, LEFT, checkpoint_bytes(job))
+
+
+def test_the_room_in_a_bucket_is_not_made_up(job: Job) -> None:
+    there = replace(job, space=replace(job.space, plan=replace(job.space.plan, storage="s3://bucket")))
+    line = disk_line(there, SHARE, LEFT, checkpoint_bytes(job))
+    assert "in s3://bucket/a, whose free space can't be measured from here" in line
+
+
+def test_a_file_in_the_place_of_the_runs_is_refused(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(InputError, match="--out: must be a folder that can be made or written to, got "):
+        disk_line(job, SHARE, LEFT, checkpoint_bytes(job))
+
+
+def test_videos_are_thinned_evenly_and_in_proportion() -> None:
+    few = thin(Split(np.arange(100, 140), np.arange(7)), 0.1)
+    assert few.train.tolist() == [100, 110, 120, 130]
+    assert few.validation.tolist() == [0], "at least one"
+    whole = Split(np.array([3, 5, 8]), np.array([1, 2]))
+    assert [one.tolist() for one in vars(thin(whole, 1.0)).values()] == [[3, 5, 8], [1, 2]]
+
+
+def test_a_sample_is_as_large_as_allowed_or_as_the_clusters_need(job: Job) -> None:
+    assert sample_part(job) == 1.0
+    assert sample_part(job, job.feature_bytes // 2) == pytest.approx(0.5, abs=0.01)
+    smallest = sample_part(job, 1)
+    train, sizes = job.splits["holdout"], job.source.num_clips
+    assert sizes[thin(train, smallest).train].sum() >= job.space.base.concepts.clusters
+    assert smallest < 0.5
+
+
+def test_clips_are_counted() -> None:
+    sizes = np.array([10, 20, 30, 41])
+    assert amounts(sizes, Split(np.array([0, 3]), np.array([1])), 0.5) == Amounts(train=51, validation=20, fitted=25)
+
+
+def test_phases_grow_with_what_they_work_on() -> None:
+    config = with_values(tiny_config(Path()), {"model.width": 8, "concepts.clusters": 4})
+    few, full = Amounts(train=100, validation=40, fitted=50), Amounts(train=1000, validation=60, fitted=50)
+    found = scaled({"cluster": 1.0, "train": 2.0, "detect": 4.0, "score": 6.0}, few, full, config, dim=12)
+    # Fit: 50 x 25 passes x 4 x 8 = 40,000 both times. The rest, a clip: 2 x (12 + 8) x 8 + 4 x 8 = 352.
+    cluster = (40_000 + 1000 * 352) / (40_000 + 100 * 352)
+    assert found == pytest.approx({"cluster": cluster, "train": 20.0, "detect": 6.0, "score": 9.0})
+
+
+def test_a_mean_epoch_has_its_share_of_the_clustering() -> None:
+    # 30 + 2 + 3 + 6 / 5
+    assert epoch_s({"cluster": 6.0, "train": 30.0, "detect": 2.0, "score": 3.0}, 5) == pytest.approx(36.2)
+
+
+@pytest.mark.parametrize(
+    ("pruner", "epochs", "expected"),
+    [
+        # Rungs 3 and 9: 3 + 6 / 3 + 9 / 9.
+        ({"name": HALVING, "min_resource": 3, "reduction_factor": 3}, 18, 6),
+        # Rungs 4, 8 and 16, seen at 5, 10 and 20, and 20 is the end: 5 + 5 / 2 + 10 / 4.
+        ({"name": HALVING, "min_resource": 4, "reduction_factor": 2, "interval": 5}, 20, 10),
+        # Rungs 2 x 2 and 8: 4 + 4 / 2 + 1 / 4.
+        ({"name": HALVING, "min_resource": 2, "reduction_factor": 2, "min_early_stopping_rate": 1}, 9, 6.25),
+        # floor(log3(18 / 3)) + 1 = 2 brackets, of 3 and 2 trials, of 6 and 9 + 9 / 3 epochs: (3 x 6 + 2 x 12) / 5.
+        ({"name": "hyperband", "min_resource": 3, "reduction_factor": 3, "interval": 3}, 18, 8.4),
+        ({"name": HALVING, "min_resource": "auto"}, 18, None),
+        ({"name": "median"}, 18, None),
+        ({"name": "none"}, 18, None),
+    ],
+)  # fmt: skip
+def test_epochs_under_rungs_are_those_worked_by_hand(
+    pruner: dict[str, object], epochs: int, expected: float | None
+) -> None:
+    found = pruned_epochs(component(pruner, PRUNERS), epochs)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(("least", "epochs", "factor"), [(3, 18, 3), (15, 50, 3), (1, 81, 3), (2, 64, 4)])
+def test_brackets_are_those_of_optuna(least: int, epochs: int, factor: int) -> None:
+    arguments = {"min_resource": least, "max_resource": epochs, "reduction_factor": factor}
+    pruner = HyperbandPruner(**arguments)  # type: ignore[arg-type]
+    pruner._try_initialization(study_of(None, {}).inner)
+    budgets = pruner._trial_allocation_budgets
+    halving = [
+        pruned_epochs(
+            component(
+                {
+                    "name": "successive_halving",
+                    "min_resource": least,
+                    "reduction_factor": factor,
+                    "min_early_stopping_rate": bracket,
+                },
+                PRUNERS,
+            ),
+            epochs,
+        )
+        for bracket in range(len(budgets))
+    ]
+    expected = np.average(np.array(halving, dtype=float), weights=budgets)
+    found = pruned_epochs(component({"name": "hyperband", **arguments}, PRUNERS), epochs)
+    assert found == pytest.approx(float(expected))
+
+
+def test_trials_in_random_order_run_about_as_long_as_designed() -> None:
+    one = component({"name": "hyperband", "min_resource": 3, "reduction_factor": 3, "interval": 3}, PRUNERS)
+    study = study_of(None, {"x": IntDistribution(0, 9)}, make_pruner(one, 18), epochs=18)
+    draw, ran = random.Random(0), []
+    for _ in range(600):
+        number, value = study.ask().number, draw.random()
+        epoch = next((epoch for epoch in range(1, 19) if study.report(number, epoch, value)), None)
+        (study.complete if epoch is None else study.prune)(number, {})
+        ran.append(epoch or 18)
+    assert np.mean(ran) == pytest.approx(pruned_epochs(one, 18), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0421, "0.042 s"), (41.3, "41 s"), (200, "3 min"), (7200, "2.0 h"), (3.6e7, "10,000.0 h")]
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def _starting(lines: Sequence[str], *heads: str) -> list[str]:
+    found = [next((line for line in lines if line.startswith(head)), "") for head in heads]
+    assert all(found), (heads, lines)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_dry_run_checks_says_its_plan_and_writes_nothing(tmp_path: Path) -> None:
+    path = space(tmp_path, confirm={"top": 2, "seeds": 2})
+    before = files(tmp_path)
+    ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--trials", 7, "--seed", 3)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert files(tmp_path) == before
+    lines = ended.stdout.splitlines()
+    assert lines[0].startswith("Running on a local Ray started for this run: 1 node(s), ")
+    plan, node, disk, time, search = _starting(lines, "Plan: ", "Node ", "Disk: ", "Time: ", "Search: about ")
+    assert plan.startswith("Plan: 7 trials of up to 4 epochs = 28 trial-epochs, ")
+    assert plan.endswith("; then up to 6 runs to confirm and 2 on all training videos = 32 epochs")
+    assert "trial(s) at once; features 0.0 MiB of " in node
+    assert "checkpoints every 2 epochs" in disk and f"free in {tmp_path}" in disk
+    assert "cluster " in time and "every 2 epochs" in time and "without pruning" in search
+    assert lines[-1] == "Dry run: all checks passed; nothing was written"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_dry_run_of_an_old_run_says_what_is_left_and_mends_nothing(tmp_path: Path) -> None:
+    path = space(tmp_path)
+    folder = old_run(path)
+    with folder.journal.open("a") as file:
+        file.write('{"op_code": 4, "wor')
+    before = files(tmp_path)
+    ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--name", "a", "--resume", "--quiet")
+    assert (ended.returncode, ended.stderr, files(tmp_path)) == (0, "", before)
+    assert ended.stdout.startswith("Plan: 3 of 5 trials are left (1 of them interrupted), of up to 4 epochs = 12 trial")
+    assert "  warning: " not in ended.stdout, "quiet"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_dry_run_of_what_can_not_run_ends_with_2(tmp_path: Path) -> None:
+    path = space(tmp_path)
+    before = files(tmp_path)
+    ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--set", "search.resources.cpu=1000")
+    assert ended.returncode == 2 and "search.resources: must fit the cluster" in ended.stderr
+    ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--set", "optim.lr=1e30")
+    assert ended.returncode == 2 and ended.stderr.startswith("base: must train for an epoch, got: loss ")
+    assert files(tmp_path) == before

@@ -1,0 +1,27 @@
+"""What a driver finds to do where another one ended."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+
+from search.driver.phases import Ended, run_search
+from search.results.folder import RunFolder
+from search.space.read import read_space
+from search.space.studies import study_of
+from tests.search.test_run import space as tiny_space
+
+
+def test_a_table_that_a_killed_driver_did_not_live_to_write_is_written_though_no_trial_is_left(tmp_path: Path) -> None:
+    space, folder = read_space(tiny_space(tmp_path, trials=3)), RunFolder(tmp_path / "runs" / "a")
+    folder.root.mkdir(parents=True)
+    study = study_of(space, name="tiny", journal=folder.journal, seed=1)
+    for _ in range(3):
+        number = study.ask().number
+        study.report(number, 1, 10.0)
+        study.complete(number, {})
+    folder.trials_csv.write_text("number\n0\n")
+    work: Any = SimpleNamespace(job=SimpleNamespace(space=space, folder=folder), stage=lambda name: None)
+    assert run_search(work, study) == Ended()
+    assert pd.read_csv(folder.trials_csv)["number"].tolist() == [0, 1, 2]

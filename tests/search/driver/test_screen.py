@@ -1,0 +1,409 @@
+"""The one screen of the main job: what it shows, what it never lets through, and how it leaves a terminal."""
+
+import errno
+import io
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from haan.words import clean, clock
+from search.driver import screen
+from search.driver.screen import Row, Screen, Status, can_be_live
+from tests.paths import ROOT
+
+SIZES = [(80, 24), (120, 40), (40, 20), (20, 6), (250, 60)]
+HOSTILE = "[bold red]x[/]\x1b[31m\x1b]0;title\x07\r\n\tend\u202e\ud800 \U0001f9ea\u4e2d\u6587[/nothing]"
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Tty(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Gone(Tty):
+    """A terminal that was closed after so many writes."""
+
+    def __init__(self, error: Exception, after: int = 0):
+        super().__init__()
+        self.error, self.after, self.refused = error, after, 0
+
+    def write(self, text: str) -> int:
+        if self.after:
+            self.after -= 1
+            return super().write(text)
+        self.refused += 1
+        raise self.error
+
+
+def console(width: int = 80, height: int = 24, file: io.StringIO | None = None, **environment: str) -> Console:
+    environment = {"TERM": "xterm-256color", **environment}
+    return Console(file=file or Tty(), width=width, height=height, force_terminal=True, _environ=environment)
+
+
+def row(number: int, **changes: Any) -> Row:
+    params = {"optim.lr": 3e-5, "concepts.clusters": 50}
+    known = Row(number=number, base=False, epoch=3, epochs=18, value=17.5, params=params, node="host-a", seconds=65)
+    return replace(known, **changes)
+
+
+def status(**changes: Any) -> Status:
+    known = Status(
+        stage="search",
+        name="demo",
+        where="Running on a local Ray started for this run: 1 node(s), 2 CPUs, 0 GPUs, 0.3 GiB of shared memory",
+        done=6,
+        budget=20,
+        complete=3,
+        pruned=2,
+        failed=1,
+        running=(row(6), row(7, value=None)),
+        best=(4, 24.03),
+        base=21.68,
+        history=(21.68, 21.68, 23.0, 24.03, 24.03),
+        best_params={"concepts.clusters": 342, "loss.pseudo": 0.0131},
+        spent_s=7200.0,
+        saved_s=1800.0,
+        unit="GPU",
+        elapsed_s=3723.0,
+        left_s=125.0,
+        failures=("trial 4: loss mil is nan in epoch 1",),
+        last=tuple(f"[  {i}/20   0:0{i}] trial   {i} COMPLETE avg.mAP  20.0{i}" for i in range(1, 7)),
+    )
+    return replace(known, **changes)
+
+
+def shown(width: int = 80, height: int = 24, slots: int = 2, **changes: Any) -> list[str]:
+    """The lines of one live view, without colours."""
+    file = Tty()
+    to = console(width, height, file)
+    to.print(screen.view(status(**changes), width, height - 1, slots, ascii_only=False))
+    return ESCAPE.sub("", file.getvalue()).splitlines()
+
+
+def text(*arguments: Any, **changes: Any) -> str:
+    return "\n".join(shown(*arguments, **changes))
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock of the screen, as a list of one number that a test may change."""
+    now = [100.0]
+    monkeypatch.setattr(screen, "monotonic", lambda: now[0])
+    return now
+
+
+def test_the_view_shows_everything_that_matters() -> None:
+    got = text()
+    for part in (
+        "demo",
+        "Running on a local Ray",
+        "6 of 20",
+        "3 complete, 2 pruned (33 %), 1 failed, 2 running",
+        "24.03, +2.35 against the base's 21.68 (trial 4)",
+        "▁▁▅██",  # round((23 - 21.68) / (24.03 - 21.68) * 7) = round(3.93) = 4: the fifth of eight
+        "clusters=342 pseudo=0.0131",
+        "2.0 GPU-hours, 0.5 saved by pruning (20 %)",
+        "1:02:03 so far, 2:05 left",
+        " 3/18    17.50  lr=3e-05 clusters=50",
+        "trial 4: loss mil is nan in epoch 1",
+        "trial   6 COMPLETE avg.mAP  20.06",
+    ):
+        assert part in got, part
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("hostile", [False, True])
+def test_the_view_fits_its_terminal(width: int, height: int, hostile: bool) -> None:
+    running = tuple(row(number, node="n" * 50) for number in range(60))
+    changes: dict[str, Any] = {"running": running, "failures": ("x" * 300,) * 3, "last": ("y" * 300,) * 50}
+    if hostile:
+        nasty = HOSTILE * 20
+        running = tuple(row(number, node=nasty, params={nasty: nasty}) for number in range(60))
+        changes |= {"running": running, "name": nasty, "where": nasty, "stage": nasty, "unit": nasty}
+        changes |= {"failures": (nasty,), "last": (nasty,) * 9, "best_params": {nasty: nasty}}
+    lines = shown(width, height, 60, **changes)
+    assert len(lines) < height
+    assert max(cell_len(line) for line in lines) <= width
+    assert {cell_len(line) for line in lines} == {min(width, 180)}
+
+
+def test_24_rows_hold_every_section() -> None:
+    got = text(80, 24, 60, running=tuple(row(number) for number in range(60)))
+    assert re.search(r"\.\.\. and 5\d more", got)
+    assert "running" in got and "failures" in got and "last ended" in got
+
+
+def test_a_taller_terminal_shows_more_trials() -> None:
+    running = tuple(row(number) for number in range(60))
+
+    def trials(height: int) -> int:
+        return sum("/18 " in line for line in shown(80, height, 60, running=running))
+
+    assert 1 <= trials(24) < trials(40) < trials(60)
+
+
+def test_a_wider_terminal_shows_where_a_trial_runs_and_how_long() -> None:
+    assert "1:05  host-a" in text(120, 40)
+    assert "host-a" not in text(80, 24)
+
+
+def test_the_newest_ended_trials_stand_where_not_all_fit() -> None:
+    got = text(80, 24, last=tuple(f"line {i}." for i in range(50)))
+    assert "line 49." in got
+    assert "line 0." not in got
+
+
+def test_the_view_keeps_its_height_while_fewer_trials_run() -> None:
+    assert len(shown(80, 40, 2, running=(row(6),))) == len(shown(80, 40, 2))
+
+
+def test_the_live_view_keeps_rows_for_as_many_trials_as_ever_ran_at_once(time: list[float]) -> None:
+    file = Tty()
+    with Screen(console(height=40, file=file), live=True, quiet=False) as it:
+        it.update(status(running=tuple(row(number) for number in range(6))))
+        time[0] += 1
+        before = file.tell()
+        it.update(status(running=(row(6),)))
+        last = file.getvalue()[before:]
+    assert ESCAPE.sub("", last).count("\n") + 1 == len(shown(80, 40, 6, running=(row(6),)))
+    assert len(shown(80, 40, 6, running=(row(6),))) == len(shown(80, 40, 2)) + 4
+
+
+def test_before_the_first_trial_nothing_is_made_up() -> None:
+    nothing = {"done": 0, "complete": 0, "pruned": 0, "failed": 0, "best": None, "base": None, "history": ()}
+    got = text(**nothing, best_params={}, running=(), failures=(), last=(), spent_s=0, saved_s=0, left_s=None)
+    assert "none yet; base not known yet" in got
+    assert "0 pruned," in got
+    assert "0.000 GPU-hours, 0.000 saved by pruning" in got
+    assert "1:02:03 so far, - left" in got
+
+
+def test_a_base_that_is_the_best_so_far_is_called_so() -> None:
+    assert "21.68, the base's own (trial 0)" in text(best=(0, 21.68))
+
+
+def test_a_failed_base_leaves_the_gain_out() -> None:
+    assert "24.03, base not known yet (trial 4)" in text(base=None)
+
+
+def test_confirming_counts_runs_and_prunes_none() -> None:
+    got = text(stage="confirm", done=7, budget=18, complete=7, pruned=0, failed=0)
+    assert "confirming with new seeds" in got
+    assert re.search(r"runs +━+─+ 7 of 18", got)
+    assert "7 complete, 0 failed" in got
+
+
+@pytest.mark.parametrize("history", [(), (20.0,), (20.0,) * 5, (float("-inf"), 20.0, float("nan"), 21.0)])
+@pytest.mark.parametrize("budget", [0, 3])
+def test_odd_figures_are_drawn_too(history: tuple[float, ...], budget: int) -> None:
+    odd = row(1, epoch=5, epochs=0, value=float("nan"))
+    assert "of 0" in text(budget=budget, history=history, running=(odd,)) or budget
+
+
+def test_settings_of_one_name_keep_their_whole_key() -> None:
+    got = text(best_params={"detect.alpha": 0.5, "loss.alpha": 0.25, "optim.lr": 1e-4})
+    assert "detect.alpha=0.5 loss.alpha=0.25 lr=0.0001" in got
+
+
+def test_clean_leaves_one_line_without_control_characters() -> None:
+    assert clean(HOSTILE) == "[bold red]x[/][31m]0;title   end \U0001f9ea\u4e2d\u6587[/nothing]"
+    assert clean("a\x9b31mb\u2028c\x00") == "a31mb c"
+
+
+def test_clock_by_hand() -> None:
+    assert [clock(s) for s in (0, 65.9, 3600, 90061, -1)] == ["0:00", "1:05", "1:00:00", "25:01:01", "0:00"]
+
+
+def test_hostile_text_reaches_no_terminal_as_control() -> None:
+    file = Tty()
+    nasty = status(name=HOSTILE, where=HOSTILE, failures=(HOSTILE,), last=(HOSTILE,), best_params={HOSTILE: HOSTILE})
+    with Screen(console(file=file), live=True, quiet=False) as it:
+        it.update(nasty)
+        it.line(HOSTILE)
+    got = file.getvalue()
+    assert "[bold red]x[/]" in got  # no markup: the words themselves
+    assert not set("\x07\x9b\u202e\ud800\t") & set(got)
+    assert "\x1b[31mx" not in got and "\x1b]" not in got
+
+
+def test_plain_lines_have_no_control_characters() -> None:
+    file = io.StringIO()
+    with Screen(Console(file=file), live=True, quiet=False) as it:
+        it.line("Running on \x1b[31ma local Ray")
+        it.update(status())
+        it.ended("[  1/20] trial   0 (base) COMPLETE " + "x" * 200, status())
+    assert file.getvalue() == "Running on [31ma local Ray\n[  1/20] trial   0 (base) COMPLETE " + "x" * 200 + "\n"
+
+
+def test_only_a_terminal_that_can_move_its_cursor_is_live() -> None:
+    assert can_be_live(console())
+    assert not can_be_live(console(TERM="dumb"))
+    assert not can_be_live(console(NO_COLOR="1"))
+    assert not can_be_live(console(file=io.StringIO(), FORCE_COLOR="1"))  # a log file of a CI server
+    assert not can_be_live(Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_quiet_says_nothing(live: bool) -> None:
+    file = Tty()
+    with Screen(console(file=file), live=live, quiet=True) as it:
+        it.line("a line")
+        it.update(status())
+        it.ended("trial 1", status())
+    assert file.getvalue() == ""
+
+
+def test_not_live_is_plain_on_a_terminal_too() -> None:
+    file = Tty()
+    with Screen(console(file=file), live=False, quiet=False) as it:
+        it.ended("trial 1", status())
+    assert file.getvalue() == "trial 1\n"
+
+
+def test_live_shows_lines_above_the_view_and_no_line_for_an_ended_trial() -> None:
+    file = Tty()
+    with Screen(console(file=file), live=True, quiet=False) as it:
+        it.line("before the view")
+        it.update(status())
+        it.line("above the view")
+        it.ended("as a plain line", status())
+    got = ESCAPE.sub("", file.getvalue())
+    assert got.index("before the view") < got.index("╭") < got.index("above the view")
+    assert "as a plain line" not in got
+
+
+def test_at_most_four_redraws_a_second(time: list[float]) -> None:
+    file = Tty()
+    with Screen(console(file=file), live=True, quiet=False) as it:
+        for tick in range(200):  # two seconds
+            time[0] = 100 + tick / 100
+            it.update(status(done=tick))
+        drawn = file.getvalue().count("╭")
+    assert drawn == 8
+    assert "199 of 20" in file.getvalue()  # the newest status stands there in the end
+
+
+def test_the_stream_is_the_consoles_whatever_stdout_is_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, elsewhere = Tty(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with Screen(Console(file=sys.stdout, force_terminal=True, _environ={}), live=True, quiet=False) as it:
+        monkeypatch.setattr(sys, "stdout", elsewhere)
+        it.update(status())
+        sys.stdout.write("chatter")
+        it.line("a line")
+        assert sys.stdout is elsewhere
+    assert elsewhere.getvalue() == "chatter"
+    assert "a line" in terminal.getvalue() and "6 of 20" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenPipeError(errno.EPIPE, "pipe"), OSError(errno.EIO, "eio"), ValueError("closed")]
+)
+@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize("live", [True, False])
+def test_a_closed_terminal_silences_the_screen_and_ends_nothing(
+    error: Exception, after: int, live: bool, time: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    file = Gone(error, after)
+    to = console(file=file)
+    with Screen(to, live=live, quiet=False) as it:
+        for tick in range(5):
+            time[0] += 1
+            it.ended("a line", status(done=tick))
+            it.line("a line")
+    assert file.refused == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the terminal is gone, the search goes on in silence: {error}"
+    ]
+    assert to.file is file
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_terminal_without_unicode_gets_what_it_can_show(live: bool) -> None:
+    class Raw(io.BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+    raw = Raw()
+    to = Console(
+        file=io.TextIOWrapper(raw, encoding="ascii"),
+        force_terminal=True,
+        width=80,
+        height=24,
+        _environ={"TERM": "xterm"},
+    )
+    with Screen(to, live=live, quiet=False) as it:
+        it.update(status(where="w" * 200))
+        it.line("caf\u00e9")
+        to.file.flush()
+        got = ESCAPE.sub("", raw.getvalue().decode("ascii"))
+    assert "caf?" in got
+    if live:
+        assert re.search(r"#+-+ 6 of 20", got)
+        assert got.count("?") == 1  # nothing of the view itself was replaced
+
+
+INTERRUPTED = """
+import sys, time
+from rich.console import Console
+from search.screen import Screen
+from tests.search.test_screen import status
+try:
+    with Screen(Console(file=sys.stdout), live=True, quiet=False) as it:
+        while True:
+            it.update(status())
+            time.sleep(0.01)
+except KeyboardInterrupt:
+    sys.stdout.write("interrupted\\n")
+"""
+
+
+def test_an_interrupt_leaves_a_real_terminal_sane() -> None:
+    ours, theirs = pty.openpty()
+    environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "LINES")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=ROOT,
+        env=environment | {"TERM": "xterm-256color"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    got, signalled = b"", False
+    while chunk := read(ours):
+        got += chunk
+        if not signalled and got.count("╭".encode()) == 2:
+            process.send_signal(signal.SIGINT)
+            signalled = True
+    os.close(ours)
+    assert process.wait(timeout=30) == 0
+    written = got.decode()
+    assert "\x1b[?25l" in written
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
+    assert written.rindex("\x1b[?25h") < written.rindex("interrupted")
+    assert "Traceback" not in written
+    assert re.search(r"╯\r\ninterrupted\r\n$", ESCAPE.sub("", written))  # below the view, not over it
+
+
+def read(terminal: int) -> bytes:
+    """What a terminal got; nothing once the other side is closed."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""

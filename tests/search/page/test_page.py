@@ -1,0 +1,585 @@
+"""The report of a run: its numbers, its page in a real browser, and the run folder as other tools open it."""
+
+import base64
+import hashlib
+import html
+import json
+import math
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import plotly.graph_objects as go
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from haan.errors import InputError
+from haan.figures.folder import Index
+from search.page import plots
+from search.page.facts import Confirmed, Importances, read_findings
+from search.page.lanes import timeline
+from search.page.page import page, write_report
+from search.results.folder import RunFolder
+from search.space.model import Space
+from tests.paths import ROOT
+from tests.search.page.report_run import EPOCHS, PARAMETERS, Maker, fill, full_run, new_study, write_space
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SWITCHES = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+EVIL = "</script><img src=x onerror='window.hacked=1;alert(1)'><a href='https://evil.example/'>x</a>"
+DESKTOP, PHONE = (1280, 900), (390, 844)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome here")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> Iterator[None]:
+    loud = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(loud)
+
+
+@dataclass
+class Run:
+    """A run folder, its space and its study."""
+
+    folder: RunFolder
+    space: Space
+    study: optuna.Study
+
+    def report(self) -> Path:
+        return write_report(self.folder, self.space, self.study)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(*full_run(tmp_path_factory.mktemp("full") / "made"))
+    run.report()
+    return run
+
+
+def run_of(root: Path, trials: int, **search: Any) -> Run:
+    """A run with nothing but a study."""
+    space = write_space(root, **search)
+    study = new_study(root)
+    fill(study, space, trials)
+    return Run(RunFolder(root), space, study)
+
+
+def trial_with(
+    runs: list[list[Any]] | None = None, state: TrialState = TrialState.COMPLETE, **known: Any
+) -> FrozenTrial:
+    attributes = known | ({} if runs is None else {"runs": runs})
+    return create_trial(state=state, value=1.0 if state == TrialState.COMPLETE else None, user_attrs=attributes)
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    # Scores 1, 2, 3: mean 2, sd 1; t(0.975, 2 degrees of freedom) = 4.302653; 4.302653 / sqrt(3) = 2.484138.
+    row = Confirmed(number=3, base=False, setting="chosen", seeds=(1, 2, 3), scores=(1.0, 2.0, 3.0), runs=3)
+    assert row.mean == 2.0
+    assert row.half_width == pytest.approx(2.484138, abs=1e-6)
+    assert replace(row, seeds=(1,), scores=(1.0,)).half_width is None
+
+
+def test_trials_that_ran_at_once_on_a_node_lie_in_lanes_of_their_own() -> None:
+    trials = [
+        trial_with([[100.0, 110.0, "a"]]),
+        trial_with([[100.0, 104.0, "a"]]),
+        trial_with([[104.0, 109.0, "a"]]),  # begins when the second has ended, so it takes its lane
+        trial_with([[100.0, 110.0, "b"]]),
+    ]
+    found = timeline(trials)
+    assert [(s.node, s.lane, s.start, s.end) for s in found.stretches] == [
+        ("a", 0, 0.0, 10.0),
+        ("a", 1, 0.0, 4.0),
+        ("b", 0, 0.0, 10.0),
+        ("a", 1, 4.0, 9.0),
+    ]
+    assert found.pauses == ()
+
+
+def test_a_night_in_which_nothing_ran_is_shortened_to_a_twentieth_of_the_busy_time() -> None:
+    # Busy 100 + 100 s, so the pause of 10,000 s is drawn as 10 s: the second trial at 110, the mark amid at 105.
+    found = timeline([trial_with([[0.0, 100.0, "a"]]), trial_with([[10_100.0, 10_200.0, "a"]])])
+    assert [(s.start, s.end) for s in found.stretches] == [(0.0, 100.0), (110.0, 210.0)]
+    assert found.pauses == ((105.0, 10_000.0),)
+
+
+def test_a_trial_without_an_end_is_drawn_to_the_last_moment_known_and_a_retried_one_in_its_stretches() -> None:
+    running = trial_with([[0.0, 10.0, "a"], [20.0, None, "b"]], TrialState.RUNNING)
+    found = timeline([running, trial_with([[0.0, 50.0, "b"]])])
+    by_start = [(s.trial.state.name, s.node, s.start, s.end, s.given_up, s.open) for s in found.stretches]
+    assert by_start == [
+        ("RUNNING", "a", 0.0, 10.0, True, False),
+        ("COMPLETE", "b", 0.0, 50.0, False, False),
+        ("RUNNING", "b", 20.0, 50.0, False, True),
+    ]
+
+
+def test_what_pruning_saved_is_each_pruned_trials_own_pace_over_the_epochs_it_was_spared(tmp_path: Path) -> None:
+    run = run_of(tmp_path, 0)
+    # 3 of 18 epochs in 60 s: 15 epochs of 20 s, 300 s. 9 in 90 s: 9 of 10 s, 90 s. A completed trial saves nothing.
+    for state, epochs, seconds in (
+        (TrialState.PRUNED, 3, 60.0),
+        (TrialState.PRUNED, 9, 90.0),
+        (TrialState.COMPLETE, 18, 500.0),
+    ):
+        run.study.add_trial(trial_with(state=state, epochs=epochs, seconds=seconds))
+    found = read_findings(run.folder, run.space, run.study)
+    assert EPOCHS == 18
+    assert found.seconds == 650.0
+    assert found.seconds_saved == pytest.approx(390.0)
+
+
+def test_importances_name_the_setting_that_alone_makes_the_score_and_count_completed_trials_only(
+    tmp_path: Path,
+) -> None:
+    run = run_of(tmp_path, 0)
+    maker = Maker(run.space)
+    for number in range(60):
+        params = maker.params(number + 1)
+        # The score falls with loss.pseudo's distance from 1; pruned trials say the opposite and must not be heard.
+        score = 10 + math.log10(params["loss.pseudo"])
+        state = TrialState.COMPLETE if number % 2 else TrialState.PRUNED
+        value = score if state == TrialState.COMPLETE else 1000 - score
+        run.study.add_trial(
+            create_trial(state=state, value=value, params=params, distributions=dict(run.space.parameters))
+        )
+    found = read_findings(run.folder, run.space, run.study).importances
+    assert isinstance(found, Importances)
+    assert next(iter(found.shares)) == "loss.pseudo" and found.shares["loss.pseudo"] > 0.5
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert (found.complete, found.top) == (30, 5)
+
+
+def test_importances_say_why_there_are_none(tmp_path: Path) -> None:
+    few = run_of(tmp_path / "few", 8)
+    assert "at least 10 completed trials" in str(read_findings(few.folder, few.space, few.study).importances)
+    one = run_of(tmp_path / "one", 40, parameters={"loss.pseudo": PARAMETERS["loss.pseudo"]})
+    assert "fewer than two" in str(read_findings(one.folder, one.space, one.study).importances)
+
+
+def test_the_winner_is_the_one_that_best_yaml_names_even_if_another_scored_higher_once(
+    full: Run, tmp_path: Path
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(full.folder.root, root)
+    found = read_findings(RunFolder(root), full.space, full.study)
+    assert found.highest is not None
+    other = next(t.number for t in reversed(found.of(TrialState.COMPLETE)) if t.number != found.highest.number)
+    (root / "best.yaml").write_text(f"# trial: {other}\n# gain_over_base: +1.25 on paper\nseed: 1\n")
+    found = read_findings(RunFolder(root), full.space, full.study)
+    assert found.winner is not None and found.winner.number == other
+    text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
+    assert "it won by its confirmed mean" in text and "+1.25 on paper" in text
+
+
+def test_the_curve_along_a_swept_setting_holds_the_others_at_what_was_chosen(tmp_path: Path) -> None:
+    sweeps = {"detect.alpha": {"sweep": "-0.2:0.2:0.2"}, "detect.top_clips": {"sweep": [0.1, 0.25]}}
+    run = run_of(tmp_path, 0, parameters={"loss.pseudo": PARAMETERS["loss.pseudo"]} | sweeps)
+    scores = [detect.alpha + (10 if detect.top_clips == 0.1 else 5) for detect in run.space.detects]
+    run.study.add_trial(trial_with(avg_map_by_detect=scores))
+    found = read_findings(run.folder, run.space, run.study)
+    assert found.swept == ("alpha", "top_clips")
+    (trial,) = found.trials
+    assert found.along(trial, "alpha") == [(-0.2, pytest.approx(9.8)), (0.0, 10.0), (0.2, pytest.approx(10.2))]
+    assert found.along(trial, "top_clips") == [(0.1, pytest.approx(10.2)), (0.25, pytest.approx(5.2))]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (1, 10, [1, 2, 5, 10]),
+        (4, 200, [5, 10, 20, 50, 100, 200]),
+        (1e-4, 1.0, [1e-4, 1e-3, 1e-2, 1e-1, 1]),
+        (1e-9, 1.0, [1e-9, 1e-7, 1e-5, 1e-3, 1e-1]),
+    ],
+)
+def test_ticks_of_a_log_axis_are_few_and_round(low: float, high: float, ticks: list[float]) -> None:
+    assert plots.log_ticks(low, high) == pytest.approx(ticks)
+
+
+def all_figures(run: Run) -> dict[str, Any]:
+    text = page(read_findings(run.folder, run.space, run.study), datetime(2026, 1, 2, tzinfo=UTC))
+    block = text.split('<script type="application/json" id="figures">')[1].split("</script>")[0]
+    return json.loads(block)
+
+
+def test_every_figure_is_one_that_plotly_knows(full: Run) -> None:
+    made = all_figures(full)
+    assert set(made) == {
+        *("confirmation", "history", "curves", "importances", "parallel", "tiou", "detect-alpha", "timeline"),
+        *(f"slice-{i}" for i in range(6)),
+    }
+    for figure in made.values():
+        go.Figure(figure)  # raises at an attribute that plotly doesn't have
+
+
+def test_of_many_trials_the_best_and_the_base_and_an_even_sample_have_their_curves_drawn(tmp_path: Path) -> None:
+    run = run_of(tmp_path, 600)
+    found = read_findings(run.folder, run.space, run.study)
+    figure, drawn, known = plots.curves(found) or ({}, 0, 0)
+    assert 150 <= drawn <= 153 and 500 < known <= 600
+    names = {text for trace in figure["data"] for text in trace.get("text", ())}
+    ranked = sorted(found.of(TrialState.COMPLETE), key=lambda trial: -(trial.value or 0))
+    assert {f"trial {trial.number}" for trial in ranked[1:40] if trial.number} <= names
+    assert "are drawn: the best 50" in page(found, datetime(2026, 1, 2, tzinfo=UTC))
+
+
+def failures_only(root: Path) -> Run:
+    run = run_of(root, 0)
+    maker = Maker(run.space)
+    for number in range(3):
+        run.study.add_trial(maker.trial(number, TrialState.FAIL, 0, 0.0, 1.0, "a"))
+    return run
+
+
+def interrupted(root: Path) -> Run:
+    run = run_of(root, 0)
+    run.study.add_trial(Maker(run.space).trial(0, TrialState.RUNNING, 2, 1.79e9, 1.0, "a"))
+    return run
+
+
+def grid(root: Path) -> Run:
+    """Of which the base is no point."""
+    table = {"loss.coarse_pooling": ["max", "mean"], "model.dropout": [0.1, 0.5]}
+    space = write_space(root, table, trials=4, sampler={"name": "grid"}, pruner={"name": "none"})
+    study = new_study(root)
+    maker = Maker(space)
+    for number in range(4):
+        study.add_trial(maker.trial(number + 1, TrialState.COMPLETE, EPOCHS, 60.0 * number, 3.0, "a"))
+    return Run(RunFolder(root), space, study)
+
+
+def single(root: Path) -> Run:
+    return run_of(root, 12, parameters={"loss.pseudo": PARAMETERS["loss.pseudo"]})
+
+
+def old(root: Path) -> Run:
+    """A study of nothing but values, as one without any of our attributes."""
+    run = run_of(root, 0)
+    maker = Maker(run.space)
+    for number in range(12):
+        trial = maker.trial(number, TrialState.COMPLETE, 4, 0.0, 1.0, "a")
+        for key in list(trial.user_attrs):
+            trial.user_attrs.pop(key)
+        run.study.add_trial(trial)
+    return run
+
+
+ODD = {
+    "empty": (lambda root: run_of(root, 0), ["No trial has begun.", "No trial has a scored epoch yet."]),
+    "failures": (failures_only, ["No trial has a scored epoch yet.", "loss is nan in epoch 1, step 3"]),
+    "interrupted": (interrupted, ["no trial has completed yet", "A trial that has not ended is drawn"]),
+    "grid": (grid, ["This space sweeps no detection setting.", "this grid leaves it out"]),
+    "single": (single, ["It needs two completed trials and two parameters.", "There is no figure of importances."]),
+    "old": (old, ["Neither the winner nor the base has scores by tIoU."]),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_run_has_its_report_and_each_empty_section_says_why(name: str, tmp_path: Path) -> None:
+    make, sentences = ODD[name]
+    run = make(tmp_path / name)
+    text = run.report().read_text()
+    assert text.startswith("<!doctype html>") and text.endswith("</html>\n")
+    for sentence in [*sentences, "best.yaml is written when a search ends", "have not been trained again"]:
+        assert sentence in text
+    for figure in all_figures(run).values():
+        go.Figure(figure)
+
+
+def test_a_winner_at_the_end_of_a_range_asks_for_a_wider_one(tmp_path: Path) -> None:
+    run = run_of(tmp_path, 0)
+    maker = Maker(run.space)
+    for number in range(2):
+        trial = maker.trial(number, TrialState.COMPLETE, EPOCHS, 0.0, 1.0, "a")
+        trial.params = {**trial.params, "loss.pseudo": 1.0}
+        run.study.add_trial(trial)
+    assert "loss.pseudo = 1 lies at the upper bound of its range [0.0001, 1]" in run.report().read_text()
+
+
+def test_a_search_on_the_official_videos_is_marked_as_too_good(full: Run) -> None:
+    data = replace(full.space.base.data, validation="official")
+    space = replace(full.space, base=replace(full.space.base, data=data))
+    official = page(read_findings(full.folder, space, full.study), datetime(2026, 1, 2, tzinfo=UTC))
+    assert "Tuned on the set it reports on." in official
+    assert "Tuned on the set it reports on." not in full.folder.report.read_text()
+
+
+def test_a_report_that_can_not_be_made_leaves_the_last_one_whole(full: Run, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(full.folder.root, root)
+    before = (root / "report.html").read_bytes()
+    (root / "confirm.csv").write_text("trial,base,videos,seed,avg_map\n")
+    with pytest.raises(InputError, match=r"confirm\.csv: must have the columns .*, got none named state"):
+        write_report(RunFolder(root), full.space, full.study)
+    assert (root / "report.html").read_bytes() == before
+    assert not list(root.glob("*.partial"))
+
+
+def test_the_command_writes_the_report_anew_and_refuses_a_folder_without_a_search(full: Run, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "search" / "report.py")]
+    full.folder.report.unlink()
+    ended = subprocess.run([*command, str(full.folder.root)], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == f"written to {full.folder.report}\n" and full.folder.report.exists()
+    ended = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert ended.returncode == 2 and "name the folder of a search" in ended.stderr
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"><rect width="40" height="30"/></svg>'
+
+
+def with_figures(full: Run, root: Path, caption: str, svg: bytes = SVG) -> Run:
+    """A copy of a run whose winner has one figure."""
+    shutil.copytree(full.folder.root, root)
+    (root / "best.safetensors").write_bytes(b"weights")
+    run = replace(full, folder=RunFolder(root))
+    run.folder.figures.root.mkdir()
+    run.folder.figures.svg("figure4").write_bytes(svg)
+    run.folder.figures.png("figure4").write_bytes(b"png")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    run.folder.figures.write_index(Index(digest, (("figure4", caption),)))
+    return run
+
+
+def test_figures_lie_in_the_page_and_their_captions_are_escaped(full: Run, tmp_path: Path) -> None:
+    text = with_figures(full, tmp_path / "run", f"Figure 4. Of {EVIL}").report().read_text()
+    assert f'<img src="data:image/svg+xml;base64,{base64.b64encode(SVG).decode()}"' in text
+    assert f"<figcaption>Figure 4. Of {html.escape(EVIL)}</figcaption>" in text and EVIL not in text
+
+
+def test_a_large_svg_gives_way_to_its_png(full: Run, tmp_path: Path) -> None:
+    large = SVG + b"<!--" + b"x" * 2**19 + b"-->"
+    text = with_figures(full, tmp_path / "run", "Figure 4.", large).report().read_text()
+    assert f'<img src="data:image/png;base64,{base64.b64encode(b"png").decode()}"' in text
+
+
+def test_without_figures_or_with_those_of_other_weights_the_page_says_how_to_draw_them(
+    full: Run, tmp_path: Path
+) -> None:
+    how = "<code>python -m haan figures RUN</code>"
+    text = full.report().read_text()
+    assert "None are drawn yet." in text and how in text and "<img" not in text
+    run = with_figures(full, tmp_path / "run", "Figure 4.")
+    (run.folder.root / "best.safetensors").write_bytes(b"others")
+    text = run.report().read_text()
+    assert "are of other weights than best.safetensors" in text and how in text and "<img" not in text
+    run.folder.figures.index.write_text("[")
+    assert "can&#x27;t be read: " in run.report().read_text()
+
+
+@dataclass
+class Seen:
+    """An open page, and what went wrong or out from it."""
+
+    page: Any
+    problems: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield chromium
+        chromium.close()
+
+
+def opened(browser: Any, report: Path, size: tuple[int, int], dark: bool = False) -> Seen:
+    """Opens a report offline and waits until it has drawn its plots."""
+    phone = size == PHONE
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        offline=True,
+        is_mobile=phone,
+        has_touch=phone,
+        color_scheme="dark" if dark else "light",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    seen = Seen(context.new_page())
+    seen.page.on("console", lambda message: seen.problems.append(f"{message.type}: {message.text}"))
+    seen.page.on("pageerror", lambda error: seen.problems.append(str(error)))
+    seen.page.on("dialog", lambda dialog: (seen.problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    seen.page.on("request", lambda request: seen.requests.append(request.url))
+    seen.page.goto(report.as_uri())
+    seen.page.wait_for_selector("html[data-drawn]", timeout=120_000)
+    return seen
+
+
+MARKS = """() => [...document.querySelectorAll(".plot")].map((plot) => [
+  plot.dataset.figure,
+  [...plot.querySelectorAll(".main-svg :is(.js-line, .point, .point path)")]
+    .filter((mark) => mark.getBBox().width > 0).length,
+])"""
+
+
+@needs_chromium
+@pytest.mark.parametrize(("size", "dark"), [(DESKTOP, False), (PHONE, False), (PHONE, True)])
+def test_the_page_draws_every_plot_without_an_error_a_request_or_a_sideways_scroll(
+    browser: Any, full: Run, size: tuple[int, int], dark: bool
+) -> None:
+    seen = opened(browser, full.report(), size, dark)
+    drawn = dict(seen.page.evaluate(MARKS))
+    assert set(drawn) == set(all_figures(full)) and all(drawn.values()), drawn
+    widths = seen.page.evaluate("[...document.querySelectorAll('.plot .main-svg')].map((svg) => svg.clientWidth)")
+    assert min(widths) > 200 and max(widths) <= size[0]
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    ids = seen.page.evaluate("[...document.querySelectorAll('[id]')].filter((e) => !e.closest('svg')).map((e) => e.id)")
+    assert len(ids) == len(set(ids))
+    assert all(link[1:] in ids for link in seen.page.evaluate("[...document.links].map((a) => a.getAttribute('href'))"))
+    back = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert back == ("rgb(20, 24, 29)" if dark else "rgb(246, 247, 249)")
+    assert seen.problems == []
+    assert seen.requests == [full.folder.report.as_uri()]
+    seen.page.context.close()
+
+
+@needs_chromium
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_a_figure_is_drawn_in_the_page_without_a_request_or_a_sideways_scroll(
+    browser: Any, full: Run, size: tuple[int, int], tmp_path: Path
+) -> None:
+    run = with_figures(full, tmp_path / "run", f"Figure 4. {EVIL}")
+    seen = opened(browser, run.report(), size)
+    (image,) = seen.page.evaluate("[...document.images].map((i) => [i.naturalWidth, i.clientWidth, i.alt])")
+    assert image[0] == 40 and image[1] >= 480 and image[2] == EVIL
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert seen.problems == []
+    assert [url for url in seen.requests if not url.startswith("data:")] == [run.folder.report.as_uri()]
+    seen.page.context.close()
+
+
+@needs_chromium
+def test_a_press_on_a_heading_sorts_the_trials_by_number_and_leaves_empty_cells_last(browser: Any, full: Run) -> None:
+    seen = opened(browser, full.report(), DESKTOP)
+    head = seen.page.locator("#trial-table th", has_text="avg.mAP")
+
+    def column() -> list[str]:
+        head.get_by_role("button").click()
+        return seen.page.evaluate(
+            "[...document.querySelectorAll('#trial-table tbody tr')].map((r) => r.cells[2].dataset.value)"
+        )
+
+    for descending in (False, True):
+        values = column()
+        known = [float(value) for value in values if value]
+        assert known == sorted(known, reverse=descending) and len(known) > 40
+        assert values[len(known) :] == [""] * (60 - len(known)) and len(known) < 60
+        assert head.get_attribute("aria-sort") == ("descending" if descending else "ascending")
+    assert seen.problems == []
+    seen.page.context.close()
+
+
+@needs_chromium
+def test_the_yaml_is_copied_as_it_is_and_a_legend_entry_hides_its_curve(browser: Any, full: Run) -> None:
+    from playwright.sync_api import expect
+
+    seen = opened(browser, full.report(), DESKTOP)
+    seen.page.get_by_role("button", name="Copy the YAML").click()
+    expect(seen.page.locator("#copied")).to_have_text("Copied.")
+    assert seen.page.evaluate("navigator.clipboard.readText()") == full.folder.best_yaml.read_text()
+    # Where a browser refuses the clipboard, the selection is copied the old way.
+    seen.page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject(new Error('refused')))")
+    seen.page.locator("#copied").evaluate("(said) => { said.textContent = ''; }")
+    seen.page.get_by_role("button", name="Copy the YAML").click()
+    expect(seen.page.locator("#copied")).to_have_text("Copied.")
+    assert seen.page.evaluate("navigator.clipboard.readText()").strip() == full.folder.best_yaml.read_text().strip()
+    lines = seen.page.locator('[data-figure="tiou"] .js-line')
+    before = lines.count()
+    entry = seen.page.locator("#tiou .legend button").first
+    entry.click()
+    expect(lines).to_have_count(before - 1)
+    assert entry.get_attribute("aria-pressed") == "false"
+    assert seen.problems == []
+    seen.page.context.close()
+
+
+@needs_chromium
+def test_hostile_text_is_shown_and_does_nothing(browser: Any, tmp_path: Path) -> None:
+    root = tmp_path / "hostile"
+    space = write_space(root)
+    choices = CategoricalDistribution((EVIL, "mean"))
+    space = replace(space, parameters={**space.parameters, "loss.coarse_pooling": choices})
+    study = new_study(root, name=EVIL)
+    study.set_user_attr("haan.fingerprint", EVIL)
+    study.set_user_attr("sessions", [{"started": 1.0, "ended": None, "nodes": EVIL, "where": EVIL}])
+    maker = Maker(space)
+    for number in range(14):
+        state = TrialState.FAIL if number == 5 else TrialState.COMPLETE
+        trial = maker.trial(number, state, EPOCHS, 60.0 * number, 3.0, EVIL)
+        hostile = {"retries": [EVIL]} | ({"failure": EVIL} if state == TrialState.FAIL else {})
+        for key, value in hostile.items():
+            trial.set_user_attr(key, value)
+        study.add_trial(trial)
+    (root / "best.yaml").write_text(f"# {EVIL}: {EVIL}\n# gain_over_base: {EVIL}\nseed: 1 # {EVIL}\n")
+    (root / "confirm.csv").write_text(
+        f'trial,base,videos,seed,state,avg_map,failure\n1,false,holdout,2,FAIL,,"{EVIL}"\n0,true,holdout,2,COMPLETE,20.5,\n'
+    )
+    seen = opened(browser, write_report(RunFolder(root), space, study), DESKTOP)
+    assert all(dict(seen.page.evaluate(MARKS)).values())
+    assert (
+        seen.page.evaluate("window.hacked === undefined && document.querySelectorAll('img, a[href^=http]').length") == 0
+    )
+    for place in ("h1", "#failures", "#trials", "#about", "#yaml", "#summary .verdict"):
+        assert EVIL in seen.page.locator(place).first.text_content()
+    assert EVIL[:9] in seen.page.locator('[data-figure="timeline"] .yaxislayer-above').text_content()
+    assert seen.problems == []
+    assert seen.requests == [(root / "report.html").as_uri()]
+    seen.page.context.close()
+
+
+@needs_chromium
+@pytest.mark.parametrize("name", ["empty", "failures", "grid"])
+def test_the_page_of_an_odd_run_opens_without_an_error(name: str, browser: Any, tmp_path: Path) -> None:
+    run = ODD[name][0](tmp_path / name)
+    seen = opened(browser, run.report(), PHONE)
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    assert all(dict(seen.page.evaluate(MARKS)).values())
+    assert seen.problems == [] and len(seen.requests) == 1
+    seen.page.context.close()
+
+
+def test_optuna_dashboard_opens_the_same_study(full: Run) -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [shutil.which("optuna-dashboard") or "optuna-dashboard", "--port", str(port), str(full.folder.journal)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as dashboard:
+        try:
+            (study,) = answer(dashboard, f"http://127.0.0.1:{port}/api/studies")["study_summaries"]
+            assert study["study_name"] == "made"
+            found_study = answer(dashboard, f"http://127.0.0.1:{port}/api/studies/{study['study_id']}")
+            states = [trial["state"] for trial in found_study["trials"]]
+        finally:
+            dashboard.terminate()
+    assert [state.upper() for state in states] == [trial.state.name for trial in full.study.trials]
+
+
+def answer(server: subprocess.Popen[bytes], url: str) -> Any:
+    """What a server that is just starting says at an address."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return json.loads(response.read())
+        except (urllib.error.URLError, ConnectionError) as error:
+            assert server.poll() is None, "the server ended"
+            assert time.monotonic() < until, error
+            time.sleep(0.2)

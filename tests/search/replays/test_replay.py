@@ -1,0 +1,567 @@
+"""Recorded curves under another sampler, pruner and number of workers: virtual time, and what a replay may claim."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from haan.errors import InputError
+from haan.yamlconfig import plain
+from search import replay
+from search.replays import compare, plan
+from search.replays.compare import remaining_s
+from search.replays.pool import Pool, Scale, Trust, continued, read_pool, trust
+from search.replays.simulation import FREE, Costs, Driver, Replay, simulate
+from search.replays.svg import Dots
+from search.results.folder import RunFolder, open_study
+from search.space.model import Space, front
+from search.space.read import read_space
+from search.study.algorithms import PRUNERS as KNOWN_PRUNERS
+from search.study.algorithms import Component, component, make_pruner, make_sampler
+from search.study.study import Study, Suggestion
+from tests.paths import ROOT
+from tests.planted import tiny_config
+from tests.search.curves import PRUNER_ARGUMENTS, Curve, outcomes, record
+
+EPOCHS = 12
+PARAMETERS = {
+    "concepts.clusters": {"int": [4, 16], "log": True},
+    "loss.pseudo": {"float": [1e-4, 1.0], "log": True},
+    "loss.coarse_pooling": {"choice": ["max", "mean"]},
+}
+PRUNERS = {
+    name: component({"name": name} | dict(arguments), KNOWN_PRUNERS) for name, arguments in PRUNER_ARGUMENTS.items()
+}
+NONE = Component("none", {})
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def write_space(folder: Path, **search: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    base = plain(tiny_config(folder / "data")) | {"seed": 3}
+    base["optim"] |= {"epochs": EPOCHS}
+    found = {"trials": 30, "sampler": {"name": "random"}, "parameters": PARAMETERS}
+    path = folder / "space.yaml"
+    path.write_text(yaml.safe_dump({"base": base, "search": found | search}))
+    return path
+
+
+def create(space: Space, journal: Path | None = None, cls: type[Study] = Study) -> Study:
+    return cls.create(
+        name="recorded",
+        journal=journal,
+        sampler=make_sampler(space.sampler, space.base.seed, space.parameters),
+        pruner=make_pruner(space.pruner, EPOCHS),
+        parameters=space.parameters,
+        epochs=EPOCHS,
+        objective=space.plan.objective,
+    )
+
+
+def search_one_by_one(study: Study, space: Space, curves: Sequence[Curve], seconds: float = 2.0) -> None:
+    """A real search with one worker, by plain calls."""
+    study.start_with(front(space))
+    for curve in curves:
+        number = study.ask().number
+        for epoch, value in enumerate(curve, start=1):
+            if study.report(number, epoch, value):
+                study.prune(number, {"seconds": seconds * epoch, "epochs": epoch})
+                break
+        else:
+            study.complete(number, {"seconds": seconds * EPOCHS, "epochs": EPOCHS})
+
+
+def record_run(folder: Path, pruner: Component = NONE, trials: int = 30, **search: Any) -> Space:
+    """A run folder as one worker leaves it."""
+    chosen = {"name": pruner.name} | _plain(pruner.arguments)
+    space = read_space(write_space(folder, pruner=chosen, trials=trials, **search))
+    search_one_by_one(create(space, folder / "study.journal"), space, record(trials, EPOCHS, seed=4))
+    return space
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: {"name": value.name} | _plain(value.arguments) if isinstance(value, Component) else value
+        for key, value in arguments.items()
+    }
+
+
+def pool_of(space: Space, curves: Sequence[Curve], seconds: Any = 2.0) -> Pool:
+    """Trials at random places that all ran to their end."""
+    study = create(replace(space, sampler=Component("random", {}), pruner=NONE))
+    search_one_by_one(study, space, curves)
+    pool = read_pool(study.trials(), space, "here")
+    return replace(pool, seconds=np.broadcast_to(np.asarray(seconds, dtype=float), len(pool)).copy())
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    return read_space(write_space(tmp_path))
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_one_worker_on_the_recorded_parameters_repeats_every_decision_of_the_run(name: str, tmp_path: Path) -> None:
+    space = record_run(tmp_path, PRUNERS[name])
+    recorded = open_study(RunFolder(tmp_path))
+    study = create(space)
+    study.start_with([trial.params for trial in recorded.trials])
+    pool = read_pool(recorded.trials, space, "here")
+    found = simulate(study, pool, 30, 1)
+    assert outcomes(study.inner) == outcomes(recorded)
+    expected = {TrialState.COMPLETE} if name == "none" else {TrialState.COMPLETE, TrialState.PRUNED}
+    assert {trial.state for trial in recorded.trials} == expected
+    assert found.end_s == found.busy_s == pytest.approx(sum(trial.user_attrs["seconds"] for trial in recorded.trials))
+    assert found.best == recorded.best_value and found.idle == 0
+
+
+@pytest.mark.parametrize("sampler", [{"name": "random"}, {"name": "tpe", "n_startup_trials": 6}])
+def test_one_worker_with_the_runs_own_sampler_and_pruner_repeats_the_run(sampler: dict, tmp_path: Path) -> None:
+    record_run(tmp_path, PRUNERS["hyperband"], sampler=sampler)
+    recorded = open_study(RunFolder(tmp_path))
+    own, *_ = compare.setups(tmp_path / "space.yaml", None, None, None, None)
+    pool = read_pool(recorded.trials, own.space, "here")
+    found = compare.replay(own, pool, "recorded", 1, own.space.base.seed)
+    states = [trial.state for trial in recorded.trials]
+    assert (found.pruned, found.complete) == (states.count(TrialState.PRUNED), states.count(TrialState.COMPLETE))
+    assert found.best == recorded.best_value
+    assert found.end_s == pytest.approx(sum(trial.user_attrs["seconds"] for trial in recorded.trials))
+
+
+class Witness(Study):
+    """Checks that every report comes when its epoch has ended, and no earlier than the one before it."""
+
+    pool: Pool
+    now_s = 0.0
+
+    def ask(self) -> Suggestion:
+        suggestion = super().ask()
+        self.begun = getattr(self, "begun", {}) | {
+            suggestion.number: (self.now_s, self.pool.nearest(suggestion.params))
+        }
+        return suggestion
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        start_s, row = self.begun[number]
+        ends_s = start_s + epoch * self.pool.seconds[row]
+        assert ends_s >= self.now_s
+        assert value == self.pool.curves[row, epoch - 1]
+        self.now_s = ends_s
+        return super().report(number, epoch, value)
+
+
+@pytest.mark.parametrize("workers", [1, 5, 64])
+def test_reports_come_in_the_order_of_time_and_none_before_its_epoch_has_ended(workers: int, space: Space) -> None:
+    pool = pool_of(space, record(20, EPOCHS), seconds=np.random.default_rng(0).uniform(1, 5, 20))
+    study = create(replace(space, pruner=PRUNERS["median"]), cls=Witness)
+    assert isinstance(study, Witness)
+    study.pool = pool
+    found = simulate(study, pool, 40, workers)
+    assert found.pruned > 0 and found.end_s == study.now_s
+    assert found.costs.reports == sum(len(trial.intermediate_values) for trial in study.trials())
+
+
+@pytest.mark.parametrize(("trials", "workers", "rounds"), [(12, 1, 12), (12, 4, 3), (13, 4, 4), (12, 64, 1), (1, 8, 1)])
+def test_equal_epochs_without_pruning_take_as_many_rounds_as_workers_need(
+    trials: int, workers: int, rounds: int, space: Space
+) -> None:
+    pool = pool_of(space, record(10, EPOCHS), seconds=2.5)
+    found = simulate(create(space), pool, trials, workers)
+    assert found.end_s == pytest.approx(rounds * EPOCHS * 2.5)  # ceil(trials / workers) rounds
+    assert found.busy_s == pytest.approx(trials * EPOCHS * 2.5)
+    assert found.idle == pytest.approx(1 - trials / (rounds * workers))
+    assert (found.trials, found.complete, found.pruned) == (trials, trials, 0)
+
+
+def test_more_workers_never_take_longer_without_pruning(space: Space) -> None:
+    pool = pool_of(space, record(20, EPOCHS), seconds=np.random.default_rng(1).uniform(1, 5, 20))
+    ends = [simulate(create(space), pool, 25, workers).end_s for workers in range(1, 28)]
+    assert all(later <= earlier + 1e-9 for earlier, later in zip(ends, ends[1:], strict=False))
+    assert ends[0] > 5 * ends[-1]
+
+
+def test_the_first_good_trial_is_timed_when_it_completes(space: Space) -> None:
+    curves = [tuple(np.linspace(0, ceiling, EPOCHS)) for ceiling in (5.0, 6.0, 9.95, 10.0)]
+    pool = pool_of(space, curves, seconds=1.0)
+    study = create(space)
+    params = [one.params for one in create_trials(space, curves)]
+    study.start_with(params)
+    found = simulate(study, pool, 4, 2)
+    assert found.near_s == 2 * EPOCHS  # trial 2 (9.95 is within 1 % of 10), in the second round of two workers
+    assert found.best == 10
+    poor = create(space)
+    poor.start_with(params)
+    assert simulate(poor, pool, 2, 2).near_s is None
+
+
+def create_trials(space: Space, curves: Sequence[Curve]) -> list[optuna.trial.FrozenTrial]:
+    study = create(space)
+    search_one_by_one(study, space, curves)
+    return study.trials()
+
+
+def test_the_same_seed_gives_the_same_replay_and_another_seed_another(space: Space) -> None:
+    pool = pool_of(space, record(20, EPOCHS), seconds=np.random.default_rng(2).uniform(1, 5, 20))
+    setup = compare.Setup("asked for", replace(space, pruner=PRUNERS["hyperband"], sampler=Component("tpe", {})))
+
+    def figures(seed: int) -> tuple[object, ...]:
+        one = compare.replay(setup, pool, "recorded", 6, seed)
+        return one.pruned, one.best, one.end_s, one.busy_s, one.near_s
+
+    assert figures(1) == figures(1)
+    assert figures(1) != figures(2)
+
+
+def test_two_workers_queue_at_the_driver(space: Space) -> None:
+    # Two epochs of 10 s, 3 trials, 2 workers A and B; a report takes 1 s, beginning a trial 3 s. The driver:
+    #  0 -  3 begins trial 0 for A;   3 - 6 begins trial 1 for B (asked at 0, so it waited 6)
+    # 13 - 14 A's epoch 1;           16 - 17 B's epoch 1
+    # 24 - 25 A's epoch 2, the last; 25 - 28 begins trial 2 for A
+    # 27 (B ends) 28 - 29 B's epoch 2; nothing is left for B
+    # 38 - 39 A's epoch 1;           49 - 50 A's epoch 2, the end
+    pool = pool_of(space, record(3, EPOCHS), seconds=10.0)
+    short = replace(pool, curves=pool.curves[:, :2])
+    found = simulate(create(space), short, 3, 2, driver=Driver(result_s=1.0, trial_s=3.0))
+    assert found.end_s == 50
+    assert found.driver_s == 3 * 3 + 6 * 1
+    assert found.busy_s == found.full_s == 3 * 2 * 10
+    assert found.wait_s == 3 + 6 + 1 + 1 + 4 + 1  # A's first, B's first, A's and B's epoch 1, A's 24 to 28, 38 to 39
+    assert (found.results, found.pruned, found.saved) == (6, 0, 0)
+    assert found.utilisation == pytest.approx(15 / 50)
+    assert found.waiting == pytest.approx(16 / 100) and found.tail == pytest.approx((1 + 1 + 22) / 100)  # B from 27 on
+
+
+def test_a_driver_that_is_always_at_work_sets_the_pace(space: Space) -> None:
+    pool = pool_of(space, record(20, EPOCHS), seconds=np.random.default_rng(3).uniform(1, 5, 20))
+    found = simulate(create(space), pool, 60, 30, driver=Driver(result_s=2.0))  # 30 reports in 3 s would take 60
+    assert found.end_s == pytest.approx(60 * EPOCHS * 2.0, rel=0.01)
+    assert found.utilisation > 0.99
+    assert found.waiting > 10 * found.tail > 0
+
+
+@pytest.mark.parametrize("workers", [1, 7, 64])
+def test_a_driver_that_costs_nothing_changes_nothing(workers: int, space: Space) -> None:
+    pool = pool_of(space, record(20, EPOCHS), seconds=np.random.default_rng(4).uniform(1, 5, 20))
+    pruned = replace(space, pruner=PRUNERS["median"], sampler=Component("tpe", {}))
+
+    def found(driver: Driver) -> tuple[Any, ...]:
+        study = create(pruned)
+        one = simulate(study, pool, 40, workers, driver=driver)
+        times = one.end_s, one.busy_s, one.near_s, one.wait_s, one.driver_s
+        return times, outcomes(study.inner)
+
+    free, least = found(FREE), found(Driver(result_s=1e-12, trial_s=1e-12))
+    assert free[0][3:] == (0, 0)
+    assert free[1] == least[1]  # the order of all that the study is told
+    assert least[0][:2] == pytest.approx(free[0][:2])
+
+
+def test_more_cost_never_ends_sooner_and_no_search_beats_the_driver_alone(space: Space) -> None:
+    pool = pool_of(space, record(20, EPOCHS), seconds=np.random.default_rng(5).uniform(1, 5, 20))
+    for workers in (1, 6, 40):
+        costs = [Driver(result_s=cost, trial_s=3 * cost) for cost in np.linspace(0, 1, 9)]
+        found = [simulate(create(space), pool, 40, workers, driver=driver) for driver in costs]
+        ends = [one.end_s for one in found]
+        assert all(earlier < later for earlier, later in zip(ends, ends[1:], strict=False))
+        assert all(one.end_s >= one.driver_s for one in found)
+        assert all(
+            one.driver_s == pytest.approx(40 * (EPOCHS + 3) * c.result_s) for one, c in zip(found, costs, strict=True)
+        )
+        assert all(one.waiting >= 0 and one.tail >= -1e-9 for one in found)
+        assert len({round(one.busy_s, 6) for one in found}) == 1  # training itself is as long as ever
+
+
+def test_the_studys_own_time_counts_where_it_is_asked_for(space: Space) -> None:
+    pool = pool_of(space, record(10, EPOCHS), seconds=1.0)
+    found = simulate(create(space), pool, 10, 4, driver=Driver(result_s=0.5, study=True))
+    assert found.driver_s == pytest.approx(0.5 * 10 * EPOCHS + found.costs.total_s)
+    assert found.costs.total_s > 0 and found.costs.others == 20
+
+
+def test_distance_is_on_each_parameters_own_scale_and_1_between_choices() -> None:
+    scale = Scale(
+        {
+            "a": FloatDistribution(1e-4, 1.0, log=True),
+            "b": IntDistribution(0, 10),
+            "c": CategoricalDistribution(["x", "y", "z"]),
+        }
+    )
+    origin = scale.point({"a": 1e-4, "b": 0, "c": "x"})
+
+    def distance(**params: Any) -> float:
+        return float(np.linalg.norm(scale.point({"a": 1e-4, "b": 0, "c": "x"} | params) - origin))
+
+    assert distance(a=1e-2) == pytest.approx(0.5)  # halfway between the logarithms of 1e-4 and 1
+    assert distance(b=3) == pytest.approx(0.3)
+    assert distance(c="y") == distance(c="z") == pytest.approx(1)
+    assert distance(a=1.0, b=10, c="z") == pytest.approx(math.sqrt(3))
+
+
+def test_a_curve_goes_on_with_the_donors_gain_scaled_down_to_its_own_height() -> None:
+    gap = math.nan
+    donor = np.array([2.0, 4.0, 6.0, 7.0])
+    low = continued(np.array([1.0, 2.0, gap, gap]), donor)  # half the donor's height: half of its gains of 2 and 3
+    assert low.tolist() == [1.0, 2.0, 3.0, 3.5]
+    high = continued(np.array([3.0, 8.0, gap, gap]), donor)  # above the donor: its gains as they are
+    assert high.tolist() == [3.0, 8.0, 10.0, 11.0]
+    assert continued(np.array([0.0, gap, gap, gap]), np.zeros(4)).tolist() == [0.0] * 4
+
+
+def test_epochs_that_were_not_scored_are_not_reported(space: Space) -> None:
+    pool = pool_of(space, record(5, EPOCHS), seconds=1.0)
+    pool.curves[:, 0::2] = np.nan
+    study = create(space)
+    found = simulate(study, pool, 5, 2)
+    assert all(list(trial.intermediate_values) == [2, 4, 6, 8, 10, 12] for trial in study.trials())
+    assert found.end_s == 3 * EPOCHS
+
+
+def test_failed_trials_are_left_out_and_missing_seconds_are_the_median(space: Space) -> None:
+    study = create(space)
+    for seconds in (12.0, 24.0, 60.0, None):
+        number = study.ask().number
+        for epoch in range(1, EPOCHS + 1):
+            study.report(number, epoch, 1.0 * epoch)
+        study.complete(number, {"seconds": seconds, "epochs": EPOCHS} if seconds else {})
+    study.fail(study.ask().number, "broke", {})
+    study.ask()
+    pool = read_pool(study.trials(), space, "here")
+    assert (len(pool), pool.left_out, pool.best) == (4, 2, 12.0)
+    assert pool.seconds.tolist() == [1.0, 2.0, 5.0, 2.0]
+
+
+@pytest.mark.parametrize(("objective", "value"), [("best", 9.0), ("last", 3.0)])
+def test_a_trials_value_is_the_runs_objective(objective: str, value: float, tmp_path: Path) -> None:
+    space = read_space(write_space(tmp_path, objective=objective))
+    curve = (9.0, *[3.0] * (EPOCHS - 1))
+    pool = pool_of(space, [curve])
+    assert pool.best == value
+    assert simulate(create(space), pool, 2, 1).best == value
+
+
+def test_the_reach_compares_the_nearest_trial_with_any_other(space: Space) -> None:
+    pool = pool_of(space, record(4, EPOCHS))
+    line = replace(pool, points=np.array([[0.0], [0.1], [0.9], [1.0]]), values=np.array([1.0, 2.0, 7.0, 9.0]))
+    # Nearest: |1-2|, |2-1|, |7-9|, |9-7|. Any other: six pairs, 1 + 6 + 8 + 5 + 7 + 2 = 29.
+    assert trust(line) == Trust(nearest=1.5, random=pytest.approx(29 / 6))  # type: ignore[arg-type]
+
+
+def test_what_a_pool_can_not_tell_is_said(space: Space) -> None:
+    pool = pool_of(space, record(8, EPOCHS))
+    lines = compare.caveats(pool, Trust(nearest=1.0, random=1.0), 8)
+    assert any("only 8 trial(s) ran to the end, so this replay knows little" in line for line in lines)
+    assert any("differences between samplers mean nothing" in line for line in lines)
+    assert any("8 trials share 8 curves" in line for line in lines)
+    many = pool_of(space, record(12, EPOCHS))
+    assert not any("warning" in line for line in compare.caveats(many, Trust(nearest=0.1, random=1.0), 6))
+
+
+def test_time_left_follows_a_growing_cost() -> None:
+    def cost(n: int) -> float:
+        return 0.5 * n + 0.01 * n**2
+
+    assert remaining_s(cost(50), cost(100), 100, 1000) == pytest.approx(cost(1000) - cost(100))
+    assert remaining_s(60.0, 100.0, 100, 1000) == pytest.approx(900)  # slow at first only: taken as even
+
+
+def test_setups_are_the_runs_own_the_one_asked_for_and_the_yardstick_each_once(tmp_path: Path) -> None:
+    path = write_space(tmp_path, pruner={"name": "median"})
+
+    def names(**options: Any) -> list[tuple[str, str]]:
+        asked = {"sampler": None, "pruner": None, "trials": None, "seed": None} | options
+        return [(one.name, one.description) for one in compare.setups(path, **asked)]
+
+    assert names() == [("as run", "random + median"), ("yardstick", "random + none")]
+    assert names(pruner="none") == [("as run", "random + median"), ("asked for", "random + none")]
+    inline = "{name: hyperband, min_resource: 3}"
+    assert names(pruner=inline, sampler="tpe")[1] == ("asked for", "tpe + hyperband(min_resource=3)")
+    assert names(sampler=" {name: tpe, prior_weight: 1e-1}")[1] == ("asked for", "tpe(prior_weight=0.1) + median")
+    budgets = [one.space.plan.trials for one in compare.setups(path, "tpe", None, 7, 5)]
+    seeds = [one.space.base.seed for one in compare.setups(path, "tpe", None, 7, 5)]
+    assert (budgets, seeds) == ([7] * 3, [5] * 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pruner": "medain"}, "--pruner: search.pruner.name: must be one of .*got 'medain'; did you mean 'median'"),
+        ({"sampler": "tpee"}, "--sampler: search.sampler.name: must be one of .*got 'tpee'; did you mean 'tpe'"),
+        ({"pruner": "{name: median, n_warmup: 1}"}, "--pruner: search.pruner.n_warmup: .*did you mean"),
+        ({"pruner": "{name: median"}, "--pruner:1: is not valid YAML"),
+        ({"sampler": "{}"}, "--sampler: search.sampler.name: is required and missing"),
+        ({"trials": 0}, "--trials: search.trials: must be >= 1, got 0"),
+    ],
+)
+def test_what_is_asked_for_is_checked_as_a_space_is_and_the_option_named(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    asked = {"sampler": None, "pruner": None, "trials": None, "seed": None} | options
+    with pytest.raises(InputError, match=message):
+        compare.setups(write_space(tmp_path), **asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": "0"}, "--workers: must be >= 1, got 0"),
+        ({"workers": "8,0,64"}, "--workers: must be >= 1, got 0"),
+        ({"workers": "8;64"}, "--workers: must be numbers such as 8 or 8,64,1000, got '8;64'"),
+        ({"workers": ""}, "--workers: must be numbers such as 8 or 8,64,1000, got ''"),
+        ({"repeats": 0}, "--repeats: must be >= 1, got 0"),
+        ({"plot": Path("a.svg")}, "--plot: must stand with several --workers, got 8; give such as 8,64,1000"),
+        ({"driver_ms": 1.0}, "--driver-ms: must stand with several --workers, got 8"),
+        ({"turnover_ms": 0.0}, "--turnover-ms: must stand with several --workers, got 8"),
+        ({"epoch_seconds": 30.0}, "--epoch-seconds: must stand with several --workers, got 8"),
+        ({"workers": "2,4", "epoch_seconds": 0.0}, "--epoch-seconds: must be > 0, got 0.0"),
+        ({"workers": "2,4", "epoch_seconds": math.nan}, "--epoch-seconds: must be > 0, got nan"),
+        ({"workers": "2,4", "driver_ms": -1.0}, "--driver-ms: must be >= 0, got -1.0"),
+        ({"workers": "2,4", "turnover_ms": math.inf}, "--turnover-ms: must be >= 0, got inf"),
+        ({"workers": "2,4", "plot": Path("nowhere/a.svg")}, "--plot: must be in a folder that is there, got nowhere"),
+        ({"workers": "2,4", "trials": 0}, "--trials: search.trials: must be >= 1, got 0"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    record_run(tmp_path)
+    with pytest.raises(InputError, match=re.escape(message)):
+        replay.main(tmp_path, **options)
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="study.journal: no such file"):
+        replay.main(tmp_path)
+
+
+def test_a_run_without_a_complete_trial_or_without_seconds_is_refused(space: Space) -> None:
+    study = create(space)
+    number = study.ask().number
+    study.report(number, 1, 1.0)
+    study.prune(number, {})
+    with pytest.raises(InputError, match="runs/a: must have a COMPLETE trial to replay, got none of 1"):
+        read_pool(study.trials(), space, "runs/a")
+    number = study.ask().number
+    study.report(number, 1, 1.0)
+    study.complete(number, {})
+    with pytest.raises(InputError, match="runs/a: must have trials with their `seconds` and `epochs`, got none"):
+        read_pool(study.trials(), space, "runs/a")
+
+
+def test_the_table_has_a_column_a_setup_and_says_what_never_happened() -> None:
+    def one(best: float | None, end_s: float, near_s: float | None) -> Replay:
+        return Replay(10, 5, 5, best, 9.0, end_s, 4 * end_s, 8 * end_s, 0.0, 0.0, near_s, 99, 8, Costs(), 0.1)
+
+    found = {"as run": [one(20.0, 7200, 3600), one(22.0, 10800, None)], "yardstick": [one(None, 7200, None)] * 2}
+    lines = [" ".join(line.split()) for line in compare.table(found)]
+    assert lines == [
+        "as run yardstick",
+        "trials 10 10",
+        "best avg.mAP 21.00 +- 1.41 never",  # sd of 20 and 22: sqrt(2)
+        "until the end [h] 2.5 +- 0.71 2 +- 0",
+        "until 99 % of the best recorded [h] 1 (1 of 2) never",
+        "work of all workers [h] 10 +- 2.8 8 +- 0",
+        "pruned [%] 50 +- 0 50 +- 0",
+        "idle [%] 50.0 +- 0.0 50.0 +- 0.0",
+    ]
+
+
+def test_the_command_compares_and_says_so(tmp_path: Path) -> None:
+    record_run(tmp_path / "a", PRUNERS["median"])
+    command = [sys.executable, str(ROOT / "search" / "replay.py"), "a", "--pruner", "hyperband", "--workers", "4"]
+    ended = subprocess.run([*command, "--repeats", "2"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "\nReplay: 4 workers, mean +- sd of 2 repeats, virtual time\n" in ended.stdout
+    assert "\nasked for: random + hyperband\n" in ended.stdout
+
+
+def test_json_holds_every_replay_and_their_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record_run(tmp_path, PRUNERS["median"])
+    replay.main(tmp_path, pruner="hyperband", workers="4", repeats=2, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["setups"]) == ["as run", "asked for", "yardstick"]
+    assert found["pool"]["complete"] + found["pool"]["pruned"] == 30
+    asked = found["setups"]["asked for"]
+    assert [one["trials"] for one in asked["replays"]] == [30, 30]
+    ends = [one["end_s"] for one in asked["replays"]]
+    expected = {"mean": pytest.approx(sum(ends) / 2), "sd": pytest.approx(np.std(ends, ddof=1)), "n": 2}
+    assert asked["summary"]["end_s"] == expected
+
+
+def test_a_large_replay_tells_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    clock = iter([0.0, 100.0, *(100.0 + 0.2 * ended for ended in range(1, 151))])
+    monkeypatch.setattr(compare.time, "monotonic", lambda: next(clock))
+    on_end = compare.Progress(3, 3000).watch(1000)
+    for ended in range(1, 151):  # 0.2 s each
+        on_end(ended)
+    assert capsys.readouterr().err == (
+        "replay 1 of 3: 100 of 1000 trials in 20 s, about 180 s left of it\n"
+        "replay 1 of 3: 150 of 1000 trials in 30 s, about 170 s left of it\n"
+    )
+
+
+def test_small_replays_are_silent(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(compare, "_PROGRESS_S", 0.0)
+    on_end = compare.Progress(3, 999).watch(333)
+    for ended in range(1, 334):
+        on_end(ended)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_plan_says_where_the_driver_is_the_bottleneck(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record_run(tmp_path, PRUNERS["median"])
+    replay.main(
+        tmp_path, workers="2,1,16", trials=32, epoch_seconds=4.0, driver_ms=500.0, turnover_ms=0.0, as_json=True,
+        plot=tmp_path / "plan.svg",
+    )  # fmt: skip
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["workers"]) == ["1", "2", "16"] and found["epoch_s"] == 4.0
+    by = {count: column["figures"] for count, column in found["workers"].items()}
+    (few,), (many,) = (by[count]["driver saturates at [workers]"] for count in ("2", "16"))
+    assert few == pytest.approx(8, rel=0.2) and many == pytest.approx(8, rel=0.2)  # an epoch of 4 s to 0.5 s a report
+    (one,), (sixteen,) = (by[count]["driver at work [%]"] for count in ("1", "16"))
+    assert one == pytest.approx(100 * 0.5 / 4.5, rel=0.2) and sixteen > 65
+    assert by["16"]["workers wait for the driver [%]"][0] > 25 > by["2"]["workers wait for the driver [%]"][0]
+    assert [len(each["replays"]) for each in (found["serial"], found["random"])] == [1, 1]
+    assert found["serial"]["replays"][0]["driver_s"] == 0 and "driver at work [%]" not in found["serial"]["figures"]
+
+
+def test_one_worker_decides_as_the_serial_search_whatever_the_driver_takes(tmp_path: Path) -> None:
+    space = record_run(tmp_path, PRUNERS["hyperband"], sampler={"name": "tpe"})
+    pool = read_pool(open_study(RunFolder(tmp_path)).trials, space, "here")
+    found = plan.plan(space, pool, "recorded", [1], 1, Driver(1.0, 5.0), lambda: lambda ended: None)
+    (one,), (serial,) = found.at[1], found.serial
+    assert (one.pruned, one.best, one.proposed) == (serial.pruned, serial.best, serial.proposed)
+    assert one.saved == pytest.approx(serial.saved)
+    assert one.end_s == pytest.approx(serial.end_s + one.driver_s)
+
+
+def test_the_plans_plot_is_an_svg_with_units_and_every_dot_in_its_place(tmp_path: Path) -> None:
+    space = record_run(tmp_path, PRUNERS["median"])
+    pool = read_pool(open_study(RunFolder(tmp_path)).trials, space, "here")
+    found = plan.plan(space, pool, "recorded", [2, 8], 1, Driver(0.1), lambda: lambda ended: None)
+    plan.draw(found, tmp_path / "plan.svg")
+    tree = ElementTree.parse(tmp_path / "plan.svg")
+    texts = [one.text for one in tree.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count("workers") == 3
+    assert {"% of the time", "% of all trials' full training", "avg.mAP of whole curves (%)"} <= set(texts)
+    load, *_ = plan.panels(found)
+    dots = load.marks[-1]
+    assert isinstance(dots, Dots)
+    assert dots.points == [(count, pytest.approx(100 * found.at[count][0].utilisation)) for count in (2, 8)]
+    assert len(list(tree.iter("{http://www.w3.org/2000/svg}circle"))) == 4 * (2 + 1)  # and one in each key
+
+
+def test_epochs_are_stretched_to_a_median(space: Space) -> None:
+    pool = pool_of(space, record(3, EPOCHS), seconds=[1.0, 2.0, 5.0])
+    assert plan.with_epochs_of(pool, 30.0).seconds.tolist() == [15.0, 30.0, 75.0]
+    assert plan.with_epochs_of(pool, None) is pool

@@ -1,0 +1,360 @@
+"""A study run through real Ray Tune decides as it does through plain Optuna, and every trial ends in a true state."""
+
+import gc
+import json
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import ray
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+from ray import cloudpickle, tune
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from search.study.algorithms import PRUNERS, Component, component, make_pruner
+from search.study.record import Summary
+from search.study.study import Study, Suggestion
+from search.trials.bridge import Bridge, Running
+from search.trials.tuning import Stage, run_stage
+from tests.search.curves import CURVES, EPOCHS, PRUNER_ARGUMENTS, TRIALS, Curve, Outcome, outcomes
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+
+pytestmark = [
+    pytest.mark.ray,
+    # Optuna marks it so on every use; the contract below is what is relied on.
+    pytest.mark.filterwarnings("ignore:PatientPruner is experimental:optuna.exceptions.ExperimentalWarning"),
+]
+
+COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
+PARAMETERS = {"optim.lr": FloatDistribution(1e-5, 1e-3, log=True)}
+NAME = "contract"  # Hyperband chooses brackets by the study's name, so both ways need the same one
+CHECKPOINT_EPOCHS = 5
+COLLAPSED_EPOCH = 6
+
+
+class Replay(tune.Trainable):
+    """Reports the recorded curve of its trial's number, as search.trials.trial does; a subclass may break."""
+
+    def setup(self, config: dict[str, Any], curves: tuple[Curve, ...] = (), notes: str = "") -> None:
+        self.curves, self.notes = curves, Path(notes)
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.number, self.epoch, self.summary = new_config["number"], 0, Summary()
+        (self.notes / f"process-{os.getpid()}").touch()
+        return True
+
+    def step(self) -> dict[str, Any]:
+        self.epoch += 1
+        value = self.curves[self.number][self.epoch - 1]
+        result = {
+            "epoch": self.epoch,
+            "avg_map": value,
+            "avg_map_by_detect": [value, value / 2],
+            "map_by_tiou": [value + 1, value - 1],
+            "losses": {"total": 1.0},
+            "seconds": {"train": 0.25},
+            "collapsed": self.epoch == COLLAPSED_EPOCH,
+            "empty_clusters": 0,
+            "device": "cpu",
+        }
+        self.summary.add(result)
+        return result | {
+            "summary": replace(self.summary),
+            SHOULD_CHECKPOINT: self.epoch == EPOCHS or self.epoch % CHECKPOINT_EPOCHS == 0,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        Path(checkpoint_dir, "epoch.json").write_text(json.dumps([self.epoch, asdict(self.summary)]))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.epoch, known = json.loads(Path(os.fspath(checkpoint), "epoch.json").read_text())
+        self.summary = Summary(**known)
+
+    def first_time(self, what: str) -> bool:
+        """Whether nobody asked this before, in any process; notes it."""
+        note = self.notes / f"{self.number}-{what}"
+        seen = note.exists()
+        note.touch()
+        return not seen
+
+
+class RaisesAlways(Replay):
+    """Trial 1 can't run at all, trial 3 breaks in its third epoch every time."""
+
+    def step(self) -> dict[str, Any]:
+        if self.number == 1 or (self.number == 3 and self.epoch == 2):
+            raise ValueError(f"trial {self.number} broke")
+        return super().step()
+
+
+class GivesUp(Replay):
+    """Trial 1 says at once that it can't run, trial 3 after two epochs; each notes how often it was tried."""
+
+    def step(self) -> dict[str, Any]:
+        if self.number == 1 or (self.number == 3 and self.epoch == 2):
+            (self.notes / f"tried-{self.number}").open("a").write("x")
+            return {"failure": f"trial {self.number} gave up", "epoch": self.epoch + 1}
+        return super().step()
+
+
+class RaisesOnce(Replay):
+    """The first time, trial 1 raises in epoch 8, past a checkpoint; trial 2's process dies in epoch 4, before any."""
+
+    def step(self) -> dict[str, Any]:
+        if self.number == 1 and self.epoch == 7 and self.first_time("broke"):
+            raise RuntimeError("lost")
+        if self.number == 2 and self.epoch == 3 and self.first_time("broke"):
+            os._exit(1)
+        return super().step()
+
+
+class DiesAtHandover(Replay):
+    """The first time, trial 1's process dies as it is handed over from trial 0."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.number = new_config["number"]
+        if self.number == 1 and self.first_time("died"):
+            os._exit(1)
+        return super().reset_config(new_config)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray() -> Iterator[None]:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import the tests
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture(autouse=True)
+def no_open_logs() -> Iterator[None]:
+    """Ray Tune leaves the logs of trials that it stopped open; they are closed here rather than in some later test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+def create(pruner: Component, epochs: int = EPOCHS) -> Study:
+    return Study.create(
+        name=NAME,
+        journal=None,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+        pruner=make_pruner(pruner, epochs),
+        parameters=PARAMETERS,
+        epochs=epochs,
+    )
+
+
+Ends = list[tuple[int, str]]
+
+
+def through_ray(
+    study: Study,
+    folder: Path,
+    trials: int,
+    trainable: type[Replay] = Replay,
+    concurrent: int = 1,
+    max_failures: int = 0,
+) -> tuple[Bridge, Ends]:
+    """Runs a study as search.run does; the bridge, and (number, state) of each trial in the order they ended."""
+    ends: Ends = []
+
+    def note(running: Running, state: str) -> None:
+        ends.append((running.number, state))
+
+    def config(suggestion: Suggestion) -> dict[str, Any]:
+        return {"number": suggestion.number, "epochs": study.epochs}
+
+    stage = Stage(
+        name="trials",
+        place=str(folder),
+        session=1,
+        trainable=tune.with_resources(tune.with_parameters(trainable, curves=CURVES, notes=str(folder)), {"cpu": 1}),
+        concurrent=concurrent,
+        max_failures=max_failures,
+        log=folder / "log",
+    )
+    bridge = Bridge(study, trials, config, note, stage.checkpoints)
+    if run_stage(stage, bridge):
+        raise KeyboardInterrupt
+    return bridge, ends
+
+
+def through_optuna(pruner: optuna.pruners.BasePruner, trials: int, epochs: int = EPOCHS) -> list[Outcome]:
+    """The oracle: Optuna's own loop on the same curves, without anything of search.study."""
+    study = optuna.create_study(
+        study_name=NAME, sampler=optuna.samplers.RandomSampler(seed=0), pruner=pruner, direction="maximize"
+    )
+    for _ in range(trials):
+        trial = study.ask(PARAMETERS)
+        pruned = False
+        for epoch, value in enumerate(CURVES[trial.number][:epochs], start=1):
+            trial.report(value, epoch)
+            pruned = epoch < epochs and trial.should_prune()
+            if pruned:
+                break
+        if pruned:
+            study.tell(trial, state=PRUNED)
+        else:
+            study.tell(trial, max(CURVES[trial.number][:epochs]))
+    return outcomes(study)
+
+
+def setting(name: str) -> Component:
+    return component({"name": name, **PRUNER_ARGUMENTS[name]}, PRUNERS)
+
+
+NO_PRUNER = Component("none", {})
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_every_pruner_decides_through_ray_as_through_plain_optuna(name: str, tmp_path: Path) -> None:
+    study = create(setting(name))
+    _, ends = through_ray(study, tmp_path, TRIALS)
+    expected = through_optuna(make_pruner(setting(name), EPOCHS), TRIALS)
+    assert outcomes(study.inner) == expected
+    assert ends == [(trial.number, trial.state.name) for trial in expected]
+    states = [trial.state for trial in expected]
+    assert COMPLETE in states
+    assert (PRUNED in states) == (name != "none")
+
+
+def test_trials_side_by_side_all_end_in_true_states_and_use_the_budget_once(tmp_path: Path) -> None:
+    study = create(setting("median"))
+    bridge, ends = through_ray(study, tmp_path, TRIALS, concurrent=2)
+    trials = study.trials()
+    assert bridge.asked == len(trials) == TRIALS
+    assert bridge.by_id == {}
+    assert sorted(ends) == [(trial.number, trial.state.name) for trial in trials]
+    assert {trial.state for trial in trials} == {COMPLETE, PRUNED}
+    for trial in trials:
+        curve = CURVES[trial.number]
+        reported = dict(enumerate(curve[: len(trial.intermediate_values)], start=1))
+        assert trial.intermediate_values == reported
+        if trial.state == COMPLETE:
+            assert len(reported) == EPOCHS
+            assert trial.value == max(curve)
+        else:
+            assert len(reported) < EPOCHS
+            assert trial.value == reported[len(reported)]
+
+
+def test_the_study_keeps_what_is_known_of_each_trial(tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    through_ray(study, tmp_path, 3)
+    for trial in study.trials():
+        curve, known = CURVES[trial.number], dict(trial.user_attrs)
+        ((start, end, node),) = known.pop("runs")
+        assert start < end and node == known.pop("node") == platform.node()
+        assert known == {
+            "seconds": EPOCHS * 0.25,
+            "map_by_tiou": [max(curve) + 1, max(curve) - 1],
+            "losses": {"total": 1.0},
+            "retries": [],
+            "epochs": EPOCHS,
+            "best_epoch": curve.index(max(curve)) + 1,
+            "device": "cpu",
+            "avg_map_by_detect": [max(curve), max(curve) / 2],
+            "best_avg_map_by_detect": [max(curve), max(curve) / 2],
+            "collapsed_epochs": 1,
+            "empty_clusters": 0,
+        }
+
+
+def test_one_process_serves_one_trial_after_another(tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    through_ray(study, tmp_path, 6)
+    assert len(list(tmp_path.glob("process-*"))) == 1
+
+
+def test_a_pruned_trial_leaves_no_checkpoint_and_a_complete_one_leaves_its_last(tmp_path: Path) -> None:
+    study = create(setting("median"))
+    through_ray(study, tmp_path, TRIALS)
+    left = sorted(json.loads(path.read_text())[0] for path in tmp_path.rglob("epoch.json"))
+    assert left == [EPOCHS] * len(study.trials(COMPLETE))
+
+
+@pytest.mark.parametrize("max_failures", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_trial_that_always_raises_fails_with_its_reason_and_the_search_goes_on(
+    max_failures: int, tmp_path: Path
+) -> None:
+    study = create(NO_PRUNER)
+    bridge, ends = through_ray(study, tmp_path, 5, RaisesAlways, max_failures=max_failures)
+    assert [trial.state for trial in study.trials()] == [COMPLETE, FAIL, COMPLETE, FAIL, COMPLETE]
+    assert [len(trial.intermediate_values) for trial in study.trials()] == [EPOCHS, 0, EPOCHS, 2, EPOCHS]
+    for number in (1, 3):
+        assert "ValueError" in study.trials()[number].user_attrs["failure"]
+        assert f"trial {number} broke" in study.trials()[number].user_attrs["failure"]
+    assert ends == [(0, "COMPLETE"), (1, "FAIL"), (2, "COMPLETE"), (3, "FAIL"), (4, "COMPLETE")]
+    assert bridge.asked == 5
+
+
+def test_a_trial_that_gives_up_fails_with_its_reason_and_is_not_tried_again(tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    _, ends = through_ray(study, tmp_path, 5, GivesUp, max_failures=2)
+    assert [trial.state for trial in study.trials()] == [COMPLETE, FAIL, COMPLETE, FAIL, COMPLETE]
+    assert [len(trial.intermediate_values) for trial in study.trials()] == [EPOCHS, 0, EPOCHS, 2, EPOCHS]
+    assert [study.trials()[number].user_attrs["failure"] for number in (1, 3)] == ["trial 1 gave up", "trial 3 gave up"]
+    assert [(tmp_path / f"tried-{number}").read_text() for number in (1, 3)] == ["x", "x"]
+    assert [number for number, _ in ends] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["none", pytest.param("median", marks=pytest.mark.slow)])
+def test_a_trial_that_recovers_has_each_epoch_once(name: str, tmp_path: Path) -> None:
+    study = create(setting(name))
+    _, ends = through_ray(study, tmp_path, TRIALS, RaisesOnce, max_failures=2)
+    assert (tmp_path / "1-broke").exists()
+    assert (tmp_path / "2-broke").exists()
+    assert outcomes(study.inner) == through_optuna(make_pruner(setting(name), EPOCHS), TRIALS)
+    assert len(ends) == TRIALS
+    for recovered in study.trials()[1:3]:
+        assert recovered.state == COMPLETE
+        assert recovered.intermediate_values == dict(enumerate(CURVES[recovered.number], start=1))
+        assert recovered.user_attrs["epochs"] == EPOCHS
+        assert recovered.user_attrs["collapsed_epochs"] == 1  # in trial 1 that epoch ran twice
+        assert len(recovered.user_attrs["retries"]) == 1 and len(recovered.user_attrs["runs"]) == 2
+    assert "RuntimeError: lost" in study.trials()[1].user_attrs["retries"][0]
+    assert study.trials()[2].user_attrs["retries"][0].startswith("its process died")
+
+
+def test_an_interrupt_leaves_the_trials_under_way_to_the_next_driver(tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    asked: Callable[[], Any] = study.ask
+
+    def interrupted() -> Any:
+        if len(study.trials()) == 3:
+            raise KeyboardInterrupt
+        return asked()
+
+    study.ask = interrupted  # type: ignore[method-assign]  # the user's Ctrl-C, at a moment that repeats
+    with pytest.raises(KeyboardInterrupt):
+        through_ray(study, tmp_path, 6, concurrent=2)
+    assert len(study.trials()) == 3
+    under_way = [trial.number for trial in study.trials(RUNNING)]
+    assert under_way
+
+    taken_up = Study(study.inner, PARAMETERS, EPOCHS, "best")
+    assert taken_up.num_left(6) == 3 + len(under_way)
+    assert [taken_up.ask().number for _ in under_way] == under_way
+
+
+@pytest.mark.parametrize("max_failures", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_process_that_dies_between_two_trials_counts_once(max_failures: int, tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    through_ray(study, tmp_path, 4, DiesAtHandover, max_failures=max_failures)
+    second = COMPLETE if max_failures else FAIL
+    assert [trial.state for trial in study.trials()] == [COMPLETE, second, COMPLETE, COMPLETE]
+    assert len(study.trials()[1].user_attrs["retries"]) == max_failures
