@@ -1,8 +1,8 @@
 """What runs on a cluster's head for a laptop: starts a search that outlives the connection, shows it and packs it.
 
-`search.remote.submit` calls it over ssh as `python -m search.remote.head COMMAND` in the project's folder. A search runs
-as long as the lock of its record is held: its shell and its driver inherit it, and the system frees it whatever ends
-them.
+`search.remote.submit` calls it over ssh as `python -m search.remote.head COMMAND` in the project's folder. A search
+runs as long as the lock of its record is held: its shell and its driver inherit it, and the system frees it whatever
+ends them.
 """
 
 import fcntl

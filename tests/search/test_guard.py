@@ -23,7 +23,7 @@ RULES = Rules(cap=1000.0, idle=100.0, ending=30.0, lost=50.0, poll=10.0)
 DRIVE = """
 import signal, sys, time
 from pathlib import Path
-from search.journal import only_driver
+from search.study.journal import only_driver
 
 def interrupt(number, frame):
     raise KeyboardInterrupt

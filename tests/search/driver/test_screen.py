@@ -358,8 +358,8 @@ def test_a_terminal_without_unicode_gets_what_it_can_show(live: bool) -> None:
 INTERRUPTED = """
 import sys, time
 from rich.console import Console
-from search.screen import Screen
-from tests.search.test_screen import status
+from search.driver.screen import Screen
+from tests.search.driver.test_screen import status
 try:
     with Screen(Console(file=sys.stdout), live=True, quiet=False) as it:
         while True:

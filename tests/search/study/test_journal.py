@@ -21,7 +21,7 @@ from tests.paths import ROOT
 HOLD = """
 import sys, time
 from pathlib import Path
-from search.journal import only_driver
+from search.study.journal import only_driver
 with only_driver(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
