@@ -18,10 +18,10 @@ from haan.data.table import Annotations, FeatureSource, FloatArray, IntArray, of
 from haan.detect import detect_many
 from haan.errors import InputError
 from haan.feed import BLOCK_CLIPS
-from haan.methods.haan.method import parted
-from haan.methods.haan.network import HAAN
+from haan.methods.base import Network
+from haan.methods.names import METHODS
 from haan.score import activations, choose_device
-from haan.weights import ABOUT, read_tensors
+from haan.weights import ABOUT, parted, read_tensors
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def predict(
     return Predicted(len(found), len(videos))
 
 
-def read_network(config: Config, dim: int, fine_names: Sequence[str], path: Path) -> tuple[HAAN, dict[str, Tensor]]:
-    """A trained network, and the tensors of `haan.train.Best.concepts`; weights of older versions have none of these.
+def read_network(config: Config, dim: int, fine_names: Sequence[str], path: Path) -> tuple[Network, dict[str, Tensor]]:
+    """A trained network, and the tensors of `haan.weights.Best.kept`; weights of older versions have none of these.
 
     Raises InputError when the weights don't fit the configuration and the data, or score other classes than these.
     """
@@ -66,7 +66,7 @@ def read_network(config: Config, dim: int, fine_names: Sequence[str], path: Path
     if ABOUT in about:  # weights of older versions don't say
         _check_classes(path, about[ABOUT], fine_names)
     weights, concepts = parted(tensors)
-    model = HAAN(config.model, dim, len(fine_names), config.concepts.clusters, config.precision)
+    model = METHODS["haan"].build(config, dim, len(fine_names))
     load_weights(model, weights, path)
     return model, concepts
 

@@ -1,6 +1,8 @@
-"""A network's activations, and its avg.mAP at every detection setting."""
+"""A network's activations, its detections at every setting, and their avg.mAP."""
 
+import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,16 +10,73 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from haan.data.table import Annotations
+from haan.config import Detect
+from haan.data.table import Annotations, IntArray, offsets_of
+from haan.detect import detect_many
 from haan.errors import InputError
 from haan.feed import join_blocks
-from haan.methods.haan.network import HAAN
-from haan.metrics import Score, Segments
+from haan.methods.base import Network
+from haan.metrics import Evaluator, Score, Segments
 
-COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
+_COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
 
 
-def truth(annotations: Annotations, videos: NDArray[np.int64]) -> Segments:
+@dataclass(frozen=True)
+class Scored:
+    """What some videos say of a network.
+
+    avg_map: percent, one for each setting and then for each scored beside them. chosen: index of the best setting, the
+    first of equals. score, detections: of that setting, and how many it found. collapsed: every clip gets the same
+    scores, so nothing can be detected. seconds: by phase.
+    """
+
+    avg_map: tuple[float, ...]
+    chosen: int
+    score: Score
+    detections: int
+    collapsed: bool
+    seconds: dict[str, float]
+
+
+class Scorer:
+    """Scores a network on some videos at many detection settings.
+
+    detects: those of which the best is chosen. beside: those that are scored as well and never chosen.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        videos: IntArray,
+        num_clips: IntArray,
+        tiou: tuple[float, ...],
+        detects: Sequence[Detect],
+        beside: Sequence[Detect] = (),
+    ):
+        """num_clips: [videos] of each. tiou: thresholds that are averaged."""
+        self.detects, self.beside = tuple(detects), tuple(beside)
+        self._offsets, self._ratios = offsets_of(num_clips), annotations.clips_per_s[videos]
+        self._evaluator = Evaluator(truth(annotations, videos), len(annotations.fine_names), tiou)
+
+    def score(self, network: Network, blocks: Iterable[Float[Tensor, "clips d"]]) -> Scored:
+        """blocks: the videos' clips, one after the other."""
+        start, scoring = time.perf_counter(), 0.0
+        cas = activations(network, blocks, int(self._offsets[-1]))
+        scores: dict[int, tuple[Score, int]] = {}
+        # One setting's detections at a time: all would fill the memory.
+        for place, found in detect_many(cas, self._offsets, self._ratios, (*self.detects, *self.beside)):
+            begun = time.perf_counter()
+            scores[place] = self._evaluator.score(found), len(found)
+            scoring += time.perf_counter() - begun
+        detecting = time.perf_counter() - start - scoring
+        avg_map = tuple(scores[place][0].avg_map for place in range(len(scores)))
+        chosen = int(np.argmax(avg_map[: len(self.detects)]))
+        score, detections = scores[chosen]
+        collapsed = bool(np.ptp(cas, axis=0).max() <= _COLLAPSED)
+        return Scored(avg_map, chosen, score, detections, collapsed, {"detect": detecting, "score": scoring})
+
+
+def truth(annotations: Annotations, videos: IntArray) -> Segments:
     """Ground-truth segments of some videos; `video` counts from 0 in the order given."""
     counts = np.diff(annotations.segment_offsets)[videos]
     first = annotations.segment_offsets[videos]
@@ -36,12 +95,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def activations(
-    model: HAAN, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: int
+    network: Network, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: int
 ) -> Float[NDArray, "clips classes"]:
     """Class activation sequences of so many clips, which come block by block; dropout off."""
-    model.eval()
+    network.eval()
     with torch.inference_mode():
-        return join_blocks((model.activations(clips) for clips in blocks), num_clips)
+        return join_blocks((network.activations(clips) for clips in blocks), num_clips)
 
 
 def report(score: Score, thresholds: Sequence[float]) -> dict[float, float]:

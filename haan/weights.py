@@ -1,8 +1,10 @@
-"""Every file of tensors: what it holds, how it is written whole and read back."""
+"""Every file of tensors: checkpoints and weights, what they hold, how they are written whole and read back."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -13,10 +15,109 @@ from haan.files import whole
 
 WEIGHTS, STATE = "best.safetensors", "state.safetensors"  # files of a training: its result, and what it goes on from
 ABOUT = "about"  # the metadata of weights, one entry, for safetensors writes several in any order
+_KEPT = "concepts"  # before the names of those tensors of a result that are no weights of its network
+_OWN = ("model.", "adam.", "best.")  # before a checkpoint's names; all others are the method's
+_ENTRY_BYTES = 100  # of a tensor in the header of a safetensors file
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The epoch that counts so far: avg.mAP in percent, index into the detection settings, and the weights.
+
+    kept: what the method holds beside them, as `Method.kept` says; empty where training went on from an older
+    version's checkpoint.
+    """
+
+    epoch: int
+    chosen: int
+    avg_map: float
+    weights: dict[str, Tensor] = field(repr=False)
+    kept: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, as a file holds it."""
+        return self.weights | {f"{_KEPT}.{name}": value for name, value in self.kept.items()}
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a training goes on from as if never stopped.
+
+    epoch: how many are trained. network: its weights. adam: what the optimiser keeps of each parameter, by its number.
+    method: `Method.state`.
+    """
+
+    epoch: int
+    network: Mapping[str, Tensor]
+    adam: Mapping[int, Mapping[str, Tensor]]
+    method: Mapping[str, Tensor]
+    best: Best | None
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, as a file holds it."""
+        found = {f"model.{name}": value for name, value in self.network.items()}
+        for number, entry in self.adam.items():
+            found |= {f"adam.{number}.{name}": value for name, value in entry.items()}
+        found |= self.method
+        return found | ({} if self.best is None else {f"best.{name}": t for name, t in self.best.tensors.items()})
+
+
+def write_state(path: Path, state: State, run: str) -> None:
+    """A checkpoint. run: what has to be equal for a training to go on from it."""
+    best = state.best and {"epoch": state.best.epoch, "chosen": state.best.chosen, "avg_map": state.best.avg_map}
+    write_tensors(path, state.tensors, {"state": json.dumps({"epoch": state.epoch, "best": best, "run": run})})
+
+
+def read_state(path: Path, run: str) -> State:
+    """A checkpoint of `write_state`. Raises InputError when it is of another run or damaged."""
+    tensors, metadata = read_tensors(path)
+    return checked(path, lambda: _state(path, tensors, json.loads(metadata["state"]), run))
+
+
+def _state(path: Path, tensors: dict[str, Tensor], about: dict, run: str) -> State:
+    if about["run"] != run:
+        raise InputError(f"{path}: must be a checkpoint of this configuration, got one of another")
+    best = None
+    if about["best"] is not None:
+        weights, kept = parted(below(tensors, "best"))
+        best = Best(**about["best"], weights=weights, kept=kept)
+    adam = below(tensors, "adam")
+    numbers = sorted({int(name.split(".")[0]) for name in adam})
+    return State(
+        epoch=int(about["epoch"]),
+        network=below(tensors, "model"),
+        adam={number: below(adam, str(number)) for number in numbers},
+        method={name: value for name, value in tensors.items() if not name.startswith(_OWN)},
+        best=best,
+    )
+
+
+def checked(path: Path, take: Callable[[], T]) -> T:
+    """What `take` makes of a checkpoint. Raises InputError where it is not whole."""
+    try:
+        return take()
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path}: must be a whole checkpoint, got {type(error).__name__}: {error}") from None
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """About how large a file of these is; their values are not looked at, so they may lie on the meta device."""
+    return sum(value.nbytes + _ENTRY_BYTES for value in tensors.values())
 
 
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with a prefix and a dot, by the rest of their names."""
     return {name.removeprefix(prefix + "."): t for name, t in tensors.items() if name.startswith(prefix + ".")}
+
+
+def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """`Best.weights` and `Best.kept` out of `Best.tensors`."""
+    weights = {name: value for name, value in tensors.items() if not name.startswith(_KEPT + ".")}
+    return weights, below(tensors, _KEPT)
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -155,6 +155,7 @@ def observe(
     """
     device = choose_device(config.device)
     model, known = read_network(config, source.dim, annotations.fine_names, weights)
+    assert isinstance(model, HAAN)
     model.to(device).eval()
     clusterer, centroids = _clusterer(config, source.dim, model, known, weights)
     clusterer.to(device)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from ray.exceptions import RayError, RayTaskError
@@ -20,10 +19,8 @@ from haan.config import Config, Detect
 from haan.data.table import ClipTable, IntArray, Split, read_checked
 from haan.errors import InputError, TrainingError
 from haan.methods.haan.clustering import sample_size
-from haan.methods.haan.network import HAAN
-from haan.train import Trainer
+from haan.train import FileBytes, Trainer, file_bytes
 from haan.words import amount
-from haan.yamlconfig import dump
 from search.driver.job import Job
 from search.driver.nodes import Probed, alive, probe
 from search.driver.placement import Share, avoided, places
@@ -38,8 +35,6 @@ from search.study.study import FINISHED
 _SAMPLE_BYTES = 256 * 2**20  # of features, for the timed epoch
 _MOST_TIMED = 8  # epochs timed at once
 _TIMED_S = 2  # a shorter epoch is followed by more, for their mean
-_FLOAT, _LABEL = 4, 8  # bytes
-_ENTRY_BYTES = 100  # of a tensor in the header of a safetensors file
 _RUN_BYTES, _EPOCH_BYTES = 96 * 2**10, 8 * 2**10  # journal, TensorBoard's file and Ray's notes, a run and an epoch
 _REPORT_BYTES = 16 * 2**20  # report, predictions and log
 _KMEANS_PASSES = 25
@@ -70,14 +65,6 @@ class Amounts:
     train: int
     validation: int
     fitted: int
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """On disk. state: a checkpoint of a trial under way. weights: what a finished one keeps."""
-
-    state: int
-    weights: int
 
 
 def plan(job: Job, share: Share, scratch: RunFolder, wait: Callable[[str], None]) -> Iterator[str]:
@@ -116,22 +103,11 @@ def _trials(path: Path) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False) if study else []
 
 
-def checkpoint_bytes(job: Job) -> Bytes:
+def checkpoint_bytes(job: Job) -> FileBytes:
     """Files of the largest network of the space, and of the training videos of its largest split."""
-    config = _largest(job.space)
-    with torch.device("meta"):
-        model = HAAN(config.model, job.source.dim, len(job.annotations.fine_names), config.concepts.clusters)
-    tensors = [parameter.numel() for parameter in model.parameters()]
-    network = _FLOAT * sum(tensors) + _ENTRY_BYTES * len(tensors)
-    encoder = sum(_FLOAT * parameter.numel() + _ENTRY_BYTES for parameter in model.encoder.parameters())
-    centroids = _FLOAT * config.concepts.clusters * config.model.width
-    weights = network + encoder + centroids
     train = max(int(job.source.num_clips[split.train].sum()) for split in job.splits.values())
-    pseudo = _LABEL * train + _FLOAT * config.concepts.clusters + centroids + encoder
-    # The network, the best one, and Adam's two moments and count of steps.
-    adam = 2 * network + (_FLOAT + _ENTRY_BYTES) * len(tensors)
-    identity = len(dump(config)) + sum(len(dump(detect)) for detect in job.space.detects)
-    return Bytes(network + weights + adam + pseudo + identity, weights)
+    fine = len(job.annotations.fine_names)
+    return file_bytes(_largest(job.space), job.source.dim, fine, train, len(job.space.detects))
 
 
 def _largest(space: Space) -> Config:
@@ -159,7 +135,7 @@ def _runs_line(job: Job, share: Share, left: Left) -> str:
     return f"{head}; then up to {' and '.join(more)} = {after:,} epochs" if more else head
 
 
-def _memory_lines(job: Job, share: Share, nodes: Sequence[Probed], size: Bytes) -> Iterator[str]:
+def _memory_lines(job: Job, share: Share, nodes: Sequence[Probed], size: FileBytes) -> Iterator[str]:
     for node in nodes:
         held = 0 if node.id == share.spared else places(node.resources, share.cpu, share.gpu)
         if size.state * held > node.tmp_free:
@@ -176,7 +152,7 @@ def _memory_lines(job: Job, share: Share, nodes: Sequence[Probed], size: Bytes) 
         )
 
 
-def disk_line(job: Job, share: Share, left: Left, size: Bytes) -> str:
+def disk_line(job: Job, share: Share, left: Left, size: FileBytes) -> str:
     """What the search writes at most, and what room there is. Raises InputError where it doesn't fit."""
     # A new checkpoint is written before the old one goes; a pruned trial keeps none.
     kept = 2 * share.concurrent * size.state + left.runs * size.weights

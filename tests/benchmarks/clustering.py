@@ -25,7 +25,7 @@ def encoding(size: Size, repeats: int) -> Iterator[Row]:
     products = Rival("matrix products", lambda i: bare.encode(trainer.model.encoder, clips).cpu(), limit=1.5)
 
     def mine(i: int) -> None:
-        for _ in trainer._encoded(trainer._feed.blocks(trainer.split.train), 1):
+        for _ in trainer.method.encoded(trainer._feed.blocks(trainer.split.train), 1):
             pass
 
     yield from compare("encoding", size.problem, mine, [products], repeats)

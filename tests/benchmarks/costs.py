@@ -30,9 +30,8 @@ def main() -> None:
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
         with profile(activities=activities) as operations:
             if given.work == "step":
-                trainer.model.train()
-                for _ in range(STEPS):
-                    trainer.train_batch(rng.choice(SIZES[given.size].train, 2, replace=False))
+                for step in range(trainer.begin(rng.choice(SIZES[given.size].train, 2 * STEPS))):
+                    trainer.train_step(step)
             else:
                 functions = cProfile.Profile()
                 functions.runcall(trainer.train_epoch)

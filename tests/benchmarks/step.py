@@ -31,22 +31,22 @@ def _rows(size: Size, rounds: int, against_oracle: bool) -> Iterator[Row]:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     trainer = make_trainer(size)
-    trainer.cluster(1)  # which gives pseudo labels
-    trainer.model.train()
+    trainer.method.renew(1)  # which gives pseudo labels
     batches = [rng.choice(size.train, 2, replace=False) for _ in range(rounds)]
     clips = [bare.clips_of(trainer, trainer.split.train[members]) for members in batches]
+    trainer.begin(np.concatenate(batches))
     rivals = [
         Rival(HEADS, _on(clips, bare.stepper(size, size.dropout, trainer.device)), LIMITS.get(size.name)),
         Rival(PRODUCTS, _on(clips, bare.stepper(size, 0.0, trainer.device))),
     ]
     if against_oracle:
         rivals.append(Rival(ORACLE, oracle_step(size, trainer)))
-    yield from compare("step", size.problem, lambda i: trainer.train_batch(batches[i]), rivals, rounds)
+    yield from compare("step", size.problem, trainer.train_step, rivals, rounds)
     rounded = make_trainer(size, "bfloat16")
-    rounded.cluster(1)
-    rounded.model.train()
-    exact = Rival("in float32", lambda i: trainer.train_batch(batches[i]))
-    yield from compare("step in bfloat16", size.problem, lambda i: rounded.train_batch(batches[i]), [exact], rounds)
+    rounded.method.renew(1)
+    rounded.begin(np.concatenate(batches))
+    exact = Rival("in float32", trainer.train_step)
+    yield from compare("step in bfloat16", size.problem, rounded.train_step, [exact], rounds)
 
 
 def _on(clips: list[Float[Tensor, "clips d"]], step: bare.Step) -> Work:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from haan import feed, score, train, weights
+from haan import feed, score, weights
 from haan.config import Config, Detect
 from haan.data.table import ClipTable, Split
+from haan.detect import detect_many
 from haan.errors import InputError, TrainingError
 from haan.feed import Feed
 from haan.metrics import Evaluator
@@ -111,7 +112,7 @@ def test_a_checkpoint_of_an_older_version_goes_on_and_has_concepts_from_the_next
     for ours, theirs in zip(resumed.epochs(), trained.epochs(), strict=True):
         assert timeless([ours]) == timeless([theirs])
         assert resumed.best is not None
-        known.append(len(resumed.best.concepts))
+        known.append(len(resumed.best.kept))
     assert known == [0, 5, 5]  # refresh_epochs is 2: epochs 2, 3 and 4
 
 
@@ -137,7 +138,7 @@ def test_best_weights_score_what_the_best_epoch_reported(tiny: Problem) -> None:
     cas = activations(trainer.model, Feed(table, trainer.device, 1).blocks(parts.validation), num_clips)
     offsets = np.concatenate([[0], np.cumsum(table.num_clips[parts.validation])])
     ratios = table.annotations.clips_per_s[parts.validation]
-    ((_, found),) = train.detect_many(cas, offsets, ratios, [detects[best.chosen]])
+    ((_, found),) = detect_many(cas, offsets, ratios, [detects[best.chosen]])
     score = Evaluator(truth(table.annotations, parts.validation), 4, config.eval.tiou).score(found)
     assert score.avg_map == best.avg_map
     assert report(score, (0.1, 0.5)) == {0.1: score.map[0], 0.5: score.map[-1]}
@@ -211,11 +212,11 @@ def test_warm_clusters_keep_their_numbers_and_cold_ones_do_not(tiny: Problem) ->
     kept = {}
     for warm in (False, True):
         trainer = Trainer(replace(config, concepts=replace(config.concepts, warm_start=warm)), table, parts)
-        trainer.cluster(1)
-        before = trainer._pseudo
-        trainer.cluster(2)
-        assert before is not None and trainer._pseudo is not None
-        kept[warm] = (before.labels == trainer._pseudo.labels).mean()
+        trainer.method.renew(1)
+        before = trainer.method.pseudo
+        trainer.method.renew(2)
+        assert before is not None and trainer.method.pseudo is not None
+        kept[warm] = (before.labels == trainer.method.pseudo.labels).mean()
     assert kept[True] > 0.5 > kept[False]
 
 

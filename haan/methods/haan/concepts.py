@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from haan.schedule import Schedule
+
 Distance = Literal["cosine", "euclidean"]
 
 
@@ -34,21 +36,61 @@ class Groups:
     video: Int[Tensor, " concepts"]
 
 
+@dataclass(frozen=True)
+class EpochGroups:
+    """`Groups` of all batches of an epoch, its videos and clips in the order of training.
+
+    of_clip: [clips] and video: [concepts] count within their batch. offsets: [videos + 1] first concept of each video.
+    """
+
+    of_clip: Int[Tensor, " clips"]
+    size: Float[Tensor, "concepts 1"]
+    offsets: NDArray[np.int64]
+    video: Int[Tensor, " concepts"]
+
+    def of(self, videos: slice, clips: slice) -> Groups:
+        """Those of one batch, by the places of its videos and clips."""
+        offsets = self.offsets[videos.start : videos.stop + 1]
+        rows = slice(int(offsets[0]), int(offsets[-1]))
+        return Groups(self.of_clip[clips], self.size[rows], offsets - offsets[0], self.video[rows])
+
+
 def group(labels: NDArray[np.int64], offsets: NDArray[np.int64], clusters: int, device: torch.device) -> Groups:
     """Groups the clips of a batch by (video, pseudo label), ordered by video and then by label.
 
     labels: [clips] pseudo label of each clip, < clusters. offsets: [videos + 1] first clip of each video.
     """
+    of_clip, size, first, video = _grouped(labels, offsets, clusters)
+    return Groups(
+        of_clip=torch.from_numpy(of_clip).to(device, non_blocking=True),
+        size=torch.from_numpy(size).to(device, non_blocking=True),
+        offsets=first,
+        video=torch.from_numpy(video).to(device, non_blocking=True),
+    )
+
+
+def group_batches(labels: NDArray[np.int64], schedule: Schedule, clusters: int) -> EpochGroups:
+    """`group` for every batch of an epoch at once; labels: [clips] in the schedule's order."""
+    of_clip, size, offsets, video = _grouped(labels, schedule.offsets, clusters)
+    place = np.arange(len(schedule.order))
+    first = offsets[place - place % schedule.batch_videos]  # of the batch of each video
+    return EpochGroups(
+        of_clip=schedule.on_device(of_clip - np.repeat(first, np.diff(schedule.offsets))),
+        size=schedule.on_device(size),
+        offsets=offsets,
+        video=schedule.on_device(video % schedule.batch_videos),
+    )
+
+
+def _grouped(
+    labels: NDArray[np.int64], offsets: NDArray[np.int64], clusters: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """The fields of `Groups` on the host."""
     num_videos = len(offsets) - 1
     video_of_clip = np.repeat(np.arange(num_videos), np.diff(offsets))
     keys, of_clip, size = np.unique(video_of_clip * clusters + labels, return_inverse=True, return_counts=True)
     video = keys // clusters
-    return Groups(
-        of_clip=torch.from_numpy(of_clip).to(device, non_blocking=True),
-        size=torch.from_numpy(size.astype(np.float32)[:, None]).to(device, non_blocking=True),
-        offsets=np.searchsorted(video, np.arange(num_videos + 1)),
-        video=torch.from_numpy(video).to(device, non_blocking=True),
-    )
+    return of_clip, size.astype(np.float32)[:, None], np.searchsorted(video, np.arange(num_videos + 1)), video
 
 
 def visual_concepts(hidden: Float[Tensor, "clips width"], groups: Groups) -> Float[Tensor, "concepts width"]:

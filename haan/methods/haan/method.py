@@ -1,8 +1,14 @@
-"""HAAN between its network and the training loop: its losses of a batch (Eq. 10), its pseudo labels."""
+"""HAAN between its network and the training loop: its losses of a batch (Eq. 10), and its pseudo labels.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+The clips are clustered every so many epochs (Sec. 3.2), and their clusters are what the steps until the next clustering
+learn (Eq. 3) and form visual concepts by (Eq. 4).
+"""
 
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import faiss
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,12 +16,16 @@ from torch import Tensor
 from haan import losses
 from haan.config import Config
 from haan.config import Loss as LossConfig
-from haan.methods.haan import concepts
+from haan.data.table import ClipTable, IntArray, offsets_of
+from haan.errors import TrainingError
+from haan.feed import BLOCK_CLIPS, Feed, join_blocks
+from haan.methods.base import Method, Network, mix_seed
+from haan.methods.haan import clustering, concepts
 from haan.methods.haan import losses as haan_losses
 from haan.methods.haan.network import HAAN
-from haan.weights import below
+from haan.schedule import Schedule
+from haan.weights import below, copied
 
-CONCEPTS = "concepts"  # before the names of those tensors of a result that are no weights of its network
 LOSSES = ("mil", "pseudo", "concept", "coarse", "total")
 
 
@@ -74,7 +84,153 @@ def _weigh(loss: LossConfig, mil: Tensor, pseudo: Tensor, concept: Tensor, coars
     return torch.stack([*shown, total])
 
 
-def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights of the network, and `Best.concepts`, out of `Best.tensors`."""
-    weights = {name: value for name, value in tensors.items() if not name.startswith(CONCEPTS + ".")}
-    return weights, below(tensors, CONCEPTS)
+class HaanMethod(Method):
+    """HAAN on one table."""
+
+    losses = LOSSES
+
+    def __init__(self, config: Config, table: ClipTable, videos: IntArray, feed: Feed, device: torch.device):
+        """videos: those that train. Raises InputError when they hold too few clips for the number of clusters."""
+        self.config, self.period = config, config.concepts.refresh_epochs
+        self._table, self._videos, self._feed, self._device = table, videos, feed, device
+        self._offsets = offsets_of(table.num_clips[videos])
+        clustering.check_sample(int(self._offsets[-1]), config.concepts.sample_rate, config.concepts.clusters)
+        if config.threads is not None:
+            faiss.omp_set_num_threads(config.threads)
+        annotations = table.annotations
+        self._network = self.build(config, table.dim, len(annotations.fine_names)).to(device)
+        self.pseudo: clustering.PseudoLabels | None = None
+        self._clustered: dict[str, Tensor] = {}  # the encoder as it was then
+        self._hierarchy = concepts.Hierarchy(annotations.coarse_of_fine, device)
+        self._fine = torch.from_numpy(annotations.fine_labels[videos]).to(device)
+        self._coarse = torch.from_numpy(annotations.coarse_labels[videos]).to(device)
+        balanced = config.loss.class_weights == "balanced"
+        self._balance = Balance(
+            losses.balanced_weights(self._fine) if balanced else None,
+            losses.balanced_weights(self._coarse) if balanced else None,
+            None,
+        )
+
+    @classmethod
+    def build(cls, config: Config, dim: int, num_fine: int) -> HAAN:
+        return HAAN(config.model, dim, num_fine, config.concepts.clusters, config.precision)
+
+    @classmethod
+    def outline(cls, config: Config, network: Network, num_clips: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        assert isinstance(network, HAAN)
+        number, encoder = config.concepts.clusters, network.encoder.state_dict()
+        centroids = torch.empty(number, config.model.width, device="meta")
+        labels = torch.empty(num_clips, dtype=torch.int64, device="meta")
+        pseudo = {"labels": labels, "frequency": torch.empty(number, device="meta"), "centroids": centroids}
+        return _kept(centroids, encoder), _state(pseudo, encoder)
+
+    @property
+    def network(self) -> HAAN:
+        return self._network
+
+    @property
+    def is_ready(self) -> bool:
+        return self.pseudo is not None
+
+    @property
+    def empty_clusters(self) -> int:
+        """How many of the N clusters hold no training clip; birch may find fewer than N."""
+        return 0 if self.pseudo is None else self.pseudo.empty
+
+    def renew(self, epoch: int) -> None:
+        """New pseudo labels: clusters of a sample of the encoded training clips, then the cluster of each clip.
+
+        Raises TrainingError when the encoder blew up, or no clusters are found in time.
+        """
+        setting, num_clips = self.config.concepts, int(self._offsets[-1])
+        gpu = self._device.type == "cuda"
+        seed = mix_seed(self.config.seed, epoch)
+        rng, most = np.random.default_rng(seed), clustering.most_clips(setting)
+        chosen = clustering.draw_sample(num_clips, setting.sample_rate, rng, most)
+        places = self._table.places(self._videos)[chosen]
+        blocks = (self._feed.sample(places[i : i + BLOCK_CLIPS]) for i in range(0, len(places), BLOCK_CLIPS))
+        sample = join_blocks(self.encoded(blocks, epoch), len(places))
+        start = self.pseudo.centroids if setting.warm_start and self.pseudo is not None else None
+        try:
+            fitted = clustering.fit(sample, setting, seed, gpu, start, self.config.threads)
+        except clustering.FitError as error:
+            raise TrainingError(f"{error}, before epoch {epoch}") from None
+        encoded = self.encoded(self._feed.blocks(self._videos), epoch)
+        self._label(fitted.assign((block.cpu().numpy() for block in encoded), num_clips))
+        self._clustered = copied(self.network.encoder.state_dict())
+
+    def encoded(self, blocks: Iterable[Float[Tensor, "clips d"]], epoch: int) -> Iterator[Float[Tensor, "clips width"]]:
+        """Encoded clips, block by block; dropout off. Raises TrainingError when they have no distance to anything."""
+        self.network.eval()
+        with torch.inference_mode():
+            for clips in blocks:
+                encoded = self.network.encode(clips)
+                if not torch.linalg.vector_norm(encoded).isfinite():
+                    reason = "the last step blew the weights up"
+                    raise TrainingError(f"encoded clips are not finite before epoch {epoch}: {reason}")
+                yield encoded
+
+    def _label(self, pseudo: clustering.PseudoLabels) -> None:
+        """Takes up new pseudo labels."""
+        self.pseudo = pseudo
+        if self.config.loss.pseudo_weights == "frequency":
+            self._balance = replace(self._balance, frequency=torch.from_numpy(pseudo.frequency).to(self._device))
+
+    def begin(self, schedule: Schedule) -> None:
+        """The clips must have been clustered before."""
+        assert self.pseudo is not None
+        labels, first = self.pseudo.labels, self._offsets
+        ordered = np.concatenate([labels[first[video] : first[video + 1]] for video in schedule.order.tolist()])
+        self._schedule = schedule
+        self._labels = schedule.on_device(ordered)
+        self._groups = concepts.group_batches(ordered, schedule, self.config.concepts.clusters)
+        self._fine_of, self._coarse_of = self._fine[schedule.index], self._coarse[schedule.index]
+
+    def batch_losses(self, step: int, clips: Float[Tensor, "clips d"]) -> Float[Tensor, "5"]:
+        return batch_losses(self.network, self._batch(step, clips), self._hierarchy, self._balance, self.config)
+
+    def _batch(self, step: int, clips: Float[Tensor, "clips d"]) -> Batch:
+        videos, of_batch = self._schedule.videos(step), self._schedule.clips(step)
+        return Batch(
+            clips=clips,
+            labels=self._labels[of_batch],
+            video=self._schedule.video[of_batch],
+            num_clips=self._schedule.num_clips[videos],
+            fine=self._fine_of[videos],
+            coarse=self._coarse_of[videos],
+            groups=self._groups.of(videos, of_batch),
+        )
+
+    def counts(self) -> list[bool]:
+        return [getattr(self.config.loss, name) > 0 for name in LOSSES[:-1]] + [True]
+
+    def kept(self) -> dict[str, Tensor]:
+        """What tells the concept of any clip as training did in that epoch.
+
+        `centroids` [clusters, width], and `encoder.*`, the encoder that they were found with; the network's own has
+        been trained on since.
+        """
+        if self.pseudo is None or not self._clustered:
+            return {}
+        return copied(_kept(torch.from_numpy(self.pseudo.centroids), self._clustered))
+
+    def state(self) -> dict[str, Tensor]:
+        pseudo = {} if self.pseudo is None else {name: torch.from_numpy(a) for name, a in vars(self.pseudo).items()}
+        return _state(pseudo, self._clustered)
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        found = below(tensors, "pseudo")
+        pseudo = clustering.PseudoLabels(**{name: value.numpy() for name, value in found.items()}) if found else None
+        self._clustered = below(tensors, "clustered")
+        if pseudo is not None:
+            self._label(pseudo)
+
+
+def _kept(centroids: Tensor, encoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {"centroids": centroids} | {f"encoder.{name}": value for name, value in encoder.items()}
+
+
+def _state(pseudo: Mapping[str, Tensor], encoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"pseudo.{name}": value for name, value in pseudo.items()} | {
+        f"clustered.{name}": value for name, value in encoder.items()
+    }

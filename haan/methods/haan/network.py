@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from haan.config import Model as ModelConfig
+from haan.methods.base import Network
 from haan.methods.parts import hidden_layer, unrounded
 
 
@@ -25,7 +26,7 @@ class ClipOutputs:
     cluster_logits: Float[Tensor, "clips clusters"]
 
 
-class HAAN(nn.Module):
+class HAAN(Network):
     """Encoder E, MIL classifier S, concept classifier F and coarse classifier S' (Sec. 3; sizes of the released code).
 
     The visual concepts are pooled from the feature that S's last layer reads, so that they live in the same space as

@@ -260,16 +260,16 @@ def test_the_concepts_of_training_clips_are_the_pseudo_labels_that_training_used
     table, parts = tiny_table(config)
     trainer = Trainer(config, table, parts)
     list(trainer.epochs())
-    assert trainer.best is not None and trainer._pseudo is not None
+    assert trainer.best is not None and trainer.method.pseudo is not None
     path = tmp_path / "best.safetensors"
     write_tensors(path, trainer.best.tensors, {})
     source, annotations, _ = open_data(config.data)
     ours = observe.observe(config, source, annotations, parts.train, path)
-    assert (ours.concept == trainer._pseudo.labels).all()
+    assert (ours.concept == trainer.method.pseudo.labels).all()
     clips = np.concatenate([block for *_, block in clip_blocks(config.data, source, annotations, parts.train)])
     with torch.inference_mode():
         late = trainer.model.eval().encode(torch.from_numpy(clips)).numpy()
-    assert (observe.concepts_of(late, trainer._pseudo.centroids)[0] != trainer._pseudo.labels).any()
+    assert (observe.concepts_of(late, trainer.method.pseudo.centroids)[0] != trainer.method.pseudo.labels).any()
 
 
 def test_what_is_observed_is_what_plain_loops_find(config: Config, trained: Path, seen: Observed) -> None:
