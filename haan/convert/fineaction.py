@@ -7,10 +7,7 @@ row a video: training videos first, then validation videos, each in the order of
 import csv
 from pathlib import Path
 
-import numpy as np
-
 from haan.data.activitynet_format import TRAINING, VALIDATION, Entry, read_entries, read_hierarchy
-from haan.data.assemble import Hierarchy
 from haan.data.layout import Classes, Video
 from haan.errors import InputError
 from haan.files import read_text
@@ -23,11 +20,10 @@ def convert(annotations: Path, hierarchy: Path, clips: int) -> tuple[list[Video]
     if not entries[TRAINING]:
         raise InputError(f"{annotations}: database: must have a video of subset {TRAINING}, got none")
     videos = [_video(entry, classes, clips) for subset in (TRAINING, VALIDATION) for entry in entries[subset]]
-    plain = Classes(classes.coarse_of_fine.tolist(), list(classes.fine_names), list(classes.coarse_names))
-    return videos, plain, len(entries[TRAINING])
+    return videos, classes, len(entries[TRAINING])
 
 
-def read_classes(path: Path) -> Hierarchy:
+def read_classes(path: Path) -> Classes:
     """A hierarchy file as `format: activitynet` reads it, or the authors' table (a .csv with columns coarse and fine).
 
     Raises InputError.
@@ -42,14 +38,14 @@ def read_classes(path: Path) -> Hierarchy:
     if len(set(fine_names)) < len(fine_names):
         raise InputError(f"{path}: fine: must differ, got {len(set(fine_names))} different of {len(fine_names)}")
     coarse_names = tuple(dict.fromkeys(str(coarse) for _, coarse in pairs))
-    coarse_of_fine = np.array([coarse_names.index(str(coarse)) for _, coarse in pairs], dtype=np.int64)
-    return Hierarchy(coarse_of_fine, fine_names, coarse_names)
+    coarse_of_fine = tuple(coarse_names.index(str(coarse)) for _, coarse in pairs)
+    return Classes(coarse_of_fine, fine_names, coarse_names)
 
 
-def _video(entry: Entry, classes: Hierarchy, clips: int) -> Video:
+def _video(entry: Entry, classes: Classes, clips: int) -> Video:
     ratio = entry.clips_per_s
     if ratio is None:
         assert entry.duration_s is not None  # one of them is there
         ratio = clips / entry.duration_s
-    labels = [[int(classes.coarse_of_fine[fine]), fine] for fine in entry.labels.tolist()]
+    labels = [[classes.coarse_of_fine[fine], fine] for fine in entry.labels.tolist()]
     return Video(entry.name, ratio, entry.segments.tolist(), labels)

@@ -80,7 +80,8 @@ def read_categories(path: Path) -> Classes:
     if not names:
         raise InputError(f"{path}: must hold a category, got none")
     numbers = sorted(set(sets))
-    return Classes([numbers.index(one) for one in sets], _distinct(names), [_set_name(n, sets, names) for n in numbers])
+    coarse_of_fine = tuple(numbers.index(one) for one in sets)
+    return Classes(coarse_of_fine, tuple(_distinct(names)), tuple(_set_name(n, sets, names) for n in numbers))
 
 
 def _distinct(names: list[str]) -> list[str]:

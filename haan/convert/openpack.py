@@ -172,9 +172,10 @@ def _packed(
         rule = f"must hold a box of at least {-(-ACTIONS // 2)} actions for training and one for validation"
         raise InputError(f"{root}: {rule}, got {len(training)} and {len(ordered) - len(training)}")
     ids = sorted({number for one in training for number in one.ids})
-    operations = list(dict.fromkeys(names[number][0] for number in ids))
-    coarse_of_fine = [operations.index(names[number][0]) for number in ids]
-    classes = Classes(coarse_of_fine, ["{}/{} ({})".format(*names[number], number) for number in ids], operations)
+    operations = tuple(dict.fromkeys(names[number][0] for number in ids))
+    coarse_of_fine = tuple(operations.index(names[number][0]) for number in ids)
+    fine_names = tuple("{}/{} ({})".format(*names[number], number) for number in ids)
+    classes = Classes(coarse_of_fine, fine_names, operations)
     clips = np.concatenate([one.clips for one in training])
     mean, scale = clips.mean(axis=0), clips.std(axis=0) + SMALLEST
     videos, left_out = [], 0

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from haan.activitynet import member, number, read_part, segment, typed
 from haan.config import Data
 from haan.data import cache
-from haan.data.assemble import Hierarchy, Places, assemble
+from haan.data.assemble import Places, assemble
 from haan.data.features import find_files, open_features
+from haan.data.layout import Classes
 from haan.data.table import Annotations, IntArray
 from haan.errors import InputError
 from haan.files import read_json
@@ -95,7 +96,7 @@ def _clips_per_s(entry: Entry, num_clips: int) -> float:
     return num_clips / entry.duration_s
 
 
-def read_hierarchy(path: Path) -> Hierarchy:
+def read_hierarchy(path: Path) -> Classes:
     """The classes of a hierarchy file. Raises InputError."""
     content = read_json(path)
     if not isinstance(content, dict) or not content:
@@ -105,11 +106,11 @@ def read_hierarchy(path: Path) -> Hierarchy:
             raise InputError(f"{path}: {fine!r}: must map the name of a class to that of another, got {coarse!r:.80}")
     coarse_names = tuple(dict.fromkeys(content.values()))
     index = {name: u for u, name in enumerate(coarse_names)}
-    coarse_of_fine = np.array([index[coarse] for coarse in content.values()], dtype=np.int64)
-    return Hierarchy(coarse_of_fine, tuple(content), coarse_names)
+    coarse_of_fine = tuple(index[coarse] for coarse in content.values())
+    return Classes(coarse_of_fine, tuple(content), coarse_names)
 
 
-def read_entries(path: Path, hierarchy: Path, classes: Hierarchy) -> dict[str, list[Entry]]:
+def read_entries(path: Path, hierarchy: Path, classes: Classes) -> dict[str, list[Entry]]:
     """The videos of a ground truth by subset, each in the order of their names. Raises InputError."""
     index = {name: j for j, name in enumerate(classes.fine_names)}
     found: dict[str, list[Entry]] = {subset: [] for subset in SUBSETS}

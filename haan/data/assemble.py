@@ -12,17 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from haan.data.layout import Classes
 from haan.data.table import Annotations, IntArray
 from haan.errors import InputError
-
-
-@dataclass(frozen=True)
-class Hierarchy:
-    """The classes. coarse_of_fine: [fine]. The names are indexed by class."""
-
-    coarse_of_fine: IntArray
-    fine_names: tuple[str, ...]
-    coarse_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,7 +33,7 @@ def assemble(
     num_train: int,
     times: Sequence[NDArray[np.float64]],
     fine: Sequence[IntArray],
-    classes: Hierarchy,
+    classes: Classes,
     places: Places,
 ) -> tuple[Annotations, tuple[str, ...]]:
     """The annotations of some videos, training videos first, and at most one warning.
@@ -64,7 +56,7 @@ def assemble(
         segments=np.concatenate([one.times[k] for one, k in zip(repaired, kept, strict=True)]),
         segment_fine=np.concatenate([found[k] for found, k in zip(fine, kept, strict=True)]),
         fine_labels=fine_labels,
-        coarse_of_fine=classes.coarse_of_fine,
+        coarse_of_fine=np.array(classes.coarse_of_fine, dtype=np.int64),
         fine_names=classes.fine_names,
         coarse_names=classes.coarse_names,
     )

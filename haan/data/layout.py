@@ -22,9 +22,9 @@ FILES = (NAMES, LABELS, SEGMENTS, RATIOS, MAPPING, CLASSES)
 class Classes:
     """The class hierarchy. coarse_of_fine: one a fine class. The names are indexed by class."""
 
-    coarse_of_fine: list[int]
-    fine_names: list[str]
-    coarse_names: list[str]
+    coarse_of_fine: tuple[int, ...]
+    fine_names: tuple[str, ...]
+    coarse_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

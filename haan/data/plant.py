@@ -16,7 +16,6 @@ The same settings give the same bytes. Random numbers come from one stream per p
 of `noise` leaves the timelines as they were.
 """
 
-import json
 import math
 import os
 import shutil
@@ -32,21 +31,16 @@ from numpy.typing import NDArray
 
 from haan.checked import AT_LEAST_ONE, Checked, Rule, required, setting
 from haan.config import Data, Plant
+from haan.data.annotation_files import Published, read_annotations, read_names
 from haan.data.layout import (
-    CLASSES,
-    LABELS,
-    MAPPING,
-    NAMES,
-    RATIOS,
-    SEGMENTS,
     Classes,
     Video,
     write_annotations,
     write_json,
     write_objects,
 )
-from haan.data.npy import read_objects
 from haan.errors import InputError
+from haan.files import read_json
 
 # Difficulty. Norms are relative to an atom's, which is 1.
 NOISE_NORM = 2.0  # norm of a clip's noise at `noise` 1; each of d dimensions gets noise * NOISE_NORM / sqrt(d)
@@ -131,8 +125,9 @@ def plant(out: Path, settings: Plant, like: Like | None = None) -> Path:
         classes = _made_classes(settings.fine_classes, settings.coarse_classes)
         timelines = _made_timelines(settings, classes)
     else:
-        classes = _read_classes(like.annotations)
-        timelines = _real_timelines(settings, like, classes.coarse_of_fine)
+        found = read_annotations(like.annotations, read_names(like.annotations), unnamed="{} {}")
+        classes = found.classes
+        timelines = _real_timelines(settings, like, found)
         settings = _with_classes(settings, classes)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.parent / f".{out.name}.{uuid.uuid4().hex}"
@@ -231,9 +226,9 @@ def _contexts(video: Timeline, words: Vocabulary, rng: np.random.Generator) -> N
 
 def _made_classes(fine: int, coarse: int) -> Classes:
     """Fine classes dealt evenly to coarse ones, siblings side by side as in the published mappings."""
-    coarse_of_fine = [k * coarse // fine for k in range(fine)]
-    fine_names = [f"coarse {u} / fine {k}" for k, u in enumerate(coarse_of_fine)]
-    return Classes(coarse_of_fine, fine_names, [f"coarse {u}" for u in range(coarse)])
+    coarse_of_fine = tuple(k * coarse // fine for k in range(fine))
+    fine_names = tuple(f"coarse {u} / fine {k}" for k, u in enumerate(coarse_of_fine))
+    return Classes(coarse_of_fine, fine_names, tuple(f"coarse {u}" for u in range(coarse)))
 
 
 def _made_timelines(settings: Plant, classes: Classes) -> list[Timeline]:
@@ -258,7 +253,7 @@ def _made_timelines(settings: Plant, classes: Classes) -> list[Timeline]:
 
 
 def _made_timeline(
-    name: str, coarse_of_fine: list[int], videos_of: NDArray[np.int64], rng: np.random.Generator
+    name: str, coarse_of_fine: Sequence[int], videos_of: NDArray[np.int64], rng: np.random.Generator
 ) -> Timeline:
     """One made-up video, in which a class that has the fewest videos so far is sure to stand."""
     lead = int(rng.choice(np.flatnonzero(videos_of == videos_of.min())))
@@ -278,49 +273,15 @@ def _made_timeline(
     return Timeline(name, CLIPS_PER_S, segments, [[coarse_of_fine[k], k] for k in fine], clips)
 
 
-def _read_classes(folder: Path) -> Classes:
-    """The class hierarchy of published annotations, with their names where they have any."""
-    path = folder / MAPPING
-    mapping = _read_json(path)
-    wanted = [str(k) for k in range(len(mapping))] if isinstance(mapping, dict) else []
-    if not isinstance(mapping, dict) or not wanted or set(mapping) != set(wanted):
-        raise InputError(f"{path}: must map the fine classes 0, 1, ... to coarse ones, got {str(mapping)[:80]}")
-    coarse_of_fine = [mapping[k] for k in wanted]
-    if not all(type(u) is int and u >= 0 for u in coarse_of_fine):
-        raise InputError(f"{path}: must map to coarse class indices >= 0, got {str(mapping)[:80]}")
-    coarse = max(coarse_of_fine) + 1
-    if not (folder / CLASSES).exists():
-        fine_names = [f"fine {k}" for k in range(len(coarse_of_fine))]
-        return Classes(coarse_of_fine, fine_names, [f"coarse {u}" for u in range(coarse)])
-    names = _read_json(folder / CLASSES)
-    fine_names, coarse_names = (_texts(names, key) for key in ("fine", "coarse"))
-    if (len(fine_names), len(coarse_names)) != (len(coarse_of_fine), coarse):
-        rule = f"must name {len(coarse_of_fine)} fine and {coarse} coarse classes"
-        raise InputError(f"{folder / CLASSES}: {rule}, got {len(fine_names)} and {len(coarse_names)}")
-    return Classes(coarse_of_fine, fine_names, coarse_names)
-
-
-def _texts(value: object, key: str) -> list[str]:
-    """The list under a key of a JSON object; empty where there is none."""
-    found = value.get(key) if isinstance(value, dict) else None
-    return [str(name) for name in found] if isinstance(found, list) else []
-
-
-def _real_timelines(settings: Plant, like: Like, coarse_of_fine: list[int]) -> list[Timeline]:
+def _real_timelines(settings: Plant, like: Like, real: Published) -> list[Timeline]:
     """A seeded choice of real videos, training first, each part in the published order. Raises InputError."""
-    folder, num_fine = like.annotations, len(coarse_of_fine)
-    names, labels, segments = (_read_column(folder / f) for f in (NAMES, LABELS, SEGMENTS))
-    ratios = _read_ratios(folder / RATIOS)
-    for file, column in ((LABELS, labels), (SEGMENTS, segments), (RATIOS, ratios)):
-        if len(column) != len(names):
-            raise InputError(f"{folder / file}: must hold one row a video ({len(names)}), got {len(column)}")
-    _check_segments(folder, labels, segments, coarse_of_fine)
+    folder, num_fine, names = like.annotations, len(real.classes.fine_names), real.names
     training, validation = range(min(like.train_videos, len(names))), range(like.train_videos, len(names))
     for key, rows in (("train_videos", training), ("validation_videos", validation)):
         if getattr(settings, key) > len(rows):
             rule = f"must be <= the {len(rows)} such videos of {folder}"
             raise InputError(f"data.plant.{key}: {rule}, got {getattr(settings, key)}")
-    fine = [sorted({pair[1] for pair in video}) for video in labels]
+    fine = [sorted(set(video.tolist())) for video in real.fine]
     rng = np.random.default_rng([settings.seed, TIMELINE_STREAM])
     chosen = _cover(training, fine, num_fine, settings.train_videos, rng)
     missing = sorted(set(range(num_fine)) - {k for i in chosen for k in fine[i]})
@@ -333,9 +294,11 @@ def _real_timelines(settings: Plant, like: Like, coarse_of_fine: list[int]) -> l
     timelines = []
     for i in chosen:
         trailing = int(rng.integers(TRAILING_CLIPS[0], TRAILING_CLIPS[1] + 1))
-        needed = math.ceil(max((end for _, end in segments[i]), default=0) * ratios[i])
+        ratio, segments = float(real.clips_per_s[i]), real.times[i].tolist()
+        needed = math.ceil(max((end for _, end in segments), default=0) * ratio)
         num_clips = max(needed, 1) + trailing if like.clips is None else like.clips
-        timelines.append(Timeline(str(names[i]), ratios[i], segments[i], labels[i], num_clips))
+        labels = [[real.classes.coarse_of_fine[k], k] for k in real.fine[i].tolist()]
+        timelines.append(Timeline(names[i], ratio, segments, labels, num_clips))
     return timelines
 
 
@@ -357,45 +320,6 @@ def _cover(rows: Sequence[int], fine: list[list[int]], num_fine: int, size: int,
             videos_of += member[best]
     picked[np.flatnonzero(~picked)[: size - int(picked.sum())]] = True
     return sorted(i for i, chosen in zip(left, picked, strict=True) if chosen)
-
-
-def _read_column(path: Path) -> list:
-    """One entry a video; only names may be a plain array of text."""
-    return list(read_objects(path, path.stem))
-
-
-def _read_ratios(path: Path) -> list[float]:
-    try:
-        return [float(ratio) for ratio in np.load(path, allow_pickle=False)]
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: must be an array of clips per second, got: {error}") from error
-
-
-def _check_segments(folder: Path, labels: list, segments: list, coarse_of_fine: list[int]) -> None:
-    """Refuses what could not be rendered or written; makes plain lists of the rest, in place."""
-    for i, (pairs, times) in enumerate(zip(labels, segments, strict=True)):
-        if len(pairs) != len(times):
-            rule = f"must hold one pair for each of {len(times)} segments"
-            raise InputError(f"{folder / LABELS}: video {i}: {rule}, got {len(pairs)}")
-        try:
-            labels[i] = [[int(coarse), int(fine)] for coarse, fine in pairs]
-            segments[i] = [[float(start), float(end)] for start, end in times]
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{folder}: video {i}: must hold pairs of numbers, got: {error}") from error
-        for coarse, fine in labels[i]:
-            if not 0 <= fine < len(coarse_of_fine) or coarse_of_fine[fine] != coarse:
-                raise InputError(
-                    f"{folder / LABELS}: video {i}: must hold [coarse, fine] pairs of {MAPPING}, got {[coarse, fine]}"
-                )
-        if not np.isfinite(segments[i]).all():
-            raise InputError(f"{folder / SEGMENTS}: video {i}: must be finite, got {segments[i]}")
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: must be a JSON file, got: {error}") from error
 
 
 def _write(folder: Path, settings: Plant, like: Like | None, classes: Classes, timelines: list[Timeline]) -> None:
@@ -453,7 +377,7 @@ def _check_planted(root: Path, wanted: dict[str, object]) -> None:
     advice = "remove the folder or choose another data.root"
     if not (root / PLANTED).is_file():
         raise InputError(f"data.plant: {root} must hold {PLANTED}, got a folder that was not planted; {advice}")
-    found = _read_json(root / PLANTED)
+    found = read_json(root / PLANTED)
     if not isinstance(found, dict):
         raise InputError(f"{root / PLANTED}: must be a JSON object, got {str(found)[:80]}; {advice}")
     keys = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
