@@ -12,11 +12,9 @@ from typing import Any
 import optuna
 
 from haan.cli import say
-from haan.errors import InputError
 from haan.yamlconfig import override
-from search.replays import plan
 from search.replays.pool import Pool, Trust, read_pool, trust
-from search.replays.simulation import Driver, Replay, simulate
+from search.replays.simulation import Replay, simulate
 from search.results.folder import RunFolder
 from search.space.model import Space, front
 from search.space.read import read_space, space_of, space_tree
@@ -227,49 +225,10 @@ def remaining_s(half_s: float, now_s: float, ended: int, trials: int) -> float:
     return max(0.0, slope * trials + bend * trials**2 - now_s)
 
 
-def plan_workers(
-    folder: RunFolder,
-    recorded: optuna.Study,
-    setup: Setup,
-    counts: Sequence[int],
-    repeats: int,
-    epoch_s: float | None,
-    driver: Driver,
-    plot: Path | None,
-    as_json: bool,
-) -> None:
-    """Replays with each number of workers and a driver that costs time, and says what is lost."""
-    if plot is not None and not plot.parent.is_dir():
-        raise InputError(f"--plot: must be in a folder that is there, got {plot}")
-    space = setup.space
-    pool = plan.with_epochs_of(read_pool(recorded.get_trials(deepcopy=False), space, str(folder.root)), epoch_s)
-    progress = Progress(plan.num_replays(counts, repeats), _LARGE)
-    found = plan.plan(
-        space, pool, recorded.study_name, counts, repeats, driver, lambda: progress.watch(space.plan.trials)
-    )
-    if plot is not None:
-        plan.draw(found, plot)
-    if as_json:
-        say(json.dumps({"run": str(folder.root), "setup": setup.description} | plan.as_json(found), indent=2))
-        return
-    for line in [*caveats(pool, trust(pool), space.plan.trials), *_about(setup, found, driver), *plan.table(found)]:
-        say(line)
-
-
-def _about(setup: Setup, found: plan.Plan, driver: Driver) -> list[str]:
-    """What was replayed."""
-    return [
-        f"Plan: {setup.description}, {setup.space.plan.trials} trials, epochs of {found.epoch_s:.3g} s (median)",
-        f"Driver: one process; Ray Tune takes {1e3 * driver.result_s:g} ms for a result and {1e3 * driver.trial_s:g} "
-        "ms to end and begin a trial, the study what it took here, in CPU time, with its journal on disk",
-        "Serial: one worker, a driver that costs nothing",
-    ]
-
-
 def compare(
     folder: RunFolder, recorded: optuna.Study, compared: Sequence[Setup], workers: int, repeats: int, as_json: bool
 ) -> None:
-    """Replays the setups beside one another, with a driver that costs nothing."""
+    """Replays the setups beside one another, and says what came of it."""
     space = compared[0].space
     pool = read_pool(recorded.get_trials(deepcopy=False), space, str(folder.root))
     known = trust(pool)

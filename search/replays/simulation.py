@@ -2,8 +2,8 @@
 
 The study (`search.study`) proposes trials, hears of each epoch when that epoch would have ended, and prunes by what has
 been reported until then. The driver is one process: whatever it does for a worker (hear of an epoch, end a trial, begin
-the next) it does one after the other, first come, first served, and the worker waits for it. How long each takes is
-said by `Driver`; it takes no time by default. Nothing fails in a replay, and nothing else takes time.
+the next) it does one after the other, first come, first served, and the worker waits for it. It takes no time here;
+`tests.benchmarks.scale` gives it some. Nothing fails in a replay, and nothing else takes time.
 """
 
 import heapq
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from search.replays.pool import Pool
 from search.study.study import Study
@@ -19,20 +20,13 @@ from search.study.study import Study
 NEAR = 0.99  # a trial is good that reaches this share of the best recorded value
 
 
-@dataclass(frozen=True)
-class Driver:
-    """What the driver takes of virtual time.
-
-    result_s: for each epoch that ends. trial_s: for each trial, as it begins. study: whether the CPU time that the
-    study itself takes in this replay comes on top; such a replay isn't repeated exactly.
-    """
-
-    result_s: float = 0.0
-    trial_s: float = 0.0
-    study: bool = False
+Work = Literal["begin", "report", "end"]  # what the driver does for a trial
+DriverTime = Callable[[Work, float], float]  # virtual seconds of it, where the study alone took so many of CPU time
 
 
-FREE = Driver()
+def free(work: Work, study_s: float) -> float:
+    """A driver that takes no time."""
+    return 0.0
 
 
 @dataclass
@@ -82,26 +76,6 @@ class Replay:
         """The share of the workers' time until the end in which they did not train."""
         return 1 - self.busy_s / (self.workers * self.end_s)
 
-    @property
-    def waiting(self) -> float:
-        """The share of the workers' time in which they waited for the driver."""
-        return self.wait_s / (self.workers * self.end_s)
-
-    @property
-    def tail(self) -> float:
-        """The share of the workers' time in which no trial was left for them."""
-        return self.idle - self.waiting
-
-    @property
-    def utilisation(self) -> float:
-        """The share of the time in which the driver was at work."""
-        return self.driver_s / self.end_s
-
-    @property
-    def saved(self) -> float:
-        """The share of all trials' full training that pruning saved."""
-        return 1 - self.busy_s / self.full_s
-
 
 @dataclass
 class _Running:
@@ -117,7 +91,7 @@ class _Running:
 class _Simulation:
     """Workers that ask a study for trials and report to it, in the order of virtual time."""
 
-    def __init__(self, study: Study, pool: Pool, trials: int, workers: int, driver: Driver):
+    def __init__(self, study: Study, pool: Pool, trials: int, workers: int, driver: DriverTime):
         self._study, self._pool, self._trials, self._workers = study, pool, trials, workers
         self._driver = driver
         self._epochs, self._good = pool.curves.shape[1], NEAR * pool.best
@@ -153,7 +127,7 @@ class _Simulation:
     def _begin(self, worker: int, free_s: float) -> None:
         """A worker that has been free since then gets its next trial."""
         self._asked += 1
-        with self._serves(self._driver.trial_s), _timed(self._costs):
+        with self._serves("begin"), _timed(self._costs):
             suggestion = self._study.ask()
         self._wait_s += self._now_s - free_s
         one = _Running(suggestion.number, self._pool.nearest(suggestion.params), self._now_s)
@@ -171,7 +145,7 @@ class _Simulation:
         """Hears of an epoch once the driver is free; whether the pruner ends the trial."""
         self._now_s = max(self._now_s, ended_s)
         self._results += 1
-        with self._serves(self._driver.result_s):
+        with self._serves("report"):
             return self._report(one)
 
     def _report(self, one: _Running) -> bool:
@@ -186,7 +160,7 @@ class _Simulation:
         return pruned
 
     def _end(self, one: _Running, pruned: bool, ended_s: float) -> None:
-        with self._serves(0.0), _timed(self._costs):
+        with self._serves("end"), _timed(self._costs):
             (self._study.prune if pruned else self._study.complete)(one.number, {})
         self._pruned, self._complete = self._pruned + pruned, self._complete + (not pruned)
         self._busy_s += ended_s - one.start_s - one.wait_s
@@ -194,11 +168,11 @@ class _Simulation:
             self._near_s = self._now_s
 
     @contextmanager
-    def _serves(self, fixed_s: float) -> Iterator[None]:
-        """The driver is at work for so long, and for what the study takes meanwhile where that counts."""
+    def _serves(self, work: Work) -> Iterator[None]:
+        """The driver is at work, with the study or alone."""
         before_s = self._costs.total_s
         yield
-        took_s = fixed_s + (self._costs.total_s - before_s if self._driver.study else 0.0)
+        took_s = self._driver(work, self._costs.total_s - before_s)
         self._now_s += took_s
         self._driver_s += took_s
 
@@ -237,10 +211,10 @@ def simulate(
     trials: int,
     workers: int,
     on_end: Callable[[int], object] = lambda ended: None,
-    driver: Driver = FREE,
+    driver: DriverTime = free,
 ) -> Replay:
     """Runs so many trials through a study, in virtual time; it is left as a real search would leave it.
 
-    on_end: called with how many trials have ended, as each does.
+    on_end: called with how many trials have ended, as each does. driver: how long it takes for what it does.
     """
     return _Simulation(study, pool, trials, workers, driver).run(on_end)

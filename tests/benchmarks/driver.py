@@ -2,8 +2,8 @@
 
 Empty trials run through our stage, bridge and journal in a local Ray, with one epoch and with many; the difference is
 what one more result costs, the rest what a trial costs to begin and end. Counted is the CPU time of the driver process
-(all threads; it holds on a busy machine) less that of our study, which `search/replay.py` measures itself. live: trials
-at once, for each of which Ray Tune keeps a process.
+(all threads; it holds on a busy machine) less that of our study, which `tests.benchmarks.scale` measures itself. live:
+trials at once, for each of which Ray Tune keeps a process.
 """
 
 import argparse

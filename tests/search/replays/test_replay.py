@@ -5,106 +5,31 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import optuna
 import pytest
-import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from haan.errors import InputError
-from haan.yamlconfig import plain
 from search import replay
-from search.replays import compare, plan
+from search.replays import compare
 from search.replays.compare import remaining_s
 from search.replays.pool import Pool, Scale, Trust, continued, read_pool, trust
-from search.replays.simulation import FREE, Costs, Driver, Replay, simulate
-from search.replays.svg import Dots
+from search.replays.simulation import Costs, Replay, simulate
 from search.results.folder import RunFolder, open_study
-from search.space.model import Space, front
+from search.space.model import Space
 from search.space.read import read_space
-from search.study.algorithms import PRUNERS as KNOWN_PRUNERS
-from search.study.algorithms import Component, component, make_pruner, make_sampler
+from search.study.algorithms import Component
 from search.study.study import Study, Suggestion
 from tests.paths import ROOT
-from tests.planted import tiny_config
-from tests.search.curves import PRUNER_ARGUMENTS, Curve, outcomes, record
-
-EPOCHS = 12
-PARAMETERS = {
-    "concepts.clusters": {"int": [4, 16], "log": True},
-    "loss.pseudo": {"float": [1e-4, 1.0], "log": True},
-    "loss.coarse_pooling": {"choice": ["max", "mean"]},
-}
-PRUNERS = {
-    name: component({"name": name} | dict(arguments), KNOWN_PRUNERS) for name, arguments in PRUNER_ARGUMENTS.items()
-}
-NONE = Component("none", {})
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def write_space(folder: Path, **search: object) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    base = plain(tiny_config(folder / "data")) | {"seed": 3}
-    base["optim"] |= {"epochs": EPOCHS}
-    found = {"trials": 30, "sampler": {"name": "random"}, "parameters": PARAMETERS}
-    path = folder / "space.yaml"
-    path.write_text(yaml.safe_dump({"base": base, "search": found | search}))
-    return path
-
-
-def create(space: Space, journal: Path | None = None, cls: type[Study] = Study) -> Study:
-    return cls.create(
-        name="recorded",
-        journal=journal,
-        sampler=make_sampler(space.sampler, space.base.seed, space.parameters),
-        pruner=make_pruner(space.pruner, EPOCHS),
-        parameters=space.parameters,
-        epochs=EPOCHS,
-        objective=space.plan.objective,
-    )
-
-
-def search_one_by_one(study: Study, space: Space, curves: Sequence[Curve], seconds: float = 2.0) -> None:
-    """A real search with one worker, by plain calls."""
-    study.start_with(front(space))
-    for curve in curves:
-        number = study.ask().number
-        for epoch, value in enumerate(curve, start=1):
-            if study.report(number, epoch, value):
-                study.prune(number, {"seconds": seconds * epoch, "epochs": epoch})
-                break
-        else:
-            study.complete(number, {"seconds": seconds * EPOCHS, "epochs": EPOCHS})
-
-
-def record_run(folder: Path, pruner: Component = NONE, trials: int = 30, **search: Any) -> Space:
-    """A run folder as one worker leaves it."""
-    chosen = {"name": pruner.name} | _plain(pruner.arguments)
-    space = read_space(write_space(folder, pruner=chosen, trials=trials, **search))
-    search_one_by_one(create(space, folder / "study.journal"), space, record(trials, EPOCHS, seed=4))
-    return space
-
-
-def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: {"name": value.name} | _plain(value.arguments) if isinstance(value, Component) else value
-        for key, value in arguments.items()
-    }
-
-
-def pool_of(space: Space, curves: Sequence[Curve], seconds: Any = 2.0) -> Pool:
-    """Trials at random places that all ran to their end."""
-    study = create(replace(space, sampler=Component("random", {}), pruner=NONE))
-    search_one_by_one(study, space, curves)
-    pool = read_pool(study.trials(), space, "here")
-    return replace(pool, seconds=np.broadcast_to(np.asarray(seconds, dtype=float), len(pool)).copy())
+from tests.search.curves import Curve, outcomes, record
+from tests.search.replays.recorded import EPOCHS, PRUNERS, create, pool_of, record_run, search_one_by_one, write_space
 
 
 @pytest.fixture
@@ -222,72 +147,6 @@ def test_the_same_seed_gives_the_same_replay_and_another_seed_another(space: Spa
 
     assert figures(1) == figures(1)
     assert figures(1) != figures(2)
-
-
-def test_two_workers_queue_at_the_driver(space: Space) -> None:
-    # Two epochs of 10 s, 3 trials, 2 workers A and B; a report takes 1 s, beginning a trial 3 s. The driver:
-    #  0 -  3 begins trial 0 for A;   3 - 6 begins trial 1 for B (asked at 0, so it waited 6)
-    # 13 - 14 A's epoch 1;           16 - 17 B's epoch 1
-    # 24 - 25 A's epoch 2, the last; 25 - 28 begins trial 2 for A
-    # 27 (B ends) 28 - 29 B's epoch 2; nothing is left for B
-    # 38 - 39 A's epoch 1;           49 - 50 A's epoch 2, the end
-    pool = pool_of(space, record(3, EPOCHS), seconds=10.0)
-    short = replace(pool, curves=pool.curves[:, :2])
-    found = simulate(create(space), short, 3, 2, driver=Driver(result_s=1.0, trial_s=3.0))
-    assert found.end_s == 50
-    assert found.driver_s == 3 * 3 + 6 * 1
-    assert found.busy_s == found.full_s == 3 * 2 * 10
-    assert found.wait_s == 3 + 6 + 1 + 1 + 4 + 1  # A's first, B's first, A's and B's epoch 1, A's 24 to 28, 38 to 39
-    assert (found.results, found.pruned, found.saved) == (6, 0, 0)
-    assert found.utilisation == pytest.approx(15 / 50)
-    assert found.waiting == pytest.approx(16 / 100) and found.tail == pytest.approx((1 + 1 + 22) / 100)  # B from 27 on
-
-
-def test_a_driver_that_is_always_at_work_sets_the_pace(space: Space) -> None:
-    pool = pool_of(space, record(20, EPOCHS), seconds=np.random.default_rng(3).uniform(1, 5, 20))
-    found = simulate(create(space), pool, 60, 30, driver=Driver(result_s=2.0))  # 30 reports in 3 s would take 60
-    assert found.end_s == pytest.approx(60 * EPOCHS * 2.0, rel=0.01)
-    assert found.utilisation > 0.99
-    assert found.waiting > 10 * found.tail > 0
-
-
-@pytest.mark.parametrize("workers", [1, 7, 64])
-def test_a_driver_that_costs_nothing_changes_nothing(workers: int, space: Space) -> None:
-    pool = pool_of(space, record(20, EPOCHS), seconds=np.random.default_rng(4).uniform(1, 5, 20))
-    pruned = replace(space, pruner=PRUNERS["median"], sampler=Component("tpe", {}))
-
-    def found(driver: Driver) -> tuple[Any, ...]:
-        study = create(pruned)
-        one = simulate(study, pool, 40, workers, driver=driver)
-        times = one.end_s, one.busy_s, one.near_s, one.wait_s, one.driver_s
-        return times, outcomes(study.inner)
-
-    free, least = found(FREE), found(Driver(result_s=1e-12, trial_s=1e-12))
-    assert free[0][3:] == (0, 0)
-    assert free[1] == least[1]  # the order of all that the study is told
-    assert least[0][:2] == pytest.approx(free[0][:2])
-
-
-def test_more_cost_never_ends_sooner_and_no_search_beats_the_driver_alone(space: Space) -> None:
-    pool = pool_of(space, record(20, EPOCHS), seconds=np.random.default_rng(5).uniform(1, 5, 20))
-    for workers in (1, 6, 40):
-        costs = [Driver(result_s=cost, trial_s=3 * cost) for cost in np.linspace(0, 1, 9)]
-        found = [simulate(create(space), pool, 40, workers, driver=driver) for driver in costs]
-        ends = [one.end_s for one in found]
-        assert all(earlier < later for earlier, later in zip(ends, ends[1:], strict=False))
-        assert all(one.end_s >= one.driver_s for one in found)
-        assert all(
-            one.driver_s == pytest.approx(40 * (EPOCHS + 3) * c.result_s) for one, c in zip(found, costs, strict=True)
-        )
-        assert all(one.waiting >= 0 and one.tail >= -1e-9 for one in found)
-        assert len({round(one.busy_s, 6) for one in found}) == 1  # training itself is as long as ever
-
-
-def test_the_studys_own_time_counts_where_it_is_asked_for(space: Space) -> None:
-    pool = pool_of(space, record(10, EPOCHS), seconds=1.0)
-    found = simulate(create(space), pool, 10, 4, driver=Driver(result_s=0.5, study=True))
-    assert found.driver_s == pytest.approx(0.5 * 10 * EPOCHS + found.costs.total_s)
-    assert found.costs.total_s > 0 and found.costs.others == 20
 
 
 def test_distance_is_on_each_parameters_own_scale_and_1_between_choices() -> None:
@@ -416,20 +275,14 @@ def test_what_is_asked_for_is_checked_as_a_space_is_and_the_option_named(
     ("options", "message"),
     [
         ({"workers": "0"}, "--workers: must be >= 1, got 0"),
-        ({"workers": "8,0,64"}, "--workers: must be >= 1, got 0"),
-        ({"workers": "8;64"}, "--workers: must be numbers such as 8 or 8,64,1000, got '8;64'"),
-        ({"workers": ""}, "--workers: must be numbers such as 8 or 8,64,1000, got ''"),
+        ({"workers": "8;64"}, "--workers: must be one whole number, got '8;64'"),
+        ({"workers": ""}, "--workers: must be one whole number, got ''"),
+        (
+            {"workers": "8,64"},
+            "--workers: must be one whole number, got '8,64'; "
+            "for several: python -m tests.benchmarks.scale RUN --workers 8,64",
+        ),
         ({"repeats": 0}, "--repeats: must be >= 1, got 0"),
-        ({"plot": Path("a.svg")}, "--plot: must stand with several --workers, got 8; give such as 8,64,1000"),
-        ({"driver_ms": 1.0}, "--driver-ms: must stand with several --workers, got 8"),
-        ({"turnover_ms": 0.0}, "--turnover-ms: must stand with several --workers, got 8"),
-        ({"epoch_seconds": 30.0}, "--epoch-seconds: must stand with several --workers, got 8"),
-        ({"workers": "2,4", "epoch_seconds": 0.0}, "--epoch-seconds: must be > 0, got 0.0"),
-        ({"workers": "2,4", "epoch_seconds": math.nan}, "--epoch-seconds: must be > 0, got nan"),
-        ({"workers": "2,4", "driver_ms": -1.0}, "--driver-ms: must be >= 0, got -1.0"),
-        ({"workers": "2,4", "turnover_ms": math.inf}, "--turnover-ms: must be >= 0, got inf"),
-        ({"workers": "2,4", "plot": Path("nowhere/a.svg")}, "--plot: must be in a folder that is there, got nowhere"),
-        ({"workers": "2,4", "trials": 0}, "--trials: search.trials: must be >= 1, got 0"),
     ],
 )
 def test_wrong_options_are_refused_by_name(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -515,53 +368,3 @@ def test_small_replays_are_silent(monkeypatch: pytest.MonkeyPatch, capsys: Any) 
     for ended in range(1, 334):
         on_end(ended)
     assert capsys.readouterr().err == ""
-
-
-def test_a_plan_says_where_the_driver_is_the_bottleneck(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record_run(tmp_path, PRUNERS["median"])
-    replay.main(
-        tmp_path, workers="2,1,16", trials=32, epoch_seconds=4.0, driver_ms=500.0, turnover_ms=0.0, as_json=True,
-        plot=tmp_path / "plan.svg",
-    )  # fmt: skip
-    found = json.loads(capsys.readouterr().out)
-    assert list(found["workers"]) == ["1", "2", "16"] and found["epoch_s"] == 4.0
-    by = {count: column["figures"] for count, column in found["workers"].items()}
-    (few,), (many,) = (by[count]["driver saturates at [workers]"] for count in ("2", "16"))
-    assert few == pytest.approx(8, rel=0.2) and many == pytest.approx(8, rel=0.2)  # an epoch of 4 s to 0.5 s a report
-    (one,), (sixteen,) = (by[count]["driver at work [%]"] for count in ("1", "16"))
-    assert one == pytest.approx(100 * 0.5 / 4.5, rel=0.2) and sixteen > 65
-    assert by["16"]["workers wait for the driver [%]"][0] > 25 > by["2"]["workers wait for the driver [%]"][0]
-    assert [len(each["replays"]) for each in (found["serial"], found["random"])] == [1, 1]
-    assert found["serial"]["replays"][0]["driver_s"] == 0 and "driver at work [%]" not in found["serial"]["figures"]
-
-
-def test_one_worker_decides_as_the_serial_search_whatever_the_driver_takes(tmp_path: Path) -> None:
-    space = record_run(tmp_path, PRUNERS["hyperband"], sampler={"name": "tpe"})
-    pool = read_pool(open_study(RunFolder(tmp_path)).trials, space, "here")
-    found = plan.plan(space, pool, "recorded", [1], 1, Driver(1.0, 5.0), lambda: lambda ended: None)
-    (one,), (serial,) = found.at[1], found.serial
-    assert (one.pruned, one.best, one.proposed) == (serial.pruned, serial.best, serial.proposed)
-    assert one.saved == pytest.approx(serial.saved)
-    assert one.end_s == pytest.approx(serial.end_s + one.driver_s)
-
-
-def test_the_plans_plot_is_an_svg_with_units_and_every_dot_in_its_place(tmp_path: Path) -> None:
-    space = record_run(tmp_path, PRUNERS["median"])
-    pool = read_pool(open_study(RunFolder(tmp_path)).trials, space, "here")
-    found = plan.plan(space, pool, "recorded", [2, 8], 1, Driver(0.1), lambda: lambda ended: None)
-    plan.draw(found, tmp_path / "plan.svg")
-    tree = ElementTree.parse(tmp_path / "plan.svg")
-    texts = [one.text for one in tree.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts.count("workers") == 3
-    assert {"% of the time", "% of all trials' full training", "avg.mAP of whole curves (%)"} <= set(texts)
-    load, *_ = plan.panels(found)
-    dots = load.marks[-1]
-    assert isinstance(dots, Dots)
-    assert dots.points == [(count, pytest.approx(100 * found.at[count][0].utilisation)) for count in (2, 8)]
-    assert len(list(tree.iter("{http://www.w3.org/2000/svg}circle"))) == 4 * (2 + 1)  # and one in each key
-
-
-def test_epochs_are_stretched_to_a_median(space: Space) -> None:
-    pool = pool_of(space, record(3, EPOCHS), seconds=[1.0, 2.0, 5.0])
-    assert plan.with_epochs_of(pool, 30.0).seconds.tolist() == [15.0, 30.0, 75.0]
-    assert plan.with_epochs_of(pool, None) is pool
