@@ -1,5 +1,6 @@
 """Files that are whole or absent, never half; and JSON, read with care."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,12 @@ def whole(path: Path) -> Iterator[Path]:
     partial = path.with_name(path.name + ".partial")
     yield partial
     partial.replace(path)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> Any:

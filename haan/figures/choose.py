@@ -14,8 +14,9 @@ from haan.config import Config
 from haan.errors import InputError
 from haan.figures import observe
 from haan.figures.draw import MOST_CONCEPTS, Drawn, Picture, draw_clips, draw_map, draw_timeline, save
-from haan.figures.folder import FigureFolder, Index, digest
+from haan.figures.folder import FigureFolder, Index
 from haan.figures.observe import NearClip, Observed
+from haan.files import digest
 
 _IMAGES = (".jpg", ".jpeg", ".png")
 _PIXELS = (480, 360)  # of a picture at most: more than print shows

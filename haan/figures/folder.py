@@ -3,7 +3,6 @@
 figures.json: `weights`, the SHA-256 of the weights, and `figures`, for each its `name` and `caption`.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -77,9 +76,3 @@ class FigureFolder:
                 f"got {entry!r:.80}"
             )
         return name, caption
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,19 +16,19 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from ray.exceptions import RayError, RayTaskError
 
-from haan.config import Config, Detect
+from haan.config import Concepts, Config, Detect
 from haan.data.table import ClipTable, IntArray, Split, read_checked
 from haan.errors import InputError, TrainingError
-from haan.methods.haan.clustering import sample_size
+from haan.methods.haan.clustering import most_clips, sample_size
 from haan.train import FileBytes, Trainer, file_bytes
 from haan.words import amount
 from search.driver.job import Job
-from search.driver.nodes import Probed, alive, probe
-from search.driver.placement import Share, avoided, places
+from search.driver.nodes import Cluster, Node
+from search.driver.placement import Share, avoided, places, used
 from search.results import checkpoints, confirm
 from search.results.confirm import OFFICIAL
 from search.results.folder import RunFolder
-from search.space.model import Space, base_value, with_values
+from search.space.model import Space, base_value, ends_of, grid_points, with_values
 from search.study import journal
 from search.study.algorithms import pruned_epochs
 from search.study.study import FINISHED
@@ -37,7 +38,6 @@ _MOST_TIMED = 8  # epochs timed at once
 _TIMED_S = 2  # a shorter epoch is followed by more, for their mean
 _RUN_BYTES, _EPOCH_BYTES = 96 * 2**10, 8 * 2**10  # journal, TensorBoard's file and Ray's notes, a run and an epoch
 _REPORT_BYTES = 16 * 2**20  # report, predictions and log
-_KMEANS_PASSES = 25
 
 
 @dataclass(frozen=True)
@@ -60,25 +60,46 @@ class Left:
 
 @dataclass(frozen=True)
 class Amounts:
-    """Clips that an epoch trains on, scores, and fits k-means on."""
+    """Clips that an epoch trains on, scores, and fits clusters on."""
 
     train: int
     validation: int
     fitted: int
 
 
-def plan(job: Job, share: Share, scratch: RunFolder, wait: Callable[[str], None]) -> Iterator[str]:
+@dataclass(frozen=True)
+class Sampled:
+    """A clustering with another sample: of so many clips, in so many seconds."""
+
+    fitted: int
+    cluster_s: float
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An epoch: on which hosts, and seconds by phase; of clustering, those of an epoch that clusters.
+
+    clustering: its seconds by method. The phases are means over the trials, that have some of each method.
+    """
+
+    where: str
+    seconds: Mapping[str, float]
+    clustering: Mapping[str, float]
+
+
+def plan(job: Job, cluster: Cluster, share: Share, scratch: RunFolder, wait: Callable[[str], None]) -> Iterator[str]:
     """Checks what the run itself would meet only later, times an epoch, and says what is to be expected, in lines.
 
-    scratch: holds a copy of the studies of a run that is resumed. wait: is told what takes a while. Raises InputError.
+    cluster: its nodes as probed. scratch: holds a copy of the studies of a run that is resumed. wait: is told what
+    takes a while. Raises InputError.
     """
     left, size = remaining(job, scratch), checkpoint_bytes(job)
     yield _runs_line(job, share, left)
-    yield from _memory_lines(job, share, probe(), size)
+    yield from _memory_lines(job, share, cluster.nodes, size)
     yield disk_line(job, share, left, size)
     part = sample_part(job)
     wait(f"Timing the base on {part:.0%} of the clips ...")
-    yield from _time_lines(job, share, left, time_epoch(job, share, part))
+    yield from _time_lines(job, share, left, time_epoch(job, cluster, share, part))
     yield "Dry run: all checks passed; nothing was written"
 
 
@@ -135,20 +156,21 @@ def _runs_line(job: Job, share: Share, left: Left) -> str:
     return f"{head}; then up to {' and '.join(more)} = {after:,} epochs" if more else head
 
 
-def _memory_lines(job: Job, share: Share, nodes: Sequence[Probed], size: FileBytes) -> Iterator[str]:
+def _memory_lines(job: Job, share: Share, nodes: Sequence[Node], size: FileBytes) -> Iterator[str]:
     for node in nodes:
+        assert node.room is not None
         held = 0 if node.id == share.spared else places(node.resources, share.cpu, share.gpu)
-        if size.state * held > node.tmp_free:
+        if size.state * held > node.room.tmp_free:
             raise InputError(
                 f"TMPDIR: must have room for a checkpoint of each of {held} trials ({_size(size.state * held)}) on "
-                f"node {node.host}, got {_size(node.tmp_free)} free in {node.tmp}"
+                f"node {node.host}, got {_size(node.room.tmp_free)} free in {node.room.tmp}"
             )
-        store = _size(node.resources.get("object_store_memory", 0))
-        free = "" if node.shared_free is None else f" ({_size(node.shared_free)} free in /dev/shm)"
+        shared_free = node.room.shared_free
+        free = "" if shared_free is None else f" ({_size(shared_free)} free in /dev/shm)"
         cpus, gpus = node.resources.get("CPU", 0), node.resources.get("GPU", 0)
         yield (
             f"Node {node.host}: {cpus:g} CPUs and {gpus:g} GPUs for {held} trial(s) at once; "
-            f"features {_size(job.feature_bytes)} of {store} of shared memory{free}"
+            f"features {_size(job.feature_bytes)} of {_size(node.store)} of shared memory{free}"
         )
 
 
@@ -211,58 +233,116 @@ def _spread(videos: IntArray, count: int) -> IntArray:
     return videos[np.arange(count) * len(videos) // count]
 
 
-def time_epoch(job: Job, share: Share, part: float) -> tuple[str, dict[str, float]]:
-    """Seconds by phase of an epoch of the base on all clips, and where they were taken.
+def time_epoch(job: Job, cluster: Cluster, share: Share, part: float) -> Timed:
+    """An epoch of the base on all clips, timed on a part of the videos, and scaled.
 
-    As many epochs as the search would run at once, but at most 8, are timed side by side on a part of the videos, and
-    scaled. Raises InputError where the base can't be trained.
+    As many epochs as the search would run at once, but at most 8, are timed side by side; with each method of
+    clustering that trials have, for one says nothing of another. Raises InputError where the base can't be trained.
     """
-    split, base = job.split, job.space.base
-    thinned = thin(split, part)
-    sizes, rate = job.source.num_clips, base.concepts.sample_rate
-    full = amounts(sizes, split, rate)
-    # Where it can be, k-means is fitted on as many clips as in the search.
-    rate = min(1.0, (full.fitted + 0.5) / int(sizes[thinned.train].sum()))
-    config = share.pinned(replace(base, concepts=replace(base.concepts, sample_rate=rate)))
+    split, methods = thin(job.split, part), method_parts(job.space)
+    timers = _timers(job, cluster, share, split)
+    epochs = {method: _time(job, timers, share.pinned(_by(method, job.space.base)), split) for method in methods}
+    hosts = _ask(timers, lambda timer: timer.host.remote())
+    phases = next(iter(epochs.values()))
+    mean = {phase: sum(methods[method] * epochs[method][phase] for method in methods) for phase in phases}
+    return Timed(", ".join(sorted(set(hosts))), mean, {method: epoch["cluster"] for method, epoch in epochs.items()})
+
+
+def method_parts(space: Space) -> dict[str, float]:
+    """The methods of clustering that trials have, each with its part of them."""
+    key = "concepts.method"
+    if key not in space.parameters:
+        return {space.base.concepts.method: 1.0}
+    values = [point[key] for point in grid_points(space)] or ends_of(space.parameters[key])
+    return {str(method): count / len(values) for method, count in Counter(values).items()}
+
+
+def _by(method: str, config: Config) -> Config:
+    """A configuration that clusters by another method."""
+    warm_start = config.concepts.warm_start and method == "kmeans"  # no other may
+    return with_values(config, {"concepts.method": method, "concepts.warm_start": warm_start})
+
+
+def _timers(job: Job, cluster: Cluster, share: Share, split: Split) -> list[Any]:
+    """Processes to time in, where trials would run."""
     timer: Any = ray.remote(num_cpus=share.cpu, num_gpus=share.gpu, scheduling_strategy="SPREAD")(_Timer)
-    table = ray.put(_packed(job, thinned))
     kept_off = avoided(share, job.feature_bytes)
     timer = timer.options(label_selector=kept_off) if kept_off else timer
-    up = [node for node in alive() if node.id != share.spared and job.feature_bytes <= node.store]
-    there = sum(places(node.resources, share.cpu, share.gpu) for node in up)
+    there = sum(places(node.resources, share.cpu, share.gpu) for node in used(cluster, share, job.feature_bytes))
     count = max(1, min(share.concurrent, there, _MOST_TIMED))  # one is enough to have a node started
-    timers = [timer.remote(config, table, thinned, job.space.detects) for _ in range(count)]
+    table = ray.put(_packed(job, split))
+    return [timer.remote(table, split, job.space.detects) for _ in range(count)]
+
+
+def _time(job: Job, timers: Sequence[Any], config: Config, split: Split) -> dict[str, float]:
+    """Seconds by phase of an epoch on all clips, from epochs on a part of them."""
+    sizes = job.source.num_clips
+    full, train = amounts(sizes, job.split, config.concepts), int(sizes[split.train].sum())
+    # Where it can be, clusters are fitted on as many clips as in the search.
+    config = sampling(config, full.fitted, train)
+    few = amounts(sizes, split, config.concepts)
+    seconds, fitted = _mean_epoch(timers, config), small_sample(few.fitted, config.concepts.clusters)
+    if few.train == full.train or fitted is None:
+        return scaled(seconds, few, full)
+    cluster_s = _mean_epoch(timers, sampling(config, fitted, train))["cluster"]
+    return scaled(seconds, few, full, Sampled(fitted, cluster_s))
+
+
+def _mean_epoch(timers: Sequence[Any], config: Config) -> dict[str, float]:
+    _ask(timers, lambda timer: timer.warm_up.remote(config))  # so that none is timed while another still starts
+    found = _ask(timers, lambda timer: timer.mean_epoch.remote(config))
+    return {phase: float(np.mean([one[phase] for one in found])) for phase in found[0]}
+
+
+def _ask(timers: Sequence[Any], question: Callable[[Any], Any]) -> list[Any]:
+    """What all of them answer. Raises InputError where the base can't be trained."""
     try:
-        ray.get([one.warm_up.remote() for one in timers])  # so that none is timed while another still starts
-        found = ray.get([one.mean_epoch.remote() for one in timers])
+        return ray.get([question(timer) for timer in timers])
     except RayError as error:
         if isinstance(error, RayTaskError) and isinstance(error.cause, TrainingError | InputError):
             raise InputError(f"base: must train for an epoch, got: {error.cause}") from None
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"search.resources: must let the base train for an epoch, got {reason}") from None
-    mean = {phase: float(np.mean([one[phase] for _, one in found])) for phase in found[0][1]}
-    where = ", ".join(sorted({host for host, _ in found}))
-    return where, scaled(mean, amounts(sizes, thinned, rate), full, config, job.source.dim)
 
 
-def amounts(num_clips: IntArray, split: Split, sample_rate: float) -> Amounts:
+def amounts(num_clips: IntArray, split: Split, concepts: Concepts) -> Amounts:
     """The clips of a split."""
-    train = int(num_clips[split.train].sum())
-    return Amounts(train, int(num_clips[split.validation].sum()), sample_size(train, sample_rate))
+    train, most = int(num_clips[split.train].sum()), most_clips(concepts)
+    fitted = sample_size(train, concepts.sample_rate)
+    validation = int(num_clips[split.validation].sum())
+    return Amounts(train, validation, fitted if most is None else min(fitted, most))
 
 
-def scaled(seconds: Mapping[str, float], few: Amounts, full: Amounts, config: Config, dim: int) -> dict[str, float]:
+def sampling(config: Config, fitted: int, num_clips: int) -> Config:
+    """A configuration that fits clusters on so many of a number of clips, or on all."""
+    return with_values(config, {"concepts.sample_rate": min(1.0, (fitted + 0.5) / num_clips)})
+
+
+def small_sample(fitted: int, clusters: int) -> int | None:
+    """How many clips to fit clusters on, beside `fitted`, to see what a fit takes; None where there are too few.
+
+    With four times as many clips as clusters, each method finds all of them, and birch about as many sub-clusters as
+    ever, which its assignment grows with.
+    """
+    small = max(clusters, min(4 * clusters, fitted // 2))
+    return small if 2 * small <= fitted else None
+
+
+def scaled(
+    seconds: Mapping[str, float], few: Amounts, full: Amounts, sampled: Sampled | None = None
+) -> dict[str, float]:
     """Seconds by phase, from some of the clips to all of them.
 
-    Of clustering, the fit grows with the sampled clips and the rest with all of them; the two are told apart by their
-    multiplications.
+    Of clustering, the fit grows with its sample, and the rest (encoding, assigning) with all clips. `sampled`, the same
+    with a smaller sample, tells the two apart, whatever the method; without it all is taken to grow with all clips.
     """
-    width, clusters = config.model.width, config.concepts.clusters
-    fit = _KMEANS_PASSES * clusters * width
-    rest = 2 * (dim + width) * width + clusters * width  # encoded twice, assigned once
-    before, after = (one.fitted * fit + one.train * rest for one in (few, full))
-    factors = {"cluster": after / before, "train": full.train / few.train}
-    return {phase: value * factors.get(phase, full.validation / few.validation) for phase, value in seconds.items()}
+    fit_s, rest_s = 0.0, seconds["cluster"]
+    if sampled is not None:
+        clip_s = max(0.0, seconds["cluster"] - sampled.cluster_s) / (few.fitted - sampled.fitted)
+        fit_s, rest_s = few.fitted * clip_s, max(0.0, sampled.cluster_s - sampled.fitted * clip_s)
+    train, validation = full.train / few.train, full.validation / few.validation
+    rest = {phase: value * (train if phase == "train" else validation) for phase, value in seconds.items()}
+    return rest | {"cluster": fit_s * full.fitted / few.fitted + rest_s * train}
 
 
 def _packed(job: Job, split: Split) -> ClipTable:
@@ -278,26 +358,30 @@ def _packed(job: Job, split: Split) -> ClipTable:
 class _Timer:
     """The base in a process of its own, as a trial has one."""
 
-    def __init__(self, config: Config, table: ClipTable, split: Split, detects: Sequence[Detect]):
-        self._config, self._table, self._split, self._detects = config, table, split, detects
+    def __init__(self, table: ClipTable, split: Split, detects: Sequence[Detect]):
+        self._table, self._split, self._detects = table, split, detects
 
-    def warm_up(self) -> None:
+    def host(self) -> str:
+        """Where it runs."""
+        return socket.gethostname()
+
+    def warm_up(self, config: Config) -> None:
         """An epoch of a few videos: libraries start slowly."""
-        concepts, train = self._config.concepts, self._split.train
+        concepts, train = config.concepts, self._split.train
         enough = int(np.searchsorted(np.cumsum(self._table.num_clips[train]), concepts.clusters)) + 1
-        few = Split(train[: max(enough, 2 * self._config.optim.batch_videos)], self._split.validation[:1])
-        all_clips = replace(self._config, concepts=replace(concepts, sample_rate=1.0))
+        few = Split(train[: max(enough, 2 * config.optim.batch_videos)], self._split.validation[:1])
+        all_clips = replace(config, concepts=replace(concepts, sample_rate=1.0))
         Trainer(all_clips, self._table, few, self._detects, every_epoch=True).train_epoch()
 
-    def mean_epoch(self) -> tuple[str, dict[str, float]]:
-        """The host, and seconds by phase; of clustering, those of an epoch that clusters."""
-        trainer = Trainer(self._config, self._table, self._split, self._detects, every_epoch=True)
+    def mean_epoch(self, config: Config) -> dict[str, float]:
+        """Seconds by phase; of clustering, those of an epoch that clusters."""
+        trainer = Trainer(config, self._table, self._split, self._detects, every_epoch=True)
         epochs = [trainer.train_epoch().seconds]
         while sum(sum(one.values()) for one in epochs) < _TIMED_S:
             epochs.append(trainer.train_epoch().seconds)
         mean = {phase: float(np.mean([one[phase] for one in epochs])) for phase in epochs[0]}
-        clustering = [one["cluster"] for one in epochs[:: self._config.concepts.refresh_epochs]]
-        return socket.gethostname(), mean | {"cluster": float(np.mean(clustering))}
+        clustering = [one["cluster"] for one in epochs[:: config.concepts.refresh_epochs]]
+        return mean | {"cluster": float(np.mean(clustering))}
 
 
 def epoch_s(seconds: Mapping[str, float], refresh_epochs: int) -> float:
@@ -305,14 +389,14 @@ def epoch_s(seconds: Mapping[str, float], refresh_epochs: int) -> float:
     return sum(seconds.values()) - seconds["cluster"] * (1 - 1 / refresh_epochs)
 
 
-def _time_lines(job: Job, share: Share, left: Left, timed: tuple[str, dict[str, float]]) -> Iterator[str]:
-    where, seconds = timed
+def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[str]:
+    seconds = timed.seconds
     base, pruner = job.space.base, job.space.pruner
     refresh = base.concepts.refresh_epochs
     one = epoch_s(seconds, refresh)
     phases = ", ".join(f"{phase} {duration(value)}" for phase, value in seconds.items() if phase != "cluster")
     yield (
-        f"Time: about {duration(one)} an epoch on {where}: {phases}, cluster {duration(seconds['cluster'])} every "
+        f"Time: about {duration(one)} an epoch on {timed.where}: {phases}, cluster {_clustering(timed)} every "
         f"{refresh} epochs (an estimate: the base's {base.concepts.clusters} clusters stand for all)"
     )
     run_s = one * base.optim.epochs
@@ -325,6 +409,12 @@ def _time_lines(job: Job, share: Share, left: Left, timed: tuple[str, dict[str, 
     after = run_s * (math.ceil(left.repeats / share.concurrent) + math.ceil(left.finals / share.concurrent))
     line += f"; confirmation: up to about {duration(after)}" if after else ""
     yield f"{line}; in all up to {amount(run_s * left.runs * share.units, share.unit)}"
+
+
+def _clustering(timed: Timed) -> str:
+    """How long it takes, and by which method where there are several."""
+    methods = ", ".join(f"{method} {duration(seconds)}" for method, seconds in timed.clustering.items())
+    return duration(timed.seconds["cluster"]) + (f" ({methods})" if len(timed.clustering) > 1 else "")
 
 
 def duration(seconds: float) -> str:

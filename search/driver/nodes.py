@@ -10,10 +10,11 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ray
@@ -29,14 +30,24 @@ _STORE_SLACK = 1.2  # the object store also holds what Ray itself passes around
 _STORE_LEAST = 128 * 2**20
 _HEAD, _NODE_TYPE = "node:__internal_head__", "ray.io/node-group"  # a resource and a label that Ray sets
 _PRIVATE = "search_private"  # a resource that marks a Ray as that of one search, which ends with it
+_ANSWER_S = 120  # of a node that is asked
 
 
-_PROBE_S = 120
+@dataclass(frozen=True)
+class Room:
+    """Free bytes on a node: of its shared memory (None without /dev/shm) and of its temporary folder."""
+
+    shared_free: int | None
+    tmp: str
+    tmp_free: int
 
 
 @dataclass(frozen=True)
 class Node:
-    """A node that is up. head: whether it is the cluster's; here: whether this process runs on it."""
+    """A node that is up. head: whether it is the cluster's; here: whether this process runs on it.
+
+    room: what `probe` finds; None before.
+    """
 
     id: str
     host: str
@@ -44,6 +55,7 @@ class Node:
     head: bool = False
     here: bool = False
     kind: str | None = None
+    room: Room | None = None
 
     @property
     def store(self) -> float:
@@ -250,39 +262,39 @@ def now() -> str:
     return f"{len(nodes)} node(s) up{more}"
 
 
-@dataclass(frozen=True)
-class Probed:
-    """One node: its Ray resources, the free bytes of its shared memory (None without /dev/shm) and temporary folder."""
+class Unanswered(InputError):
+    """A node that was asked and did not answer, and why."""
 
-    id: str
-    host: str
-    resources: Mapping[str, float]
-    shared_free: int | None
-    tmp: str
-    tmp_free: int
+    def __init__(self, node: Node, reason: str):
+        rule = "must answer and have this project installed (pip install -e .)"
+        super().__init__(f"node {node.host}: {rule}, got {reason}")
+        self.node, self.reason = node, reason
 
 
-def probe() -> list[Probed]:
-    """Asks every node what it has. Raises InputError where one doesn't answer or lacks this project."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    look = ray.remote(num_cpus=0)(_look)
-    there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive]
-    asked = [look.options(scheduling_strategy=strategy).remote() for strategy in there]
-    found = []
-    for node, answer in zip(alive, asked, strict=True):
-        try:
-            found.append(
-                Probed(
-                    node["NodeID"], node["NodeManagerHostname"], node["Resources"], *ray.get(answer, timeout=_PROBE_S)
-                )
-            )
-        except RayError as error:
-            reason = str(error).strip().splitlines()[-1]
-            rule = "must answer and have this project installed (pip install -e .)"
-            raise InputError(f"node {node['NodeManagerHostname']}: {rule}, got {reason}") from None
-    return found
+def probe(nodes: Sequence[Node], tasks: Mapping[str, Callable[[], None]] = MappingProxyType({})) -> tuple[Node, ...]:
+    """The nodes with the room that they have: each is asked once, and all at the same time.
+
+    tasks: by a node's id, what it is to do before it answers. Raises Unanswered, of a task that fails as well.
+    """
+    asked = [(node, _ask(node, tasks.get(node.id))) for node in nodes]
+    return tuple(replace(node, room=_await(node, answer)) for node, answer in asked)
 
 
-def _look() -> tuple[int | None, str, int]:
+def _ask(node: Node, task: Callable[[], None] | None) -> "ray.ObjectRef[Room]":
+    there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    return ray.remote(num_cpus=0, max_retries=0)(_look).options(scheduling_strategy=there).remote(task)
+
+
+def _await(node: Node, answer: "ray.ObjectRef[Room]") -> Room:
+    try:
+        return ray.get(answer, timeout=_ANSWER_S)
+    except RayError as error:
+        raise Unanswered(node, str(error).strip().splitlines()[-1]) from None
+
+
+def _look(task: Callable[[], None] | None) -> Room:
+    """On a node."""
+    if task is not None:
+        task()
     shared, tmp = Path("/dev/shm"), tempfile.gettempdir()
-    return shutil.disk_usage(shared).free if shared.exists() else None, tmp, shutil.disk_usage(tmp).free
+    return Room(shutil.disk_usage(shared).free if shared.exists() else None, tmp, shutil.disk_usage(tmp).free)

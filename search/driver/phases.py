@@ -1,9 +1,10 @@
-"""A job at work: its study, its stages one after the other, each through Ray Tune and onto the screen."""
+"""A job at work: its study, and its phases one after the other: search, confirm, final."""
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,13 +17,13 @@ from haan.words import clock
 from search.driver import nodes, placement
 from search.driver.job import Job
 from search.driver.progress import Progress, Totals, params, totals
-from search.driver.screen import Screen
+from search.driver.screen import Screen, Status
 from search.results import checkpoints, confirm, provenance, trialscsv
 from search.space.model import base_number, front, named_params
 from search.space.studies import study_of
 from search.study import record
 from search.study.study import FINISHED, Study, Suggestion
-from search.trials.bridge import Bridge, Halt, Running
+from search.trials.bridge import Bridge, Events, Halt, Running
 from search.trials.features import Copies, Opened, SharedTable, amount_of
 from search.trials.trial import TrialRunner
 from search.trials.tuning import Stage, run_stage
@@ -43,14 +44,6 @@ class Work:
     deadline: float | None
     copies: Copies = field(default_factory=Copies)
 
-    def is_late(self, progress: Progress | None) -> bool:
-        """Whether the time budget is spent; during the search, less what the confirmation is expected to take."""
-        if self.deadline is None:
-            return False
-        runs = confirm.num_runs(self.job.space, "official" in self.job.splits)
-        reserve_s = progress.run_s * runs / self.share.concurrent if progress is not None else 0.0
-        return time.monotonic() + reserve_s >= self.deadline
-
     def stage(self, name: str) -> Stage:
         """A stage of the job as Ray Tune runs it."""
         space, share = self.job.space, self.share
@@ -69,37 +62,6 @@ class Work:
             log=self.job.folder.log,
             request=request,
         )
-
-    def opened(self, how: Opened) -> None:
-        """Says that the features came to a node, once for each copy."""
-        line = self.copies.note(how)
-        if line:
-            self.screen.line(line)
-
-    def queues(self, running: Iterable[Running]) -> None:
-        """While a trial waits: says how far its features are, and has nodes with room say so again.
-
-        For the latter see search.driver.placement.stir.
-        """
-        coming = self._coming()
-        if coming:
-            self.screen.line(coming)
-        free = placement.with_room(self.share, self.job.feature_bytes, Counter(one.node for one in running))
-        if free:
-            _LOG.info("a trial waits though there is room on %s", ", ".join(node.host for node in free))
-            placement.stir(free)
-
-    def _coming(self) -> str | None:
-        """The nodes to which features are on their way, in words."""
-        held = self.shared.on_their_way()
-        whole, hosts = amount_of(self.job.feature_bytes), {node.id: node.host for node in nodes.alive()}
-        parts = [f"{amount_of(there)} of {whole} to {hosts[node]}" for node, there in held.items() if node in hosts]
-        return f"features on their way: {', '.join(parts)}" if parts else None
-
-    def waits(self, seconds: float) -> None:
-        """Says that no trial runs for lack of nodes, unless they only wait for features, which `queues` says."""
-        if self._coming() is None:
-            self.screen.line(f"waiting for nodes: no trial has run for {clock(seconds)}; {nodes.now()}")
 
 
 @dataclass(frozen=True)
@@ -150,23 +112,99 @@ def end_session(work: Work, study: Study) -> None:
     study.inner.set_user_attr(record.SESSIONS, [*before, {**last, "ended": time.time()}])
 
 
+class Phase(ABC):
+    """A study on its way through Ray Tune.
+
+    title: as search.driver.screen.Status has it. folder: of its checkpoints. budget: of trials. base: the base's
+    number, where it is one of them. searched: what the search found, where that is over.
+    """
+
+    title: str
+    folder: str
+    base: int | None = None
+    searched: Totals | None = None
+
+    def __init__(self, work: Work, study: Study, budget: int):
+        self.work, self.study, self.budget = work, study, budget
+
+    @property
+    def later_runs(self) -> int:
+        """How many runs the time budget has to leave time for."""
+        return 0
+
+    @abstractmethod
+    def config(self, suggestion: Suggestion) -> dict[str, Any]:
+        """What a trial needs to know; see search.trials.trial."""
+
+    @abstractmethod
+    def describe(self, running: Running) -> tuple[str, str]:
+        """What a trial is called, and its settings."""
+
+    @abstractmethod
+    def write(self) -> None:
+        """Writes the table of its trials."""
+
+
+class Search(Phase):
+    """The trials of the search's budget."""
+
+    title, folder = "search", checkpoints.TRIALS
+
+    def __init__(self, work: Work, study: Study):
+        super().__init__(work, study, work.job.space.plan.trials)
+        self.base = base_number(work.job.space)
+
+    @property
+    def later_runs(self) -> int:
+        return confirm.num_runs(self.work.job.space, "official" in self.work.job.splits)
+
+    def config(self, suggestion: Suggestion) -> dict[str, Any]:
+        return {"params": dict(suggestion.params), "sweep": True, "epochs": self.study.epochs}
+
+    def describe(self, running: Running) -> tuple[str, str]:
+        head = f"trial {running.number:3d}{' (base)' if running.number == self.base else ''}"
+        return head, params(named_params(self.work.job.space, running.params))
+
+    def write(self) -> None:
+        trialscsv.write_trials(self.work.job.folder, self.work.job.space, self.study.trials())
+
+
+class Confirmation(Phase):
+    """Runs that repeat trials of the search, beside those that `again` holds already."""
+
+    folder = checkpoints.CONFIRM
+
+    def __init__(self, work: Work, search: Study, again: Study, title: str, runs: list[confirm.Again]):
+        again.start_with(runs)
+        super().__init__(work, again, len(again.trials()))
+        self.title, self._space = title, work.job.space
+        self._trials, self._base = search.trials(), base_number(self._space)
+        ended = [trial for trial in self._trials if trial.state in FINISHED]
+        self.searched = totals(ended, search.epochs, work.share.units, self._base)
+
+    def config(self, suggestion: Suggestion) -> dict[str, Any]:
+        asked, epochs = suggestion.params, self.study.epochs
+        trial = self._trials[asked["trial"]]
+        if asked["videos"] == confirm.OFFICIAL:
+            epochs = confirm.final_epochs(self._space, trial, self.study.trials())
+        return {"params": confirm.settings(self._space, trial, asked, epochs), "sweep": False, "epochs": epochs}
+
+    def describe(self, running: Running) -> tuple[str, str]:
+        number = running.params["trial"]
+        head = f"confirm trial {number}{' (base)' if number == self._base else ''}"
+        return head, f"seed {running.params['seed']} on {running.params['videos']} videos"
+
+    def write(self) -> None:
+        confirm.write_csv(self.work.job.folder, self._space, self._trials, self.so_far())
+
+    def so_far(self) -> confirm.Confirmation:
+        """What is known of the confirmation."""
+        return confirm.summarise(self._space, self._trials, self.study.trials())
+
+
 def run_search(work: Work, study: Study) -> Ended:
     """Runs the trials that are left of the budget."""
-    job, space = work.job, work.job.space
-    base = base_number(space)
-
-    def to_config(suggestion: Suggestion) -> dict[str, Any]:
-        return {"params": dict(suggestion.params), "sweep": True, "epochs": study.epochs}
-
-    def describe(running: Running) -> tuple[str, str]:
-        return f"trial {running.number:3d}{' (base)' if running.number == base else ''}", params(
-            named_params(space, running.params)
-        )
-
-    def write() -> None:
-        trialscsv.write_trials(job.folder, space, study.trials())
-
-    return _drive(work, study, checkpoints.TRIALS, "search", space.plan.trials, to_config, describe, write)
+    return _drive(Search(work, study))
 
 
 def run_confirmation(work: Work, study: Study) -> Ended:
@@ -181,102 +219,102 @@ def run_confirmation(work: Work, study: Study) -> Ended:
         epochs=study.epochs,
         objective=space.plan.objective,
     )
-    by_number = {trial.number: trial for trial in study.trials()}
-
-    def to_config(suggestion: Suggestion) -> dict[str, Any]:
-        trial, asked = by_number[suggestion.params["trial"]], suggestion.params
-        epochs = study.epochs
-        if asked["videos"] == confirm.OFFICIAL:
-            epochs = confirm.final_epochs(space, trial, again.trials())
-        return {"params": confirm.settings(space, trial, asked, epochs), "sweep": False, "epochs": epochs}
-
-    def describe(running: Running) -> tuple[str, str]:
-        number = running.params["trial"]
-        head = f"confirm trial {number}{' (base)' if number == base_number(space) else ''}"
-        return head, f"seed {running.params['seed']} on {running.params['videos']} videos"
-
-    def write() -> None:
-        known = confirm.summarise(space, study.trials(), again.trials())
-        confirm.write_csv(job.folder, space, study.trials(), known)
-
-    def phase(title: str, front: list[confirm.Again]) -> Ended:
-        again.start_with(front)
-        searched = totals(study.trials(*FINISHED), study.epochs, work.share.units, base_number(space))
-        return _drive(
-            work, again, checkpoints.CONFIRM, title, len(again.trials()), to_config, describe, write, searched
-        )
-
-    ended = phase("confirm", confirm.repeats(space, study.trials()))
+    phase = Confirmation(work, study, again, "confirm", confirm.repeats(space, study.trials()))
+    ended = _drive(phase)
     if ended.early:
         return ended
-    known = confirm.summarise(space, study.trials(), again.trials())
-    best = confirm.winner(space, study.trials(), known)
+    best = confirm.winner(space, study.trials(), phase.so_far())
     assert best is not None
-    return phase("final", confirm.finals(space, best.number, "official" in job.splits))
+    finals = confirm.finals(space, best.number, "official" in job.splits)
+    return _drive(Confirmation(work, study, again, "final", finals))
 
 
-def _drive(
-    work: Work,
-    study: Study,
-    name: str,
-    title: str,
-    budget: int,
-    to_config: Callable[[Suggestion], dict[str, Any]],
-    describe: Callable[[Running], tuple[str, str]],
-    write: Callable[[], None],
-    searched: Totals | None = None,
-) -> Ended:
-    """Runs what a study has left of a budget of trials, on the screen and into its table.
+class PhaseEvents(Events):
+    """What the driver does as the trials of a phase go on: on the screen, and in the phase's table."""
 
-    name: of the folder of checkpoints. title: of the stage, as search.driver.screen.Status has it.
-    """
-    stage, before, left = work.stage(name), study.trials(*FINISHED), study.num_left(budget)
+    def __init__(self, phase: Phase, progress: Progress):
+        self._phase, self._work, self._progress = phase, phase.work, progress
+        self._written = time.monotonic()
+
+    def opened(self, how: Opened) -> None:
+        """Says that the features came to a node, once for each copy."""
+        line = self._work.copies.note(how)
+        if line:
+            self._work.screen.line(line)
+
+    def reported(self, under_way: Collection[Running]) -> None:
+        """Shows it."""
+        self._progress.reported(under_way)
+
+    def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
+        """Shows it, and writes the table, but not at each of a thousand quick trials."""
+        self._progress.ended(trial, self._phase.study.trials()[trial.number], under_way)
+        if time.monotonic() - self._written > _TABLE_S:
+            self._phase.write()
+            self._written = time.monotonic()
+
+    def waits(self, seconds: float) -> None:
+        """Says that no trial runs for lack of nodes, unless they only wait for features, which `queues` says."""
+        if self._coming() is None:
+            self._work.screen.line(f"waiting for nodes: no trial has run for {clock(seconds)}; {nodes.now()}")
+
+    def queues(self, under_way: Collection[Running]) -> None:
+        """While a trial waits: says how far its features are, and has nodes with room say so again.
+
+        For the latter see search.driver.placement.stir.
+        """
+        coming, work = self._coming(), self._work
+        if coming:
+            work.screen.line(coming)
+        running = Counter(trial.node for trial in under_way)
+        free = placement.with_room(work.share, work.job.feature_bytes, running)
+        if free:
+            _LOG.info("a trial waits though there is room on %s", ", ".join(node.host for node in free))
+            placement.stir(free)
+
+    def _coming(self) -> str | None:
+        """The nodes to which features are on their way, in words."""
+        held = self._work.shared.on_their_way()
+        whole, hosts = amount_of(self._work.job.feature_bytes), {node.id: node.host for node in nodes.alive()}
+        parts = [f"{amount_of(there)} of {whole} to {hosts[node]}" for node, there in held.items() if node in hosts]
+        return f"features on their way: {', '.join(parts)}" if parts else None
+
+    def is_late(self) -> bool:
+        """Whether the time budget is spent, less what later phases are expected to take."""
+        deadline = self._work.deadline
+        if deadline is None:
+            return False
+        reserve_s = self._progress.run_s * self._phase.later_runs / self._work.share.concurrent
+        return time.monotonic() + reserve_s >= deadline
+
+
+def _drive(phase: Phase) -> Ended:
+    """Runs what is left of a phase's budget, on the screen and into its table."""
+    work, study = phase.work, phase.study
+    before, left = study.trials(*FINISHED), study.num_left(phase.budget)
     if not left:
         if before:  # the driver that saw the last of them end may not have lived to write them down
-            write()
+            phase.write()
         return Ended()
-    progress = Progress(
-        work.screen,
-        title,
-        work.job.folder.root.name,
-        work.where,
-        len(before) + left,
-        work.share,
-        before,
-        study.epochs,
-        describe,
-        base_number(work.job.space) if searched is None else None,
-        searched,
-    )
-    written = time.monotonic()
+    stage = work.stage(phase.folder)
 
-    def on_end(running: Running, state: str) -> None:
-        nonlocal written
-        progress.ended(running, study.trials()[running.number])
-        if time.monotonic() - written > _TABLE_S:  # not at each of a thousand quick trials
-            write()
-            written = time.monotonic()
-
-    def config_of(suggestion: Suggestion) -> dict[str, Any]:
+    def to_config(suggestion: Suggestion) -> dict[str, Any]:
         known = stage.checkpoints.of(suggestion.number) if suggestion.interrupted else []
-        return {"number": suggestion.number, "restore": known} | to_config(suggestion)
+        return {"number": suggestion.number, "restore": known} | phase.config(suggestion)
 
-    bridge = Bridge(
-        study,
-        left,
-        config_of,
-        on_end,
-        stage.checkpoints,
-        on_report=progress.reported,
-        last_seen=work.job.last_seen,
-        is_late=lambda: work.is_late(progress if searched is None else None),
-        on_open=work.opened,
-        on_wait=work.waits,
-        on_queue=lambda: work.queues(bridge.by_id.values()),
+    heading = Status(
+        stage=phase.title,
+        name=work.job.folder.root.name,
+        where=work.where,
+        budget=len(before) + left,
+        unit=work.share.unit,
     )
-    progress.bridge = bridge
+    sums = totals(before, study.epochs, work.share.units, phase.base)
+    progress = Progress(work.screen, heading, phase.describe, sums, phase.searched)
+    events = PhaseEvents(phase, progress)
+    bridge = Bridge(study, left, to_config, events, stage.checkpoints, work.job.last_seen)
     ended = Ended(run_stage(stage, bridge), bridge.halted)
-    progress.over()
+    progress.over(bridge.by_id.values())
     if ended.halt is None or ended.halt.kind != "disk":
-        write()
+        phase.write()
     return ended

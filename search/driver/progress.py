@@ -1,19 +1,18 @@
-"""What the user is shown while trials run: gathers it from the study and the bridge for the screen."""
+"""What the user is shown while trials run: gathers it from the trials for the screen."""
 
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.words import clock, short
-from search.driver.placement import Share
 from search.driver.screen import Row, Screen, Status
 from search.study.record import saved_s
-from search.trials.bridge import Bridge, Running
+from search.trials.bridge import Running
 
 _LAST = 50  # ended trials and failures kept for the screen
 _STATUS_S = 0.25  # between two statuses at epochs' ends: one of 1,000 trials costs what Ray Tune takes for a report
@@ -23,9 +22,12 @@ _STATUS_S = 0.25  # between two statuses at epochs' ends: one of 1,000 trials co
 class Totals:
     """Sums over the trials that have ended.
 
-    spent_s, saved_s: seconds of one GPU, or of one CPU where there is none. full_s: of training of COMPLETE trials.
+    epochs: of a full trial. units: GPUs that a trial takes, or CPUs where it takes none. base_number: the base's, if it
+    is one of them. spent_s, saved_s: seconds of one such unit. full_s: of training of COMPLETE trials.
     """
 
+    epochs: int
+    units: float
     base_number: int | None = None
     complete: int = 0
     pruned: int = 0
@@ -43,15 +45,15 @@ class Totals:
         """How many trials have ended."""
         return self.complete + self.pruned + self.failed
 
-    def add(self, trial: FrozenTrial, epochs: int, units: float) -> None:
-        """Takes in a trial that has ended; `epochs` is what a full one has."""
+    def add(self, trial: FrozenTrial) -> None:
+        """Takes in a trial that has ended."""
         known = trial.user_attrs
-        self.spent_s += units * ran_s(known.get("runs", []))
+        self.spent_s += self.units * ran_s(known.get("runs", []))
         if trial.state == TrialState.FAIL:
             self.failed += 1
         elif trial.state == TrialState.PRUNED:
             self.pruned += 1
-            self.saved_s += units * saved_s(known, epochs)
+            self.saved_s += self.units * saved_s(known, self.epochs)
         else:
             self.complete += 1
             self.full_s += known["seconds"]
@@ -68,10 +70,10 @@ class Totals:
 
 
 def totals(ended: Sequence[FrozenTrial], epochs: int, units: float, base: int | None) -> Totals:
-    """Sums over trials that have ended; `base` is the base's number, if it is one of them."""
-    found = Totals(base_number=base)
+    """Sums over trials that have ended; for the rest see Totals."""
+    found = Totals(epochs, units, base)
     for trial in ended:
-        found.add(trial, epochs, units)
+        found.add(trial)
     return found
 
 
@@ -81,63 +83,55 @@ def ran_s(stretches: Sequence[Sequence[Any]]) -> float:
 
 
 class Progress:
-    """One stage on the screen.
+    """One phase on the screen.
 
-    ended: trials of this stage that an earlier driver finished. describe: what a trial is called, and its settings.
-    search: what the search found, where this is a later stage.
+    heading: what stays as it is while the phase goes on. describe: what a trial is called, and its settings. sums: over
+    the trials of this phase that an earlier driver finished. searched: what the search found, where that is over.
+    under_way, of all below: the trials that have not ended.
     """
 
     def __init__(
         self,
         screen: Screen,
-        stage: str,
-        name: str,
-        where: str,
-        budget: int,
-        share: Share,
-        ended: Sequence[FrozenTrial],
-        epochs: int,
+        heading: Status,
         describe: Callable[[Running], tuple[str, str]],
-        base: int | None,
-        search: Totals | None = None,
+        sums: Totals,
+        searched: Totals | None = None,
     ):
-        self._screen, self._stage, self._name, self._where = screen, stage, name, where
-        self._budget, self._share, self._epochs, self._describe = budget, share, epochs, describe
-        self._started, self._before, self._shown = time.monotonic(), len(ended), -math.inf
+        self._screen, self._heading, self._describe = screen, heading, describe
+        self._totals, self._searched = sums, searched
+        self._started, self._before, self._shown = time.monotonic(), sums.done, -math.inf
         self._failures: deque[str] = deque(maxlen=_LAST)
         self._last: deque[str] = deque(maxlen=_LAST)
-        self._totals = totals(ended, epochs, share.units, base)
-        self._search, self._base = search, base
-        self.bridge: Bridge | None = None
 
     @property
     def run_s(self) -> float:
         """How long a trial of all epochs takes, in seconds, from those that have ended; 0 before any has."""
         return self._totals.full_s / self._totals.complete if self._totals.complete else 0.0
 
-    def ended(self, running: Running, trial: FrozenTrial) -> None:
-        """A trial has ended: a line of its own, or a new picture."""
-        self._totals.add(trial, self._epochs, self._share.units)
+    def ended(self, running: Running, trial: FrozenTrial, under_way: Collection[Running]) -> None:
+        """A trial has ended, `running` to Ray and `trial` to the study: a line of its own, or a new picture."""
+        self._totals.add(trial)
         if running.failure is not None:
             self._failures.append(f"trial {running.number}: {running.failure}")
         so_far = clock(time.monotonic() - self._started)
-        text = f"[{self._totals.done:3d}/{self._budget} {so_far:>6}] {self._line(running, trial.state)}"
+        text = f"[{self._totals.done:3d}/{self._heading.budget} {so_far:>6}] {self._line(running, trial.state)}"
         self._last.append(text)
-        self._screen.ended(text, self._status())
+        self._screen.ended(text, self._status(under_way))
 
-    def over(self) -> None:
-        """The stage has ended: nothing runs any more."""
-        self._screen.update(replace(self._status(), running=(), left_s=None))
+    def over(self, under_way: Collection[Running]) -> None:
+        """The phase has ended: nothing runs any more."""
+        self._screen.update(replace(self._status(under_way), running=(), left_s=None))
 
-    def reported(self) -> None:
+    def reported(self, under_way: Collection[Running]) -> None:
         """An epoch has ended."""
         now = time.monotonic()
         if now - self._shown >= _STATUS_S:
-            self._screen.update(self._status())
+            self._screen.update(self._status(under_way))
             self._shown = now
 
     def _line(self, running: Running, state: TrialState) -> str:
-        summary, best = running.summary, (self._search or self._totals).best
+        summary, best = running.summary, (self._searched or self._totals).best
         value = f"{summary.avg_map:6.2f} at epoch {summary.best_epoch}" if summary.best_epoch else "   none"
         note = f"  {running.failure}" if running.failure else ""
         note += "  collapsed: every clip scored the same" if summary.collapsed_epochs else ""
@@ -147,34 +141,27 @@ class Progress:
         head, tail = self._describe(running)
         return f"{head} {state.name:8s} avg.mAP {value} of {running.epoch}, {shown}  {tail}{note}"
 
-    def _status(self) -> Status:
-        assert self.bridge is not None
+    def _status(self, under_way: Collection[Running]) -> Status:
         counts, elapsed = self._totals, time.monotonic() - self._started
-        found = self._search or counts
-        before_s = self._search.spent_s if self._search else 0.0
-        under_way = list(self.bridge.by_id.values())
+        found = self._searched or counts
+        before_s = self._searched.spent_s if self._searched else 0.0
         here = counts.done - self._before
         running_s = sum(ran_s(running.stretches) for running in under_way)
-        left = elapsed / here * (self._budget - counts.done) if here else None
-        return Status(
-            stage=self._stage,
-            name=self._name,
-            where=self._where,
+        return replace(
+            self._heading,
             done=counts.done,
-            budget=self._budget,
             complete=counts.complete,
             pruned=counts.pruned,
             failed=counts.failed,
-            running=tuple(_row(running, self._base) for running in under_way),
+            running=tuple(_row(running, counts.base_number) for running in under_way),
             best=found.best,
             base=found.base,
             history=tuple(found.history),
             best_params=found.best_params,
-            spent_s=before_s + counts.spent_s + self._share.units * running_s,
+            spent_s=before_s + counts.spent_s + counts.units * running_s,
             saved_s=found.saved_s,
-            unit=self._share.unit,
             elapsed_s=elapsed,
-            left_s=left,
+            left_s=elapsed / here * (self._heading.budget - counts.done) if here else None,
             failures=tuple(self._failures),
             last=tuple(self._last),
         )

@@ -7,7 +7,7 @@ as markup, and no control character of it reaches the terminal.
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -62,23 +62,23 @@ class Status:
     stage: str
     name: str
     where: str
-    done: int
     budget: int
-    complete: int
-    pruned: int
-    failed: int
-    running: tuple[Row, ...]
-    best: tuple[int, float] | None
-    base: float | None
-    history: tuple[float, ...]
-    best_params: Mapping[str, Any]
-    spent_s: float
-    saved_s: float
     unit: str
-    elapsed_s: float
-    left_s: float | None
-    failures: tuple[str, ...]
-    last: tuple[str, ...]
+    done: int = 0
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    running: tuple[Row, ...] = ()
+    best: tuple[int, float] | None = None
+    base: float | None = None
+    history: tuple[float, ...] = ()
+    best_params: Mapping[str, Any] = field(default_factory=dict)
+    spent_s: float = 0.0
+    saved_s: float = 0.0
+    elapsed_s: float = 0.0
+    left_s: float | None = None
+    failures: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
 
 
 class Screen:

@@ -79,8 +79,8 @@ def show_plan(asked: Request, address: str | None, quiet: bool) -> None:
         _log_to(scratch.log)
         held.callback(ray.shutdown)
         screen = held.enter_context(_screen(quiet))
-        _, share = _find(job, screen, scratch.log)
-        for line in estimate.plan(job, share, scratch, screen.line):
+        found, share = _find(job, screen, scratch.log, with_room=True)
+        for line in estimate.plan(job, found, share, scratch, screen.line):
             say(clean(line))
 
 
@@ -117,21 +117,37 @@ def _settle(job: Job, screen: Screen, deadline: float | None) -> Work:
     return Work(job, str(found), share, shared, screen, deadline)
 
 
-def _find(job: Job, screen: Screen, log: Path) -> tuple[nodes.Cluster, placement.Share]:
-    """Where the job can run and what a trial gets there, both said on the screen. Raises InputError."""
+def _find(job: Job, screen: Screen, log: Path, with_room: bool = False) -> tuple[nodes.Cluster, placement.Share]:
+    """Where the job can run and what a trial gets there, both said on the screen. Raises InputError.
+
+    with_room: whether every node is asked for its room.
+    """
     found = nodes.start_ray(job.address, job.feature_bytes, log)
     screen.line(f"Running on {found}")
     share = placement.fit(job.space, found, job.feature_bytes)
+    probed = _probed(job, found, share, found.nodes if with_room else ())
     known = placement.warnings(found, share, job.feature_bytes)
     if job.space.plan.storage is not None:
-        place = checkpoints.storage(job.space.plan.storage)
-        storagecheck.check(place, placement.used(found, share, job.feature_bytes))
-        known += [line for line in [storagecheck.untried(place, found)] if line is not None]
+        untried = storagecheck.untried(checkpoints.storage(job.space.plan.storage), found)
+        known += [] if untried is None else [untried]
     for warning in known:
         screen.line(f"warning: {warning}")
     for line in _description(job, share):
         screen.line(line)
-    return found, share
+    return replace(found, nodes=probed) if with_room else found, share
+
+
+def _probed(
+    job: Job, found: nodes.Cluster, share: placement.Share, asked: tuple[nodes.Node, ...]
+) -> tuple[nodes.Node, ...]:
+    """Asks nodes once, all at the same time: those that run trials to use the storage, those of `asked` for their room.
+
+    Raises InputError.
+    """
+    if job.space.plan.storage is None:
+        return nodes.probe(asked)
+    place = checkpoints.storage(job.space.plan.storage)
+    return storagecheck.check(place, placement.used(found, share, job.feature_bytes), asked)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

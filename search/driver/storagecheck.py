@@ -3,24 +3,23 @@
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import ray
 from pyarrow.fs import FileSystem, FileType, LocalFileSystem
-from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.errors import InputError
-from search.driver.nodes import Cluster, Node
+from search.driver.nodes import Cluster, Node, Unanswered, probe
 
-_ANSWER_S = 120
 _RULE = "must be a place that all nodes reach (s3://..., an NFS folder)"
 
 
-def check(place: str, nodes: Sequence[Node]) -> None:
+def check(place: str, nodes: Sequence[Node], asked: Sequence[Node] = ()) -> tuple[Node, ...]:
     """Writes a file from here, has every other node read it and write one back, and leaves the place as it was.
 
-    nodes: those that run trials. Raises InputError, naming the node and the fix.
+    nodes: those that run trials. asked: where more than the storage is to be known of nodes, all that are asked for
+    their room, those of `nodes` among them. Returns them as probed. Raises InputError, naming the node and the fix.
     """
     mark = uuid.uuid4().hex
     try:
@@ -31,12 +30,16 @@ def check(place: str, nodes: Sequence[Node]) -> None:
     others = [node for node in nodes if not node.here]
     try:
         _write(system, _file(root, mark), mark)
-        answers = [(node, _ask(node, place, mark)) for node in others]
-        for node, answer in answers:
-            _await(node.host, answer, place)
+        probed = probe(asked or others, {node.id: partial(_answer, place, mark) for node in others})
+        for node in others:
             if _read(system, _file(root, mark, node.id)) != mark:
                 what = f"what node {node.host} writes there is not the same"
                 raise InputError(f"search.storage: {_RULE}, got {place!r}: {what}")
+        return probed
+    except Unanswered as error:
+        if error.node not in others:
+            raise
+        raise _refused(place, error.node.host, error.reason) from None
     except FileNotFoundError as error:
         raise InputError(f"search.storage: {_RULE}, got {place!r}: a node's file is not seen here: {error}") from None
     except OSError as error:
@@ -44,6 +47,11 @@ def check(place: str, nodes: Sequence[Node]) -> None:
     finally:
         files = [_file(root, mark), *(_file(root, mark, node.id) for node in others)]
         _leave(system, files, root if made else None)
+
+
+def _refused(place: str, host: str, reason: str) -> InputError:
+    what = f"which node {host} can't use: {reason}; mount the same folder on {host}, or name another place"
+    return InputError(f"search.storage: {_RULE}, got {place!r}, {what}")
 
 
 def untried(place: str, cluster: Cluster) -> str | None:
@@ -89,25 +97,9 @@ def _file(root: str, mark: str, node: str = "driver") -> str:
     return f"{root}/.haan-{mark}-{node}"
 
 
-def _ask(node: Node, place: str, mark: str) -> "ray.ObjectRef[None]":
-    there = NodeAffinitySchedulingStrategy(node.id, soft=False)
-    return ray.remote(num_cpus=0, max_retries=0)(_answer).options(scheduling_strategy=there).remote(place, mark)
-
-
 def _answer(place: str, mark: str) -> None:
     """On a node: reads the driver's file and writes another. A folder that isn't there is not made."""
     system, root = FileSystem.from_uri(place)
     if _read(system, _file(root, mark)) != mark:
         raise OSError("another text was read than was written")
     _write(system, _file(root, mark, ray.get_runtime_context().get_node_id()), mark)
-
-
-def _await(host: str, answer: "ray.ObjectRef[None]", place: str) -> None:
-    try:
-        ray.get(answer, timeout=_ANSWER_S)
-    except RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        fix = f"mount the same folder on {host}, or name another place"
-        raise InputError(
-            f"search.storage: {_RULE}, got {place!r}, which node {host} can't use: {reason}; {fix}"
-        ) from None

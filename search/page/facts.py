@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Detect
 from haan.errors import InputError
-from haan.figures.folder import FigureFolder, digest
+from haan.figures.folder import FigureFolder
+from haan.files import digest
 from search.results.folder import RunFolder
 from search.results.ranking import half_width
 from search.space.model import Space, base_number

@@ -12,7 +12,7 @@ import errno
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,14 +63,37 @@ class Halt:
     reason: str
 
 
+class Events:
+    """What a bridge tells its driver, and asks of it, as trials go on; here nothing is done.
+
+    under_way: the trials that have not ended.
+    """
+
+    def opened(self, how: Opened) -> None:
+        """How the features came to a trial's process."""
+
+    def reported(self, under_way: Collection[Running]) -> None:
+        """An epoch of a trial has ended."""
+
+    def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
+        """A trial has ended; `state` as Optuna names it."""
+
+    def waits(self, seconds: float) -> None:
+        """Trials wait, and none has run for so many seconds."""
+
+    def queues(self, under_way: Collection[Running]) -> None:
+        """A trial waits, however many run; called now and then while it does."""
+
+    def is_late(self) -> bool:
+        """Whether the time budget is spent."""
+        return False
+
+
 class Bridge:
-    """The study and the trials under way; its views below are what Ray Tune sees.
+    """The study and the trials under way; its views in search.trials.hooks are what Ray Tune sees.
 
     budget: how many trials this driver is to run, those it takes up again among them. to_config: what a trial needs to
-    know, with `epochs` among it. on_end, on_report: called after a trial has ended and after each epoch. last_seen:
-    when the driver before this one last wrote. is_late: whether the time budget is spent. on_open: called with what a
-    process said of its node's features. on_wait: called while trials wait and none has run for so many seconds.
-    on_queue: called now and then while a trial waits, however many run.
+    know, with `epochs` among it. last_seen: when the driver before this one last wrote.
     """
 
     def __init__(
@@ -78,19 +101,12 @@ class Bridge:
         study: Study,
         budget: int,
         to_config: Callable[[Suggestion], dict[str, Any]],
-        on_end: Callable[[Running, str], None],
+        events: Events,
         checkpoints: Checkpoints,
-        on_report: Callable[[], None] = lambda: None,
         last_seen: float | None = None,
-        is_late: Callable[[], bool] = lambda: False,
-        on_open: Callable[[Opened], None] = lambda opened: None,
-        on_wait: Callable[[float], None] = lambda seconds: None,
-        on_queue: Callable[[], None] = lambda: None,
     ):
-        self.study, self.budget, self._to_config = study, budget, to_config
-        self._on_end, self._on_report = on_end, on_report
-        self._checkpoints, self._last_seen, self._is_late = checkpoints, last_seen, is_late
-        self._on_open, self._on_wait, self._on_queue = on_open, on_wait, on_queue
+        self.study, self.budget, self._to_config, self._events = study, budget, to_config, events
+        self._checkpoints, self._last_seen = checkpoints, last_seen
         self._idle_since, self._said = time.monotonic(), 0.0
         self._queue_since = time.monotonic()
         self.asked = 0
@@ -131,7 +147,7 @@ class Bridge:
         """Reports one epoch; whether the trial ends here."""
         running = self.by_id[trial_id]
         if "opened" in result:
-            self._on_open(result["opened"])
+            self._events.opened(result["opened"])
         if not running.stretches or running.stretches[-1][1] is not None:
             self._begin(running, result)
         if "failure" in result:
@@ -143,7 +159,7 @@ class Bridge:
             running.value = result["avg_map"]
             again = self.study.report(running.number, result["epoch"], result["avg_map"])
             running.pruned = running.pruned or again  # a verdict stands when its epoch is repeated after a failure
-        self._on_report()
+        self._events.reported(self.by_id.values())
         return running.pruned or result["epoch"] >= running.epochs
 
     def _begin(self, running: Running, result: dict[str, Any]) -> None:
@@ -186,7 +202,7 @@ class Bridge:
         self._tidy(running.number, keep=1 if state == "COMPLETE" else 0)
         self._watch(running)
         try:
-            self._on_end(running, state)
+            self._events.ended(running, state, self.by_id.values())
         except OSError as error:  # a closed terminal; Ray would run the trial again for it
             if no_room(error):
                 raise
@@ -228,7 +244,7 @@ class Bridge:
 
     def is_over(self) -> bool:
         """Whether nothing more may be done."""
-        if self._is_late():
+        if self._events.is_late():
             self.halt("time", "the time budget is spent")
         return self.halted is not None
 
@@ -239,12 +255,12 @@ class Bridge:
             self._queue_since = now
         elif now - self._queue_since > _QUEUE_S:
             self._queue_since = now
-            self._on_queue()
+            self._events.queues(self.by_id.values())
         if running or not waiting:
             self._idle_since, self._said = now, 0.0
         elif now - self._idle_since > _WAIT_S and (not self._said or now - self._said > _WAIT_AGAIN_S):
             self._said = now
-            self._on_wait(now - self._idle_since)
+            self._events.waits(now - self._idle_since)
 
 
 def _close(running: Running) -> None:

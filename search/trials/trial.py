@@ -1,6 +1,5 @@
 """One trial: shared features + a configuration -> haan.train -> one report an epoch."""
 
-import hashlib
 import json
 import logging
 import os
@@ -17,6 +16,7 @@ from torch import Tensor
 from haan.config import Config, Detect
 from haan.data.table import Split
 from haan.errors import InputError, TrainingError
+from haan.files import digest
 from haan.memory import cap_gpu, trim
 from haan.train import EpochResult, Trainer
 from haan.weights import STATE, WEIGHTS, read_tensors, write_weights
@@ -26,11 +26,6 @@ from search.study.record import Summary
 from search.trials.features import SharedTable
 
 _LOG = logging.getLogger("search")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class TrialRunner(tune.Trainable):
@@ -147,7 +142,7 @@ class TrialRunner(tune.Trainable):
             self._trainer.save(file)
         else:
             write_weights(file, self._weights, self._summary.best_epoch, self._table.annotations.fine_names)
-        known = {"result": self._result, "summary": asdict(self._summary), "file": file.name, "sha256": _digest(file)}
+        known = {"result": self._result, "summary": asdict(self._summary), "file": file.name, "sha256": digest(file)}
         file.with_name(RESULT).write_text(json.dumps(known), encoding="utf-8")
 
     def load_checkpoint(self, checkpoint: Any) -> None:
@@ -158,7 +153,7 @@ class TrialRunner(tune.Trainable):
         """Raises InputError, OSError, KeyError, ValueError or TypeError where it is damaged."""
         known = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         result, summary, file, weights = known["result"], Summary(**known["summary"]), folder / known["file"], None
-        if _digest(file) != known["sha256"]:  # a crash of the machine may leave zeros in a file of the right length
+        if digest(file) != known["sha256"]:  # a crash of the machine may leave zeros in a file of the right length
             raise InputError(f"{file}: must be as it was written, got other bytes")
         if file.name == STATE:
             self._trainer.load(file)

@@ -100,12 +100,12 @@ def run(trials: int, epochs: int, live: int) -> Spent:
         def config(suggestion: Suggestion) -> dict[str, Any]:
             return {"number": suggestion.number, "params": dict(suggestion.params), "epochs": epochs}
 
-        ended: list[str] = []
-        bridge = Bridge(study, trials, config, lambda running, state: ended.append(state), stage.checkpoints)
+        noted = turnover.Noted()
+        bridge = Bridge(study, trials, config, noted, stage.checkpoints)
         began_s, began = time.process_time(), time.monotonic()
         run_stage(stage, bridge)
         spent_s = time.process_time() - began_s - study.cpu_s
-        assert ended == ["COMPLETE"] * trials
+        assert noted.ended_as == ["COMPLETE"] * trials
         return Spent(spent_s, study.cpu_s, time.monotonic() - began)
 
 

@@ -7,7 +7,7 @@ Empty trials of one epoch, two at once, through our study, bridge, journal and t
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from search.study.algorithms import PRUNERS, SAMPLERS, component, make_pruner, make_sampler
 from search.study.record import Summary
 from search.study.study import Study, Suggestion
-from search.trials.bridge import Bridge, Running
+from search.trials.bridge import Bridge, Events, Running
 from search.trials.tuning import Stage, run_stage
 from tests.benchmarks import own_ray
 from tests.benchmarks.measure import Problem, Rival, Row, compare
@@ -57,6 +57,17 @@ class Empty(tune.Trainable):
         """Nothing to go on from."""
 
 
+class Noted(Events):
+    """Keeps how trials ended."""
+
+    def __init__(self) -> None:
+        self.ended_as: list[str] = []
+
+    def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
+        """One of them."""
+        self.ended_as.append(state)
+
+
 def rays(trials: int) -> None:
     """Ray Tune's own loop."""
     with tempfile.TemporaryDirectory(prefix="haan-benchmarks-") as folder:
@@ -78,13 +89,10 @@ def rays(trials: int) -> None:
 
 def ours(trials: int) -> None:
     """TPE, Hyperband, the journal on disk."""
-    ended = []
+    noted = Noted()
 
     def config(suggestion: Suggestion) -> dict[str, Any]:
         return {"number": suggestion.number, "params": dict(suggestion.params), "epochs": 1}
-
-    def on_end(running: Running, state: str) -> None:
-        ended.append(state)
 
     with tempfile.TemporaryDirectory(prefix="haan-benchmarks-") as folder:
         study = Study.create(
@@ -97,8 +105,8 @@ def ours(trials: int) -> None:
         )
         trainable = tune.with_resources(Empty, {"cpu": 1})
         stage = Stage("ours", folder, 1, trainable, concurrent=2, max_failures=0, log=Path(folder, "log"))
-        run_stage(stage, Bridge(study, trials, config, on_end, stage.checkpoints))
-    assert ended == ["COMPLETE"] * trials
+        run_stage(stage, Bridge(study, trials, config, noted, stage.checkpoints))
+    assert noted.ended_as == ["COMPLETE"] * trials
 
 
 @contextmanager

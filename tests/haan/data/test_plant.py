@@ -185,7 +185,9 @@ def test_the_number_of_clips_is_what_the_timeline_needs_or_a_fixed_one(tmp_path:
 
 def test_labels_outside_the_mapping_are_refused(tmp_path: Path) -> None:
     folder = published(tmp_path / "real", [[[0, 0]], [[0, 2]]], [[[0.0, 1.0]], [[0.0, 1.0]]])
-    with pytest.raises(InputError, match=r"labels\.npy: video 1: .* got \[0, 2\]"):
+    with pytest.raises(
+        InputError, match=r"labels\.npy: labels: video 1 .*must have coarse class 1 for fine class 2.* got 0"
+    ):
         plant(tmp_path / "a", replace(SMALL, train_videos=1), Like(annotations=folder, train_videos=1))
 
 

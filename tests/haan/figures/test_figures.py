@@ -22,8 +22,9 @@ from haan.data.readers import open_data
 from haan.data.table import Annotations, split
 from haan.errors import InputError
 from haan.figures import choose, draw, observe
-from haan.figures.folder import FigureFolder, Index, digest
+from haan.figures.folder import FigureFolder, Index
 from haan.figures.observe import NearClip, Observed
+from haan.files import digest
 from haan.metrics import Detections
 from haan.predict import clip_blocks
 from haan.train import Trainer

@@ -1,13 +1,11 @@
 """What is gathered for the screen, and how often."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from search.driver import progress
-from search.driver.placement import Share
-from search.driver.progress import Progress
+from search.driver.progress import Progress, Totals
 from search.driver.screen import Status
 from search.trials.bridge import Running
 
@@ -26,14 +24,13 @@ def test_a_status_is_made_four_times_a_second_however_many_epochs_end(monkeypatc
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     seen: Any = Seen()
-    share = Share(concurrent=2, cpu=1, gpu=0.0)
-    shown = Progress(seen, "search", "a", "here", 10, share, [], 3, lambda running: ("", ""), None)
+    heading = Status(stage="search", name="a", where="here", budget=10, unit="CPU")
+    shown = Progress(seen, heading, lambda running: ("", ""), Totals(epochs=3, units=1))
     running = Running(number=0, params={}, epochs=3)
-    shown.bridge = SimpleNamespace(by_id={"a": running})  # type: ignore[assignment]
     for epoch in range(1, 101):  # 100 in a second
         running.epoch = epoch
-        shown.reported()
+        shown.reported([running])
         now[0] += 0.01
     assert [status.running[0].epoch for status in seen.statuses] in ([1, 26, 51, 76], [1, 27, 53, 79])  # rounding
-    shown.over()
+    shown.over([running])
     assert seen.statuses[-1].running == ()

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from search.study.algorithms import PRUNERS, Component, component, make_pruner
 from search.study.record import Summary
 from search.study.study import Study, Suggestion
-from search.trials.bridge import Bridge, Running
+from search.trials.bridge import Bridge, Events, Running
 from search.trials.tuning import Stage, run_stage
 from tests.search.curves import CURVES, EPOCHS, PRUNER_ARGUMENTS, TRIALS, Curve, Outcome, outcomes
 
@@ -161,6 +161,16 @@ def create(pruner: Component, epochs: int = EPOCHS) -> Study:
 Ends = list[tuple[int, str]]
 
 
+class Noted(Events):
+    """Keeps how trials ended."""
+
+    def __init__(self) -> None:
+        self.ends: Ends = []
+
+    def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
+        self.ends.append((trial.number, state))
+
+
 def through_ray(
     study: Study,
     folder: Path,
@@ -170,10 +180,7 @@ def through_ray(
     max_failures: int = 0,
 ) -> tuple[Bridge, Ends]:
     """Runs a study as search.run does; the bridge, and (number, state) of each trial in the order they ended."""
-    ends: Ends = []
-
-    def note(running: Running, state: str) -> None:
-        ends.append((running.number, state))
+    noted = Noted()
 
     def config(suggestion: Suggestion) -> dict[str, Any]:
         return {"number": suggestion.number, "epochs": study.epochs}
@@ -187,10 +194,10 @@ def through_ray(
         max_failures=max_failures,
         log=folder / "log",
     )
-    bridge = Bridge(study, trials, config, note, stage.checkpoints)
+    bridge = Bridge(study, trials, config, noted, stage.checkpoints)
     if run_stage(stage, bridge):
         raise KeyboardInterrupt
-    return bridge, ends
+    return bridge, noted.ends
 
 
 def through_optuna(pruner: optuna.pruners.BasePruner, trials: int, epochs: int = EPOCHS) -> list[Outcome]:

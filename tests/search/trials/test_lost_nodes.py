@@ -23,7 +23,7 @@ from ray import cloudpickle, tune
 from ray.cluster_utils import Cluster as Nodes
 from ray.exceptions import RayTaskError
 from search.driver import nodes, placement
-from search.trials.bridge import Bridge
+from search.trials.bridge import Bridge, Events
 from search.study.algorithms import component, make_pruner
 from search.trials.features import FeaturesError, SharedTable, Copies, share
 from search.trials.tuning import Stage, run_stage
@@ -39,13 +39,13 @@ nodes = Nodes(True, True, {"num_cpus": 1, "object_store_memory": 200 * MIB, "inc
 """
 
 SEARCH = """
-def search(trainable, trials, max_failures, request, place=folder, concurrent=3, halted=None, **more):
+def search(trainable, trials, max_failures, request, place=folder, concurrent=3, halted=None, events=Events()):
     study = Study.create(name="n", journal=None, sampler=optuna.samplers.RandomSampler(seed=0),
                          pruner=optuna.pruners.NopPruner(), parameters=PARAMETERS, epochs=EPOCHS)
     stage = Stage("trials", str(place), 1, tune.with_resources(trainable, request), concurrent, max_failures,
                   folder / "log", request=request)
     bridge = Bridge(study, trials, lambda one: {"number": one.number, "epochs": EPOCHS, "restore": []},
-                    lambda running, state: None, stage.checkpoints, **more)
+                    events, stage.checkpoints)
     run_stage(stage, bridge)
     if halted is not None and bridge.halted is not None:
         halted.append(bridge.halted.reason)
@@ -119,14 +119,16 @@ class Opens(Replay):
         return super().step() | {"opened": self.opened}
 
 copies, seen, lines = Copies(), [], []
-def opened(how):
-    seen.append(how.node)
-    line = copies.note(how)
-    if line:
-        lines.append(line)
+
+class Noted(Events):
+    def opened(self, how):
+        seen.append(how.node)
+        line = copies.note(how)
+        if line:
+            lines.append(line)
 
 trainable = tune.with_parameters(Opens, curves=CURVES, notes=str(folder), shared=shared)
-study = search(trainable, 4, 0, placement.request(placement.Share(3, 1, 0.0), 120 * MIB), on_open=opened)
+study = search(trainable, 4, 0, placement.request(placement.Share(3, 1, 0.0), 120 * MIB), events=Noted())
 print(json.dumps([lines, [t.state.name for t in study.trials()], small.node_id in seen, roomy.node_id in seen,
                   copies.summary(), copies.copies.get(roomy.node_id)]))
 """
