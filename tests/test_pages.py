@@ -415,7 +415,7 @@ def test_the_first_page_is_short() -> None:
 
 def content(folder: Path) -> set[str]:
     """What a room holds, as its page names it."""
-    hidden = ("__", ".", "README.md")
+    hidden = ("__", ".", "README.md", "ruff.toml")
     there = [path for path in folder.iterdir() if not path.name.startswith(hidden) or path.name == "__main__.py"]
     return {path.name + "/" * path.is_dir() for path in there}
 
