@@ -37,6 +37,8 @@ from tests.planted import tiny_config
 PAGES = ("README.md", "spaces/README.md", "search/README.md", "haan/README.md", "tests/README.md")
 FIRST = "python search/run.py spaces/demo.yaml --trials 8 --name first"
 
+TWO_SEEDS = "--set optim.epochs=1 --set search.parameters.seed=[1,2]"
+
 # command -> what makes it short here. FIRST makes the demo's run folder, unless HAAN_DEMO_RUN names a finished one.
 RUN = {
     FIRST: "--set optim.epochs=6 --set 'search.confirm={top: 1, seeds: 2}'",
@@ -62,7 +64,7 @@ RUN = {
     "python -m haan split train.txt val.txt --out dealt": "",
     "python -m haan split gym99_train_element_new.txt gym99_val_element_new.txt --out DIR": "",
     "python -m haan split gym99_train_element_new.txt gym99_val_element_new.txt --by video --out by_video": "",
-    "python search/table.py spaces/table-demo.yaml --name table": "--set optim.epochs=1",
+    "python search/table.py spaces/table-demo.yaml --name table": TWO_SEEDS,
     "python search/table.py runs/table2": "",
 }
 INSTALL, AWS, LONG = "installs, from the network", "needs AWS and machines; tests/cluster runs the way", "takes minutes"
