@@ -145,7 +145,7 @@ def end_session(work: Work, study: Study) -> None:
     line = work.copies.summary()
     if line:
         work.screen.line(line)
-        study.inner.set_user_attr("features", work.copies.attribute())
+        study.inner.set_user_attr(record.FEATURES, work.copies.attribute())
     *before, last = study.inner.user_attrs[record.SESSIONS]
     study.inner.set_user_attr(record.SESSIONS, [*before, {**last, "ended": time.time()}])
 
@@ -197,7 +197,7 @@ def run_confirmation(work: Work, study: Study) -> Ended:
 
     def write() -> None:
         known = confirm.summarise(space, study.trials(), again.trials())
-        confirm.write_csv(job.folder, space, study.trials(), known)
+        confirm.write_csv(job.folder, space, known)
 
     def phase(title: str, front: list[confirm.Again]) -> Ended:
         again.start_with(front)
