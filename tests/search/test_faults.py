@@ -27,9 +27,9 @@ from haan.errors import InputError
 from haan.yamlconfig import read_config
 from search.driver.job import prepare
 from search.driver.request import Request
-from search.results import checkpoints, folder
+from search.results import checkpoints
 from search.results.checkpoints import Checkpoints, below
-from search.results.folder import RunFolder
+from search.results.folder import RunFolder, open_study
 from search.space.read import read_space
 from search.study import journal, record
 from search.study.algorithms import make_pruner, make_sampler
@@ -38,7 +38,8 @@ from search.trials import features
 from search.trials.trial import TrialRunner
 from tests.paths import ROOT
 from tests.planted import tiny_table
-from tests.search.test_run import space as tiny_space
+from tests.search.journals import assert_whole, endings, lines, records, under_way
+from tests.search.spaces import tiny_space
 
 pytestmark = pytest.mark.ray
 NAME, MARK = "a", "SEARCH_FAULT_TEST"
@@ -127,23 +128,10 @@ class Runs:
 @pytest.fixture
 def runs(tmp_path: Path) -> Iterator[Runs]:
     tmp = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))  # short, for the paths of Ray's sockets
-    found = Runs(tmp_path, tiny(tmp_path), tmp)
+    found = Runs(tmp_path, tiny_space(tmp_path), tmp)
     yield found
     found.sweep()
     shutil.rmtree(tmp, ignore_errors=True)
-
-
-def tiny(folder: Path, epochs: int = 4, **search: object) -> Path:
-    """The tiny space with so many epochs."""
-    path = tiny_space(folder, **search)
-    document = yaml.safe_load(path.read_text())
-    document["base"]["optim"]["epochs"] = epochs
-    path.write_text(yaml.safe_dump(document))
-    return path
-
-
-def lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def until(condition: Callable[[], bool], driver: "subprocess.Popen[str]") -> None:
@@ -152,21 +140,6 @@ def until(condition: Callable[[], bool], driver: "subprocess.Popen[str]") -> Non
     while driver.poll() is None and not condition():
         assert time.monotonic() < limit
         time.sleep(0.01)
-
-
-Records = list[dict[str, Any]]
-
-
-def records(journal: Path) -> Records:
-    """The whole lines of a journal; a torn last one is passed over."""
-    content = journal.read_bytes() if journal.exists() else b""
-    return [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
-
-
-def endings(found: Records) -> list[tuple[int, int, Any]]:
-    """Each time that a trial was told how it ended: number, state, values."""
-    told = [record for record in found if record["op_code"] == 6 and TrialState(record["state"]).is_finished()]
-    return [(record["trial_id"], record["state"], record["values"]) for record in told]
 
 
 def kill(driver: "subprocess.Popen[str]") -> bool:
@@ -235,17 +208,6 @@ def _was_left(trial: FrozenTrial) -> bool:
     return any(reason.startswith("its driver ended") for reason in trial.user_attrs["retries"])
 
 
-def assert_whole(folder: RunFolder, budget: int) -> list[FrozenTrial]:
-    """Every trial of the budget is there once, none is under way, none ran twice; the trials."""
-    trials = folder.open_study(folder).get_trials()
-    assert [trial.number for trial in trials] == list(range(budget))
-    assert {trial.state for trial in trials} <= set(FINISHED)
-    assert len({repr(sorted(trial.params.items())) for trial in trials}) == budget
-    told = [number for number, _, _ in endings(records(folder.journal))]
-    assert sorted(told) == list(range(budget))
-    return trials
-
-
 def assert_as_unbroken(folder: RunFolder, trials: Iterable[FrozenTrial]) -> None:
     """Each reported value is, to the last digit, that of the same configuration trained without a break."""
     for trial in trials:
@@ -261,7 +223,7 @@ def test_twenty_kills_of_the_driver_lose_nothing_and_repeat_nothing(
 ) -> None:
     budget = 20
     pruner = {"name": "median", "n_startup_trials": 4, "n_warmup_steps": 4}
-    runs.space = tiny(runs.home, epochs=10, trials=budget, pruner=pruner, confirm={"top": 2, "seeds": 2})
+    runs.space = tiny_space(runs.home, epochs=10, trials=budget, pruner=pruner, confirm={"top": 2, "seeds": 2})
     folder, known, began = runs.folder, [[], []], time.monotonic()
     for count, (kind, amount) in enumerate(moments(seed=1), start=1):
         while not kill_at(runs, kind, amount):  # it was through before
@@ -284,7 +246,7 @@ def test_twenty_kills_of_the_driver_lose_nothing_and_repeat_nothing(
     assert again is not None
     assert all(run.state == TrialState.COMPLETE for run in again.trials)
     assert len({repr(sorted(run.params.items())) for run in again.trials}) == len(again.trials)
-    sessions = folder.open_study(folder).user_attrs[record.SESSIONS]
+    sessions = open_study(folder).user_attrs[record.SESSIONS]
     assert len(sessions) > 10 and all(session["ended"] for session in sessions)
     assert any(_was_left(trial) for trial in trials)
     table = pd.read_csv(folder.trials_csv)
@@ -309,7 +271,7 @@ def kill_at(runs: Runs, kind: str, amount: float) -> bool:
 @pytest.mark.timeout(900)
 def test_ten_kills_of_trials_processes_cost_no_trial(runs: Runs) -> None:
     budget, rng = 8, random.Random(2)
-    runs.space = tiny(runs.home, epochs=40, trials=budget, max_failures=10)
+    runs.space = tiny_space(runs.home, epochs=40, trials=budget, max_failures=10)
     driver = runs.start()
     for _ in range(10):
         amount = rng.randint(5, 25)
@@ -336,13 +298,13 @@ def kill_worker(runs: Runs, rng: random.Random) -> bool:
 
 @pytest.mark.slow
 def test_a_trial_whose_process_dies_more_often_than_it_may_fails_and_says_why(runs: Runs) -> None:
-    runs.space = tiny(runs.home, epochs=40, trials=3, max_failures=0, concurrent=1, pruner={"name": "none"})
+    runs.space = tiny_space(runs.home, epochs=40, trials=3, max_failures=0, concurrent=1, pruner={"name": "none"})
     driver = runs.start()
     wait_for(runs, driver, "work", 10)
     until(lambda: kill_worker(runs, random.Random(0)), driver)
     code, said = runs.ended(driver)
     assert code == 0 and "Traceback" not in said, said
-    trials = folder.open_study(runs.folder).get_trials()
+    trials = open_study(runs.folder).get_trials()
     assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert trials[0].user_attrs["failure"].startswith("its process died: ")
     assert "Trials: 2 complete, 0 pruned, 1 failed" in said
@@ -368,7 +330,7 @@ class Broken:
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
     home = tmp_path_factory.mktemp("broken")
     tmp = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))
-    runs = Runs(home, tiny(home, epochs=40, trials=40), tmp)
+    runs = Runs(home, tiny_space(home, epochs=40, trials=40), tmp)
     driver = runs.start()
     try:
         until(lambda: len(endings(records(runs.folder.journal))) >= 2 and bool(under_way(runs.folder)), driver)
@@ -379,13 +341,6 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
         runs.sweep()
         shutil.rmtree(tmp, ignore_errors=True)
     yield Broken(home, runs.space, code, said, refused)
-
-
-def under_way(folder: RunFolder) -> list[int]:
-    """Trials that were begun and whose end nobody told."""
-    found = records(folder.journal)
-    reported = {record["trial_id"] for record in found if record["op_code"] == 7}
-    return sorted(reported - {number for number, _, _ in endings(found)})
 
 
 def refusal(space: Path, folder: RunFolder, *overrides: str, name: str | None = NAME) -> str:
@@ -404,7 +359,7 @@ def test_an_end_by_the_batch_system_keeps_what_is_finished_and_says_how_to_go_on
         f"python search/run.py runs/{NAME}/space.yaml --name {NAME} --resume"
     )
     assert "under way" in broken.said
-    trials = folder.open_study(broken.folder).get_trials()
+    trials = open_study(broken.folder).get_trials()
     states = [trial.state for trial in trials]
     assert TrialState.RUNNING in states and TrialState.COMPLETE in states and TrialState.FAIL not in states
     assert broken.folder.best_yaml.exists() and broken.folder.report.exists()
@@ -463,7 +418,7 @@ def test_another_kind_of_parameter_is_refused(broken: Broken) -> None:
 def test_other_data_are_refused(broken: Broken) -> None:
     path = broken.home / "again" / "runs" / NAME
     shutil.copytree(broken.folder.root, path)
-    study = folder.open_study(RunFolder(path))
+    study = open_study(RunFolder(path))
     study.set_user_attr(record.FINGERPRINT, "0" * 64)
     found = refusal(broken.space, RunFolder(path))
     assert "data.root: must be the data that the study was made on (fingerprint 000000000000...), got others (" in found
@@ -481,7 +436,7 @@ def test_an_interrupted_search_goes_on_with_the_command_that_it_names_and_may_be
 ) -> None:
     resumable(broken, runs)
     known, rest = endings(records(runs.folder.journal)), under_way(runs.folder)
-    budget = len(folder.open_study(runs.folder).trials) + 2
+    budget = len(open_study(runs.folder).trials) + 2
     words = shlex.split(broken.said.splitlines()[-1].partition("to go on: ")[2])
     assert words[:2] == ["python", "search/run.py"]
     command = [sys.executable, str(ROOT / words[1]), *words[2:], "--trials", str(budget)]
@@ -534,7 +489,7 @@ def test_a_search_goes_on_from_a_journal_cut_in_its_last_record(broken: Broken, 
     known = endings(records(broken.folder.journal))
     resumable(broken, runs)
     runs.folder.journal.write_bytes(content[: (start + len(content)) // 2])
-    budget = len(folder.open_study(broken.folder).trials)
+    budget = len(open_study(broken.folder).trials)
     code, said = runs.run("--trials", budget)
     assert code == 0 and "Traceback" not in said, said
     assert endings(records(runs.folder.journal))[: len(known)] == known
@@ -544,22 +499,22 @@ def test_a_search_goes_on_from_a_journal_cut_in_its_last_record(broken: Broken, 
 
 @pytest.mark.slow
 def test_an_interrupt_at_the_terminal_ends_a_search_in_order(runs: Runs) -> None:
-    runs.space = tiny(runs.home, epochs=40, trials=40)
+    runs.space = tiny_space(runs.home, epochs=40, trials=40)
     driver = runs.start()
     until(lambda: bool(under_way(runs.folder)), driver)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to all that it has started
     code, said = runs.ended(driver)
     assert code == 130 and "Traceback" not in said, said
     assert said.splitlines()[-1].startswith("Interrupted; what is finished is kept in ")
-    states = {trial.state for trial in folder.open_study(runs.folder).get_trials()}
+    states = {trial.state for trial in open_study(runs.folder).get_trials()}
     assert TrialState.RUNNING in states and TrialState.FAIL not in states
 
 
 @pytest.mark.slow
 def test_a_search_whose_time_is_spent_ends_in_order(runs: Runs) -> None:
-    runs.space = tiny(runs.home, epochs=40, trials=1000)
+    runs.space = tiny_space(runs.home, epochs=40, trials=1000)
     code, said = runs.run("--time-budget", "20s")
-    states = [trial.state.name for trial in folder.open_study(runs.folder).get_trials()]
+    states = [trial.state.name for trial in open_study(runs.folder).get_trials()]
     assert code == (0 if "COMPLETE" in states else 3), said
     assert "Traceback" not in said and "FAIL" not in states
     assert "Ended early: the time budget is spent; to go on: python search/run.py " in said
@@ -569,7 +524,7 @@ def test_a_search_whose_time_is_spent_ends_in_order(runs: Runs) -> None:
 def test_a_search_whose_first_trials_fail_for_one_reason_stops_early_with_that_reason(runs: Runs) -> None:
     code, said = runs.run("--set", "optim.lr=1e30", "--set", "search.trials=30")
     assert code == 3, said
-    study = folder.open_study(runs.folder)
+    study = open_study(runs.folder)
     assert 3 <= len(study.trials) < 8 and {trial.state for trial in study.trials} <= {
         TrialState.FAIL,
         TrialState.RUNNING,
@@ -607,7 +562,7 @@ def test_a_full_disk_ends_a_search_in_order_and_with_more_room_it_goes_on(
     """The disk fills in the first records, in Ray's files, in checkpoints and tables, and last in the report."""
     small_disk(size)
     budget = 6
-    runs.space = tiny(runs.home, epochs=6, trials=budget, confirm={"top": 2, "seeds": 2})
+    runs.space = tiny_space(runs.home, epochs=6, trials=budget, confirm={"top": 2, "seeds": 2})
     code, said = runs.run(resume=False)
     assert code == 130 and "Traceback" not in said, said
     full, room = said.splitlines()[-2:]

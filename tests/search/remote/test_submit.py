@@ -25,7 +25,7 @@ from search.remote.head import digest, pack, sources, unpack
 from search.results.folder import RunFolder
 from search.study import journal
 from tests.paths import ROOT
-from tests.search.test_run import space as tiny_space
+from tests.search.spaces import tiny_space
 
 TRIALS = 3
 

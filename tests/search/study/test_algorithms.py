@@ -28,7 +28,7 @@ from search.study.algorithms import (
 from search.study.rehearsal import rehearse
 from search.study.study import Study
 from tests.search.curves import ALIGNED, CURVES, EPOCHS, PRUNER_ARGUMENTS
-from tests.search.study.test_study import PARAMETERS
+from tests.search.study.parameters import PARAMETERS
 
 FINITE: dict[str, BaseDistribution] = {
     "concepts.clusters": IntDistribution(10, 40, step=10),

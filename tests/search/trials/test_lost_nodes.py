@@ -28,10 +28,11 @@ from search.study.algorithms import component, make_pruner
 from search.trials.features import FeaturesError, SharedTable, Copies, share
 from search.trials.tuning import Stage, run_stage
 from search.study.study import Study
-from tests.search.trials import test_bridge, test_features
-from tests.search.trials.test_bridge import CURVES, EPOCHS, PARAMETERS, Replay
+from tests.search.trials import drawn, recorded
+from tests.search.curves import CURVES, EPOCHS
+from tests.search.trials.recorded import PARAMETERS, Replay
 
-for module in (test_bridge, test_features):
+for module in (drawn, recorded):
     cloudpickle.register_pickle_by_value(module)
 MIB = 2**20
 folder = Path(sys.argv[1])
@@ -107,7 +108,7 @@ def test_a_lost_node_counts_as_no_failure_and_the_study_says_from_where_its_tria
 ROOM = """
 small = nodes.add_node(num_cpus=2, object_store_memory=100 * MIB)
 roomy = nodes.add_node(num_cpus=1, object_store_memory=200 * MIB)
-shared = share(test_features.Drawn(np.full(120, 128), 4096), test_features.annotate(120), "float16")
+shared = share(drawn.Drawn(np.full(120, 128), 4096), drawn.annotate(120), "float16")
 print(json.dumps(placement.warnings(nodes.Cluster(nodes.alive(), False), placement.Share(3, 1, 0), 120 * MIB)))
 
 class Opens(Replay):
@@ -147,7 +148,7 @@ WAY = """
 from dataclasses import replace
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 far = nodes.add_node(num_cpus=1, object_store_memory=100 * MIB)
-shared = share(test_features.Drawn(np.full(6, 128), 4096), test_features.annotate(6), "float16", chunk_bytes=2 * MIB)
+shared = share(drawn.Drawn(np.full(6, 128), 4096), drawn.annotate(6), "float16", chunk_bytes=2 * MIB)
 
 @ray.remote(scheduling_strategy=NodeAffinitySchedulingStrategy(far.node_id, False))
 def fetch(part):
@@ -176,7 +177,7 @@ def test_features_that_have_come_in_part_are_known_by_node(tmp_path: Path) -> No
 GPUS = """
 from dataclasses import replace
 from haan.yamlconfig import plain
-from tests.search.driver.test_placement import plan as planned
+from tests.search.spaces import demo_space
 nodes.add_node(num_cpus=4, object_store_memory=100 * MIB)
 gpu = nodes.add_node(num_cpus=4, num_gpus=1, object_store_memory=100 * MIB)
 
@@ -189,7 +190,7 @@ class Where(Replay):
 
 def nodes_of(resources, trials):
     found = nodes.Cluster(nodes.alive(), False)
-    share = placement.fit(planned(folder, resources=resources), found, 0)
+    share = placement.fit(demo_space(folder, resources=resources), found, 0)
     notes = folder / f"notes-{resources['gpu']}"
     notes.mkdir()
     study = search(tune.with_parameters(Where, curves=CURVES, notes=str(notes)), trials, 0, placement.request(share, 0),
@@ -216,7 +217,7 @@ def test_shares_of_a_gpu_run_on_its_node_alone_and_without_one_on_all_but_the_he
 
 SMALL = """
 small = nodes.add_node(num_cpus=4, object_store_memory=100 * MIB)
-shared = share(test_features.Drawn(np.full(120, 128), 4096), test_features.annotate(120), "float16")
+shared = share(drawn.Drawn(np.full(120, 128), 4096), drawn.annotate(120), "float16")
 
 class Opens(Replay):
     def setup(self, config, curves=(), notes="", shared=None):
