@@ -11,11 +11,10 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from search.study.record import Summary
-from tests.search.curves import EPOCHS, Curve
+from tests.search.curves import EPOCHS, Curve, result
 
 PARAMETERS = {"optim.lr": FloatDistribution(1e-5, 1e-3, log=True)}
 CHECKPOINT_EPOCHS = 5
-COLLAPSED_EPOCH = 6
 
 
 class Replay(tune.Trainable):
@@ -32,20 +31,9 @@ class Replay(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         self.epoch += 1
-        value = self.curves[self.number][self.epoch - 1]
-        result = {
-            "epoch": self.epoch,
-            "avg_map": value,
-            "avg_map_by_detect": [value, value / 2],
-            "map_by_tiou": [value + 1, value - 1],
-            "losses": {"total": 1.0},
-            "seconds": {"train": 0.25},
-            "collapsed": self.epoch == COLLAPSED_EPOCH,
-            "empty_clusters": 0,
-            "device": "cpu",
-        }
-        self.summary.add(result)
-        return result | {
+        known = result(self.epoch, self.curves[self.number][self.epoch - 1])
+        self.summary.add(known)
+        return known | {
             "summary": replace(self.summary),
             SHOULD_CHECKPOINT: self.epoch == EPOCHS or self.epoch % CHECKPOINT_EPOCHS == 0,
         }
