@@ -43,7 +43,7 @@ from tests.search.spaces import tiny_space
 
 pytestmark = pytest.mark.ray
 NAME, MARK = "a", "SEARCH_FAULT_TEST"
-LIMIT_S = 240  # for one driver, on a machine that others use as well
+LIMIT_S = 400  # for one driver, on a machine that others use as well
 
 
 @dataclass
@@ -209,7 +209,7 @@ def assert_as_unbroken(folder: RunFolder, trials: Iterable[FrozenTrial]) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_driver_killed_in_each_of_its_phases_loses_nothing_and_repeats_nothing(runs: Runs) -> None:
     """tests/search/test_kills.py does the same without Ray at forty moments."""
     budget = 8
@@ -263,7 +263,7 @@ def test_five_kills_of_trials_processes_cost_no_trial(runs: Runs) -> None:
         amount = rng.randint(5, 25)
         wait_for(runs, driver, "work", amount)
         until(lambda: kill_worker(runs, rng), driver)
-        assert driver.poll() is None  # all of them are to be during the search
+        assert driver.poll() is None, runs.out.read_text()  # all of them are to be during the search
     code, said = runs.ended(driver)
     assert code == 0 and "Traceback" not in said, said
     trials = assert_whole(runs.folder, budget)
