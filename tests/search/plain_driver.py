@@ -3,8 +3,11 @@
 Its trials report recorded curves, two at a time. It is there in a moment, so it can be killed at many.
 """
 
+import multiprocessing
 import time
 from collections.abc import Callable
+from functools import lru_cache
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from optuna.pruners import NopPruner
@@ -23,6 +26,15 @@ from tests.search.curves import record as record_curves
 
 EPOCH_S = 0.004
 CONCURRENT = 2
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([__name__])  # imports once for all drivers
+
+
+def start(path: Path, folder: RunFolder) -> BaseProcess:
+    """A driver as a process of its own."""
+    driver = _PROCESSES.Process(target=drive, args=(path, folder))
+    driver.start()
+    return driver
 
 
 def drive(path: Path, folder: RunFolder) -> None:
@@ -32,6 +44,7 @@ def drive(path: Path, folder: RunFolder) -> None:
     with journal.only_driver(folder.lock):
         for one in (folder.journal, folder.confirm_journal):
             journal.repair(one)
+        folder.space_yaml.write_text(space.document, encoding="utf-8")
         study = study_of(space, name=space.name, journal=folder.journal, seed=space.base.seed)
         sessions = [*study.inner.user_attrs.get(record.SESSIONS, []), {"started": time.time(), "ended": None}]
         study.inner.set_user_attr(record.SESSIONS, sessions)
@@ -44,7 +57,10 @@ def drive(path: Path, folder: RunFolder) -> None:
 
 def curves(space: Space) -> tuple[Curve, ...]:
     """What the trials report, number by number."""
-    return record_curves(space.plan.trials, space.base.optim.epochs)
+    return _curves(space.plan.trials, space.base.optim.epochs)
+
+
+_curves = lru_cache(maxsize=1)(record_curves)
 
 
 def _confirm(space: Space, study: Study, folder: RunFolder) -> None:

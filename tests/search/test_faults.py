@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.data.table import ClipTable
-from haan.errors import InputError
 from haan.yamlconfig import read_config
-from search.driver.job import prepare
-from search.driver.request import Request
 from search.results import checkpoints
 from search.results.checkpoints import Checkpoints, below
 from search.results.folder import RunFolder, open_study
@@ -299,13 +295,12 @@ def test_a_trial_whose_process_dies_more_often_than_it_may_fails_and_says_why(ru
 
 @dataclass(frozen=True)
 class Broken:
-    """A search that SIGTERM broke off with trials under way; what it said, and who was refused beside it."""
+    """A search that SIGTERM broke off with trials under way, and what it said."""
 
     home: Path
     space: Path
     code: int
     said: str
-    refused: str
 
     @property
     def folder(self) -> RunFolder:
@@ -320,23 +315,15 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
     driver = runs.start()
     try:
         until(lambda: len(endings(records(runs.folder.journal))) >= 2 and bool(under_way(runs.folder)), driver)
-        refused = refusal(runs.space, runs.folder)
         driver.send_signal(signal.SIGTERM)
         code, said = runs.ended(driver)
     finally:
         runs.sweep()
         shutil.rmtree(tmp, ignore_errors=True)
-    yield Broken(home, runs.space, code, said, refused)
+    yield Broken(home, runs.space, code, said)
 
 
-def refusal(space: Path, folder: RunFolder, *overrides: str, name: str | None = NAME) -> str:
-    """Why `--resume` of a run is refused, before anything starts."""
-    with ExitStack() as held, pytest.raises(InputError) as raised:
-        data = f"data.root={space.parent / 'data'}"  # not below this process's own folder
-        prepare(Request(space, name, folder.root.parent, None, None, (data, *overrides), resume=True), held)
-    return str(raised.value)
-
-
+@pytest.mark.slow
 def test_an_end_by_the_batch_system_keeps_what_is_finished_and_says_how_to_go_on(broken: Broken) -> None:
     assert broken.code == 130 and "Traceback" not in broken.said, broken.said
     last = broken.said.splitlines()[-1]
@@ -349,65 +336,6 @@ def test_an_end_by_the_batch_system_keeps_what_is_finished_and_says_how_to_go_on
     states = [trial.state for trial in trials]
     assert TrialState.RUNNING in states and TrialState.COMPLETE in states and TrialState.FAIL not in states
     assert broken.folder.best_yaml.exists() and broken.folder.report.exists()
-
-
-def test_a_second_driver_of_a_run_is_refused(broken: Broken) -> None:
-    rule = f"{broken.folder.root}: must have one driver at a time, got a second; process "
-    assert broken.refused.startswith(rule) and broken.refused.endswith(" drives it")
-
-
-def test_a_resume_needs_the_name_of_a_run_that_exists(broken: Broken) -> None:
-    said = refusal(broken.space, broken.folder, name=None)
-    assert said == "--resume: must come with the --name of the run to go on with, got none"
-    assert "must be of a run that exists" in refusal(broken.space, broken.folder, name="other")
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "rule"),
-    [
-        ("optim.epochs", 41, "must stay 40 under --resume, got 41"),
-        ("model.width", 32, "must stay 16 under --resume, got 32"),
-        ("seed", 2, "must stay 1 under --resume, got 2"),
-    ],
-)
-def test_a_base_that_the_study_can_t_take_is_refused_with_line_key_rule_and_value(
-    broken: Broken, key: str, value: int, rule: str
-) -> None:
-    before = broken.folder.journal.read_bytes()
-    assert refusal(broken.space, broken.folder, f"{key}={value}").endswith(f"{key}: {rule}")
-    document = yaml.safe_load(broken.space.read_text())
-    *parents, last = key.split(".")
-    section = document["base"][parents[0]] if parents else document["base"]
-    section[last] = value
-    changed = broken.home / "changed.yaml"
-    changed.write_text(yaml.safe_dump(document))
-    indented = "  " * len(key.split(".")) + f"{last}: "
-    line = next(i for i, text in enumerate(changed.read_text().splitlines(), 1) if text.startswith(indented))
-    assert refusal(changed, broken.folder) == f"{changed}:{line}: {key}: {rule}"
-    assert broken.folder.journal.read_bytes() == before
-
-
-def test_another_objective_is_refused(broken: Broken) -> None:
-    found = refusal(broken.space, broken.folder, "search.objective=last")
-    assert found.endswith("search.objective: must stay 'best' under --resume, got 'last'")
-
-
-def test_another_kind_of_parameter_is_refused(broken: Broken) -> None:
-    document = yaml.safe_load(broken.space.read_text())
-    document["search"]["parameters"]["loss.coarse_pooling"] = {"choice": ["max", "mean"]}
-    changed = broken.home / "changed.yaml"
-    changed.write_text(yaml.safe_dump(document))
-    found = refusal(changed, broken.folder)
-    assert found.startswith(f"{changed}:") and "loss.coarse_pooling: must stay " in found
-
-
-def test_other_data_are_refused(broken: Broken) -> None:
-    path = broken.home / "again" / "runs" / NAME
-    shutil.copytree(broken.folder.root, path)
-    study = open_study(RunFolder(path))
-    study.set_user_attr(record.FINGERPRINT, "0" * 64)
-    found = refusal(broken.space, RunFolder(path))
-    assert "data.root: must be the data that the study was made on (fingerprint 000000000000...), got others (" in found
 
 
 def resumable(broken: Broken, runs: Runs) -> None:

@@ -3,7 +3,6 @@
 tests/search/test_faults.py kills real ones, with Ray and training, at a few.
 """
 
-import multiprocessing
 import random
 import time
 from collections.abc import Iterator
@@ -34,21 +33,15 @@ class Drivers:
 
     def __post_init__(self) -> None:
         self.known: list[list[object]] = [[], []]
-        self.processes = multiprocessing.get_context("forkserver")  # which imports once for all of them
-        self.processes.set_forkserver_preload([plain_driver.__name__])
 
     @property
     def journals(self) -> tuple[Path, Path]:
         return self.folder.journal, self.folder.confirm_journal
 
-    def start(self) -> multiprocessing.process.BaseProcess:
-        driver = self.processes.Process(target=plain_driver.drive, args=(self.space, self.folder))
-        driver.start()
-        return driver
-
     def kill_after(self, amount: int, delay_s: float) -> bool:
         """Kills a driver so long after it wrote so many lines; whether it was still running."""
-        before, driver, end = sum(map(lines, self.journals)), self.start(), time.monotonic() + LIMIT_S
+        before, end = sum(map(lines, self.journals)), time.monotonic() + LIMIT_S
+        driver = plain_driver.start(self.space, self.folder)
         while driver.is_alive() and sum(map(lines, self.journals)) < before + amount:
             assert time.monotonic() < end
             time.sleep(0.001)
@@ -60,7 +53,7 @@ class Drivers:
         return driver.exitcode != 0
 
     def finish(self) -> None:
-        driver = self.start()
+        driver = plain_driver.start(self.space, self.folder)
         driver.join(LIMIT_S)
         assert driver.exitcode == 0
         self.note()
