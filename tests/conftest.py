@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # Ray's own 30 s are few on a busy machine
+
 
 def pytest_configure() -> None:
     """One thread where there are several processes; as many as ever in what a test starts."""
