@@ -1,5 +1,6 @@
 """The tiny space that a search is through with in seconds, and the commands as their user runs them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -34,10 +35,11 @@ def tiny_space(folder: Path, epochs: int = 4, **search: object) -> Path:
     return path
 
 
-def run(script: str, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """A script of search/ as its user runs it, in a folder."""
+def run(script: str, folder: Path, *arguments: object, ray: str = "local") -> subprocess.CompletedProcess[str]:
+    """A script of search/ as its user runs it, in a folder. ray: the address of one to join, or `local`."""
     command = [sys.executable, str(ROOT / "search" / script), *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    environment = os.environ | {"RAY_ADDRESS": ray}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def demo_space(folder: Path, **search: Any) -> Space:

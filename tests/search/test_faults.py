@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from search.trials import features
 from search.trials.trial import TrialRunner
 from tests.paths import ROOT
 from tests.planted import tiny_table
+from tests.search.conftest import Head
 from tests.search.journals import assert_whole, endings, lines, records, under_way
 from tests.search.spaces import tiny_space
 
@@ -46,12 +48,14 @@ LIMIT_S = 400  # for one driver, on a machine that others use as well
 class Runs:
     """Drivers of one run, and whatever they start.
 
-    All of it bears a mark in its environment, and is ended by its process id. out: a driver's standard output.
+    All of it bears a mark in its environment, and is ended by its process id. head: the Ray that they join; each starts
+    one of its own where there is none. out: a driver's standard output.
     """
 
     home: Path
     space: Path
     tmp: Path
+    head: Head | None = None
     mark: str = field(default_factory=lambda: f"{os.getpid()}-{time.monotonic_ns()}")
     count: int = 0
 
@@ -67,7 +71,8 @@ class Runs:
 
     def command(self, words: list[str]) -> "subprocess.Popen[str]":
         self.count += 1
-        environment = {**os.environ, "RAY_TMPDIR": str(self.tmp), "RAY_ADDRESS": "local", MARK: self.mark}
+        address = self.head.address if self.head else "local"
+        environment = {**os.environ, "RAY_TMPDIR": str(self.tmp), "RAY_ADDRESS": address, MARK: self.mark}
         with self.out.open("w") as out:
             return subprocess.Popen(
                 words,
@@ -105,9 +110,9 @@ class Runs:
     def workers(self) -> list[psutil.Process]:
         """The processes that train."""
         found = []
-        for process in self.alive():
+        for process in psutil.Process(self.head.pid).children(recursive=True) if self.head else self.alive():
             try:
-                if any("TrialRunner" in word for word in process.cmdline()):
+                if any("TrialRunner" in word or "ResourceTrainable" in word for word in process.cmdline()):
                     found.append(process)
             except psutil.Error:
                 continue
@@ -122,12 +127,28 @@ class Runs:
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Iterator[Runs]:
+def runs(tmp_path: Path, head: Head) -> Iterator[Runs]:
+    """Drivers that join a Ray."""
+    with _runs(tmp_path, head) as found:
+        yield found
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Runs]:
+    """Drivers that start a Ray of their own each."""
+    with _runs(tmp_path, None) as found:
+        yield found
+
+
+@contextmanager
+def _runs(home: Path, head: Head | None) -> Iterator[Runs]:
     tmp = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))  # short, for the paths of Ray's sockets
-    found = Runs(tmp_path, tiny_space(tmp_path), tmp)
-    yield found
-    found.sweep()
-    shutil.rmtree(tmp, ignore_errors=True)
+    found = Runs(home, tiny_space(home), tmp, head)
+    try:
+        yield found
+    finally:
+        found.sweep()
+        shutil.rmtree(tmp, ignore_errors=True)
 
 
 def until(condition: Callable[[], bool], driver: "subprocess.Popen[str]") -> None:
@@ -206,19 +227,19 @@ def assert_as_unbroken(folder: RunFolder, trials: Iterable[FrozenTrial]) -> None
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_driver_killed_in_each_of_its_phases_loses_nothing_and_repeats_nothing(runs: Runs) -> None:
+def test_a_driver_killed_in_each_of_its_phases_loses_nothing_and_repeats_nothing(alone: Runs) -> None:
     """tests/search/test_kills.py does the same without Ray at forty moments."""
     budget = 8
     pruner = {"name": "median", "n_startup_trials": 4, "n_warmup_steps": 4}
-    runs.space = tiny_space(runs.home, epochs=10, trials=budget, pruner=pruner, confirm={"top": 2, "seeds": 2})
-    folder, known = runs.folder, [[], []]
+    alone.space = tiny_space(alone.home, epochs=10, trials=budget, pruner=pruner, confirm={"top": 2, "seeds": 2})
+    folder, known = alone.folder, [[], []]
     for kind, amount in MOMENTS:
-        assert kill_at(runs, kind, amount), kind
+        assert kill_at(alone, kind, amount), kind
         told = [endings(records(journal)) for journal in (folder.journal, folder.confirm_journal)]
         for before, now in zip(known, told, strict=True):
             assert now[: len(before)] == before  # nothing that had ended has changed
         known = told
-    code, said = runs.run()
+    code, said = alone.run()
     assert code == 0 and "Traceback" not in said, said
 
     space = read_space(folder.space_yaml)
@@ -238,7 +259,7 @@ def test_a_driver_killed_in_each_of_its_phases_loses_nothing_and_repeats_nothing
     assert folder.report.stat().st_size > 0 and folder.predictions.exists() and best.seed == space.base.seed
     kept = Checkpoints(below(checkpoints.place(folder, space), checkpoints.TRIALS))
     assert [len(kept.of(trial.number)) for trial in trials] == [trial.state.name == "COMPLETE" for trial in trials]
-    assert not [process.name() for process in runs.alive() if process.name().startswith(("raylet", "gcs_server"))]
+    assert not [process.name() for process in alone.alive() if process.name().startswith(("raylet", "gcs_server"))]
 
 
 def kill_at(runs: Runs, kind: str, amount: float) -> bool:
@@ -308,19 +329,14 @@ class Broken:
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broken]:
-    home = tmp_path_factory.mktemp("broken")
-    tmp = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))
-    runs = Runs(home, tiny_space(home, epochs=40, trials=40), tmp)
-    driver = runs.start()
-    try:
+def broken(tmp_path_factory: pytest.TempPathFactory, head: Head) -> Iterator[Broken]:
+    with _runs(tmp_path_factory.mktemp("broken"), head) as runs:
+        runs.space = tiny_space(runs.home, epochs=40, trials=40)
+        driver = runs.start()
         until(lambda: len(endings(records(runs.folder.journal))) >= 2 and bool(under_way(runs.folder)), driver)
         driver.send_signal(signal.SIGTERM)
         code, said = runs.ended(driver)
-    finally:
-        runs.sweep()
-        shutil.rmtree(tmp, ignore_errors=True)
-    yield Broken(home, runs.space, code, said)
+        yield Broken(runs.home, runs.space, code, said)
 
 
 @pytest.mark.slow
@@ -412,15 +428,15 @@ def test_a_search_goes_on_from_a_journal_cut_in_its_last_record(broken: Broken, 
 
 
 @pytest.mark.slow
-def test_an_interrupt_at_the_terminal_ends_a_search_in_order(runs: Runs) -> None:
-    runs.space = tiny_space(runs.home, epochs=40, trials=40)
-    driver = runs.start()
-    until(lambda: bool(under_way(runs.folder)), driver)
+def test_an_interrupt_at_the_terminal_ends_a_search_in_order(alone: Runs) -> None:
+    alone.space = tiny_space(alone.home, epochs=40, trials=40)
+    driver = alone.start()
+    until(lambda: bool(under_way(alone.folder)), driver)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: to all that it has started
-    code, said = runs.ended(driver)
+    code, said = alone.ended(driver)
     assert code == 130 and "Traceback" not in said, said
     assert said.splitlines()[-1].startswith("Interrupted; what is finished is kept in ")
-    states = {trial.state for trial in open_study(runs.folder).get_trials()}
+    states = {trial.state for trial in open_study(alone.folder).get_trials()}
     assert TrialState.RUNNING in states and TrialState.FAIL not in states
 
 

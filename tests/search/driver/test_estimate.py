@@ -41,6 +41,7 @@ from search.study.algorithms import PRUNERS, component, make_pruner, pruned_epoc
 from search.study.study import Study
 from tests.paths import files
 from tests.planted import tiny_config
+from tests.search.conftest import Head
 from tests.search.spaces import run, tiny_space
 
 HALVING = "successive_halving"
@@ -346,13 +347,13 @@ def test_a_dry_run_checks_says_its_plan_and_writes_nothing(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_dry_run_of_an_old_run_says_what_is_left_and_mends_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_of_an_old_run_says_what_is_left_and_mends_nothing(tmp_path: Path, head: Head) -> None:
     path = tiny_space(tmp_path)
     folder = old_run(path)
     with folder.journal.open("a") as file:
         file.write('{"op_code": 4, "wor')
     before = files(tmp_path)
-    ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--name", "a", "--resume", "--quiet")
+    ended = run("run.py", tmp_path, path, "--dry-run", "--name", "a", "--resume", "--quiet", ray=head.address)
     assert (ended.returncode, ended.stderr, files(tmp_path)) == (0, "", before)
     assert ended.stdout.startswith("Plan: 3 of 5 trials are left (1 of them interrupted), of up to 4 epochs = 12 trial")
     assert "  warning: " not in ended.stdout, "quiet"
@@ -360,11 +361,11 @@ def test_a_dry_run_of_an_old_run_says_what_is_left_and_mends_nothing(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_dry_run_of_what_can_not_run_ends_with_2(tmp_path: Path) -> None:
+def test_a_dry_run_of_what_can_not_run_ends_with_2(tmp_path: Path, head: Head) -> None:
     path = tiny_space(tmp_path)
     before = files(tmp_path)
-    ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--set", "search.resources.cpu=1000")
+    ended = run("run.py", tmp_path, path, "--dry-run", "--set", "search.resources.cpu=1000", ray=head.address)
     assert ended.returncode == 2 and "search.resources: must fit the cluster" in ended.stderr
-    ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--set", "optim.lr=1e30")
+    ended = run("run.py", tmp_path, path, "--dry-run", "--set", "optim.lr=1e30", ray=head.address)
     assert ended.returncode == 2 and ended.stderr.startswith("base: must train for an epoch, got: loss ")
     assert files(tmp_path) == before
