@@ -107,10 +107,10 @@ def _search_app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     return app
 
 
-def process(*arguments: object, folder: Path = ROOT) -> Ended:
+def process(*arguments: object) -> Ended:
     """The same as a process of its own, as a user runs it."""
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=120,
+        [sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, done.stderr)
@@ -1165,12 +1165,13 @@ def test_evaluate_as_a_process(tmp_path: Path) -> None:
     ],
 )
 def test_the_paper_s_spaces_without_data_say_in_one_line_what_to_do(
-    tmp_path: Path, space: str, root: str, present: Sequence[str]
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, space: str, root: str, present: Sequence[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     for file in present:
         (tmp_path / root).mkdir(parents=True)
         (tmp_path / root / file).touch()
-    ended = process(ROOT / "search" / "run.py", ROOT / "spaces" / space, folder=tmp_path)
+    ended = shell("search/run.py", ROOT / "spaces" / space)
     (line,) = ended.err.splitlines()
     assert (ended.code, ended.out) == (2, "")
     assert re.match(rf"{re.escape(str(ROOT / 'spaces' / space))}:\d+: data\.root: ", line) and root in line, (

@@ -4,12 +4,15 @@ CPU time of one thread. `python -m tests.benchmarks` says how far below these li
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 
 from tests.benchmarks import detection, step, turnover
 from tests.benchmarks.measure import Row, threads
 from tests.benchmarks.sizes import SIZES
+
+RIVALS = 3  # of a step in float32, which come first; a step in bfloat16 has no limit on a CPU
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +25,7 @@ def _one_thread() -> Iterator[None]:
 def steps() -> dict[str, Row]:
     """The middle size's step by rival."""
     with threads(1):
-        return {row.rival: row for row in step.rows(SIZES["middle"], repeats=2)}
+        return {row.rival: row for row in islice(step.rows(SIZES["middle"], repeats=2), RIVALS)}
 
 
 def test_a_step_takes_at_most_one_and_a_half_times_the_bare_heads_time(steps: dict[str, Row]) -> None:

@@ -19,7 +19,7 @@ from haan.config import Concepts, Config, Data, Model, Optim
 from haan.data.table import Split
 from search.trials.features import num_bytes, share
 from search.trials.trial import TrialRunner
-from tests.search.trials.test_features import CLIPS, DIM, MIB, Drawn, annotate
+from tests.search.trials.drawn import CLIPS, DIM, MIB, Drawn, annotate
 
 TRIALS_A_NODE = 2
 

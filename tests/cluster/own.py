@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.results.folder import RunFolder
 from search.study.journal import load
 from tests.cluster.lab import CHECKOUT, OP, Lab, LabError
-from tests.search.test_run import space as tiny_space
+from tests.search.spaces import tiny_space
 
 HEAD = 1
 PROJECT = "~/haan-search"

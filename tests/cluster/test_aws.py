@@ -19,7 +19,7 @@ from tests.cluster.aws_lab import Fleet, aws, environment, lab_only, write
 from tests.cluster.conftest import Phase
 from tests.cluster.lab import CHECKOUT, OP, Lab
 from tests.cluster.own import await_, long_space, trials, under_way
-from tests.search.test_faults import assert_whole
+from tests.search.journals import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 TRIALS, EPOCHS = 5, 50

@@ -16,7 +16,7 @@ from search.results.folder import RunFolder
 from tests.cluster.conftest import Phase
 from tests.cluster.lab import CHECKOUT, OP
 from tests.cluster.own import HEAD, OwnMachines, await_, long_space, trials, under_way
-from tests.search.test_faults import assert_whole
+from tests.search.journals import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 EPOCHS = 60

@@ -12,7 +12,7 @@ from search.results.folder import RunFolder, open_study
 from tests.cluster.conftest import Phase
 from tests.cluster.lab import CHECKOUT, OP
 from tests.cluster.own import OwnMachines, space
-from tests.search.test_faults import assert_whole
+from tests.search.journals import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 TRIALS, EPOCHS = 9, 150  # long enough that no host's first trial ends before another host has begun

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from haan.__main__ import app
 from haan.config import Config
 from haan.errors import InputError
 from haan.train import Trainer
 from haan.yamlconfig import dump, read_config
+from tests.haan.commands import haan
 from tests.planted import tiny_config, tiny_table
 
 
@@ -20,11 +20,6 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     config = tiny_config(tmp_path_factory.mktemp("planted") / "data")
     tiny_table(config)
     return config
-
-
-def haan(*arguments: object) -> object:
-    """Runs the command line in this process; InputError comes out. Returns the exit code, if one was set."""
-    return app([str(argument) for argument in arguments], standalone_mode=False)
 
 
 def rows(path: Path) -> list[dict[str, str]]:

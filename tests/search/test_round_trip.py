@@ -17,6 +17,7 @@ from haan.yamlconfig import plain
 from search.results.folder import RunFolder
 from tests.paths import ROOT
 from tests.planted import tiny_config
+from tests.search.conftest import Head
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 CLASS_OF = {"pick up": "take", "put down": "take", "wrap": "pack", "tape": "pack"}
@@ -37,9 +38,9 @@ def ground_truth() -> dict[str, Any]:
     return {"database": database}
 
 
-def python(folder: Path, *words: object) -> str:
+def python(folder: Path, *words: object, ray: str = "local") -> str:
     command = [sys.executable, *map(str, words)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ray}
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
@@ -65,14 +66,14 @@ def evaluated(folder: Path, predictions: Path) -> float:
     return json.loads(python(folder, "-m", "haan", "evaluate", "truth.json", predictions, *tiou))["avg_map"]
 
 
-def test_convert_search_train_detect_and_evaluate_give_one_figure(tmp_path: Path) -> None:
+def test_convert_search_train_detect_and_evaluate_give_one_figure(tmp_path: Path, head: Head) -> None:
     (tmp_path / "annotations_gt.json").write_text(json.dumps(ground_truth()))
     (tmp_path / "hierarchy.json").write_text(json.dumps(CLASS_OF))
     python(tmp_path, "-m", "haan", "convert", "fineaction", "annotations_gt.json", "hierarchy.json", "--out", "real")
     shape = ("--like", "real", "--train-videos", TRAIN, "--videos", f"{TRAIN},{VALIDATION}", "--clips", CLIPS)
     python(tmp_path, "-m", "haan", "plant", "--out", "data", *shape, "--dim", 16, "--noise", 0.3)
 
-    python(tmp_path, ROOT / "search" / "run.py", space(tmp_path), "--name", "a", "--quiet")
+    python(tmp_path, ROOT / "search" / "run.py", space(tmp_path), "--name", "a", "--quiet", ray=head.address)
     folder = RunFolder(tmp_path / "runs" / "a")
     trials = pd.read_csv(folder.trials_csv)
     best = float(trials["avg_map"].max())

@@ -7,35 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from tensorboardX.proto.event_pb2 import Event
 
-from haan.yamlconfig import plain, read_config
+from haan.yamlconfig import read_config
 from search.results.checkpoints import Checkpoints
 from search.results.folder import RunFolder, open_study
-from tests.paths import ROOT
-from tests.planted import tiny_config
+from tests.search.conftest import Head
+from tests.search.spaces import run, tiny_space
 
 pytestmark = pytest.mark.ray
-
-
-def space(folder: Path, **search: object) -> Path:
-    base = plain(tiny_config(Path("data")))
-    parameters = {
-        "concepts.clusters": {"int": [4, 16], "log": True},
-        "loss.pseudo": {"float": [1e-4, 1.0], "log": True},
-        "detect.alpha": {"sweep": "-0.4:0.4:0.2"},
-    }
-    found = {
-        "trials": 5,
-        "sampler": {"name": "random"},
-        "pruner": {"name": "percentile", "percentile": 10.0, "n_startup_trials": 1, "n_warmup_steps": 1},
-        "resources": {"cpu": 1, "gpu": 0},
-        "parameters": parameters,
-    }
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump({"base": base, "search": found | search}))
-    return path
 
 
 def scalars(events: Path, tag: str) -> list[float]:
@@ -49,13 +29,8 @@ def scalars(events: Path, tag: str) -> list[float]:
     return found
 
 
-def run(script: str, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "search" / script), *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-
-
 def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(tmp_path: Path) -> None:
-    path = space(tmp_path, confirm={"top": 2, "seeds": 2})
+    path = tiny_space(tmp_path, confirm={"top": 2, "seeds": 2})
     ended = run("run.py", tmp_path, path, "--name", "a", "--address", "local")
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
@@ -128,10 +103,9 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(tmp_
 
 
 @pytest.mark.slow
-def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path) -> None:
-    path = space(tmp_path, trials=2)
-    arguments = ("--name", "a", "--address", "local", "--set", "optim.lr=1e30")
-    ended = run("run.py", tmp_path, path, *arguments)
+def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path, head: Head) -> None:
+    path = tiny_space(tmp_path, trials=2)
+    ended = run("run.py", tmp_path, path, "--name", "a", "--set", "optim.lr=1e30", ray=head.address)
     assert ended.returncode == 3
     assert "failed: loss " in ended.stdout and "in epoch 1, step " in ended.stdout and "(trial 0" in ended.stdout
     assert "No trial completed" in ended.stdout
@@ -139,13 +113,13 @@ def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_trial_that_does_not_fit_is_refused_and_leaves_the_name_free(tmp_path: Path) -> None:
-    path = space(tmp_path, resources={"cpu": 1000, "gpu": 0})
-    ended = run("run.py", tmp_path, path, "--name", "a", "--address", "local")
+def test_a_trial_that_does_not_fit_is_refused_and_leaves_the_name_free(tmp_path: Path, head: Head) -> None:
+    path = tiny_space(tmp_path, resources={"cpu": 1000, "gpu": 0})
+    ended = run("run.py", tmp_path, path, "--name", "a", ray=head.address)
     assert ended.returncode == 2 and "search.resources: must fit the cluster" in ended.stderr
     assert not (tmp_path / "runs" / "a").exists()
 
 
 def test_an_address_where_no_cluster_answers_is_refused(tmp_path: Path) -> None:
-    ended = run("run.py", tmp_path, space(tmp_path), "--name", "a", "--address", "127.0.0.1:1")
+    ended = run("run.py", tmp_path, tiny_space(tmp_path), "--name", "a", "--address", "127.0.0.1:1")
     assert ended.returncode == 2 and "--address: must be a Ray cluster that answers, got '127.0.0.1:1'" in ended.stderr

@@ -30,7 +30,7 @@ from haan.predict import clip_blocks
 from haan.train import Trainer
 from haan.weights import read_tensors, write_tensors
 from haan.yamlconfig import dump
-from tests.haan.test_cli import haan
+from tests.haan.commands import haan
 from tests.planted import tiny_config, tiny_table
 
 WANTED = choose.Wanted(all=True)

@@ -14,10 +14,10 @@ from haan.yamlconfig import dump
 from search.driver.job import Job, prepare, preview
 from search.driver.request import Request
 from search.results.folder import RunFolder
-from tests.paths import ROOT
+from tests.paths import ROOT, files
 from tests.planted import tiny_config
-from tests.search.driver.test_estimate import files
-from tests.search.test_run import space
+from tests.search.conftest import Head
+from tests.search.spaces import tiny_space
 
 # Any data are worth a cache; "closed": the features must not be opened.
 COMMAND = """
@@ -52,7 +52,7 @@ def test_a_dry_run_uses_a_cache_and_writes_none(
     monkeypatch.setattr(cache, "SETTLE_S", 0.02)
     monkeypatch.delenv("HAAN_CACHE", raising=False)
     monkeypatch.chdir(tmp_path)
-    asked = Request(space(tmp_path), "a", Path("runs"), None, None, (), False)
+    asked = Request(tiny_space(tmp_path), "a", Path("runs"), None, None, (), False)
 
     def look() -> Job:
         before = files(tmp_path)
@@ -74,14 +74,17 @@ def test_a_dry_run_uses_a_cache_and_writes_none(
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_search_writes_a_cache_and_goes_on_from_it(tmp_path: Path) -> None:
-    path = space(tmp_path, trials=2)
-    out, err = run("open", tmp_path, "search/run.py", path, "--name", "a", "--address", "local")
+def test_a_search_writes_a_cache_and_goes_on_from_it(
+    tmp_path: Path, head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", head.address)
+    path = tiny_space(tmp_path, trials=2)
+    out, err = run("open", tmp_path, "search/run.py", path, "--name", "a")
     (note,) = [line for line in out.splitlines() if line.startswith("note: ")]
     (about,) = (tmp_path / "data" / cache.FOLDER).glob("*/about.json")
     assert "the packed features" in note and not err
     more = ("--resume", "--trials", 3)
-    out, err = run("closed", tmp_path, "search/run.py", path, "--name", "a", "--address", "local", *more)
+    out, err = run("closed", tmp_path, "search/run.py", path, "--name", "a", *more)
     assert "note: " not in out and not err
     folder = RunFolder(tmp_path / "runs" / "a")
     assert len(folder.trials_csv.read_text().splitlines()) == 1 + 3

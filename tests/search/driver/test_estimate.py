@@ -46,7 +46,9 @@ from search.space.model import with_values
 from search.space.read import read_space
 from search.study.algorithms import PRUNERS, component, make_pruner, pruned_epochs
 from search.study.study import Study
-from tests.search.test_run import run, space
+from tests.paths import files
+from tests.search.conftest import Head
+from tests.search.spaces import run, tiny_space
 
 HALVING = "successive_halving"
 Usage = namedtuple("Usage", "total used free")
@@ -59,12 +61,6 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def look(path: Path, scratch: RunFolder, *overrides: str, name: str = "a", resume: bool = False) -> Job:
     return preview(Request(path, name, path.parent / "runs", None, None, overrides, resume), scratch)
-
-
-def files(folder: Path) -> dict[str, bytes | None]:
-    """Every path below a folder, and what each file holds."""
-    found = sorted(folder.rglob("*"))
-    return {str(one.relative_to(folder)): one.read_bytes() if one.is_file() else None for one in found}
 
 
 def old_run(path: Path, name: str = "a", running: int = 1) -> RunFolder:
@@ -97,7 +93,7 @@ def test_a_preview_plants_beside_its_scratch_and_leaves_the_folder_as_it_is(
     tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = space(tmp_path)
+    path = tiny_space(tmp_path)
     before = files(tmp_path)
     job = look(path, scratch)
     assert files(tmp_path) == before
@@ -107,7 +103,7 @@ def test_a_preview_plants_beside_its_scratch_and_leaves_the_folder_as_it_is(
 
 def test_an_old_run_is_read_and_not_mended(tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    path = space(tmp_path, confirm={"top": 2, "seeds": 2})
+    path = tiny_space(tmp_path, confirm={"top": 2, "seeds": 2})
     folder = old_run(path)
     with folder.journal.open("a") as file:
         file.write('{"op_code": 4, "wor')
@@ -123,7 +119,7 @@ def test_a_journal_damaged_in_its_middle_is_named_where_it_lies(
     tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = space(tmp_path)
+    path = tiny_space(tmp_path)
     journal = old_run(path).journal
     journal.write_text("nonsense\n" + journal.read_text())
     with pytest.raises(InputError, match="must be one JSON record a line, got 'nonsense") as error:
@@ -135,7 +131,7 @@ def test_an_old_run_of_another_space_is_refused(
     tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = space(tmp_path)
+    path = tiny_space(tmp_path)
     old_run(path)
     with pytest.raises(InputError, match=r"optim\.lr: must stay 0\.003 under --resume, got 0\.1"):
         look(path, scratch, "optim.lr=0.1", resume=True)
@@ -145,7 +141,7 @@ def test_runs_of_the_confirmation_that_have_ended_are_not_counted_again(
     tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = space(tmp_path, trials=2, confirm={"top": 2, "seeds": 2})
+    path = tiny_space(tmp_path, trials=2, confirm={"top": 2, "seeds": 2})
     folder = old_run(path, running=0)
     again = study_of(folder.confirm_journal, confirm.PARAMETERS)
     videos = [confirm.HOLDOUT] * 4 + [confirm.OFFICIAL]
@@ -161,7 +157,7 @@ def test_a_checkpoint_is_as_large_as_expected(
     tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    job = look(space(tmp_path), scratch, "model.width=64")
+    job = look(tiny_space(tmp_path), scratch, "model.width=64")
     table = pack(job.source, job.annotations, "float16")
     largest = with_values(job.space.base, {"concepts.clusters": 16})
     trainer = Trainer(largest, table, job.splits["official"], job.space.detects, every_epoch=True)
@@ -178,7 +174,7 @@ def test_the_largest_width_of_a_space_sets_the_size(
     tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = space(tmp_path, parameters={"model.width": {"choice": [16, 256]}})
+    path = tiny_space(tmp_path, parameters={"model.width": {"choice": [16, 256]}})
     job = look(path, scratch)
     wide = replace(job, space=replace(job.space, base=with_values(job.space.base, {"model.width": 256}), parameters={}))
     assert checkpoint_bytes(job).weights == checkpoint_bytes(wide).weights > 4 * 4 * 256 * 256
@@ -187,7 +183,7 @@ def test_the_largest_width_of_a_space_sets_the_size(
 @pytest.fixture
 def job(tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.chdir(tmp_path)
-    return look(space(tmp_path), scratch)
+    return look(tiny_space(tmp_path), scratch)
 
 
 def _disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
@@ -405,7 +401,7 @@ def _starting(lines: Sequence[str], *heads: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_dry_run_checks_says_its_plan_and_writes_nothing(tmp_path: Path) -> None:
-    path = space(tmp_path, confirm={"top": 2, "seeds": 2})
+    path = tiny_space(tmp_path, confirm={"top": 2, "seeds": 2})
     before = files(tmp_path)
     ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--trials", 7, "--seed", 3)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -423,13 +419,13 @@ def test_a_dry_run_checks_says_its_plan_and_writes_nothing(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_dry_run_of_an_old_run_says_what_is_left_and_mends_nothing(tmp_path: Path) -> None:
-    path = space(tmp_path)
+def test_a_dry_run_of_an_old_run_says_what_is_left_and_mends_nothing(tmp_path: Path, head: Head) -> None:
+    path = tiny_space(tmp_path)
     folder = old_run(path)
     with folder.journal.open("a") as file:
         file.write('{"op_code": 4, "wor')
     before = files(tmp_path)
-    ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--name", "a", "--resume", "--quiet")
+    ended = run("run.py", tmp_path, path, "--dry-run", "--name", "a", "--resume", "--quiet", ray=head.address)
     assert (ended.returncode, ended.stderr, files(tmp_path)) == (0, "", before)
     assert ended.stdout.startswith("Plan: 3 of 5 trials are left (1 of them interrupted), of up to 4 epochs = 12 trial")
     assert "  warning: " not in ended.stdout, "quiet"
@@ -437,11 +433,11 @@ def test_a_dry_run_of_an_old_run_says_what_is_left_and_mends_nothing(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_dry_run_of_what_can_not_run_ends_with_2(tmp_path: Path) -> None:
-    path = space(tmp_path)
+def test_a_dry_run_of_what_can_not_run_ends_with_2(tmp_path: Path, head: Head) -> None:
+    path = tiny_space(tmp_path)
     before = files(tmp_path)
-    ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--set", "search.resources.cpu=1000")
+    ended = run("run.py", tmp_path, path, "--dry-run", "--set", "search.resources.cpu=1000", ray=head.address)
     assert ended.returncode == 2 and "search.resources: must fit the cluster" in ended.stderr
-    ended = run("run.py", tmp_path, path, "--dry-run", "--address", "local", "--set", "optim.lr=1e30")
+    ended = run("run.py", tmp_path, path, "--dry-run", "--set", "optim.lr=1e30", ray=head.address)
     assert ended.returncode == 2 and ended.stderr.startswith("base: must train for an epoch, got: loss ")
     assert files(tmp_path) == before

@@ -10,7 +10,7 @@ from search.driver.phases import Ended, run_search
 from search.results.folder import RunFolder
 from search.space.read import read_space
 from search.space.studies import study_of
-from tests.search.test_run import space as tiny_space
+from tests.search.spaces import tiny_space
 
 
 def test_a_table_that_a_killed_driver_did_not_live_to_write_is_written_though_no_trial_is_left(tmp_path: Path) -> None:

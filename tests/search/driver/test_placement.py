@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-import yaml
 
 from haan.errors import InputError
 from search.driver import nodes
 from search.driver.nodes import Cluster, Node, NodeType, autoscaler_file, start_ray, startable
 from search.driver.placement import Share, fit, spill_warning, warnings
-from search.space.model import Resources, Space
-from search.space.read import read_space
-from tests.paths import ROOT
+from search.space.model import Resources
+from tests.search.spaces import demo_space
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
@@ -57,16 +55,8 @@ HEAD = node("head", head=True, here=True)
 SPOT = NodeType("gpu_spot", {"CPU": 4, "GPU": 1}, more=8)
 
 
-def plan(tmp_path: Path, **search: Any) -> Space:
-    document = yaml.safe_load((ROOT / "spaces" / "demo.yaml").read_text())
-    document["search"] |= {"storage": "s3://bucket/place", **search}
-    path = tmp_path / "space.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return read_space(path)
-
-
 def test_gpu_auto_and_concurrent_auto_count_what_the_autoscaler_may_start(tmp_path: Path) -> None:
-    space = plan(tmp_path, resources={"cpu": 2, "gpu": "auto"})
+    space = demo_space(tmp_path, resources={"cpu": 2, "gpu": "auto"})
     grows = Cluster((HEAD,), False, (SPOT,), 8)
     assert fit(space, grows, 100) == Share(8, 2, 1.0, "head")
     assert str(grows).endswith("; may start 8 more of gpu_spot (4 CPUs, 1 GPUs each)")
@@ -74,18 +64,18 @@ def test_gpu_auto_and_concurrent_auto_count_what_the_autoscaler_may_start(tmp_pa
 
 
 def test_a_head_without_gpu_runs_no_trial_beside_gpu_workers_and_one_with_gpus_does(tmp_path: Path) -> None:
-    on_cpu = plan(tmp_path, resources={"cpu": 2, "gpu": 0})
+    on_cpu = demo_space(tmp_path, resources={"cpu": 2, "gpu": 0})
     mixed = (HEAD, node("cpu"), node("gpu", gpu=1))
     assert fit(on_cpu, Cluster(mixed, False), 100) == Share(4, 2, 0.0, "head")
     assert fit(on_cpu, Cluster((HEAD, node("cpu")), False), 100) == Share(4, 2, 0.0)
-    quarter = plan(tmp_path, resources={"cpu": 1, "gpu": 0.25})
+    quarter = demo_space(tmp_path, resources={"cpu": 1, "gpu": 0.25})
     assert fit(quarter, Cluster(mixed, False), 100) == Share(4, 1, 0.25, "head")
     own = (node("head", gpu=1, head=True, here=True), node("w", gpu=1))
     assert fit(quarter, Cluster(own, False), 100) == Share(8, 1, 0.25)
 
 
 def test_a_base_that_says_cpu_takes_no_gpu_unless_it_is_asked_for(tmp_path: Path) -> None:
-    auto = plan(tmp_path, resources={"cpu": 2, "gpu": "auto"})
+    auto = demo_space(tmp_path, resources={"cpu": 2, "gpu": "auto"})
     grows = Cluster((HEAD, node("w", gpu=1)), False)
     assert fit(auto, grows, 100).gpu == 1.0
     on_cpu = replace(auto, base=replace(auto.base, device="cpu"))
@@ -97,17 +87,17 @@ def test_a_base_that_says_cpu_takes_no_gpu_unless_it_is_asked_for(tmp_path: Path
 
 
 def test_a_share_of_a_gpu_that_no_node_has_is_refused_with_what_there_is(tmp_path: Path) -> None:
-    space = plan(tmp_path, resources={"cpu": 1, "gpu": 0.25})
+    space = demo_space(tmp_path, resources={"cpu": 1, "gpu": 0.25})
     wanted = r"must fit the cluster \(host-head: 4 CPUs, 0 GPUs\), got 1 CPU\(s\) and 0.25 GPU a trial"
     with pytest.raises(InputError, match=wanted):
         fit(space, Cluster((HEAD,), False), 100)
-    wide = plan(tmp_path, resources={"cpu": 16, "gpu": 0.25})
+    wide = demo_space(tmp_path, resources={"cpu": 16, "gpu": 0.25})
     with pytest.raises(InputError, match=r"\(8 more of gpu_spot \(4 CPUs, 1 GPUs each\); none on the head host-head"):
         fit(wide, Cluster((HEAD,), False, (SPOT,), 8), 100)
 
 
 def test_a_node_without_room_for_the_features_is_named_and_gets_no_trial(tmp_path: Path) -> None:
-    space = plan(tmp_path, resources={"cpu": 2, "gpu": 0})
+    space = demo_space(tmp_path, resources={"cpu": 2, "gpu": 0})
     found = Cluster((HEAD, node("small", store=99), node("w")), False)
     share = fit(space, found, 100)
     assert share.concurrent == 4
@@ -118,7 +108,7 @@ def test_a_node_without_room_for_the_features_is_named_and_gets_no_trial(tmp_pat
 
 
 def test_storage_is_asked_for_where_one_node_is_up_and_more_may_start(tmp_path: Path) -> None:
-    space = plan(tmp_path, storage=None)
+    space = demo_space(tmp_path, storage=None)
     with pytest.raises(InputError, match=r"search.storage: .* on a cluster of 1 node\(s\); 8 more may start, got null"):
         fit(space, Cluster((HEAD,), False, (SPOT,), 8), 100)
 

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,8 +16,9 @@ from rich.console import Console
 
 from haan.words import clean, clock
 from search.driver import screen
-from search.driver.screen import Row, Screen, Status, can_be_live
+from search.driver.screen import Screen, can_be_live
 from tests.paths import ROOT
+from tests.search.driver.statuses import row, status
 
 SIZES = [(80, 24), (120, 40), (40, 20), (20, 6), (250, 60)]
 HOSTILE = "[bold red]x[/]\x1b[31m\x1b]0;title\x07\r\n\tend\u202e\ud800 \U0001f9ea\u4e2d\u6587[/nothing]"
@@ -50,38 +50,6 @@ class Gone(Tty):
 def console(width: int = 80, height: int = 24, file: io.StringIO | None = None, **environment: str) -> Console:
     environment = {"TERM": "xterm-256color", **environment}
     return Console(file=file or Tty(), width=width, height=height, force_terminal=True, _environ=environment)
-
-
-def row(number: int, **changes: Any) -> Row:
-    params = {"optim.lr": 3e-5, "concepts.clusters": 50}
-    known = Row(number=number, base=False, epoch=3, epochs=18, value=17.5, params=params, node="host-a", seconds=65)
-    return replace(known, **changes)
-
-
-def status(**changes: Any) -> Status:
-    known = Status(
-        stage="search",
-        name="demo",
-        where="Running on a local Ray started for this run: 1 node(s), 2 CPUs, 0 GPUs, 0.3 GiB of shared memory",
-        done=6,
-        budget=20,
-        complete=3,
-        pruned=2,
-        failed=1,
-        running=(row(6), row(7, value=None)),
-        best=(4, 24.03),
-        base=21.68,
-        history=(21.68, 21.68, 23.0, 24.03, 24.03),
-        best_params={"concepts.clusters": 342, "loss.pseudo": 0.0131},
-        spent_s=7200.0,
-        saved_s=1800.0,
-        unit="GPU",
-        elapsed_s=3723.0,
-        left_s=125.0,
-        failures=("trial 4: loss mil is nan in epoch 1",),
-        last=tuple(f"[  {i}/20   0:0{i}] trial   {i} COMPLETE avg.mAP  20.0{i}" for i in range(1, 7)),
-    )
-    return replace(known, **changes)
 
 
 def shown(width: int = 80, height: int = 24, slots: int = 2, **changes: Any) -> list[str]:
@@ -359,7 +327,7 @@ INTERRUPTED = """
 import sys, time
 from rich.console import Console
 from search.driver.screen import Screen
-from tests.search.driver.test_screen import status
+from tests.search.driver.statuses import status
 try:
     with Screen(Console(file=sys.stdout), live=True, quiet=False) as it:
         while True:

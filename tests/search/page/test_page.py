@@ -8,7 +8,6 @@ import math
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from haan.errors import InputError
 from haan.figures.folder import Index
+from search import report
 from search.page import plots
 from search.page.facts import Importances, read_findings
 from search.page.lanes import timeline
@@ -33,7 +33,6 @@ from search.results import confirm, winner
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.space.model import Space
-from tests.paths import ROOT
 from tests.search.page.report_run import (
     EPOCHS,
     PARAMETERS,
@@ -410,14 +409,14 @@ def test_a_report_that_can_not_be_made_leaves_the_last_one_whole(full: Run, tmp_
     assert not list(root.glob("*.partial"))
 
 
-def test_the_command_writes_the_report_anew_and_refuses_a_folder_without_a_search(full: Run, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "search" / "report.py")]
+def test_the_command_writes_the_report_anew_and_refuses_a_folder_without_a_search(
+    full: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     full.folder.report.unlink()
-    ended = subprocess.run([*command, str(full.folder.root)], capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == f"written to {full.folder.report}\n" and full.folder.report.exists()
-    ended = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert ended.returncode == 2 and "name the folder of a search" in ended.stderr
+    report.main(full.folder.root)
+    assert capsys.readouterr().out == f"written to {full.folder.report}\n" and full.folder.report.exists()
+    with pytest.raises(InputError, match="name the folder of a search"):
+        report.main(tmp_path)
 
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"><rect width="40" height="30"/></svg>'

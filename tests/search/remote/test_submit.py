@@ -25,7 +25,7 @@ from search.remote.head import digest, pack, sources, unpack
 from search.results.folder import RunFolder
 from search.study import journal
 from tests.paths import ROOT
-from tests.search.test_run import space as tiny_space
+from tests.search.spaces import tiny_space
 
 TRIALS = 3
 
@@ -166,6 +166,8 @@ def test_a_dry_run_says_the_plan_and_leaves_nothing_on_either_side(lab: Lab) -> 
 def test_a_head_whose_ray_is_down_searches_nothing_by_itself(lab: Lab) -> None:
     start = lab.home / ".bashrc"
     start.write_text(start.read_text().replace("export RAY_ADDRESS=local\n", "export RAY_TMPDIR=$HOME/none\n"))
+    # Ray looks for one of anybody's among the machine's processes.
+    (lab.project / "sitecustomize.py").write_text("import psutil\npsutil.process_iter = lambda *about: iter(())\n")
     assert lab.submit(tiny_space(lab.laptop, trials=TRIALS)) == 2
     (said,) = [line for line in lab.lines if line.startswith("RAY_ADDRESS: ")]
     assert "must be a Ray cluster that answers, got 'auto'" in said and "`ray up FILE` starts it" in said

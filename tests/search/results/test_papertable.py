@@ -1,10 +1,7 @@
 """A grid as a table of the paper: figures worked by hand, what is said of the data, and the command with real Ray."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +26,8 @@ from search.study import record
 from search.table import main
 from tests.paths import ROOT
 from tests.planted import load, tiny_config
+from tests.search.conftest import Head
+from tests.search.spaces import run
 
 SPACES = sorted(path for path in (ROOT / "spaces").glob("*.yaml") if "\ntable:" in path.read_text())
 PAPER = ROOT.parent / "shared" / "paper"
@@ -348,23 +347,17 @@ def test_published_figures_are_the_papers(number: int) -> None:
         assert [f"{figure[0]:.2f}" for figure in figures if figure] in lines, name
 
 
-def table_py(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "search" / "table.py"), *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-
-
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_table_runs_prints_and_prints_again_without_its_data(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, head: Head, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid = {"sampler": {"name": "grid"}, "rows": {"one": {"loss.pseudo": 0.0, "loss.concept": 0.0}, "all": {}}}
     search = grid | {"parameters": {"seed": [1, 2]}, "resources": {"cpu": 1, "gpu": 0}}
     base = plain(tiny_config(Path("data"), epochs=1))
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump({"base": base, "search": search, "table": {"title": "Tiny"}}, sort_keys=False))
-    ended = table_py(tmp_path, path, "--name", "a", "--address", "local", "--quiet")
+    ended = run("table.py", tmp_path, path, "--name", "a", "--quiet", ray=head.address)
     assert (ended.returncode, ended.stderr) == (0, "")
     folder = RunFolder(tmp_path / "runs" / "a")
     text = folder.table_md.read_text()

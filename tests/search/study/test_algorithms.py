@@ -28,7 +28,7 @@ from search.study.algorithms import (
 from search.study.rehearsal import rehearse
 from search.study.study import Study
 from tests.search.curves import ALIGNED, CURVES, EPOCHS, PRUNER_ARGUMENTS
-from tests.search.study.test_study import PARAMETERS
+from tests.search.study.parameters import PARAMETERS
 
 FINITE: dict[str, BaseDistribution] = {
     "concepts.clusters": IntDistribution(10, 40, step=10),
@@ -169,7 +169,7 @@ def test_every_sampler_draws_within_the_space_and_the_same_from_one_seed(name: s
     parameters = space_of(name)
 
     def draw(seed: int) -> list[dict[str, Any]]:
-        return finished(study_of(sampler_of(name), seed, parameters), 12)
+        return finished(study_of(sampler_of(name), seed, parameters), 8)
 
     first = draw(3)
     assert all(within(params, parameters) for params in first)

@@ -7,16 +7,11 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from search.study.study import Study
+from tests.search.study.parameters import PARAMETERS
 
-PARAMETERS = {
-    "optim.lr": FloatDistribution(1e-5, 1e-3, log=True),
-    "concepts.clusters": IntDistribution(10, 100),
-    "loss.coarse_pooling": CategoricalDistribution(["max", "mean"]),
-}
 BASE = {"optim.lr": 3e-5, "concepts.clusters": 50, "loss.coarse_pooling": "max"}
 
 

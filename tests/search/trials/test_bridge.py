@@ -7,24 +7,22 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 import ray
-from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from ray import cloudpickle, tune
-from ray.tune.result import SHOULD_CHECKPOINT
 
 from search.study.algorithms import PRUNERS, Component, component, make_pruner
-from search.study.record import Summary
 from search.study.study import Study, Suggestion
 from search.trials.bridge import Bridge, Events, Running
 from search.trials.tuning import Stage, run_stage
-from tests.search.curves import CURVES, EPOCHS, PRUNER_ARGUMENTS, TRIALS, Curve, Outcome, outcomes
+from tests.search.curves import CURVES, EPOCHS, PRUNER_ARGUMENTS, TRIALS, Outcome, outcomes
+from tests.search.trials import recorded
+from tests.search.trials.recorded import PARAMETERS, Replay
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
@@ -36,57 +34,7 @@ pytestmark = [
 ]
 
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
-PARAMETERS = {"optim.lr": FloatDistribution(1e-5, 1e-3, log=True)}
 NAME = "contract"  # Hyperband chooses brackets by the study's name, so both ways need the same one
-CHECKPOINT_EPOCHS = 5
-COLLAPSED_EPOCH = 6
-
-
-class Replay(tune.Trainable):
-    """Reports the recorded curve of its trial's number, as search.trials.trial does; a subclass may break."""
-
-    def setup(self, config: dict[str, Any], curves: tuple[Curve, ...] = (), notes: str = "") -> None:
-        self.curves, self.notes = curves, Path(notes)
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.number, self.epoch, self.summary = new_config["number"], 0, Summary()
-        (self.notes / f"process-{os.getpid()}").touch()
-        return True
-
-    def step(self) -> dict[str, Any]:
-        self.epoch += 1
-        value = self.curves[self.number][self.epoch - 1]
-        result = {
-            "epoch": self.epoch,
-            "avg_map": value,
-            "avg_map_by_detect": [value, value / 2],
-            "map_by_tiou": [value + 1, value - 1],
-            "losses": {"total": 1.0},
-            "seconds": {"train": 0.25},
-            "collapsed": self.epoch == COLLAPSED_EPOCH,
-            "empty_clusters": 0,
-            "device": "cpu",
-        }
-        self.summary.add(result)
-        return result | {
-            "summary": replace(self.summary),
-            SHOULD_CHECKPOINT: self.epoch == EPOCHS or self.epoch % CHECKPOINT_EPOCHS == 0,
-        }
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        Path(checkpoint_dir, "epoch.json").write_text(json.dumps([self.epoch, asdict(self.summary)]))
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        self.epoch, known = json.loads(Path(os.fspath(checkpoint), "epoch.json").read_text())
-        self.summary = Summary(**known)
-
-    def first_time(self, what: str) -> bool:
-        """Whether nobody asked this before, in any process; notes it."""
-        note = self.notes / f"{self.number}-{what}"
-        seen = note.exists()
-        note.touch()
-        return not seen
 
 
 class RaisesAlways(Replay):
@@ -131,11 +79,13 @@ class DiesAtHandover(Replay):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_ray() -> Iterator[None]:
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import the tests
+    for module in (sys.modules[__name__], recorded):
+        cloudpickle.register_pickle_by_value(module)  # workers can't import the tests
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    for module in (sys.modules[__name__], recorded):
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.fixture(autouse=True)

@@ -12,65 +12,26 @@ import psutil
 import pytest
 import ray
 import torch
-from numpy.typing import NDArray
 from ray import cloudpickle, tune
 
 from haan.config import Concepts, Config, Data, Model, Optim
-from haan.data.table import Annotations, IntArray, Split, pack
+from haan.data.table import Split, pack
 from haan.errors import InputError
 from search.trials.features import SharedTable, num_bytes, share
 from search.trials.trial import TrialRunner
+from tests.search.trials import drawn
+from tests.search.trials.drawn import CLIPS, DIM, MIB, Drawn, annotate
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
 
 pytestmark = pytest.mark.ray
 
-MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Features drawn at random, the same for a clip however many are read at a time."""
-
-    num_clips: IntArray
-    dim: int
-    broken: int | None = None  # video with a NaN
-    path: Path = Path("drawn")
-
-    def read(self, first: int, last: int) -> NDArray[np.float32]:
-        return np.concatenate([self._video(video) for video in range(first, last)])
-
-    def release(self, first: int, last: int) -> None:
-        """Nothing is kept."""
-
-    def _video(self, video: int) -> NDArray[np.float32]:
-        values = np.random.default_rng(video).random((int(self.num_clips[video]), self.dim), dtype=np.float32)
-        if video == self.broken:
-            values[1, 2] = np.nan
-        return values
-
-
-def annotate(videos: int, fine: int = 6, coarse: int = 3) -> Annotations:
-    """One segment of one class in each video."""
-    classes = np.arange(videos) % fine
-    return Annotations(
-        names=tuple(f"video-{i}" for i in range(videos)),
-        clips_per_s=np.ones(videos),
-        num_train=videos,
-        segment_offsets=np.arange(videos + 1),
-        segments=np.tile([0.0, 2.0], (videos, 1)),
-        segment_fine=classes,
-        fine_labels=np.eye(fine, dtype=bool)[classes],
-        coarse_of_fine=np.arange(fine) % coarse,
-        fine_names=tuple(f"fine-{i}" for i in range(fine)),
-        coarse_names=tuple(f"coarse-{i}" for i in range(coarse)),
-    )
-
 
 @pytest.fixture(scope="module", autouse=True)
 def one_ray() -> Iterator[None]:
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import the tests
+    for module in (sys.modules[__name__], drawn):
+        cloudpickle.register_pickle_by_value(module)  # workers can't import the tests
     ray.init(
         address="local",
         num_cpus=2,
@@ -80,7 +41,8 @@ def one_ray() -> Iterator[None]:
     )
     yield
     ray.shutdown()
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    for module in (sys.modules[__name__], drawn):
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -149,9 +111,6 @@ def test_a_worker_reads_the_one_copy_in_shared_memory_and_can_t_write_it() -> No
         assert not chunk.writeable
         assert chunk.address == chunk.address_again
         assert "plasma" in chunk.mapped
-
-
-DIM, CLIPS = 4096, 128  # 1 MiB a video in float16
 
 
 class Measured(TrialRunner):

@@ -1,0 +1,30 @@
+"""Tests run in two processes, one a core (addopts of pyproject.toml): which of them goes where, with how many threads.
+
+`python -m pytest -n 0 ...` runs them in one, which -s and --pdb need.
+"""
+
+import os
+
+import pytest
+
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # Ray's own 30 s are few on a busy machine
+
+
+def pytest_configure() -> None:
+    """One thread where there are several processes; as many as ever in what a test starts."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import faiss
+        import torch
+
+        torch.set_num_threads(1)
+        faiss.omp_set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All that start a Ray go to one process, for each wants the machine; the others by file, for its fixtures.
+
+    Those come first: they are half of the time, and the other process is through with the rest meanwhile.
+    """
+    items.sort(key=lambda item: "ray" not in item.keywords)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if "ray" in item.keywords else item.path.stem))
