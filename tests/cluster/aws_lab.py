@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tests.cluster.aws import ACCOUNT, BUCKET, edited
+from tests.search.ec2 import ACCOUNT, BUCKET, edited
 from tests.cluster.lab import OP, Lab
 
 _PORT = 5000

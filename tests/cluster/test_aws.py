@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search.results.folder import RunFolder
-from tests.cluster.aws import BUCKET
+from tests.search.ec2 import BUCKET
 from tests.cluster.aws_lab import Fleet, aws, environment, lab_only, write
 from tests.cluster.conftest import Phase
 from tests.cluster.lab import CHECKOUT, OP, Lab
