@@ -6,7 +6,6 @@ from unittest.mock import patch
 
 import boto3
 import moto
-import pytest
 
 from search import awsaccount
 from tests.search.ec2 import ACCOUNT, edited
