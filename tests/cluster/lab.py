@@ -310,8 +310,8 @@ class Lab:
 def patient(start_commands: list[str]) -> list[str]:
     """A cluster file's `ray start` for hosts that share a machine's cores: where it took more than 30 s, tried again.
 
-    Those 30 s for the raylet are in Ray's code, not in its settings, and its autoscaler never comes back to a machine of
-    a fixed list whose start failed once (`StandardAutoscaler.can_update`).
+    Those 30 s for the raylet stand in Ray's code, not in its settings, and its autoscaler never comes back to a machine
+    of a fixed list whose start failed once (`StandardAutoscaler.can_update`).
     """
     *before, start = start_commands
     return [*before, f"{start} || (ray stop; {start}) || (ray stop; {start})"]

@@ -21,8 +21,8 @@ from tests.search.test_run import space as tiny_space
 HEAD = 1
 PROJECT = "~/haan-search"
 _FILE = CHECKOUT / "search" / "clusters" / "own-machines.yaml"
-# How long the server that the head starts for a `ray://` client may take, and how long it waits for its client. By itself
-# Ray gives each 30 s, which hosts that share a machine's cores have needed and more.
+# How long the server that the head starts for a `ray://` client may take, and how long it waits for its client. Ray's
+# own 30 s for each are too few now and then where hosts share a machine's cores.
 _RAY_WAITS = {"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "180", "TIMEOUT_FOR_SPECIFIC_SERVER_S": "180"}
 _ALIVE = """
 import json, ray, sys, time
