@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tests.cluster.aws import ACCOUNT, BUCKET, edited
-from tests.cluster.lab import OP, Lab
+from tests.cluster.lab import OP, Lab, patient
+from tests.search.ec2 import ACCOUNT, BUCKET, edited
 
 _PORT = 5000
 _FIRST = 20  # last byte of the first address in the subnet below: AWS keeps the first four of sixteen
@@ -81,7 +81,7 @@ class Fleet:
         """AWS takes a machine back."""
         (self._lab.home(OP) / f"terminate-{instance}").touch()
 
-    def wait(self, rule: str, met: Callable[[], bool], limit_s: float = 240) -> None:
+    def wait(self, rule: str, met: Callable[[], bool], limit_s: float = 600) -> None:
         """Until something holds of the fleet; fails the test when it takes too long."""
         limit = time.monotonic() + limit_s
         while not met():
@@ -142,7 +142,7 @@ def aws(lab: Lab) -> Iterator[Fleet]:
         lab.op(f"for i in $(seq 200); do curl -s localhost:{_PORT} > /dev/null && exit; sleep 0.3; done; exit 1")
         _until_end(held, lab.popen(OP, ["python", "agent.py", lab.net], environment(lab), log))
         fleet = held.enter_context(Fleet(lab))
-        fleet.wait("the agent writes", lambda: (home / "instances.json").exists(), 60)
+        fleet.wait("the agent writes", lambda: (home / "instances.json").exists(), 120)
         yield fleet
 
 
@@ -184,7 +184,8 @@ def lab_only(lab: Lab) -> dict[str, Any]:
         f"printf 'export %s\\n' {words} >> ~/.haan-env",
     ]
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
-        config[key] = [command.replace("1024 * 0.45", "1024 * 0.015") for command in config[key]]  # /dev/shm is small
+        small = [command.replace("1024 * 0.45", "1024 * 0.015") for command in config[key]]  # as /dev/shm is
+        config[key] = patient(small)
     return config
 
 

@@ -1,36 +1,65 @@
-"""The lab and one cluster in it for all tests, and the table of phases and seconds that a run of them ends with."""
+"""Two labs and the cluster in each, what runs in which and when, and the table of phases and seconds of a run.
+
+AWS has a lab of its own, and so has the cluster of own machines: `-n 2 --dist loadgroup` runs the two side by side, a
+process each. Both wait far more than they work.
+"""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.cluster.lab import Lab, obstacle
 from tests.cluster.own import OwnMachines
 
-_PHASES: list[tuple[str, str, float]] = []
+# Modules that share the one cluster of own machines, in the order in which they find it: whole, then with every machine
+# lost and back, then ended.
+SHARING = ["test_security.py", "test_features.py", "test_own_machines.py", "test_lost_nodes.py", "test_shutdown.py"]
 
 Phase = Callable[[str], AbstractContextManager[None]]
+_Timed = tuple[str, str, float]  # module, name, seconds
+_since_last_report: list[_Timed] = []
+_reported: list[_Timed] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each lab's tests in one process, and those of own machines in their order; other folders' tests stay in front."""
+    ours = [item for item in items if item.path.parent == Path(__file__).parent]
+    for item in ours:
+        item.add_marker(pytest.mark.xdist_group("own machines" if item.path.name in SHARING else item.path.stem))
+    own = sorted((item for item in ours if item.path.name in SHARING), key=lambda item: SHARING.index(item.path.name))
+    items[:] = [item for item in items if item not in own] + own
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
+    """The lab of own machines."""
+    yield from _lab(Lab.from_environment())
+
+
+@pytest.fixture(scope="session")
+def aws_lab() -> Iterator[Lab]:
+    """The lab of AWS."""
+    yield from _lab(Lab.from_environment().beside())
+
+
+def _lab(lab: Lab) -> Iterator[Lab]:
     """A lab with nothing up; whatever is up at the end is ended. Skips where none can run."""
-    found = Lab.from_environment()
-    reason = obstacle(found)
+    reason = obstacle(lab)
     if reason:
         pytest.skip(f"no lab here: {reason}")
-    found.down()  # what a killed run left
+    lab.down()  # what a killed run left
     try:
-        yield found
+        yield lab
     finally:
-        found.down()
+        lab.down()
 
 
 @pytest.fixture(scope="session")
 def cluster(lab: Lab) -> Iterator[OwnMachines]:
-    """Three hosts, up from nothing, for every test that takes them as it finds them; test_shutdown.py is the last."""
+    """Three hosts, up from nothing, for every test that takes them as it finds them."""
     found = OwnMachines(lab, hosts=3)
     with _timed("own machines", "three hosts and the laptop started"):
         found.boot()
@@ -54,12 +83,25 @@ def _timed(module: str, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _PHASES.append((module, name, time.monotonic() - began))
+        _since_last_report.append((module, name, time.monotonic() - began))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test's report takes its phases along, for the process that prints the table may be another."""
+    report = yield
+    report.user_properties += [("phase", timed) for timed in _since_last_report]
+    _since_last_report.clear()
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _reported.extend(timed for name, timed in report.user_properties if name == "phase")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not _PHASES:
+    if not _reported:
         return
     terminalreporter.section("phases of the cluster tests, seconds")
-    for module, name, seconds in _PHASES:
+    for module, name, seconds in _reported:
         terminalreporter.line(f"{seconds:7.1f}  {module}: {name}")

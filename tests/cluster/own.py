@@ -15,17 +15,26 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.results.folder import RunFolder
 from search.study.journal import load
-from tests.cluster.lab import CHECKOUT, OP, Lab, LabError
+from tests.cluster.lab import CHECKOUT, OP, Lab, LabError, patient
 from tests.search.spaces import tiny_space
 
 HEAD = 1
 PROJECT = "~/haan-search"
 _FILE = CHECKOUT / "search" / "clusters" / "own-machines.yaml"
+# How long the server that the head starts for a `ray://` client may take, and how long it waits for its client. Ray's
+# own 30 s for each are too few now and then where hosts share a machine's cores.
+_RAY_WAITS = {"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "180", "TIMEOUT_FOR_SPECIFIC_SERVER_S": "180"}
 _ALIVE = """
-import json, ray
+import json, ray, sys, time
+wanted, limit = json.loads(sys.argv[1]), time.monotonic() + 60
 ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-print("ALIVE", json.dumps(sorted(node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"])))
-"""
+while True:
+    alive = sorted(node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"])
+    if wanted in (None, alive) or time.monotonic() > limit:
+        break
+    time.sleep(0.5)
+print("ALIVE", json.dumps(alive))
+"""  # it looks again by itself, for each start of it takes the hosts seconds of work
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class OwnMachines:
         token = home / ".ray" / "auth_token"
         token.touch(0o600)
         token.write_text(secrets.token_hex(32))
-        (home / "own.yaml").write_text(without_network(edited(_FILE.read_text(), self)))
+        (home / "own.yaml").write_text(for_hosts_of_a_lab(edited(_FILE.read_text(), self)))
 
     @property
     def checkpoints(self) -> Path:
@@ -80,9 +89,9 @@ class OwnMachines:
         """A run's folder on the head, as this machine sees it."""
         return RunFolder(self.lab.home(HEAD) / "haan-search" / "runs" / run)
 
-    def alive(self) -> list[str]:
-        """The names of the hosts that Ray holds for alive."""
-        said = self.on_head(f"python -c {shlex.quote(_ALIVE)}", check=False)
+    def alive(self, wanted: list[str] | None = None) -> list[str]:
+        """The names of the hosts that Ray holds for alive, as soon as they are those wanted, or after a minute."""
+        said = self.on_head(f"python -c {shlex.quote(_ALIVE)} {shlex.quote(json.dumps(wanted))}", check=False)
         found = [line for line in said.splitlines() if line.startswith("ALIVE ")]
         return json.loads(found[0].removeprefix("ALIVE ")) if found else []
 
@@ -93,7 +102,7 @@ class OwnMachines:
     def await_hosts(self, names: list[str], limit_s: float = 600) -> None:
         """Waits until just these hosts are alive. Raises LabError with what the autoscaler says of it."""
         try:
-            await_(lambda: self.alive() == names, f"hosts {names} alive", limit_s)
+            await_(lambda: self.alive(names) == names, f"hosts {names} alive", limit_s)
         except LabError as error:
             logs = "/tmp/ray/session_latest/logs"
             said = self.on_head(
@@ -134,15 +143,19 @@ def edited(text: str, cluster: OwnMachines) -> str:
     return "\n".join([*lines, ""])
 
 
-def without_network(text: str) -> str:
-    """The same with its two commands that install packages replaced: in a lab all hosts see the tests' own packages."""
+def for_hosts_of_a_lab(text: str) -> str:
+    """The same without a network, its packages the tests' own, and for hosts that share a machine's cores."""
     document = yaml.safe_load(text)
     installing = [command for command in document["setup_commands"] if "-m venv" in command or "pip install" in command]
     if len(installing) != 2:
         raise LabError(f"{_FILE}: must install with two commands, got {installing}")
     others = [command for command in document["setup_commands"] if command not in installing]
-    packages = f"ln -sfn {sys.prefix} ~/haan-venv; echo 'export PYTHONPATH=$HOME/haan-search' >> ~/.haan-search.sh"
-    return yaml.safe_dump(document | {"setup_commands": [*others, packages]}, sort_keys=False)
+    exports = " ".join(f"{key}={value}" for key, value in {"PYTHONPATH": "$HOME/haan-search", **_RAY_WAITS}.items())
+    packages = f"ln -sfn {sys.prefix} ~/haan-venv; echo 'export {exports}' >> ~/.haan-search.sh"
+    document["setup_commands"] = [*others, packages]
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        document[key] = patient(document[key])
+    return yaml.safe_dump(document, sort_keys=False)
 
 
 def space(folder: Path, epochs: int = 4, **search: object) -> Path:

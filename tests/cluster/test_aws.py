@@ -14,14 +14,14 @@ import pytest
 from optuna.trial import TrialState
 
 from search.results.folder import RunFolder
-from tests.cluster.aws import BUCKET
 from tests.cluster.aws_lab import Fleet, aws, environment, lab_only, write
 from tests.cluster.conftest import Phase
 from tests.cluster.lab import CHECKOUT, OP, Lab
 from tests.cluster.own import await_, long_space, trials, under_way
+from tests.search.ec2 import BUCKET
 from tests.search.journals import assert_whole
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 TRIALS, EPOCHS = 5, 50
 FAR = 15  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and the loss
 _TOKEN = "(umask 077; ray get-auth-token --generate > /dev/null)"
@@ -30,10 +30,10 @@ _KEPT = "import boto3; print(*(x['Key'] for x in boto3.client('s3').list_objects
 
 
 @pytest.fixture(scope="module")
-def fleet(lab: Lab) -> Iterator[Fleet]:
-    with aws(lab) as found:
-        write(lab.home(OP) / "cluster.yaml", lab_only(lab))
-        lab.op(_TOKEN)
+def fleet(aws_lab: Lab) -> Iterator[Fleet]:
+    with aws(aws_lab) as found:
+        write(aws_lab.home(OP) / "cluster.yaml", lab_only(aws_lab))
+        aws_lab.op(_TOKEN)
         yield found
 
 
@@ -59,7 +59,8 @@ def guards(lab: Lab, host: int) -> int:
     return lab.on(host, "cat /proc/[0-9]*/cmdline | tr '\\0' '\\n'").split("\n").count("search.guard")
 
 
-def test_the_whole_way(lab: Lab, fleet: Fleet, phase: Phase, tmp_path: Path) -> None:
+def test_the_whole_way(aws_lab: Lab, fleet: Fleet, phase: Phase, tmp_path: Path) -> None:
+    lab = aws_lab
     with phase("bucket and roles made"):
         lab.op(f"python -m search.awsaccount {BUCKET} --region us-west-2", laptop(lab))
     with phase("ray up"):
@@ -93,7 +94,7 @@ def test_the_whole_way(lab: Lab, fleet: Fleet, phase: Phase, tmp_path: Path) -> 
                 assert search.poll() is None, (tmp_path / "search.txt").read_text()
                 return len(at_work()) == 2
 
-            await_(both, "a trial on each of two workers", 400)
+            await_(both, "a trial on each of two workers", 900)
         workers = fleet.instances("gpu_spot", "running")
         assert len(workers) == 2
         assert {worker["lifecycle"] for worker in workers.values()} == {"spot"}
@@ -128,7 +129,7 @@ def test_the_whole_way(lab: Lab, fleet: Fleet, phase: Phase, tmp_path: Path) -> 
     with phase("ray down"):
         ray(lab, "down -y ~/cluster.yaml")
         fleet.wait("nothing runs", lambda: not fleet.instances(state="running"))
-    fleet.wait("its host is off", lambda: not lab.is_up(fleet.host(head)), 30)
+    fleet.wait("its host is off", lambda: not lab.is_up(fleet.host(head)))
     assert fleet.instances()[head]["state"] == "stopped", "its disk stays"
 
     with phase("ray up takes the stopped head back"):

@@ -17,7 +17,6 @@ SLACK = 64  # MiB of a store that Ray uses for itself, and for what small things
 
 def measured(cluster: OwnMachines, mib: int) -> dict[str, list[dict[str, float]]]:
     """What two trials a host hold with so many MiB of features."""
-    cluster.lab.op(["ray", "rsync-up", "/root/own.yaml", f"{CHECKOUT}/tests/", f"{PROJECT}/tests/"])
     said = cluster.on_head(f"python -m tests.cluster.measure {mib}")
     found = defaultdict(list)
     for one in json.loads(said.splitlines()[-1]):
@@ -28,6 +27,7 @@ def measured(cluster: OwnMachines, mib: int) -> dict[str, list[dict[str, float]]
 def test_a_gigabyte_of_features_is_there_once_a_host(
     cluster: OwnMachines, phase: Phase, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    cluster.lab.op(["ray", "rsync-up", "/root/own.yaml", f"{CHECKOUT}/tests/", f"{PROJECT}/tests/"])
     with phase(f"two trials a host on {SMALL} MiB"):
         small = measured(cluster, SMALL)
     with phase(f"two trials a host on {LARGE} MiB"):

@@ -55,7 +55,7 @@ def test_a_search_over_three_hosts_leaves_a_configuration_that_trains_to_the_sam
     assert read_config(folder.best_yaml).threads == 1 and open_study(folder).trials
 
 
-def closed_early(cluster: OwnMachines, out: Path, limit_s: float = 300) -> str:
+def closed_early(cluster: OwnMachines, out: Path, limit_s: float = 600) -> str:
     """Sends the search and presses Ctrl-C once its first trials run; what the terminal showed."""
     lab, limit = cluster.lab, time.monotonic() + limit_s
     with out.open("w") as file:
@@ -64,6 +64,6 @@ def closed_early(cluster: OwnMachines, out: Path, limit_s: float = 300) -> str:
             assert process.poll() is None and time.monotonic() < limit, out.read_text()
             time.sleep(0.2)
         lab.op(["pkill", "-INT", "-f", "search/run.py"])
-        code = process.wait(60)
+        code = process.wait(300)
     assert code == 130, out.read_text()
     return out.read_text()

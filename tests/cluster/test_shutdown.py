@@ -1,4 +1,4 @@
-"""`ray down`: what the other tests ran on is gone. Its name puts it behind them."""
+"""`ray down`: what the other tests ran on is gone."""
 
 import pytest
 

@@ -6,12 +6,9 @@ from unittest.mock import patch
 
 import boto3
 import moto
-import pytest
 
 from search import awsaccount
-from tests.cluster.aws import ACCOUNT, edited
-
-pytestmark = pytest.mark.cluster
+from tests.search.ec2 import ACCOUNT, edited
 
 
 def test_it_makes_what_cluster_yaml_names_and_twice_changes_nothing():

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from haan.errors import InputError
 from search.remote import clusterfile
-from tests.cluster.aws import CLUSTER_YAML, edited, launched
-
-pytestmark = pytest.mark.cluster
+from tests.search.ec2 import CLUSTER_YAML, edited, launched
 
 OWN_MACHINES = CLUSTER_YAML.parent / "search" / "clusters" / "own-machines.yaml"
 Config = dict[str, Any]
@@ -120,8 +119,6 @@ def test_what_is_no_cluster_file_is_refused(tmp_path, text: str | None, rule: st
 
 
 def test_the_gpu_counts_we_know_are_those_of_ec2():
-    from moto.ec2.models.instance_types import INSTANCE_TYPES
-
     for name, kind in INSTANCE_TYPES.items():
         known = clusterfile.gpu_count(name)
         there = sum(gpu["Count"] for gpu in kind.get("GpuInfo", {}).get("Gpus", []))
