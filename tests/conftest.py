@@ -26,5 +26,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Those come first: they are half of the time, and the other process is through with the rest meanwhile.
     """
     items.sort(key=lambda item: "ray" not in item.keywords)
-    for item in items:
+    for item in (item for item in items if "cluster" not in item.keywords):  # those have an order of their own
         item.add_marker(pytest.mark.xdist_group("ray" if "ray" in item.keywords else item.path.stem))
