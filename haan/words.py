@@ -1,14 +1,12 @@
 """Sizes, times and values in words, and read from words."""
 
-from typing import Any
-
 from haan.errors import InputError
 
 
 def duration(seconds: float) -> str:
     """A length of time in the unit that suits it."""
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 3600:,.0f} h"
@@ -17,6 +15,11 @@ def duration(seconds: float) -> str:
 def amount(seconds: float, unit: str) -> str:
     """Resource time, in hours where it comes to any."""
     return f"{seconds / 3600:,.1f} {unit}-hours" if seconds >= 360 else f"{seconds:.0f} {unit}-seconds"
+
+
+def byte_size(num_bytes: float) -> str:
+    """Bytes in the unit that reads best."""
+    return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"
 
 
 def seconds(text: str, option: str) -> float:
@@ -44,6 +47,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def short(value: Any) -> str:
-    """A value in three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def shown(value: object, digits: int = 4) -> str:
+    """A value as a reader wants it: so many digits of a float, anything else as it is."""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def short(value: object) -> str:
+    """A value where there is little room."""
+    return shown(value, digits=3)

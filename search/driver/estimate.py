@@ -21,7 +21,7 @@ from haan.data.table import ClipTable, IntArray, Split, read_checked
 from haan.errors import InputError, TrainingError
 from haan.methods.haan.clustering import most_clips, sample_size
 from haan.train import FileBytes, Trainer, file_bytes
-from haan.words import amount
+from haan.words import amount, byte_size, duration
 from search.driver.job import Job
 from search.driver.nodes import Cluster, Node
 from search.driver.placement import Share, avoided, places, used
@@ -162,15 +162,15 @@ def _memory_lines(job: Job, share: Share, nodes: Sequence[Node], size: FileBytes
         held = 0 if node.id == share.spared else places(node.resources, share.cpu, share.gpu)
         if size.state * held > node.room.tmp_free:
             raise InputError(
-                f"TMPDIR: must have room for a checkpoint of each of {held} trials ({_size(size.state * held)}) on "
-                f"node {node.host}, got {_size(node.room.tmp_free)} free in {node.room.tmp}"
+                f"TMPDIR: must have room for a checkpoint of each of {held} trials ({byte_size(size.state * held)}) on "
+                f"node {node.host}, got {byte_size(node.room.tmp_free)} free in {node.room.tmp}"
             )
         shared_free = node.room.shared_free
-        free = "" if shared_free is None else f" ({_size(shared_free)} free in /dev/shm)"
+        free = "" if shared_free is None else f" ({byte_size(shared_free)} free in /dev/shm)"
         cpus, gpus = node.resources.get("CPU", 0), node.resources.get("GPU", 0)
         yield (
             f"Node {node.host}: {cpus:g} CPUs and {gpus:g} GPUs for {held} trial(s) at once; "
-            f"features {_size(job.feature_bytes)} of {_size(node.store)} of shared memory{free}"
+            f"features {byte_size(job.feature_bytes)} of {byte_size(node.store)} of shared memory{free}"
         )
 
 
@@ -180,23 +180,23 @@ def disk_line(job: Job, share: Share, left: Left, size: FileBytes) -> str:
     kept = 2 * share.concurrent * size.state + left.runs * size.weights
     records = left.runs * (_RUN_BYTES + _EPOCH_BYTES * job.space.base.optim.epochs) + size.weights + _REPORT_BYTES
     place, root = checkpoints.place(job.folder, job.space), _existing(job.folder.root, "--out")
-    of_each = f"{_size(size.state)} a trial under way, {_size(size.weights)} a finished one"
+    of_each = f"{byte_size(size.state)} a trial under way, {byte_size(size.weights)} a finished one"
     head = f"checkpoints every {job.space.base.concepts.refresh_epochs} epochs, {of_each}"
     if "://" in place and not place.startswith("file://"):
         free = _room(root, records, "--out")
         return (
-            f"Disk: {head}: up to {_size(kept)} in {place}, whose free space can't be measured from here; "
-            f"up to {_size(records)} of {free} free in {root}"
+            f"Disk: {head}: up to {byte_size(kept)} in {place}, whose free space can't be measured from here; "
+            f"up to {byte_size(records)} of {free} free in {root}"
         )
     if job.space.plan.storage is None:
         needed = kept + records
-        return f"Disk: {head}: in all up to {_size(needed)} of {_room(root, needed, '--out')} free in {root}"
+        return f"Disk: {head}: in all up to {byte_size(needed)} of {_room(root, needed, '--out')} free in {root}"
     store = _existing(Path(place.removeprefix("file://")), "search.storage")
     same = store.stat().st_dev == root.stat().st_dev
     there = _room(store, kept + records * same, "search.storage")
     return (
-        f"Disk: {head}: up to {_size(kept)} of {there} free in {store}, and "
-        f"{_size(records)} of {_room(root, records, '--out')} in {root}"
+        f"Disk: {head}: up to {byte_size(kept)} of {there} free in {store}, and "
+        f"{byte_size(records)} of {_room(root, records, '--out')} in {root}"
     )
 
 
@@ -211,8 +211,8 @@ def _existing(folder: Path, key: str) -> Path:
 def _room(folder: Path, needed: int, key: str) -> str:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise InputError(f"{key}: must be on a disk with {_size(needed)} free, got {_size(free)} in {folder}")
-    return _size(free)
+        raise InputError(f"{key}: must be on a disk with {byte_size(needed)} free, got {byte_size(free)} in {folder}")
+    return byte_size(free)
 
 
 def sample_part(job: Job, most: int = _SAMPLE_BYTES) -> float:
@@ -415,14 +415,3 @@ def _clustering(timed: Timed) -> str:
     """How long it takes, and by which method where there are several."""
     methods = ", ".join(f"{method} {duration(seconds)}" for method, seconds in timed.clustering.items())
     return duration(timed.seconds["cluster"]) + (f" ({methods})" if len(timed.clustering) > 1 else "")
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that reads best."""
-    if seconds < 100:
-        return f"{seconds:.2g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-
-
-def _size(num_bytes: float) -> str:
-    return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"

@@ -13,7 +13,7 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from ray import tune
 
-from haan.words import clock
+from haan.words import byte_size, clock
 from search.driver import nodes, placement
 from search.driver.job import Job
 from search.driver.progress import Progress, Totals, params, totals
@@ -24,7 +24,7 @@ from search.space.studies import study_of
 from search.study import record
 from search.study.study import FINISHED, Study, Suggestion
 from search.trials.bridge import Bridge, Events, Halt, Running
-from search.trials.features import Copies, Opened, SharedTable, amount_of
+from search.trials.features import Copies, Opened, SharedTable
 from search.trials.trial import TrialRunner
 from search.trials.tuning import Stage, run_stage
 
@@ -275,8 +275,8 @@ class PhaseEvents(Events):
     def _coming(self) -> str | None:
         """The nodes to which features are on their way, in words."""
         held = self._work.shared.on_their_way()
-        whole, hosts = amount_of(self._work.job.feature_bytes), {node.id: node.host for node in nodes.alive()}
-        parts = [f"{amount_of(there)} of {whole} to {hosts[node]}" for node, there in held.items() if node in hosts]
+        whole, hosts = byte_size(self._work.job.feature_bytes), {node.id: node.host for node in nodes.alive()}
+        parts = [f"{byte_size(there)} of {whole} to {hosts[node]}" for node, there in held.items() if node in hosts]
         return f"features on their way: {', '.join(parts)}" if parts else None
 
     def is_late(self) -> bool:

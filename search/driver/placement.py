@@ -12,6 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.config import Config
 from haan.errors import InputError
+from haan.words import byte_size
 from search.driver.nodes import Cluster, Node, alive, amounts
 from search.space.model import Space
 
@@ -115,17 +116,13 @@ def _offer(cluster: Cluster, used: Sequence[Node]) -> str:
 def warnings(cluster: Cluster, share: Share, feature_bytes: int) -> list[str]:
     """What the user should know of nodes before the run."""
     found = [
-        f"node {node.host} gets no trial: its object store holds {_gib(node.store)}, and the features take "
-        f"{_gib(feature_bytes)}; start Ray there with a larger --object-store-memory"
+        f"node {node.host} gets no trial: its object store holds {byte_size(node.store)}, and the features take "
+        f"{byte_size(feature_bytes)}; start Ray there with a larger --object-store-memory"
         for node in cluster.without_room(feature_bytes)
         if node.id != share.spared
     ]
     spill = spill_warning(cluster, feature_bytes)
     return [*found, spill] if spill else found
-
-
-def _gib(num_bytes: float) -> str:
-    return f"{num_bytes / 2**30:.2f} GiB"
 
 
 def spill_warning(cluster: Cluster, feature_bytes: int) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from haan.words import duration
+from haan.words import duration, shown
 from search.page.facts import Findings, curve, value_of
 from search.page.lanes import Stretch, Timeline
 from search.results.confirm import Confirmed
@@ -38,11 +38,6 @@ _ROW = 78  # pixels of one parameter in the parallel coordinates
 def escaped(value: object) -> str:
     """A value as text that neither a page nor plotly takes for markup."""
     return html.escape(value if isinstance(value, str) else shown(value))
-
-
-def shown(value: object) -> str:
-    """A value as a reader wants it: four digits of a float, anything else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def history(run: Findings) -> Figure | None:

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Holdout
-from haan.words import duration
+from haan.words import duration, shown
 from search.page import markup, plots
 from search.page.facts import Findings, value_of
 from search.page.lanes import Timeline
@@ -454,7 +454,7 @@ def _sessions(found: Findings) -> str:
             _moment(one.get("ended")) or "not ended, or interrupted",
             str(one.get("nodes", "")),
             str(one.get("concurrent", "")),
-            f"{plots.shown(one.get('cpu', ''))} CPU, {plots.shown(one.get('gpu', ''))} GPU",
+            f"{shown(one.get('cpu', ''))} CPU, {shown(one.get('gpu', ''))} GPU",
             str(one.get("where", "")),
         ]
         for one in sessions

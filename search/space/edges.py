@@ -8,6 +8,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from haan.checked import RuleError, field_types
 from haan.config import Detect
+from haan.words import shown
 from search.space.model import Space, with_values
 from search.study.algorithms import fixed_keys
 
@@ -34,8 +35,8 @@ def _of_range(space: Space, params: Mapping[str, Any], key: str, one: Number) ->
     value = params[key]
     for side, bound in (("lower", one.low), ("upper", one.high)):
         if _near(one, value, bound) and _allowed(space, {**params, key: _beyond(one, bound)}):
-            where = f"[{_shown(one.low)}, {_shown(one.high)}]"
-            return f"{key} = {_shown(value)} lies at the {side} bound of its range {where}: widen it and --resume"
+            where = f"[{shown(one.low)}, {shown(one.high)}]"
+            return f"{key} = {shown(value)} lies at the {side} bound of its range {where}: widen it and --resume"
     return None
 
 
@@ -74,9 +75,5 @@ def _of_sweeps(space: Space, detect: Detect) -> Iterator[str]:
         side, outward = ("lowest", -1) if value == values[0] else ("highest", 1)
         beyond = value + outward * _BEYOND * (values[-1] - values[0])
         if _allowed(space, {f"detect.{name}": beyond}):
-            swept = f"{_shown(values[0])} to {_shown(values[-1])}"
-            yield f"detect.{name} = {_shown(value)} is the {side} tried, of {swept}: widen the sweep in a new search"
-
-
-def _shown(value: float) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+            swept = f"{shown(values[0])} to {shown(values[-1])}"
+            yield f"detect.{name} = {shown(value)} is the {side} tried, of {swept}: widen the sweep in a new search"

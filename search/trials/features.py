@@ -11,6 +11,7 @@ from ray.exceptions import GetTimeoutError, ObjectLostError, ObjectStoreFullErro
 from ray.experimental import get_object_locations
 
 from haan.data.table import Annotations, ClipTable, FeatureSource, IntArray, offsets_of, slices
+from haan.words import byte_size
 
 _CHUNK_BYTES = 256 * 2**20
 _LONG_S = 5  # what takes longer is shown as it goes on
@@ -120,7 +121,7 @@ class Copies:
         self._hosts[opened.node] = opened.host
         self.copies[opened.node] = self.copies.get(opened.node, 0) + 1
         self.moved += opened.moved
-        return f"features: {amount_of(opened.moved)} to {opened.host} in {opened.seconds:.0f} s"
+        return f"features: {byte_size(opened.moved)} to {opened.host} in {opened.seconds:.0f} s"
 
     def summary(self) -> str | None:
         """One line on all of them; None where nothing was copied."""
@@ -128,17 +129,12 @@ class Copies:
             return None
         most = max(self.copies.values())
         each = "one copy" if most == 1 else f"up to {most} copies"
-        return f"features: {each} on each of {len(self.copies)} node(s), {amount_of(self.moved)} moved"
+        return f"features: {each} on each of {len(self.copies)} node(s), {byte_size(self.moved)} moved"
 
     def attribute(self) -> dict[str, Any]:
         """The same for the study: bytes moved, and copies of each node."""
         by_node = [{"node": node, "host": self._hosts[node], "copies": count} for node, count in self.copies.items()]
         return {"moved": self.moved, "nodes": by_node}
-
-
-def amount_of(num_bytes: float) -> str:
-    """Bytes in the unit that reads best."""
-    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.1f} MiB"
 
 
 def num_bytes(source: FeatureSource, dtype: str) -> int:
@@ -164,6 +160,6 @@ def share(
         sizes.append(values.nbytes)
         source.release(first, last)
         if time.monotonic() - said > _LONG_S:
-            say(f"features: {amount_of(sum(sizes))} of {amount_of(whole)} in shared memory")
+            say(f"features: {byte_size(sum(sizes))} of {byte_size(whole)} in shared memory")
             said = time.monotonic()
     return SharedTable(tuple(chunks), offsets_of(source.num_clips), annotations, tuple(sizes))
