@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from haan.activitynet import read_benchmark
 from haan.checked import RuleError
-from haan.cli import opened, run, say
+from haan.cli import run, say, warn
 from haan.config import Config, Plant
 from haan.convert import commands
 from haan.data import cache
@@ -87,7 +87,8 @@ def _trained(
     if data is not None:
         settings = replace(settings, data=read_config(data, tuple(set_ or ())).data)
     with naming_lines(data or folder / CONFIG, tuple(set_ or ())):
-        source, annotations = opened(settings.data, open_unlabelled if test else open_data)
+        source, annotations, warnings = (open_unlabelled if test else open_data)(settings.data)
+        warn(warnings)
         videos = np.arange(len(annotations.names)) if test else split(annotations, settings.data).validation
     return settings, source, annotations, videos
 
@@ -106,7 +107,8 @@ def _show(result: EpochResult) -> None:
 
 def _packed(settings: Config) -> tuple[ClipTable, Split]:
     """The table and its split. Nothing holds on to the features as they were read: they may be as large again."""
-    features, annotations = opened(settings.data)
+    features, annotations, warnings = open_data(settings.data)
+    warn(warnings)
     parts = split(annotations, settings.data)
     source, kept = cache.keep(settings.data, features, annotations)
     if kept:

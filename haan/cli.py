@@ -1,30 +1,23 @@
-"""What every command line here shares: how it speaks, and how it ends."""
+"""What every command line here shares: how it speaks, and how it ends. Python alone, so that it imports at once."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TextIO
 
-import typer
-
-from haan.config import Data
-from haan.data.cache import OnDisk
-from haan.data.readers import Opened, open_data
-from haan.data.table import Annotations
 from haan.errors import InputError, TrainingError
 
 
 def say(text: str, to: TextIO | None = None) -> None:
     """One line on the terminal (or another stream), at once."""
-    typer.echo(text, file=to)
-    (to or sys.stdout).flush()
+    stream = to or sys.stdout
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
-def opened(data: Data, read: Callable[[Data], Opened] = open_data) -> tuple[OnDisk, Annotations]:
-    """A data set, features still on disk; its reader's warnings are shown. Raises InputError."""
-    source, annotations, warnings = read(data)
-    for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    return source, annotations
+def warn(messages: Iterable[str]) -> None:
+    """What the user should know of the input, on standard error."""
+    for message in messages:
+        say(f"warning: {message}", sys.stderr)
 
 
 def run(command: Callable[[], object]) -> None:
@@ -36,8 +29,8 @@ def run(command: Callable[[], object]) -> None:
         command()
     except InputError as error:
         for message in error.messages:
-            typer.echo(message, err=True)
+            say(message, sys.stderr)
         sys.exit(2)
     except TrainingError as error:
-        typer.echo(str(error), err=True)
+        say(str(error), sys.stderr)
         sys.exit(1)

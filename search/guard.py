@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from haan.cli import run, say
 from haan.errors import InputError
 
 _RUNS, _DRIVER = Path("/"), "driver.lock"
@@ -198,8 +199,7 @@ def _span(value: float) -> str:
 
 
 def _log(text: str) -> None:
-    sys.stdout.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
-    sys.stdout.flush()
+    say(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -227,18 +227,17 @@ def _rules(asked: argparse.Namespace) -> Rules:
     return Rules(cap=asked.hours * 3600, **{name: seconds(getattr(asked, name), f"--{name}") for name in names})
 
 
-def main() -> int:
-    """The command line; the exit code, that of the command that powers off."""
+def main() -> None:
+    """The command line; its exit code is that of the command that powers off."""
+    run(lambda: sys.exit(_guard()))
+
+
+def _guard() -> int:
     asked = _parser().parse_args()
-    try:
-        rules = _rules(asked)
-        if asked.head is not None and not asked.head.rpartition(":")[2].isdigit():
-            raise InputError(f"--head: must be HOST:PORT, got {asked.head!r}")
-        held = alone(asked.lock.expanduser())
-    except InputError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    with held:
+    rules = _rules(asked)
+    if asked.head is not None and not asked.head.rpartition(":")[2].isdigit():
+        raise InputError(f"--head: must be HOST:PORT, got {asked.head!r}")
+    with alone(asked.lock.expanduser()):
         if asked.head is None:
             _log(f"guarding the head: idle for {_span(rules.idle)}, or {_span(rules.cap)} in all")
             reason = watch_head(rules, asked.runs.expanduser())
@@ -250,4 +249,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

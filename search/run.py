@@ -11,7 +11,6 @@ from haan.cli import run
 from haan.errors import InputError
 from haan.words import seconds
 from search.driver.request import Request
-from search.driver.session import search, show_plan
 
 
 def main(
@@ -39,9 +38,11 @@ def main(
     if cluster_file is not None:
         if address is not None:
             raise InputError(f"--address: must not stand beside --cluster, which says where to run, got {address!r}")
-        from search.remote.submit import submit  # Ray's launcher is slow to import, and not installed everywhere
+        from search.remote.submit import submit  # Ray's launcher is not installed everywhere
 
         sys.exit(submit(asked, cluster_file, time_budget, quiet, dry_run))
+    from search.driver.session import search, show_plan  # with PyTorch, which a laptop that only submits can do without
+
     if dry_run:
         show_plan(asked, address, quiet)
         return

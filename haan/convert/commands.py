@@ -8,12 +8,13 @@ import numpy as np
 import typer
 
 from haan.activitynet import write_json
-from haan.cli import opened, say
+from haan.cli import say, warn
 from haan.convert import deal, fineaction, finegym, openpack
 from haan.convert.deal import Dealt
 from haan.convert.finegym import Sample
 from haan.data import layout
 from haan.data.layout import Classes, Video
+from haan.data.readers import open_data
 from haan.data.table import split as split_of
 from haan.data.truth import truth as ground_truth
 from haan.errors import InputError
@@ -103,7 +104,8 @@ def truth_(
     """The ground truth that a configuration trains and scores on, for `haan evaluate --subset validation`."""
     settings = read_config(config, tuple(set_ or ()))
     with naming_lines(config, tuple(set_ or ())):
-        source, annotations = opened(settings.data)
+        source, annotations, warnings = open_data(settings.data)
+        warn(warnings)
         parts = split_of(annotations, settings.data)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, ground_truth(annotations, source.num_clips, parts))

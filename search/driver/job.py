@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 import yaml
 
@@ -17,10 +16,10 @@ from haan.data.table import Annotations, FeatureSource, Split, split
 from haan.errors import InputError, MissingDataError
 from haan.files import whole
 from haan.methods.haan import clustering
-from search.driver.request import STORAGE, Request, taken
+from search.driver.request import Request, named, taken
 from search.results.folder import RunFolder
 from search.space.model import Space, most_demanding
-from search.space.read import naming_lines, read_space, space_of, space_tree
+from search.space.read import naming_lines, read_space
 from search.space.resume import differences
 from search.study import journal, record
 from search.trials import features
@@ -116,24 +115,6 @@ def _copied(folder: RunFolder, scratch: RunFolder) -> tuple[str, ...]:
         except InputError as error:
             raise InputError(message.replace(str(new), str(old)) for message in error.messages) from None
     return tuple(torn)
-
-
-def named(asked: Request) -> tuple[Space, str, yaml.MappingNode]:
-    """The space, the name of its run, and the space's nodes. Raises InputError."""
-    if asked.trials is not None and asked.trials < 1:
-        raise InputError(f"--trials: must be >= 1, got {asked.trials}")
-    trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
-    tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed)
-    space, name = space_of(tree, asked.path.stem), asked.name
-    if space.plan.storage is None and os.environ.get(STORAGE):  # set on a cluster's nodes, and kept with the run
-        tree = space_tree(asked.path, (*asked.overrides, *trials, f"search.storage={os.environ[STORAGE]}"), asked.seed)
-        space = space_of(tree, asked.path.stem)
-    if asked.resume and name is None:
-        raise InputError("--resume: must come with the --name of the run to go on with, got none")
-    name = name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    if Path(name).name != name or name in ("", ".", ".."):
-        raise InputError(f"--name: must be a plain folder name, got {name!r}")
-    return space, name, tree
 
 
 def _read(asked: Request) -> tuple[Space, RunFolder, yaml.MappingNode]:

@@ -18,17 +18,17 @@ from types import MappingProxyType
 from typing import Any
 
 import ray
-import yaml
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.errors import InputError
+from search.trials import internals
 
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
 _CONNECT_S = 10
 _STORE_SLACK = 1.2  # the object store also holds what Ray itself passes around
 _STORE_LEAST = 128 * 2**20
-_HEAD, _NODE_TYPE = "node:__internal_head__", "ray.io/node-group"  # a resource and a label that Ray sets
+_NODE_TYPE = "ray.io/node-group"  # a label that Ray sets
 _PRIVATE = "search_private"  # a resource that marks a Ray as that of one search, which ends with it
 _ANSWER_S = 120  # of a node that is asked
 
@@ -136,9 +136,9 @@ def start_ray(address: str | None, feature_bytes: int, log: Path) -> Cluster:
         if local:
             store = _store_bytes(feature_bytes)
             own: dict[str, Any] = {"object_store_memory": store, "resources": {_PRIVATE: 1}, "include_dashboard": False}
-            ray.init(address="local", _system_config={"object_spilling_threshold": 1.0}, **own, **_QUIET)
+            ray.init(address="local", **internals.NO_SPILLING, **own, **_QUIET)
     nodes = alive()
-    return Cluster(nodes, local) if local else Cluster(nodes, local, *startable(_autoscaler_config(), nodes))
+    return Cluster(nodes, local) if local else Cluster(nodes, local, *startable(internals.autoscaler_config(), nodes))
 
 
 def alive() -> tuple[Node, ...]:
@@ -149,44 +149,13 @@ def alive() -> tuple[Node, ...]:
             node["NodeID"],
             node["NodeManagerHostname"],
             node["Resources"],
-            _HEAD in node["Resources"],
+            internals.is_head(node),
             node["NodeID"] == here,
             node.get("Labels", {}).get(_NODE_TYPE),
         )
-        for node in ray.nodes()
-        if node["Alive"]
+        for node in internals.nodes_up()
     ]
     return tuple(sorted(found, key=lambda node: (not node.head, node.host, node.id)))
-
-
-def _autoscaler_config() -> Mapping[str, Any] | None:
-    """The configuration of this cluster's autoscaler, which runs on the head; None elsewhere, or where there is none.
-
-    Taken from the file that the autoscaler's process was given, for that is the same in both of Ray's autoscalers and
-    on every provider. Raises InputError where it can't be read.
-    """
-    port = ray.get_runtime_context().gcs_address.rpartition(":")[2]
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            file = autoscaler_file(path.read_bytes().decode(errors="replace").split("\0"), port)
-            if file is not None:
-                return yaml.safe_load(file.read_text(encoding="utf-8"))
-        except ProcessLookupError:  # it has just ended
-            continue
-        except FileNotFoundError:
-            continue
-        except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"the autoscaler's configuration: must be readable, got: {error}") from None
-    return None
-
-
-def autoscaler_file(words: Sequence[str], port: str) -> Path | None:
-    """Which file an autoscaler was given, from the words of a process; None where it isn't that of this cluster."""
-    if not any(word.endswith("monitor.py") for word in words):
-        return None
-    options = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
-    file = options.get("--autoscaling-config")
-    return Path(file).expanduser() if file and options.get("--gcs-address", "").endswith(f":{port}") else None
 
 
 def startable(config: Mapping[str, Any] | None, nodes: Sequence[Node]) -> tuple[tuple[NodeType, ...], int]:
@@ -233,7 +202,7 @@ def _joined(known: str, option: str | None) -> bool:
             return False
         fix = "; on a cluster's head, `ray up FILE` starts it" if known == "auto" else ""
         raise InputError(f"{option}: must be a Ray cluster that answers, got {known!r}: {error}{fix}") from None
-    if known == "auto" and _PRIVATE in ray.cluster_resources():
+    if known == "auto" and any(_PRIVATE in node["Resources"] for node in internals.nodes_up()):
         ray.shutdown()
         if option is not None:
             raise InputError(f"{option}: must be a Ray cluster, got {known!r}, and only another search's own runs here")
@@ -257,7 +226,7 @@ def _store_bytes(size: int) -> int:
 def now() -> str:
     """The nodes as they are at this moment, in words."""
     nodes = alive()
-    types, _ = startable(_autoscaler_config(), nodes)
+    types, _ = startable(internals.autoscaler_config(), nodes)
     more = f"; may start {' or '.join(map(str, types))}: `ray status` there says what keeps them" if types else ""
     return f"{len(nodes)} node(s) up{more}"
 

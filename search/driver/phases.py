@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import ray
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from ray import tune
@@ -23,6 +22,7 @@ from search.space.model import base_number, front, named_params
 from search.space.studies import study_of
 from search.study import record
 from search.study.study import FINISHED, Study, Suggestion
+from search.trials import internals
 from search.trials.bridge import Bridge, Events, Halt, Running
 from search.trials.features import Copies, Opened, SharedTable
 from search.trials.trial import TrialRunner
@@ -98,7 +98,7 @@ def _begin_session(work: Work, study: Study) -> None:
     if sessions and sessions[-1]["ended"] is None:
         sessions[-1] = {**sessions[-1], "ended": work.job.last_seen}
     began = {"started": time.time(), "ended": None, "where": work.where, "concurrent": share.concurrent}
-    resources = {"cpu": share.cpu, "gpu": share.gpu, "nodes": len(ray.nodes())}
+    resources = {"cpu": share.cpu, "gpu": share.gpu, "nodes": len(internals.nodes_up())}
     study.inner.set_user_attr(record.SESSIONS, [*sessions, began | resources | provenance.versions()])
 
 

@@ -1,10 +1,16 @@
 """What the user asked for. Light: a laptop that only sends it on imports no PyTorch."""
 
+import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+
+import yaml
 
 from haan.errors import InputError
 from search.results.folder import RunFolder
+from search.space.model import Space
+from search.space.read import space_of, space_tree
 
 STORAGE = "HAAN_STORAGE"  # the environment's default for search.storage
 
@@ -29,3 +35,21 @@ def taken(folder: RunFolder) -> InputError:
     """Why a new run can't have that folder."""
     rule = "--name must be of a run that does not exist yet, unless --resume goes on with it"
     return InputError(f"{folder.root}: {rule}, got one that does")
+
+
+def named(asked: Request) -> tuple[Space, str, yaml.MappingNode]:
+    """The space, the name of its run, and the space's nodes. Raises InputError."""
+    if asked.trials is not None and asked.trials < 1:
+        raise InputError(f"--trials: must be >= 1, got {asked.trials}")
+    trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
+    tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed)
+    space, name = space_of(tree, asked.path.stem), asked.name
+    if space.plan.storage is None and os.environ.get(STORAGE):  # set on a cluster's nodes, and kept with the run
+        tree = space_tree(asked.path, (*asked.overrides, *trials, f"search.storage={os.environ[STORAGE]}"), asked.seed)
+        space = space_of(tree, asked.path.stem)
+    if asked.resume and name is None:
+        raise InputError("--resume: must come with the --name of the run to go on with, got none")
+    name = name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise InputError(f"--name: must be a plain folder name, got {name!r}")
+    return space, name, tree

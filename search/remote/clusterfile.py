@@ -11,26 +11,8 @@ import yaml
 from haan.errors import InputError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_MARKETS = ("spot", "capacity-block")
 _IMAGE = re.compile(r"ami-([0-9a-f]{8}|[0-9a-f]{17})|resolve:ssm:/\S+")
 _PLACEHOLDER = re.compile(r"YOUR[-_][A-Z0-9_-]*[A-Z0-9]|\b192\.0\.2\.\d+\b")  # such addresses are nobody's (RFC 5737)
-
-# GPUs of AWS's instance types: a family, its sizes, and the count of the sizes that aren't named, where there are such.
-_G5 = {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8}
-_GPUS: dict[str, tuple[dict[str, int], int | None]] = {
-    "g4dn": ({"12xlarge": 4, "metal": 8}, 1),
-    "g5": (_G5, 1),
-    "g6": (_G5, 1),
-    "g6e": (_G5, 1),
-    "p3": ({"2xlarge": 1, "8xlarge": 4, "16xlarge": 8}, None),
-    "p3dn": ({"24xlarge": 8}, None),
-    "p4d": ({"24xlarge": 8}, None),
-    "p4de": ({"24xlarge": 8}, None),
-    "p5": ({"4xlarge": 1, "48xlarge": 8}, None),
-    "p5e": ({"48xlarge": 8}, None),
-    "p5en": ({"48xlarge": 8}, None),
-}
-_WITHOUT_GPU = re.compile(r"[cmrt]\d[a-z]*")
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -91,13 +73,6 @@ def _aws(config: Mapping[str, Any]) -> Iterator[str]:
         node = kind.get("node_config") or {}
         key = f"available_node_types.{name}"
         yield from _image(f"{key}.node_config.ImageId", node, bool(config.get("docker")))
-        market = (node.get("InstanceMarketOptions") or {}).get("MarketType", "spot")
-        if market not in _MARKETS:
-            yield f"{key}.node_config.InstanceMarketOptions.MarketType: must be one of {_MARKETS}, got {market!r}"
-        gpus, said = gpu_count(str(node.get("InstanceType"))), (kind.get("resources") or {}).get("GPU")
-        if gpus is not None and said is not None and said != gpus:
-            rule = f"must be the {gpus} of {node['InstanceType']}, or left out"
-            yield f"{key}.resources.GPU: {rule}, got {said!r}"
 
 
 def _image(key: str, node: Mapping[str, Any], docker: bool) -> Iterator[str]:
@@ -108,15 +83,6 @@ def _image(key: str, node: Mapping[str, Any], docker: bool) -> Iterator[str]:
             yield f"{key}: must name an image, got none; Ray's default is too old for PyTorch, see cluster.yaml"
     elif not _IMAGE.fullmatch(str(image)):
         yield f"{key}: must be ami- and 8 or 17 hexadecimal digits, or resolve:ssm:/PARAMETER, got {image!r}"
-
-
-def gpu_count(instance_type: str) -> int | None:
-    """GPUs of an AWS instance type; None where it isn't known."""
-    family, _, size = instance_type.partition(".")
-    if family in _GPUS:
-        sizes, others = _GPUS[family]
-        return sizes.get(size, others)
-    return 0 if _WITHOUT_GPU.fullmatch(family) else None
 
 
 def _option(command: str, name: str) -> str | None:

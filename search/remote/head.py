@@ -23,6 +23,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from haan.cli import run, say
 from haan.errors import InputError
 from haan.files import whole
 from search.driver.request import AGAIN
@@ -31,7 +32,7 @@ from search.results.folder import RunFolder
 RECORDS, RUNS = Path("submitted"), Path("runs")
 LOST = 128  # exit code of a search whose driver left none, for the machine went down; of a killed one it is higher
 _POLL_S = 0.5
-_PACKAGES = ("haan", "search")
+_PACKAGES, _CLUSTER_FILES = ("haan", "search"), Path("search/clusters")
 _LEFT_BEHIND = "checkpoint_"  # what is needed to go on stays there or in search.storage
 # $1: where the exit code goes; $2: where the process id of the rest, a command, goes.
 _SHELL = 'to=$1; pid=$2; shift 2; "$@" & echo $! > "$pid"; wait $!; echo $? > "$to.partial"; mv "$to.partial" "$to"'
@@ -89,8 +90,17 @@ class Record:
 
 
 def sources(root: Path) -> list[str]:
-    """The files of the project's code below a checkout."""
-    return sorted(one.relative_to(root).as_posix() for package in _PACKAGES for one in (root / package).rglob("*.py"))
+    """The files below a checkout that make its version: code, what it reads, and what a head is installed from.
+
+    Not what Python and editors leave beside them, nor cluster files, which only the laptop reads and users edit.
+    """
+    found = [one.relative_to(root) for package in _PACKAGES for one in (root / package).rglob("*") if one.is_file()]
+    return sorted(one.as_posix() for one in found if not _is_aside(one))
+
+
+def _is_aside(path: Path) -> bool:
+    left = any(part == "__pycache__" or part.startswith(".") or part.endswith("~") for part in path.parts)
+    return left or (path.parent == _CLUSTER_FILES and path.suffix == ".yaml")
 
 
 def digest(root: Path, files: Sequence[str]) -> str:
@@ -167,7 +177,7 @@ def state(
         "journal": size,
         "begins": begins,
     }
-    typer.echo(json.dumps(known))
+    say(json.dumps(known))
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -240,7 +250,7 @@ def stop(name: Name) -> None:
     if not record.is_running() or not record.pid.exists():
         raise InputError(f"{name}: must be of a search that is running here, got one that is not")
     os.kill(int(record.pid.read_text()), signal.SIGTERM)
-    typer.echo(f"{name} was asked to end in order")
+    say(f"{name} was asked to end in order")
 
 
 @app.command(name="pack")
@@ -258,9 +268,4 @@ def unpack_run(name: Name) -> None:
 
 
 if __name__ == "__main__":
-    try:  # not by haan.cli, which imports PyTorch: seconds for each call
-        app()
-    except InputError as error:
-        for message in error.messages:
-            typer.echo(message, err=True)
-        sys.exit(2)
+    run(app)

@@ -10,7 +10,6 @@ import logging
 import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -18,15 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray.autoscaler import sdk
-
+from haan.cli import say
 from haan.errors import InputError
 from haan.words import clean
-from search.driver.job import named
-from search.driver.request import Request, taken
+from search.driver.request import Request, named, taken
 from search.remote import clusterfile
 from search.remote.head import LOST, beginning, digest, pack, sources, unpack
 from search.results.folder import RunFolder
+from search.trials import internals
 
 PROJECT = "~/haan-search"  # where a cluster file puts the project on every node
 _ROOT = Path(__file__).resolve().parents[2]
@@ -97,8 +95,8 @@ def find_head(path: Path, config: dict[str, Any]) -> Head:
         with redirect_stdout(said), redirect_stderr(said):  # Ray's launcher talks
             # For machines of one's own Ray would ask a file that `ray up` left in /tmp, which a reboot takes away.
             local = provider["type"] == "local"
-            address = _own_head(provider) if local else sdk.get_head_node_ip(str(path))
-            auth = sdk.bootstrap_config(config)["auth"]  # a key that `ray up` made is named there alone
+            address = _own_head(provider) if local else internals.launched_head(path)
+            auth = internals.launched_with(config)["auth"]
     except Exception as error:  # of the cloud's own library as well, which need not be installed
         fix = f"; bring it up first: ray up {shlex.quote(str(path))}" if "not found" in str(error) else ""
         raise InputError(f"{path}: must be of a cluster that is up, got: {error}{fix}") from None
@@ -166,14 +164,14 @@ def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, 
         else Path("submitted", asked.path.name)
     )
     options = _options(asked, name, time_budget, quiet)
-    show = _silent if quiet and not dry_run else _say
+    show = _silent if quiet and not dry_run else say
     work = Submission(asked, cluster, name, asked.path.read_bytes(), path.as_posix(), options, show)
     head = find_head(cluster, config)
     have, _ = beginning(RunFolder(work.folder).journal, 0)
     known = json.loads(head.ask("state", name, "--journal", str(have), given="\n".join(sources(_ROOT)).encode()))
     _same_code(known, cluster)
     if dry_run:
-        return head.watch(_say, "plan", work.path, *options, "--dry-run", given=work.text)[0]
+        return head.watch(say, "plan", work.path, *options, "--dry-run", given=work.text)[0]
     begin(work, head, known)
     return finish(work, head)
 
@@ -242,17 +240,17 @@ def finish(work: Submission, head: Head) -> int:
         code = None
     if code is None:
         stop = f"cd {PROJECT} && python -m search.remote.head stop {shlex.quote(work.name)}"
-        _say("The search goes on without this terminal")
-        _say(f"To watch it again and fetch the run: {work.again}")
-        _say(f"To end it in order: ray exec {shlex.quote(str(work.cluster))} {shlex.quote(stop)}")
+        say("The search goes on without this terminal")
+        say(f"To watch it again and fetch the run: {work.again}")
+        say(f"To end it in order: ray exec {shlex.quote(str(work.cluster))} {shlex.quote(stop)}")
         return 130
     lost = code >= LOST and code != 130  # a shell gives 128 and the number of the signal that killed a process
     if lost:
-        _say("Its driver ended without a word: it was killed, or the head went down; what is finished is kept")
+        say("Its driver ended without a word: it was killed, or the head went down; what is finished is kept")
     if code != 2:  # of wrong input there is nothing to fetch
         fetch(work, head)
     if code not in (0, 2, 3):
-        _say(f"To go on: {work.again}")
+        say(f"To go on: {work.again}")
     return 130 if lost else code
 
 
@@ -260,7 +258,7 @@ def _shown(work: Submission, head: Head) -> int | None:
     """The exit code of the search; None where the head has been out of reach for minutes."""
     skip, tries = 0, 0
     while tries < _TRIES:
-        code, shown = head.watch(_say, "follow", work.name, "--skip", str(skip))
+        code, shown = head.watch(say, "follow", work.name, "--skip", str(skip))
         if code != _SSH_FAILED:
             return code
         if not tries or shown:
@@ -292,11 +290,6 @@ def _packed(work: Submission, head: Head) -> bytes:
             work.show("The head does not answer; the search is over, trying again to fetch it")
         tries += 1
         time.sleep(_AGAIN_S)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def _silent(line: str) -> None:

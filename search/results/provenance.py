@@ -4,10 +4,11 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from haan import __version__
 from haan.config import Data
 from haan.data.plant import PLANTED
 from haan.data.table import Annotations, FeatureSource
@@ -17,7 +18,7 @@ from search.space.tableform import Dataset
 _MOST_DROPPED = 0.01  # of the segments; the readers drop those whose times make no sense
 
 
-_PACKAGES = ("haan-search", "torch", "numpy", "faiss-gpu", "optuna", "ray")
+_PACKAGES = ("torch", "numpy", "faiss-gpu", "optuna", "ray")
 
 
 def record(data: Data, source: FeatureSource, annotations: Annotations) -> dict[str, Any]:
@@ -123,10 +124,18 @@ def _compared(known: Mapping[str, Any], dataset: Dataset) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What a figure depends on beside the configuration."""
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    """What a figure depends on beside the configuration; this project's own version is known without an install."""
+    packages = ", ".join([f"haan-search {__version__}", *(f"{name} {_version(name)}" for name in _PACKAGES)])
     python = f"{platform.python_version()} on {platform.machine()}"
     return {"versions": packages, "python": python, "git_commit": git_commit() or "none"}
+
+
+def _version(package: str) -> str:
+    """Of what stands on the path under another name (faiss from Conda), or without its metadata, it isn't known."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def git_commit() -> str | None:

@@ -10,6 +10,8 @@ from optuna.pruners import BasePruner, HyperbandPruner
 from optuna.samplers import BaseSampler, BruteForceSampler, QMCSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from search.study import internals
+
 Parameters = Mapping[str, BaseDistribution]
 
 
@@ -82,8 +84,8 @@ class KnownSpace(Adapter):
     def sampler(self, study: Study) -> BaseSampler:
         """The quasi-random one, or the model once it has the trials that it needs."""
         # As the model itself counts; otherwise trials between the two counts would be drawn at random.
-        known = study._get_trials(deepcopy=False, states=self._states, use_cache=True)
-        return self.quasi if len(known) < self._start else self.inner
+        usable = internals.trials_of(study, self._states)
+        return self.quasi if len(usable) < self._start else self.inner
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All parameters at first, then those that the model draws together."""
@@ -105,8 +107,8 @@ class Reseeded(Adapter):
     def sampler(self, study: Study) -> BaseSampler:
         """The sampler, made if need be."""
         if self._inner is None:
-            known = len(study._get_trials(deepcopy=False))
-            self._inner = self._make(int(np.random.SeedSequence((self._seed, known)).generate_state(1)[0]))
+            held = internals.num_trials(study)
+            self._inner = self._make(int(np.random.SeedSequence((self._seed, held)).generate_state(1)[0]))
         return self._inner
 
 

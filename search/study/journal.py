@@ -16,6 +16,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from haan.errors import InputError
+from search.study.internals import append_lock
 
 _OPTUNA_LOCK_S = 2  # Optuna holds its own lock for one append; one that is older belongs to a process that was killed
 
@@ -48,24 +49,27 @@ class _WholeAppends(JournalFileBackend):
 
     held: list[dict[str, Any]] | None = None
 
+    def __init__(self, path: Path):
+        super().__init__(str(path))
+        self.path = path
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         if self.held is not None:
             self.held += logs
             return
-        path = Path(self._file_path)
-        size = path.stat().st_size
+        size = self.path.stat().st_size
         try:
             super().append_logs(logs)
         except BaseException:
-            os.truncate(path, size)
+            os.truncate(self.path, size)
             raise
 
 
 class Journal(JournalStorage):
-    """Optuna's storage over a journal file. Its own lock is a link that needs an absolute target to ever expire."""
+    """Optuna's storage over a journal file, by its absolute path (see internals.append_lock)."""
 
     def __init__(self, journal: Path):
-        self._file = _WholeAppends(str(journal.resolve()))
+        self._file = _WholeAppends(journal.resolve())
         super().__init__(self._file)
 
     @contextmanager
@@ -137,7 +141,7 @@ def _free_name(journal: Path) -> Path:
 
 def _drop_stale_lock(journal: Path) -> None:
     """Removes Optuna's own lock where a killed process left it: its users would wait for half a minute."""
-    lock = journal.with_name(journal.name + ".lock")
+    lock = append_lock(journal)
     for _ in range(10 * _OPTUNA_LOCK_S):
         try:
             age = time.time() - lock.lstat().st_mtime

@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from search.study import internals
 from search.study.algorithms import Component, ComponentError, make_pruner, make_sampler, nearest
 
 _REHEARSED = 15  # made-up trials; a start-up is shortened to fewer, so that the model is rehearsed, too
@@ -87,7 +88,7 @@ def _lies_in(distribution: BaseDistribution, value: Any) -> bool:
     kinds = int if isinstance(distribution, IntDistribution) else int | float
     if isinstance(value, bool) or not isinstance(value, kinds):
         return False
-    return distribution._contains(float(value))
+    return internals.contains(distribution, float(value))
 
 
 def _described(distribution: BaseDistribution) -> str:

@@ -17,6 +17,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from search.study import internals
 from search.study.journal import Journal
 from search.study.record import FAILURE
 
@@ -79,7 +80,7 @@ class Study:
 
     def start_with(self, front: Sequence[Mapping[str, Any]]) -> None:
         """Puts parameter sets in front of what the sampler suggests; those put there before are passed over."""
-        known = [trial.system_attrs.get("fixed_params") for trial in self.trials()]
+        known = [internals.enqueued(trial) for trial in self.trials()]
         for params in front:
             if dict(params) not in known:
                 self.inner.enqueue_trial(dict(params))
@@ -91,18 +92,14 @@ class Study:
     def ask(self) -> Suggestion:
         """The next trial, an interrupted one first; it is RUNNING from here on."""
         known = self._interrupted.pop(0) if self._interrupted else None
-        trial = self.inner.ask(self._parameters) if known is None else self._take_up(known)
+        if known is None:
+            trial = self.inner.ask(self._parameters)
+        else:
+            trial = internals.take_up(self.inner, known, self._parameters)
         self._running[trial.number] = trial
         self._values[trial.number] = dict(known.intermediate_values) if known else {}
         attributes = known.user_attrs if known else {}
         return Suggestion(trial.number, dict(trial.params), known is not None, attributes)
-
-    def _take_up(self, known: FrozenTrial) -> Trial:
-        """An interrupted trial. What it has of its parameters it keeps; a kill in mid-`ask` may have left some out."""
-        trial = Trial(self.inner, known._trial_id)
-        for key, distribution in self._parameters.items():
-            trial._suggest(key, distribution)  # what Optuna's own `ask` calls
-        return trial
 
     def note(self, number: int, key: str, value: Any) -> None:
         """Keeps something about a trial under way."""
@@ -145,7 +142,7 @@ class Study:
         tell(trial)
 
     def _together(self) -> AbstractContextManager[None]:
-        store = self.inner._storage
+        store = internals.storage_of(self.inner)
         return store.together() if isinstance(store, Journal) else nullcontext()
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:

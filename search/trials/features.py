@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import ray
 from ray.exceptions import GetTimeoutError, ObjectLostError, ObjectStoreFullError, RaySystemError
-from ray.experimental import get_object_locations
 
 from haan.data.table import Annotations, ClipTable, FeatureSource, IntArray, offsets_of, slices
 from haan.words import byte_size
+from search.trials import internals
 
 _CHUNK_BYTES = 256 * 2**20
 _LONG_S = 5  # what takes longer is shown as it goes on
@@ -64,13 +64,13 @@ class SharedTable:
         """
         held: dict[str, int] = {}
         try:
-            found = get_object_locations(list(self.chunks), _LOOK_MS)
+            there = internals.nodes_with(self.chunks, _LOOK_MS)
         except GetTimeoutError:
             return {}
         for chunk, size in zip(self.chunks, self.sizes, strict=True):
-            for node in found.get(chunk, {}).get("node_ids", ()):
+            for node in there[chunk]:
                 held[node] = held.get(node, 0) + size
-        return {node: there for node, there in held.items() if there < sum(self.sizes)}
+        return {node: come for node, come in held.items() if come < sum(self.sizes)}
 
     def _fetch(self, here: dict[str, Any], tries: int = _TRIES) -> ClipTable:
         try:
@@ -84,7 +84,7 @@ class SharedTable:
 
 def _this_node() -> dict[str, Any]:
     here = ray.get_runtime_context().get_node_id()
-    return next(node for node in ray.nodes() if node["NodeID"] == here)
+    return next(node for node in internals.nodes_up() if node["NodeID"] == here)
 
 
 def _check_store(node: dict[str, Any], size: int) -> None:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback, Stopper
@@ -10,22 +9,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search.trials import internals
 from search.trials.bridge import Bridge, no_room
-from search.trials.internals import StudyTrial
+from search.trials.failures import StudyTrial, reason
 
 _LOOK_S = 5  # between two looks at all trials
-
-
-_KILLS = {
-    "OutOfMemoryError": "out of memory",
-    "NodeDiedError": "its node was lost",
-    "its node has died": "its node was lost",
-    "The actor died": "its process died",
-    "ActorDiedError": "its process died",
-    "ActorUnavailableError": "its process was out of reach",
-    "is temporarily unavailable": "its process was out of reach",
-}
-_OF_A_PROCESS = ("The actor died", "ActorDiedError")
 
 
 class StudySearcher(Searcher):
@@ -60,7 +48,7 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Makes a new trial one that tells losses from failures; Ray Tune has no other place to say so."""
-        trial.__class__ = StudyTrial
+        internals.become(trial, StudyTrial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """STOP or CONTINUE after one epoch."""
@@ -72,11 +60,11 @@ class StudyScheduler(FIFOScheduler):
         It hears of such a death twice: at first it puts the trial back in line, and then takes it for one that failed
         in line. It also forgets that the process is not being handed over any more, and would wait for that for ever.
         """
-        tune_controller._resetting_trials.discard(trial)
-        if trial.status == Trial.PENDING and trial.temporary_state.ray_actor is None:
+        internals.forget_handover(tune_controller, trial)
+        if trial.status == Trial.PENDING and internals.is_without_process(trial):
             self._bridge.spared.add(trial.trial_id)
             if not getattr(trial, "was_lost", False):  # a loss wasn't counted
-                trial.run_metadata.num_failures -= 1
+                internals.set_failures(trial, internals.failures(trial) - 1)
             trial.status = Trial.ERROR  # so Ray Tune finds nothing left to stop; StudyListener takes it back
 
 
@@ -119,7 +107,7 @@ class StudyListener(Callback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called when a trial broke and goes on from its last checkpoint."""
         self._broke(trial)
-        self._bridge.interrupt(trial.trial_id, _reason(trial))
+        self._bridge.interrupt(trial.trial_id, reason(trial))
         if self._request is not None:
             trial.update_resources(self._request(trial.config))
 
@@ -130,25 +118,8 @@ class StudyListener(Callback):
             trial.status = Trial.PENDING
             return
         self._broke(trial)
-        self._bridge.end(trial.trial_id, failure=_reason(trial))
+        self._bridge.end(trial.trial_id, failure=reason(trial))
 
     def _broke(self, trial: Trial) -> None:
-        if no_room(_reason(trial)):  # no fault of the trial's, and the next one would meet it as well
-            self._bridge.halt("disk", _reason(trial))
-
-
-def _reason(trial: Trial) -> str:
-    """Why a trial broke, in a line: what its exception says, the last of the traceback that Ray wrote.
-
-    Read here, for `trial.get_error` looks elsewhere. A process that was killed leaves Ray's own paragraph about it.
-    """
-    path = Path(trial.error_file) if trial.error_file else None
-    text = path.read_text(encoding="utf-8", errors="replace").strip() if path and path.exists() else ""
-    last = text.splitlines()[-1].strip() if text else "unknown; see log/search.log"
-    last = last.partition(" Some common causes include: ")[0]  # a paragraph of Ray's
-    if "raised in its creation task" in text:  # it died of an exception of ours, which is the last line
-        return last
-    known = next((words for words in _KILLS if words in text), None)
-    if known in _OF_A_PROCESS and getattr(trial, "was_lost", False):
-        known = "NodeDiedError"
-    return f"{_KILLS[known]}: {last}" if known else last
+        if no_room(reason(trial)):  # no fault of the trial's, and the next one would meet it as well
+            self._bridge.halt("disk", reason(trial))

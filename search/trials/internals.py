@@ -1,64 +1,139 @@
-"""Whether a trial broke by its own fault, or because its node or the network was lost."""
+"""Every name of Ray and Ray Tune that is private, experimental or for Ray's own developers. Read in Ray 2.60.0.
 
-import time
-from typing import Any
+Nothing else here touches one, and each function says why there is no public way. tests/search/trials/test_internals.py
+has a test for each, which names it when a newer Ray breaks it. The classes that Ray Tune documents for whoever writes
+a searcher or a scheduler (Searcher, TrialScheduler, Trial) are used where they are extended: hooks.py, failures.py.
+
+Imports Ray's core alone, and Ray Tune's types by name: a laptop and the light files of driver/ use it as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import ray
+import yaml
 from ray._private.state import actors
-from ray.exceptions import ActorUnavailableError, LocalRayletDiedError, NodeDiedError, RayActorError, RayTaskError
-from ray.tune.experiment import Trial
+from ray.exceptions import ActorUnavailableError
+from ray.experimental import get_object_locations
 
-from search.trials.features import FeaturesError
+from haan.errors import InputError
 
-_NODE_DIED = ("its node has died", "actor's node was terminated")
-_NOTICE_S = 2.0  # after a process, the death of its node is known this soon where its sockets closed with it
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
 
+UNREACHABLE = ActorUnavailableError  # what a call raises whose actor doesn't answer; Ray calls it for developers alone
+NO_SPILLING: Mapping[str, Any] = {"_system_config": {"object_spilling_threshold": 1.0}}
+"""For `ray.init`: objects go to disk once the store is full, not from 80 % on, as Ray's public options have it."""
 
-_MOST_LOSSES = 20  # of a trial; from then on they count, for a node that kills all it gets must not do so for ever
-
-
-def is_loss(error: object) -> bool:
-    """Whether an exception that Ray Tune caught says so. A process that died alone, of memory also, is no loss."""
-    if isinstance(error, RayTaskError):
-        error = error.as_instanceof_cause()
-    if isinstance(error, ActorUnavailableError | NodeDiedError | LocalRayletDiedError):
-        return True
-    if not isinstance(error, RayActorError):
-        return False
-    if error.actor_init_failed:  # an exception of the trial's own, of which only the text is left
-        return FeaturesError.__name__ in str(error)
-    return error.preempted or any(words in str(error) for words in _NODE_DIED) or _node_is_gone(error.actor_id)
+_HEAD = "node:__internal_head__"  # a resource that Ray gives the head; no public list of nodes says which it is
 
 
-def _node_is_gone(actor_id: str | None) -> bool:
-    """Whether the node of a process that died is dead as well, or dies in the next moment."""
-    known = actors(actor_id) if actor_id else {}
-    node_id = known.get("Address", {}).get("NodeID")
-    until = time.monotonic() + _NOTICE_S
-    while node_id:
-        if not any(node["Alive"] for node in ray.nodes() if node["NodeID"] == node_id):
-            return True
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.2)
-    return False
+def nodes_up() -> list[dict[str, Any]]:
+    """The nodes that are up, as Ray's head has them: NodeID, NodeManagerHostname, Resources, Labels.
 
-
-class StudyTrial(Trial):
-    """A trial of Ray Tune that doesn't count what its node or the network did as a failure of its own.
-
-    Ray's own count leaves out preemptions that the cloud announced, and no other loss. losses: how many there were.
+    `ray.nodes` is for developers; `ray.util.state.list_nodes`, which isn't, asks the dashboard: a local Ray has none.
     """
+    return [node for node in ray.nodes() if node["Alive"]]
 
-    losses = 0
-    was_lost = False
 
-    def handle_error(self, exc: Any = None) -> None:
-        """Takes note of why it broke."""
-        before = self.run_metadata.num_failures
-        super().handle_error(exc)
-        self.was_lost = is_loss(exc)
-        if self.was_lost:
-            self.losses += 1
-            if self.losses <= _MOST_LOSSES:
-                self.run_metadata.num_failures = before
+def is_head(node: Mapping[str, Any]) -> bool:
+    """Whether one of `nodes_up` is the cluster's head."""
+    return _HEAD in node["Resources"]
+
+
+def node_of_actor(actor_id: str) -> str | None:
+    """The id of the node that an actor ran on, from the head's table of actors; None where it isn't known.
+
+    The exception that its death raises doesn't say, and the public `ray.util.state.get_actor` asks the dashboard.
+    """
+    return actors(actor_id).get("Address", {}).get("NodeID")
+
+
+def nodes_with(objects: "Sequence[ray.ObjectRef[Any]]", timeout_ms: int) -> "dict[ray.ObjectRef[Any], Sequence[str]]":
+    """The ids of the nodes that have a copy of each object. Experimental; nothing public says it.
+
+    For the process that put them. Raises GetTimeoutError.
+    """
+    there = get_object_locations(list(objects), timeout_ms)
+    return {one: there.get(one, {}).get("node_ids", ()) for one in objects}
+
+
+def autoscaler_config() -> Mapping[str, Any] | None:
+    """The configuration of this cluster's autoscaler, which runs on the head; None elsewhere, or where there is none.
+
+    Taken from the file that the autoscaler's process was given, as /proc has its words: the same in both of Ray's
+    autoscalers and on every provider, and nothing public says it. `~/ray_bootstrap_config.yaml`, which `ray up`
+    writes, doesn't do: neither `ray down` nor `ray stop` removes it from a machine of one's own, and a Ray that is
+    started there by hand has the same address. Raises InputError where it can't be read.
+    """
+    port = ray.get_runtime_context().gcs_address.rpartition(":")[2]
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            file = autoscaler_file(path.read_bytes().decode(errors="replace").split("\0"), port)
+            if file is not None:
+                return yaml.safe_load(file.read_text(encoding="utf-8"))
+        except ProcessLookupError:  # it has just ended
+            continue
+        except FileNotFoundError:
+            continue
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"the autoscaler's configuration: must be readable, got: {error}") from None
+    return None
+
+
+def autoscaler_file(words: Sequence[str], port: str) -> Path | None:
+    """Which file an autoscaler was given, from the words of a process; None where it isn't that of this cluster."""
+    if not any(word.endswith("monitor.py") for word in words):
+        return None
+    options = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
+    file = options.get("--autoscaling-config")
+    return Path(file).expanduser() if file and options.get("--gcs-address", "").endswith(f":{port}") else None
+
+
+def launched_head(file: Path) -> str:
+    """The address of the head of a `ray up` file's cluster, as its cloud says; on a laptop. Raises what Ray does."""
+    from ray.autoscaler.sdk import get_head_node_ip  # as is `launched_with`: for developers, and needed there alone
+
+    return get_head_node_ip(str(file))
+
+
+def launched_with(config: dict[str, Any]) -> dict[str, Any]:
+    """A `ray up` file as Ray fills it in: a key pair that it made itself is named there alone."""
+    from ray.autoscaler.sdk import bootstrap_config
+
+    return bootstrap_config(config)
+
+
+def become(trial: "Trial", kind: "type[Trial]") -> None:
+    """Makes a trial of Ray Tune one of a subclass: Ray Tune makes its trials itself, and takes no class to make."""
+    trial.__class__ = kind
+
+
+def failures(trial: "Trial") -> int:
+    """How many failures Ray Tune has counted of a trial."""
+    return trial.run_metadata.num_failures
+
+
+def set_failures(trial: "Trial", count: int) -> None:
+    """Changes that count: only preemptions that a cloud announced are left out of it, and no option says more."""
+    trial.run_metadata.num_failures = count
+
+
+def is_without_process(trial: "Trial") -> bool:
+    """Whether Ray Tune has no actor for a trial at this moment."""
+    return trial.temporary_state.ray_actor is None
+
+
+def forget_handover(controller: Any, trial: "Trial") -> None:
+    """Has Ray Tune forget that a process is being handed to a trial, for it dropped the news that the process died."""
+    controller._resetting_trials.discard(trial)
+
+
+def error_text(trial: "Trial") -> str:
+    """All that Ray Tune wrote of a trial's failures, its tracebacks; "" for nothing.
+
+    The file that is being written on this machine, for `trial.get_error` reads its copy in storage.
+    """
+    path = Path(trial.error_file) if trial.error_file else None
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path and path.exists() else ""

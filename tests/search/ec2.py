@@ -34,13 +34,14 @@ def edited() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Instance:
-    """One machine that EC2 was asked for."""
+    """One machine that EC2 was asked for. gpus: what Ray takes it to have."""
 
     kind: str
     type: str
     lifecycle: str
     shutdown: str
     profile: str
+    gpus: int
 
 
 @contextmanager
@@ -87,7 +88,8 @@ def launched(config: Mapping[str, Any], home: Path) -> list[Instance]:
             tags = {"ray-user-node-type": name, "ray-node-type": "head" if head else "worker", "ray-launch-config": ""}
             provider.create_node(kind["node_config"], tags, 1 if head else kind["max_workers"])
         reservations = ec2.describe_instances()["Reservations"]
-        return [_instance(ec2, raw) for reservation in reservations for raw in reservation["Instances"]]
+        machines = [raw for reservation in reservations for raw in reservation["Instances"]]
+        return [_instance(ec2, raw, _kinds(filled)) for raw in machines]
 
 
 def _instance_types(region: str, credentials: object = None) -> list[Any]:
@@ -99,11 +101,13 @@ def _kinds(config: Mapping[str, Any]) -> dict[str, Any]:
     return config["available_node_types"]
 
 
-def _instance(ec2: Any, raw: Mapping[str, Any]) -> Instance:
+def _instance(ec2: Any, raw: Mapping[str, Any], kinds: Mapping[str, Any]) -> Instance:
     tags = {tag["Key"]: tag["Value"] for tag in raw["Tags"]}
     asked = ec2.describe_instance_attribute(
         InstanceId=raw["InstanceId"], Attribute="instanceInitiatedShutdownBehavior"
     )["InstanceInitiatedShutdownBehavior"]["Value"]
     profile = raw.get("IamInstanceProfile", {}).get("Arn", "").rpartition("/")[2]
     lifecycle = raw.get("InstanceLifecycle", "on-demand")
-    return Instance(tags["ray-user-node-type"], raw["InstanceType"], lifecycle, asked, profile)
+    kind = tags["ray-user-node-type"]
+    gpus = kinds[kind]["resources"].get("GPU", 0)
+    return Instance(kind, raw["InstanceType"], lifecycle, asked, profile, gpus)

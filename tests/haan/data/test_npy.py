@@ -1,8 +1,10 @@
 """Untrusted .npy files: hostile pickles are refused by name, damaged ones give InputError, good ones their data."""
 
+import inspect
 import io
 import os
 import pickle
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -461,3 +463,13 @@ def test_a_small_pickle_takes_little_memory(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 512 * 1024  # KiB
+
+
+def test_the_unpickler_written_in_python_is_there_and_keeps_its_memo_in_a_mapping() -> None:
+    said = f"pickle._Unpickler was read in Python 3.11 and does something else in {platform.python_version()}"
+    private: Any = getattr(pickle, "_Unpickler", None)
+    assert private is not None and private is not pickle.Unpickler, said
+    names = ("find_class", "persistent_load", "load")
+    assert all(inspect.isfunction(getattr(private, name, None)) for name in names), said
+    puts = private(io.BytesIO(b"N" + pickle.LONG_BINPUT + (2**32 - 1).to_bytes(4, "little") + b"."))
+    assert puts.load() is None and puts.memo == {2**32 - 1: None}, said  # the one in C makes room for each index below

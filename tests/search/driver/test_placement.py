@@ -12,7 +12,7 @@ import ray
 
 from haan.errors import InputError
 from search.driver import nodes
-from search.driver.nodes import Cluster, Node, NodeType, autoscaler_file, start_ray, startable
+from search.driver.nodes import Cluster, Node, NodeType, start_ray, startable
 from search.driver.placement import Share, fit, spill_warning, warnings
 from search.space.model import Resources
 from tests.search.spaces import demo_space
@@ -139,17 +139,3 @@ def test_own_machines_that_are_still_coming_are_taken_to_be_as_those_that_are_up
     config = {"max_workers": 2, "head_node_type": "local", "available_node_types": {"local": kind}}
     (one,), more = startable(config, [HEAD, node("w", cpu=8)])
     assert (one.resources["CPU"], one.more, more) == (8, 1, 1)
-
-
-def test_the_autoscaler_s_file_is_known_by_the_cluster_s_port() -> None:
-    words = [
-        "python",
-        "-u",
-        "/x/autoscaler/v2/monitor.py",
-        "--gcs-address=10.0.0.1:6379",
-        "--autoscaling-config=/a.yaml",
-    ]
-    assert autoscaler_file(words, "6379") == Path("/a.yaml")
-    assert autoscaler_file(words, "6380") is None
-    assert autoscaler_file(words[:-1], "6379") is None
-    assert autoscaler_file(["vim", *words[3:]], "6379") is None

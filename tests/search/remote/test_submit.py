@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tarfile
 import time
@@ -74,7 +75,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     ssh.chmod(0o755)
     monkeypatch.setattr(submit.clusterfile, "read", lambda path: {})
     monkeypatch.setattr(submit, "find_head", lambda path, config: submit.Head((str(ssh), "user@head")))
-    monkeypatch.setattr(submit, "_say", lab.lines.append)
+    monkeypatch.setattr(submit, "say", lab.lines.append)
     yield lab
     for pid in lab.project.glob("submitted/*.pid"):
         if not (pid.with_suffix(".ended")).exists():
@@ -87,10 +88,10 @@ def closed_at(lab: Lab, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     def say(line: str) -> None:
         lab.lines.append(line)
         if word in line:
-            monkeypatch.setattr(submit, "_say", lab.lines.append)
+            monkeypatch.setattr(submit, "say", lab.lines.append)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(submit, "_say", say)
+    monkeypatch.setattr(submit, "say", say)
 
 
 def until(condition: Callable[[], bool], limit_s: float = 120) -> None:
@@ -198,8 +199,9 @@ def test_a_wrong_space_is_refused_before_the_head_is_asked(lab: Lab, monkeypatch
         lab.submit(tiny_space(lab.laptop, trials=TRIALS, max_failures=-1))
 
 
-def test_another_version_on_the_head_is_refused_with_the_fix(lab: Lab) -> None:
-    with (lab.project / "haan" / "losses.py").open("a") as file:
+@pytest.mark.parametrize("name", ["haan/losses.py", "search/page/report.css", "search/clusters/pins.txt"])
+def test_another_version_on_the_head_is_refused_with_the_fix(lab: Lab, name: str) -> None:
+    with (lab.project / name).open("a") as file:
         file.write("# edited there\n")
     with pytest.raises(InputError, match="--cluster.*another version.*ray up cluster.yaml"):
         lab.submit(tiny_space(lab.laptop))
@@ -351,3 +353,22 @@ def test_the_fingerprint_is_of_names_and_bytes_of_the_code(tmp_path: Path) -> No
     assert digest(tmp_path, ["haan/a.py", "search/b.py"]) != first
     (tmp_path / "haan/a.py").unlink()
     assert digest(tmp_path, ["haan/a.py", "search/b.py"]) != first
+
+
+def test_every_file_of_the_product_is_part_of_its_version_and_what_lies_beside_them_is_not(tmp_path: Path) -> None:
+    tracked = subprocess.run(["git", "ls-files", "haan", "search"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode != 0:
+        pytest.skip("no checkout of git: what belongs to the product isn't known")
+    product = [name for name in tracked.stdout.splitlines() if name != "search/clusters/own-machines.yaml"]
+    assert {"search/page/report.js", "search/page/report.css", "search/clusters/pins.txt"} <= set(product)
+    assert set(product) <= set(sources(ROOT))
+    for name in (
+        "search/new.json",
+        "search/clusters/mine.yaml",
+        "haan/.cache/a",
+        "haan/__pycache__/a.pyc",
+        "haan/a.py~",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert sources(tmp_path) == ["search/new.json"]

@@ -1,0 +1,63 @@
+"""Every name of Optuna that is private or promised to nobody. Read in Optuna 5.0.0.
+
+Nothing else here touches one, and each function says why there is no public way. tests/search/study/test_internals.py
+has a test for each, which names it when a newer Optuna breaks it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+
+def trials_of(study: optuna.Study, states: tuple[TrialState, ...]) -> list[FrozenTrial]:
+    """A study's trials as Optuna's own samplers see them while they draw: of all brackets, as they were at its start.
+
+    Under Hyperband `get_trials` gives a sampler the trials of one bracket alone, and it asks the storage each time.
+    """
+    return study._get_trials(deepcopy=False, states=states, use_cache=True)
+
+
+def num_trials(study: optuna.Study) -> int:
+    """How many trials a study has now, in whatever bracket; see `trials_of`."""
+    return len(study._get_trials(deepcopy=False))
+
+
+def take_up(study: optuna.Study, known: FrozenTrial, parameters: Mapping[str, BaseDistribution]) -> Trial:
+    """A trial that is RUNNING since an earlier process. What it has of its parameters it keeps.
+
+    What a kill in mid-`ask` left out is drawn. `ask` itself begins a new trial in any case, and `suggest_float` and
+    its kin take no distribution.
+    """
+    trial = Trial(study, known._trial_id)
+    for key, distribution in parameters.items():
+        trial._suggest(key, distribution)  # what Optuna's own `ask` calls
+    return trial
+
+
+def storage_of(study: optuna.Study) -> BaseStorage:
+    """Where a study keeps what it is told; it has no public name."""
+    return study._storage
+
+
+def enqueued(trial: FrozenTrial) -> Mapping[str, Any] | None:
+    """The parameters that `enqueue_trial` gave a trial; None where the sampler draws all. Only Optuna reads the key."""
+    return trial.system_attrs.get("fixed_params")
+
+
+def contains(distribution: BaseDistribution, number: float) -> bool:
+    """Whether a number lies in a range, on one of its steps. Optuna itself only warns, in the middle of a search."""
+    return distribution._contains(number)
+
+
+def append_lock(journal: Path) -> Path:
+    """Optuna's lock of a journal file while something is appended: a link beside it, which a kill leaves there.
+
+    A link to the journal as it was named, so that name has to be absolute: else its age is never known, and whoever
+    finds it waits for ever.
+    """
+    return journal.with_name(journal.name + ".lock")
