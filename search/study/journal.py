@@ -81,10 +81,13 @@ class Journal(JournalStorage):
 
 
 def load(journal: Path) -> optuna.Study | None:
-    """The one study of a journal; None where there is no file, or none in it."""
+    """The one study of a journal; None where there is no file, or none in it. Raises InputError where it is damaged."""
     if not journal.exists():
         return None
-    store = Journal(journal)
+    try:
+        store = Journal(journal)
+    except ValueError as error:
+        raise InputError(f"{journal}: must be one JSON record a line, got {error}") from None
     names = optuna.get_all_study_names(store)
     return optuna.load_study(study_name=names[0], storage=store) if names else None
 
