@@ -107,7 +107,7 @@ def end_session(work: Work, study: Study) -> None:
     line = work.copies.summary()
     if line:
         work.screen.line(line)
-        study.inner.set_user_attr("features", work.copies.attribute())
+        study.inner.set_user_attr(record.FEATURES, work.copies.attribute())
     *before, last = study.inner.user_attrs[record.SESSIONS]
     study.inner.set_user_attr(record.SESSIONS, [*before, {**last, "ended": time.time()}])
 
@@ -195,7 +195,7 @@ class Confirmation(Phase):
         return head, f"seed {running.params['seed']} on {running.params['videos']} videos"
 
     def write(self) -> None:
-        confirm.write_csv(self.work.job.folder, self._space, self._trials, self.so_far())
+        confirm.write_csv(self.work.job.folder, self._space, self.so_far())
 
     def so_far(self) -> confirm.Confirmation:
         """What is known of the confirmation."""

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.words import clock, short
 from search.driver.screen import Row, Screen, Status
-from search.study.record import saved_s
+from search.study.record import TrialRecord
 from search.trials.bridge import Running
 
 _LAST = 50  # ended trials and failures kept for the screen
@@ -47,16 +47,16 @@ class Totals:
 
     def add(self, trial: FrozenTrial) -> None:
         """Takes in a trial that has ended."""
-        known = trial.user_attrs
-        self.spent_s += self.units * ran_s(known.get("runs", []))
+        record = TrialRecord.of(trial)
+        self.spent_s += self.units * ran_s(record.runs or ())
         if trial.state == TrialState.FAIL:
             self.failed += 1
         elif trial.state == TrialState.PRUNED:
             self.pruned += 1
-            self.saved_s += self.units * saved_s(known, self.epochs)
+            self.saved_s += self.units * record.saved_s(self.epochs)
         else:
             self.complete += 1
-            self.full_s += known["seconds"]
+            self.full_s += record.seconds or 0.0
             self._compare(trial)
         if self.best is not None:
             self.history.append(self.best[1])

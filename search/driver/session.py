@@ -31,6 +31,7 @@ from search.results import checkpoints, confirm, winner
 from search.results.folder import RunFolder
 from search.space.edges import edge_warnings
 from search.space.model import base_number
+from search.study.record import TrialRecord
 from search.study.study import FINISHED, Study
 from search.trials import features
 from search.trials.bridge import no_room
@@ -225,7 +226,7 @@ def _counted(work: Work, study: Study) -> list[str]:
     lines.append(f"Spent {spent} on them; pruning saved about {saved}")
     reasons: dict[str, list[int]] = {}
     for trial in study.trials(TrialState.FAIL):
-        reasons.setdefault(trial.user_attrs.get("failure", "unknown"), []).append(trial.number)
+        reasons.setdefault(TrialRecord.of(trial).failure or "unknown", []).append(trial.number)
     for reason, numbers in reasons.items():
         lines.append(f"  failed: {reason} (trial {', '.join(map(str, numbers))})")
     return lines

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial
 
+from search.study.record import Ran, TrialRecord
+
 _LONG_PAUSE = 0.05  # of the busy time; a longer one is drawn shortened
 
 
@@ -55,13 +57,14 @@ def timeline(trials: Sequence[FrozenTrial]) -> Timeline:
 
 def _runs(trial: FrozenTrial) -> list[tuple[float, float | None, str, bool]]:
     """(start, end, node, whether it is the last) of each stretch; Optuna's own times where a study has no others."""
-    runs = trial.user_attrs.get("runs")
-    if not isinstance(runs, list):
+    record = TrialRecord.of(trial)
+    runs = record.runs
+    if runs is None:
         if trial.datetime_start is None:
             return []
         end = trial.datetime_complete.timestamp() if trial.datetime_complete else None
-        runs = [[trial.datetime_start.timestamp(), end, trial.user_attrs.get("node", "node not known")]]
-    return [(start, end, str(node), i == len(runs) - 1) for i, (start, end, node) in enumerate(runs)]
+        runs = (Ran(trial.datetime_start.timestamp(), end, record.node or "node not known"),)
+    return [(start, end, node, i == len(runs) - 1) for i, (start, end, node) in enumerate(runs)]
 
 
 def _shorten(spans: list[tuple[float, float]]) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:

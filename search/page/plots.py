@@ -13,8 +13,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.words import duration
-from search.page.facts import Confirmation, Findings, curve, value_of
+from search.page.facts import Findings, curve, value_of
 from search.page.lanes import Stretch, Timeline
+from search.results.confirm import Confirmed
+from search.results.winner import own_setting_avg_map
 
 Figure = dict[str, Any]
 
@@ -134,17 +136,17 @@ def parallel(run: Findings) -> Figure | None:
 
 def by_tiou(run: Findings) -> Figure | None:
     """mAP against tIoU of the winner and the base; of the official videos too, once there."""
-    thresholds = list(run.space.base.eval.tiou)
     data = []
     for trial in run.shown:
-        scores, (name, color) = run.by_tiou(trial), _role(run, trial)
-        if scores:
-            data.append(_line(f"{name}, in the search", thresholds, scores, color, markers=True))
-    for row in run.confirmation.official if run.confirmation else ():
-        if row.by_tiou:
-            name, color = ("base", COLORS["base"]) if row.base else (f"trial {row.number}", COLORS["winner"])
+        by_tiou, (name, color) = run.scores(trial).by_tiou, _role(run, trial)
+        if by_tiou:
+            data.append(_line(f"{name}, in the search", [*by_tiou], [*by_tiou.values()], color, markers=True))
+    for row in run.confirmation.official:
+        by_tiou = row.scores.by_tiou
+        if by_tiou:
+            name, color = ("base", COLORS["base"]) if row.base else (f"trial {row.trial}", COLORS["winner"])
             name = f"{name}, official videos"
-            data.append(_line(name, thresholds, row.by_tiou, color, markers=True, dash="dash"))
+            data.append(_line(name, [*by_tiou], [*by_tiou.values()], color, markers=True, dash="dash"))
     return _figure(data, 350, "tIoU that a detection must reach", "mAP (%)", yaxis=_FROM_ZERO) if data else None
 
 
@@ -152,7 +154,7 @@ def along_setting(run: Findings, key: str) -> Figure | None:
     """avg.mAP of the winner and the base against one swept detection setting, with what was chosen."""
     data: list[Figure] = []
     for trial in run.shown:
-        points, chosen, (name, color) = run.along(trial, key), run.chosen(trial), _role(run, trial)
+        points, chosen, (name, color) = run.along(trial, key), run.scores(trial).chosen, _role(run, trial)
         if not points or chosen is None:
             continue
         data.append(_line(name, [x for x, _ in points], [y for _, y in points], color))
@@ -196,9 +198,8 @@ def timeline(run: Findings, line: Timeline) -> Figure | None:
     return figure
 
 
-def confirmation(run: Findings, found: Confirmation) -> Figure | None:
+def confirmation(run: Findings, rows: Sequence[Confirmed]) -> Figure | None:
     """Mean and 95 % interval of each configuration over its seeds, and each seed."""
-    rows = found.confirmed
     if not rows:
         return None
     winner = run.winner.number if run.winner else None
@@ -236,7 +237,7 @@ def confirmation(run: Findings, found: Confirmation) -> Figure | None:
     return _figure([means, seeds], 80 + 56 * len(rows), _AVG_MAP, "", yaxis=axis | {"showgrid": False})
 
 
-def confirmed_name(row: Any) -> str:
+def confirmed_name(row: Confirmed) -> str:
     """What a confirmed configuration is called."""
     if not row.base:
         return f"trial {row.number}"
@@ -320,9 +321,9 @@ def _mark(x: Sequence[float], y: Sequence[float], name: str, color: str, symbol:
 
 def _about(run: Findings, trial: FrozenTrial) -> str:
     """Hover text of a trial."""
-    value, known = run.reached(trial), trial.user_attrs
+    value, known = run.reached(trial), run.record(trial).epochs
     score = "no score" if value is None else f"avg.mAP {value:.2f}"
-    epochs = f", {known['epochs']} epochs" if "epochs" in known else ""
+    epochs = f", {known} epochs" if known is not None else ""
     base = " (base)" if trial.number == run.base_number else ""
     head = f"<b>trial {trial.number}</b>{base} {trial.state.name}<br>{score}{epochs}"
     rows = [f"{escaped(key)} = {escaped(value)}" for key, value in trial.params.items()]
@@ -380,7 +381,7 @@ def _base_lines(run: Findings) -> list[Figure]:
     """The base across the whole plot, at its own and at its best detection setting."""
     if run.base is None:
         return []
-    own, best = run.own_setting(run.base), value_of(run.base)
+    own, best = own_setting_avg_map(run.space, run.base), value_of(run.base)
     ends = [0, max(run.trials[-1].number, 1)]
     lines = [(own, "base at its own detection setting", "dot"), (best, "base at its best detection setting", "dash")]
     if own == best:

@@ -1,6 +1,5 @@
 """The sections of the report, top to bottom."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,13 +11,15 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.config import Holdout
 from haan.words import duration
 from search.page import markup, plots
-from search.page.facts import Confirmation, Confirmed, Findings, last_node, value_of
+from search.page.facts import Findings, value_of
 from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
+from search.results.confirm import VALIDATION, Confirmation, Confirmed
+from search.results.winner import own_setting_avg_map
 from search.space.edges import edge_warnings
+from search.study import record
 
-_LEADING_NUMBER = re.compile(r"[+-]\d+\.\d+")
 _NOTHING_SCORED = "No trial has a scored epoch yet."
 
 
@@ -54,7 +55,7 @@ def _best_tile(found: Findings) -> str:
     winner = found.winner
     if winner is None:
         return tile("Best avg.mAP", "–", "no trial has completed yet", main=True)
-    epoch = winner.user_attrs.get("best_epoch")
+    epoch = found.record(winner).best_epoch
     note = f"{_called(found, winner)}, at epoch {escaped(epoch)} of {found.epochs}" if epoch else _called(found, winner)
     top = found.highest
     if top is not None and top is not winner:
@@ -71,30 +72,25 @@ def _base_tile(found: Findings) -> str:
     if found.base is None:
         why = "it has not completed" if found.base_number is not None else "this grid leaves it out"
         return tile("Base", "–", why)
-    own = found.own_setting(found.base)
+    own = own_setting_avg_map(found.space, found.base)
     note = "" if own is None else f"at its best detection setting; <b>{percent(own)}</b> at its own"
     return tile(f"Base (trial {found.base.number})", percent(value_of(found.base)), note)
 
 
 def _gain_tile(found: Findings) -> str:
-    decided = _LEADING_NUMBER.match(found.header.get("gain_over_base", ""))
-    if decided:
-        return tile("Gain over the base", decided[0], "confirmed over seeds" if _at_chosen(found) else "on one seed")
-    if found.winner is None or found.base is None:
+    gain = found.gain
+    if gain is None or gain.avg_map is None:
         return tile("Gain over the base", "–", "not known without the base")
-    gain = (found.winner.value or 0.0) - (found.base.value or 0.0)
-    return tile("Gain over the base", f"{gain:+.2f}", "on one seed, not confirmed over seeds")
-
-
-def _at_chosen(found: Findings) -> list[Confirmed]:
-    return [row for row in found.confirmation.confirmed if row.setting == "chosen"] if found.confirmation else []
+    if gain.over_seeds:
+        return tile("Gain over the base", f"{gain.avg_map:+.2f}", "confirmed over seeds")
+    return tile("Gain over the base", f"{gain.avg_map:+.3f}", "on one seed")
 
 
 def _confirmed_tiles(found: Findings) -> list[str]:
     return [
         tile("Confirmed mean", percent(row.mean), f"trial {row.number}, {_interval(row)}")
-        for row in _at_chosen(found)
-        if found.winner is not None and row.number == found.winner.number
+        for row in found.confirmation.confirmed()
+        if row.setting == "chosen" and found.winner is not None and row.number == found.winner.number
     ]
 
 
@@ -111,7 +107,7 @@ def _cost_tiles(found: Findings) -> list[str]:
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "not ended", "WAITING": "waiting"}
     parts = [f"{counts[TrialState[name]]} {word}" for name, word in words.items() if counts[TrialState[name]]]
     share = f"{100 * counts[TrialState.PRUNED] / ended:.0f} %" if ended else "–"
-    nodes = len({name for trial in found.trials if (name := trial.user_attrs.get("node"))})
+    nodes = len({known.node for known in found.records.values() if known.node})
     where = f", on {nodes} node{'s' if nodes != 1 else ''}" if nodes else ""
     tiles = [
         tile("Trials", str(len(found.trials)), ", ".join(parts) or "none has begun"),
@@ -125,8 +121,8 @@ def _cost_tiles(found: Findings) -> list[str]:
 
 
 def _verdict(found: Findings) -> str:
-    sentence = found.header.get("gain_over_base")
-    return f'<p class="verdict"><b>Gain over the base:</b> {escaped(sentence)}</p>' if sentence else ""
+    gain = found.gain
+    return f'<p class="verdict"><b>Gain over the base:</b> {escaped(gain.sentence)}</p>' if gain is not None else ""
 
 
 def _official_warning(found: Findings) -> str:
@@ -156,7 +152,7 @@ def _tuned_on(found: Findings) -> str:
 
 def _edges(found: Findings) -> str:
     """What of the winner lies at an end of what was tried."""
-    chosen = found.chosen(found.winner) if found.winner is not None else None
+    chosen = found.scores(found.winner).chosen if found.winner is not None else None
     if found.winner is None or chosen is None:
         return ""
     notes = "".join(f"<li>{escaped(text)}</li>" for text in edge_warnings(found.space, found.winner.params, chosen))
@@ -164,23 +160,25 @@ def _edges(found: Findings) -> str:
 
 
 def _confirmation(sheet: Sheet) -> str:
-    found, rows = sheet.found, sheet.found.confirmation
-    if rows is None:
+    found, known = sheet.found, sheet.found.confirmation
+    if not known.runs:
         return markup.empty(
             "The best trials have not been trained again with other seeds, so a gain may be luck of one seed."
         )
-    where = "the official validation videos" if rows.on_official else "the search's own validation videos"
+    official = any(run.videos == VALIDATION for run in known.runs)
+    where = "the official validation videos" if official else "the search's own validation videos"
     caption = (
         f"Each configuration trained again with new seeds, scored on {where}. A diamond is the mean, its bar the 95 % "
         "interval of the mean, a circle one seed. Where bars overlap widely, the order may be chance."
     )
-    waiting = f'<p class="quiet">{rows.unfinished} runs have not ended.</p>' if rows.unfinished else ""
+    rows, unfinished = known.confirmed(), sum(not run.state.is_finished() for run in known.runs)
+    waiting = f'<p class="quiet">{unfinished} runs have not ended.</p>' if unfinished else ""
     plot = sheet.figure("confirmation", plots.confirmation(found, rows), caption, "No run of it has completed yet.")
-    return plot + waiting + _confirmed_table(rows) + _official_table(rows)
+    return plot + waiting + _confirmed_table(rows) + _official_table(known)
 
 
-def _confirmed_table(rows: Confirmation) -> str:
-    if not rows.confirmed:
+def _confirmed_table(rows: Sequence[Confirmed]) -> str:
+    if not rows:
         return ""
     cells = [
         [
@@ -190,19 +188,19 @@ def _confirmed_table(rows: Confirmation) -> str:
             f"{len(row.scores)} of {row.runs}",
             ", ".join(percent(score) for score in row.scores),
         ]
-        for row in rows.confirmed
+        for row in rows
     ]
     return markup.table(
         ["configuration", "mean", "95 % interval", "seeds", "avg.mAP of each seed"], cells, "Confirmation"
     )
 
 
-def _official_table(rows: Confirmation) -> str:
-    if not rows.official:
+def _official_table(known: Confirmation) -> str:
+    if not known.official:
         return ""
     cells = [
-        ["base" if row.base else f"trial {row.number}", percent(row.avg_map), percent(row.own_avg_map)]
-        for row in rows.official
+        ["base" if run.base else f"trial {run.trial}", percent(run.avg_map), percent(run.own_avg_map)]
+        for run in known.official
     ]
     table = markup.table(["configuration", "avg.mAP", "at the base's own detection setting"], cells, "Official videos")
     return (
@@ -358,42 +356,50 @@ def _numeric(found: Findings, key: str) -> bool:
 
 
 def _trial_row(found: Findings, trial: FrozenTrial, keys: Sequence[str]) -> str:
-    known, chosen, value = trial.user_attrs, found.chosen(trial), found.reached(trial)
-    seconds = known.get("seconds")
+    known, chosen, value = found.record(trial), found.scores(trial).chosen, found.reached(trial)
     state = f'<span class="state" style="--mark:{COLORS[trial.state.name]}">{trial.state.name}</span>'
     tags = '<span class="tag">base</span>' if trial.number == found.base_number else ""
     tags += '<span class="tag">winner</span>' if trial is found.winner else ""
     cells = [
         cell(trial.number, number=True),
-        cell(trial.state.name, state + tags + _retries(trial)),
+        cell(trial.state.name, state + tags + _retries(known)),
         cell(value, percent(value), number=True),
-        cell(known.get("best_epoch"), number=True),
-        cell(known.get("epochs", len(trial.intermediate_values) or None), number=True),
-        cell(seconds, duration(seconds) if isinstance(seconds, int | float) else None, number=True),
+        cell(known.best_epoch, number=True),
+        cell(len(trial.intermediate_values) or None if known.epochs is None else known.epochs, number=True),
+        cell(known.seconds, duration(known.seconds) if known.seconds is not None else None, number=True),
         *(cell(trial.params.get(key), number=_numeric(found, key)) for key in keys),
         *(cell(getattr(chosen, key) if chosen else None, number=True) for key in found.swept),
-        cell(last_node(trial)),
+        cell(known.last_node),
     ]
     kind = ' class="winner"' if trial is found.winner else ""
     return f"<tr{kind}>{''.join(cells)}</tr>"
 
 
-def _retries(trial: FrozenTrial) -> str:
-    count = len(trial.user_attrs.get("retries") or ())
+def _retries(known: record.TrialRecord) -> str:
+    count = len(known.retries)
     return f'<span class="tag">{count} retr{"y" if count == 1 else "ies"}</span>' if count else ""
 
 
 def _failures(sheet: Sheet) -> str:
     found = sheet.found
     failed = [
-        [f"trial {trial.number}", last_node(trial), str(trial.user_attrs.get("failure") or "no reason is known")]
+        [f"trial {trial.number}", known.last_node, known.failure or "no reason is known"]
         for trial in found.of(TrialState.FAIL)
+        for known in [found.record(trial)]
     ]
-    failed += [[name, "", text] for name, text in (found.confirmation.failures if found.confirmation else ())]
+    failed += [
+        [
+            f"confirmation of trial {run.trial}, {run.videos}, seed {run.seed}",
+            "",
+            run.record.failure or "no reason is known",
+        ]
+        for run in found.confirmation.runs
+        if run.state == TrialState.FAIL
+    ]
     again = [
-        [f"trial {trial.number}", trial.state.name, str(reason)]
+        [f"trial {trial.number}", trial.state.name, reason]
         for trial in found.trials
-        for reason in trial.user_attrs.get("retries") or ()
+        for reason in found.record(trial).retries
     ]
     parts = [markup.table(["what", "node", "why"], failed, "Failures")] if failed else [markup.empty("Nothing failed.")]
     if again:
@@ -409,7 +415,7 @@ def _yaml(sheet: Sheet) -> str:
     if text is None:
         return markup.empty("Nothing is exported yet: best.yaml is written when a search ends with a completed trial.")
     return (
-        "<p><code>best.yaml</code>, complete. Train it again with "
+        f"{_not_the_winner(sheet.found)}<p><code>best.yaml</code>, complete. Train it again with "
         "<code>python -m haan train best.yaml --out trained</code>.</p>"
         '<p><button type="button" class="copy" data-copy="yaml-text">Copy the YAML</button> '
         '<span id="copied" role="status" class="quiet"></span></p>'
@@ -417,19 +423,29 @@ def _yaml(sheet: Sheet) -> str:
     )
 
 
+def _not_the_winner(found: Findings) -> str:
+    """What is exported is the user's own choice, or hand; the winner is what the search decided."""
+    if found.exported is found.winner:
+        return ""
+    if found.exported is None:
+        text = "No trial has this configuration: it was changed by hand, or written before the search went on."
+    else:
+        text = f"It is that of trial {found.exported.number}, exported by its number."
+    return f'<p class="warning" role="note"><b>Not the winner\'s.</b> {text}</p>'
+
+
 def _about(sheet: Sheet) -> str:
     found = sheet.found
-    fingerprint = found.attributes.get("haan.fingerprint") or found.header.get("data_fingerprint")
-    rows = {"study": found.study_name, "data fingerprint": fingerprint or "not recorded"}
+    rows = {"study": found.study_name, "data fingerprint": found.attributes.get(record.FINGERPRINT) or "not recorded"}
     rows |= {
-        key.replace("_", " "): value for key, value in found.header.items() if key not in ("study", "data_fingerprint")
+        key.replace("_", " "): value for key, value in found.about.items() if key not in ("study", "data_fingerprint")
     }
     listed = "".join(f"<dt>{escaped(key)}</dt><dd>{escaped(str(value))}</dd>" for key, value in rows.items())
     return f"<dl>{listed}</dl>{_sessions(found)}"
 
 
 def _sessions(found: Findings) -> str:
-    sessions = found.attributes.get("sessions")
+    sessions = found.attributes.get(record.SESSIONS)
     if not isinstance(sessions, list) or not sessions:
         return ""
     rows = [

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.errors import InputError
 from search.space.model import Space
+from search.study.record import TrialRecord
 
 _SAMPLED = 400  # trials that the miss is estimated on
 
@@ -128,8 +129,8 @@ def _last_values(curves: Float[np.ndarray, "trials epochs"]) -> Float[np.ndarray
 
 def _epoch_seconds(trials: Sequence[FrozenTrial], where: str) -> Float[np.ndarray, " trials"]:
     """Seconds of one epoch; the median of the others where a trial has none."""
-    attributes = [one.user_attrs for one in trials]
-    known = [a["seconds"] / a["epochs"] if a.get("seconds") and a.get("epochs") else np.nan for a in attributes]
+    records = [TrialRecord.of(one) for one in trials]
+    known = [one.seconds / one.epochs if one.seconds and one.epochs else np.nan for one in records]
     seconds = np.array(known, dtype=float)
     if np.isnan(seconds).all():
         raise InputError(f"{where}: must have trials with their `seconds` and `epochs`, got none")

@@ -8,8 +8,9 @@ trials of a study of their own, whose parameters say which trial of the search t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
@@ -18,9 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.config import Config, Detect, Holdout
 from haan.files import whole
 from search.results.folder import RunFolder
-from search.results.ranking import Ranking, rank
+from search.results.ranking import Ranking, Standing, half_width, rank
 from search.space.model import Space, base_number, with_values
+from search.space.studies import scores_of
 from search.study import journal
+from search.study.record import Scores, TrialRecord
 from search.study.study import ranked
 
 HOLDOUT, VALIDATION, OFFICIAL = "holdout", "validation", "official"
@@ -29,26 +32,89 @@ PARAMETERS: Mapping[str, BaseDistribution] = {
     "seed": IntDistribution(0, 2**31 - 1),
     "videos": CategoricalDistribution((HOLDOUT, VALIDATION, OFFICIAL)),
 }
+Setting = Literal["chosen", "own"]
 Again = dict[str, Any]  # trial, seed and videos: the parameters of one such run
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the confirmation. trial: the one of the search that it repeats, base: whether that is the base.
+
+    detect: the setting that the search chose for it. avg_map, own_avg_map: percent, at that setting and at the base's
+    own; None where it has none. scores, record: of this run, not of the search's trial.
+    """
+
+    trial: int
+    base: bool
+    videos: str
+    seed: int
+    state: TrialState
+    detect: Detect
+    avg_map: float | None
+    own_avg_map: float | None
+    scores: Scores
+    record: TrialRecord
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One configuration trained again with several seeds; scores are avg.mAP in percent, one a completed seed.
+
+    setting: the one the search `chosen` for it, or the base's `own`. runs: planned seeds.
+    """
+
+    number: int
+    base: bool
+    setting: Setting
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+    runs: int
+
+    @property
+    def mean(self) -> float:
+        """Percent."""
+        return float(np.mean(self.scores))
+
+    @property
+    def half_width(self) -> float | None:
+        """Of the mean's 95 % t-interval, in percent; None with fewer than two seeds."""
+        return half_width(self.scores)
 
 
 @dataclass(frozen=True)
 class Confirmation:
     """What the confirmation knows.
 
-    runs: its trials but those that have not begun. ranking: by mean over seeds, None before every run of it has ended.
-    finals: of the winner and the base on all training videos, by the trial of the search; those that are COMPLETE.
+    runs: those that have begun. ranking: by mean over seeds, None before every run of it has ended. finals: the
+    confirmation's trials of the winner and the base on all training videos, by the trial of the search; COMPLETE ones.
     """
 
-    runs: tuple[FrozenTrial, ...]
+    runs: tuple[Run, ...]
     ranking: Ranking | None
     finals: Mapping[int, FrozenTrial]
+
+    def standing(self, number: int) -> Standing | None:
+        """A trial's place in the ranking."""
+        order = self.ranking.order if self.ranking is not None else ()
+        return next((standing for standing in order if standing.number == number), None)
+
+    @property
+    def official(self) -> tuple[Run, ...]:
+        """The runs on all training videos that are COMPLETE, in the order of their beginning."""
+        return tuple(run for run in self.runs if run.videos == OFFICIAL and run.state == TrialState.COMPLETE)
+
+    def confirmed(self) -> list[Confirmed]:
+        """Each configuration that has a score, the best mean first; the base at its own setting, too."""
+        repeated = [run for run in self.runs if run.videos != OFFICIAL]
+        found = []
+        for number in sorted({run.trial for run in repeated}):
+            found += _confirmed([run for run in repeated if run.trial == number])
+        return sorted(found, key=lambda one: (-one.mean, one.number))
 
 
 def chosen_detect(space: Space, trial: FrozenTrial) -> Detect:
     """The detection setting that the search chose for a trial; the base's own where no epoch was scored."""
-    by_detect = trial.user_attrs.get("avg_map_by_detect")
-    return space.detects[by_detect.index(max(by_detect))] if by_detect else space.base.detect
+    return scores_of(space, TrialRecord.of(trial)).chosen or space.base.detect
 
 
 def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -100,10 +166,11 @@ def final_epochs(space: Space, trial: FrozenTrial, runs: Sequence[FrozenTrial]) 
     """
     if space.plan.objective == "last":
         return space.base.optim.epochs
-    mine = [run.user_attrs["best_epoch"] for run in runs if is_repeat(run) and run.params["trial"] == trial.number]
-    if trial.state == TrialState.COMPLETE or not mine:
-        return trial.user_attrs.get("best_epoch") or space.base.optim.epochs
-    return round(median(mine))
+    mine = [run for run in runs if is_repeat(run) and run.params["trial"] == trial.number]
+    epochs = [epoch for run in mine if (epoch := TrialRecord.of(run).best_epoch)]
+    if trial.state == TrialState.COMPLETE or not epochs:
+        return TrialRecord.of(trial).best_epoch or space.base.optim.epochs
+    return round(median(epochs))
 
 
 def is_repeat(run: FrozenTrial) -> bool:
@@ -120,7 +187,9 @@ def read_confirmation(folder: RunFolder, space: Space, study: optuna.Study) -> C
 
 def summarise(space: Space, trials: Sequence[FrozenTrial], runs: Sequence[FrozenTrial]) -> Confirmation:
     """Ranks what has been run."""
-    begun = tuple(run for run in runs if run.state != TrialState.WAITING and set(run.params) == set(PARAMETERS))
+    by_number = {trial.number: trial for trial in trials}
+    begun = [run for run in runs if run.state != TrialState.WAITING and set(run.params) == set(PARAMETERS)]
+    begun = [run for run in begun if run.params["trial"] in by_number]  # not of another study in this folder
     wanted = repeats(space, trials)
     ended = [run.params for run in begun if run.state.is_finished()]
     values: dict[int, dict[int, float]] = {}
@@ -133,7 +202,39 @@ def summarise(space: Space, trials: Sequence[FrozenTrial], runs: Sequence[Frozen
         for run in begun
         if run.params["videos"] == OFFICIAL and run.state == TrialState.COMPLETE
     }
-    return Confirmation(begun, rank(values, base_number(space)) if whole else None, official)
+    known = tuple(_run(space, by_number[run.params["trial"]], run) for run in begun)
+    return Confirmation(known, rank(values, base_number(space)) if whole else None, official)
+
+
+def _run(space: Space, trial: FrozenTrial, run: FrozenTrial) -> Run:
+    """It is scored at the setting that the search chose for the trial, and beside it at the base's own."""
+    detect, record = chosen_detect(space, trial), TrialRecord.of(run)
+    scores = record.scores((detect, space.base.detect), space.base.eval.tiou)
+    return Run(
+        trial=trial.number,
+        base=trial.number == base_number(space),
+        videos=run.params["videos"],
+        seed=run.params["seed"],
+        state=run.state,
+        detect=detect,
+        avg_map=run.value,
+        own_avg_map=scores.best_at(space.base.detect),
+        scores=scores,
+        record=record,
+    )
+
+
+def _confirmed(runs: Sequence[Run]) -> list[Confirmed]:
+    """One configuration's, at the detection setting that the search chose; the base also at its own."""
+    complete = [run for run in runs if run.state == TrialState.COMPLETE]
+    figures: dict[Setting, dict[int, float | None]] = {"chosen": {run.seed: run.avg_map for run in complete}}
+    if runs[0].base:
+        figures["own"] = {run.seed: run.own_avg_map for run in complete}
+    return [
+        Confirmed(runs[0].trial, runs[0].base, setting, tuple(known), tuple(known.values()), len(runs))
+        for setting, by_seed in figures.items()
+        if (known := {seed: value for seed, value in by_seed.items() if value is not None})
+    ]
 
 
 def winner(space: Space, trials: Sequence[FrozenTrial], known: Confirmation) -> FrozenTrial | None:
@@ -145,37 +246,32 @@ def winner(space: Space, trials: Sequence[FrozenTrial], known: Confirmation) -> 
 
 def final_config(space: Space, trial: FrozenTrial, run: FrozenTrial) -> Config:
     """The configuration of a run on all training videos."""
-    values = settings(space, trial, run.params, run.user_attrs["epochs"])
+    values = settings(space, trial, run.params, TrialRecord.of(run).epochs or space.base.optim.epochs)
     return with_values(space.base, values)
 
 
-def write_csv(folder: RunFolder, space: Space, trials: Sequence[FrozenTrial], known: Confirmation) -> None:
+def write_csv(folder: RunFolder, space: Space, known: Confirmation) -> None:
     """confirm.csv: a row a configuration and seed; no file before there is one."""
     if not known.runs:
         return
-    by_number = {trial.number: trial for trial in trials}
-    rows = [_row(space, by_number[run.params["trial"]], run) for run in known.runs]
     with whole(folder.confirm_csv) as partial:
-        pd.DataFrame(rows).to_csv(partial, index=False)
+        pd.DataFrame([_row(space, run) for run in known.runs]).to_csv(partial, index=False)
 
 
-def _row(space: Space, trial: FrozenTrial, run: FrozenTrial) -> dict[str, Any]:
-    known = run.user_attrs
-    own = known.get("best_avg_map_by_detect") or [None, None]
+def _row(space: Space, run: Run) -> dict[str, Any]:
     row = {
-        "trial": trial.number,
-        "base": trial.number == base_number(space),
-        "videos": run.params["videos"],
-        "seed": run.params["seed"],
+        "trial": run.trial,
+        "base": run.base,
+        "videos": run.videos,
+        "seed": run.seed,
         "state": run.state.name,
-        "avg_map": run.value,
-        "own_avg_map": own[1],
-        "best_epoch": known.get("best_epoch"),
-        "epochs": known.get("epochs"),
-        "seconds": known.get("seconds"),
-        "node": known.get("node"),
-        "failure": known.get("failure"),
+        "avg_map": run.avg_map,
+        "own_avg_map": run.own_avg_map,
+        "best_epoch": run.record.best_epoch,
+        "epochs": run.record.epochs,
+        "seconds": run.record.seconds,
+        "node": run.record.node,
+        "failure": run.record.failure,
     }
-    row |= {f"detect.{key}": value for key, value in vars(chosen_detect(space, trial)).items()}
-    maps = known.get("map_by_tiou") or [None] * len(space.base.eval.tiou)
-    return row | {f"map@{tiou:g}": value for tiou, value in zip(space.base.eval.tiou, maps, strict=True)}
+    row |= {f"detect.{key}": value for key, value in vars(run.detect).items()}
+    return row | {f"map@{tiou:g}": run.scores.by_tiou.get(tiou) for tiou in space.base.eval.tiou}

@@ -15,6 +15,7 @@ from search.results import provenance
 from search.results.folder import RunFolder
 from search.results.ranking import half_width
 from search.space.model import Space, grid_points, listed_keys, row_of
+from search.space.studies import scores_of
 from search.space.tableform import Figure, Published, Table
 from search.study import record
 
@@ -119,14 +120,15 @@ def lines_of(space: Space) -> list[str]:
 def _figures(space: Space, trial: FrozenTrial) -> Iterator[tuple[Any, float]]:
     """(column, percent) of one trial, of its epoch that counts and its best detection setting."""
     assert space.table is not None
-    form, known = space.table.form, trial.user_attrs
-    at = dict(zip(space.base.eval.tiou, known["map_by_tiou"], strict=True))
+    form, scores = space.table.form, scores_of(space, record.TrialRecord.of(trial))
+    if scores.avg_map is None or not scores.by_tiou:
+        return
     if form.across is not None and form.map_at is not None:
-        yield trial.params[form.across], at[form.map_at]
+        yield trial.params[form.across], scores.by_tiou[form.map_at]
         return
     for tiou in space.base.eval.report:
-        yield tiou, at[tiou]
-    yield AVERAGE, max(known["avg_map_by_detect"])
+        yield tiou, scores.by_tiou[tiou]
+    yield AVERAGE, scores.avg_map
 
 
 def _paired(lines: Sequence[Line]) -> dict[str, Paired]:
@@ -146,7 +148,7 @@ def _empty(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, int]:
     across = space.table.form.across if space.table else None
     for trial in trials:
         name = line_of(space, trial.params) + (f", {across}={trial.params[across]}" if across else "")
-        count = int(trial.user_attrs.get("empty_clusters") or 0)
+        count = record.TrialRecord.of(trial).empty_clusters
         if count:
             found[name] = max(found.get(name, 0), count)
     return found

@@ -7,33 +7,34 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.files import whole
-from search.results.confirm import chosen_detect
 from search.results.folder import RunFolder
 from search.results.winner import seed_of
 from search.space.model import Space, row_of
+from search.space.studies import scores_of
+from search.study.record import TrialRecord
 
 
 def _row(space: Space, trial: FrozenTrial) -> Mapping[str, Any]:
-    known = trial.user_attrs
-    counted = known.get("avg_map_by_detect")
+    record = TrialRecord.of(trial)
+    scores = scores_of(space, record)
     row: dict[str, Any] = {
         "number": trial.number,
         "state": trial.state.name,
-        "avg_map": max(counted) if counted else None,
-        "best_epoch": known.get("best_epoch"),
-        "epochs": known.get("epochs", trial.last_step),
-        "seconds": known.get("seconds"),
-        "node": known.get("node"),
+        "avg_map": scores.avg_map,
+        "best_epoch": record.best_epoch,
+        "epochs": trial.last_step if record.epochs is None else record.epochs,
+        "seconds": record.seconds,
+        "node": record.node,
         "seed": seed_of(space, trial),
-        "failure": known.get("failure"),
-        "retries": len(known.get("retries", [])),
-        "empty_clusters": known.get("empty_clusters"),
+        "failure": record.failure,
+        "retries": len(record.retries),
+        "empty_clusters": record.empty_clusters,
     }
     if space.rows:
         row["row"] = row_of(space, trial.params)
     row |= {f"params.{key}": trial.params.get(key) for key in space.parameters}
-    if counted:
-        row |= {f"detect.{key}": value for key, value in vars(chosen_detect(space, trial)).items()}
+    if scores.chosen is not None:
+        row |= {f"detect.{key}": value for key, value in vars(scores.chosen).items()}
     return row
 
 

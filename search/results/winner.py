@@ -1,6 +1,7 @@
 """The winner leaves: best.yaml, which anyone can train again, its weights and its detections."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -12,13 +13,14 @@ from haan.errors import InputError
 from haan.files import whole
 from haan.predict import predict
 from haan.weights import WEIGHTS
-from haan.yamlconfig import dump
+from haan.yamlconfig import dump, read_config
 from search.results import confirm
 from search.results.checkpoints import CONFIRM, TRIALS, Checkpoints, below, place
 from search.results.confirm import Confirmation, chosen_detect
 from search.results.folder import RunFolder
 from search.space.model import Space, base_number, with_values
-from search.study.record import FINGERPRINT, SESSIONS
+from search.space.studies import scores_of
+from search.study.record import FINGERPRINT, SESSIONS, TrialRecord
 
 
 def trial_config(space: Space, trial: FrozenTrial) -> Config:
@@ -30,30 +32,68 @@ def trial_config(space: Space, trial: FrozenTrial) -> Config:
 
 def _pinned(config: Config, space: Space, ran: FrozenTrial) -> Config:
     """With the device type and the CPU threads that it was trained with: rounding depends on them."""
-    device = ran.user_attrs.get("device") or config.device
+    device = TrialRecord.of(ran).device or config.device
     return replace(config, threads=config.threads or space.plan.resources.cpu, device=device)
 
 
-def own_setting_avg_map(space: Space, trial: FrozenTrial) -> float:
+def own_setting_avg_map(space: Space, trial: FrozenTrial) -> float | None:
     """A trial's best avg.mAP over its epochs at the base's own detection setting."""
-    return trial.user_attrs["best_avg_map_by_detect"][space.detects.index(space.base.detect)]
+    return scores_of(space, TrialRecord.of(trial)).best_at(space.base.detect)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a configuration won over the base, in avg.mAP and in a sentence; None where the base has no such value.
+
+    over_seeds: between means over new seeds; else between one run each, in the search.
+    """
+
+    avg_map: float | None
+    over_seeds: bool
+    sentence: str
+
+
+def gain_over_base(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial, known: Confirmation) -> Gain | None:
+    """None where there is nothing to compare, or another configuration won over the seeds."""
+    standing = known.standing(trial.number)
+    if standing is not None and known.ranking is not None:
+        won = standing is known.ranking.winner
+        return Gain(known.ranking.gain, True, known.ranking.sentence()) if won else None
+    base = _base(space, trials)
+    if base is None or base.value is None or trial.value is None:
+        return None
+    gain = trial.value - base.value
+    return Gain(gain, False, f"{gain:+.3f} on one seed, not confirmed over seeds")
+
+
+def _base(space: Space, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    number = base_number(space)
+    return next((trial for trial in trials if trial.number == number), None)
 
 
 def header(
     study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation, final: FrozenTrial | None
 ) -> str:
     """The comment block above an exported configuration."""
+    return "".join(f"# {key}: {text}\n" for key, text in about(study, space, trial, known, final).items())
+
+
+def about(
+    study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation, final: FrozenTrial | None
+) -> dict[str, str]:
+    """What is to be said of an exported configuration. final: its run on all training videos, if that is exported."""
     trained = final or trial
+    avg_map = trained.value if final else scores_of(space, TrialRecord.of(trial)).avg_map
     sessions = study.user_attrs.get(SESSIONS) or [{}]
     rows: dict[str, object] = {
         "study": study.study_name,
         "trial": trial.number,
         # Of the epoch that counts, for that is what training it again reports.
-        "avg_map_at_seed": repr(trained.value if final else max(trial.user_attrs["avg_map_by_detect"])),
-        "epoch": trained.user_attrs["best_epoch"],
+        "avg_map_at_seed": "unknown" if avg_map is None else repr(avg_map),
+        "epoch": TrialRecord.of(trained).best_epoch or "unknown",
         "seed": final.params["seed"] if final else seed_of(space, trial),
     }
-    rows |= _against_base(study, space, trial, known)
+    rows |= _against_base(space, study.get_trials(deepcopy=False), trial, known)
     if final is not None:
         rows["trained_on"] = "all training videos; scored once, on the official validation videos"
         rows["holdout_avg_map"] = f"{trial.value!r} in the search, which chose the settings and the epochs by it"
@@ -63,7 +103,7 @@ def header(
         rows["tuned_on"] = "the official validation videos: this avg.mAP is of the set it was tuned on"
     rows["data_fingerprint"] = study.user_attrs.get(FINGERPRINT, "unknown")
     rows |= {key: sessions[-1].get(key, "unknown") for key in ("versions", "python", "git_commit")}
-    return "".join(f"# {key}: {' '.join(str(value).split())}\n" for key, value in rows.items())
+    return {key: " ".join(str(value).split()) for key, value in rows.items()}
 
 
 def seed_of(space: Space, trial: FrozenTrial) -> int:
@@ -71,28 +111,26 @@ def seed_of(space: Space, trial: FrozenTrial) -> int:
     return trial.params.get("seed", space.base.seed)
 
 
-def _against_base(study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation) -> dict[str, object]:
+def _against_base(
+    space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial, known: Confirmation
+) -> dict[str, str]:
     """What a configuration won over the base: in the search, over new seeds, and on the official validation videos."""
-    rows: dict[str, object] = {}
-    number = base_number(space)
-    base = next((one for one in study.get_trials(deepcopy=False) if one.number == number), None)
+    rows: dict[str, str] = {}
+    base, standing = _base(space, trials), known.standing(trial.number)
     if base is not None and base.state == TrialState.COMPLETE and base.value is not None:
         own = own_setting_avg_map(space, base)
-        rows["base_avg_map"] = f"{base.value:.3f} at its best detection setting, {own:.3f} at its own"
-    standing = None
-    if known.ranking is not None:
-        standing = next((one for one in known.ranking.order if one.number == trial.number), None)
-    if standing is not None and known.ranking is not None:
+        at_own = f", {own:.3f} at its own" if own is not None else ""
+        rows["base_avg_map"] = f"{base.value:.3f} at its best detection setting{at_own}"
+    if standing is not None:
         spread = f" +- {standing.sd:.3f}" if standing.sd is not None else ""
         rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds"
-        if standing is known.ranking.winner:
-            rows["gain_over_base"] = known.ranking.sentence()
-    elif base is not None and base.value is not None and trial.value is not None:
-        rows["gain_over_base"] = f"{trial.value - base.value:+.3f} on one seed, not confirmed over seeds"
+    gain = gain_over_base(space, trials, trial, known)
+    if gain is not None:
+        rows["gain_over_base"] = gain.sentence
     if trial.number in known.finals:
         rows["official_avg_map"] = f"{known.finals[trial.number].value:.3f}"
-        if number in known.finals and number is not None:
-            rows["official_avg_map"] = f"{rows['official_avg_map']}, the base {known.finals[number].value:.3f}"
+        if base is not None and base.number in known.finals:
+            rows["official_avg_map"] += f", the base {known.finals[base.number].value:.3f}"
     return rows
 
 
@@ -104,7 +142,7 @@ def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Con
         "gain_over_base": "Gain over the base:",
         "official_avg_map": "Trained on all training videos, scored once on the official validation videos: avg.mAP",
     }
-    rows = _against_base(study, space, trial, known)
+    rows = _against_base(space, study.get_trials(deepcopy=False), trial, known)
     return [f"{name} {rows[key]}" for key, name in names.items() if key in rows]
 
 
@@ -119,9 +157,7 @@ def export(
     known = confirm.read_confirmation(folder, space, study)
     trial = _find(folder, study, number, known, space)
     final = known.finals.get(trial.number) if number is None else None
-    config = trial_config(space, trial)
-    if final is not None:
-        config = _pinned(confirm.final_config(space, trial, final), space, final)
+    config = _leaving(space, trial, final)
     target = to or folder.best_yaml
     target.parent.mkdir(parents=True, exist_ok=True)
     weights = target.with_suffix(".safetensors")
@@ -132,6 +168,34 @@ def export(
     checkpoints = Checkpoints(below(place(folder, space), stage))
     checkpoints.fetch((final or trial).number, WEIGHTS, weights)
     return trial
+
+
+def _leaving(space: Space, trial: FrozenTrial, final: FrozenTrial | None) -> Config:
+    """A trial's configuration as it is exported."""
+    if final is None:
+        return trial_config(space, trial)
+    return _pinned(confirm.final_config(space, trial, final), space, final)
+
+
+def exported(folder: RunFolder, space: Space, trials: Sequence[FrozenTrial], known: Confirmation) -> FrozenTrial | None:
+    """The trial whose configuration best.yaml holds, the winner before any other.
+
+    None where it holds none's: it was changed by hand, or written before the search went on under other settings.
+    """
+    best = confirm.winner(space, trials, known)
+    if best is None or not folder.best_yaml.exists():
+        return None
+    try:
+        config = read_config(folder.best_yaml)
+    except (InputError, OSError):
+        return None
+    complete = (trial for trial in trials if trial.state == TrialState.COMPLETE)
+    return next((trial for trial in (best, *complete) if config in _exports(space, trial, known)), None)
+
+
+def _exports(space: Space, trial: FrozenTrial, known: Confirmation) -> tuple[Config, Config]:
+    """A trial's configuration as it leaves by its number, and as the winner."""
+    return trial_config(space, trial), _leaving(space, trial, known.finals.get(trial.number))
 
 
 def _find(folder: RunFolder, study: optuna.Study, number: int | None, known: Confirmation, space: Space) -> FrozenTrial:

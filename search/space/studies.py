@@ -1,9 +1,10 @@
-"""The study of a space."""
+"""The study of a space, and what its trials scored."""
 
 from pathlib import Path
 
 from search.space.model import Space
 from search.study.algorithms import make_pruner, make_sampler
+from search.study.record import Scores, TrialRecord
 from search.study.study import Study
 
 
@@ -18,3 +19,8 @@ def study_of(space: Space, *, name: str, journal: Path | None, seed: int) -> Stu
         epochs=space.base.optim.epochs,
         objective=space.plan.objective,
     )
+
+
+def scores_of(space: Space, record: TrialRecord) -> Scores:
+    """What a trial of the space's study scored, at its detection settings and its tIoU."""
+    return record.scores(space.detects, space.base.eval.tiou)

@@ -1,11 +1,24 @@
-"""What is known of a trial after each of its epochs: the figures of the epoch that counts, and sums."""
+"""What the study keeps of a search and of each of its trials: every key once, and one typed reader.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+The search writes what a trial came to as attributes of Optuna's trial, a key a fact, and they are read here alone:
+`TrialRecord` is what stands there, `Scores` says which setting and which tIoU a figure is of.
+"""
 
-FINGERPRINT, DATA = "haan.fingerprint", "haan.data"
-SESSIONS = "sessions"
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from optuna.trial import FrozenTrial
+
+from haan.config import Detect
+
+_Key = TypeVar("_Key")
+
+FINGERPRINT, DATA = "haan.fingerprint", "haan.data"  # of the study, as are the next two
+SESSIONS, FEATURES = "sessions", "features"
+NODE, RUNS, RETRIES, FAILURE = "node", "runs", "retries", "failure"  # of a trial, beside a Summary's
 
 
 @dataclass
@@ -51,7 +64,126 @@ class Summary:
         return {key: value for key, value in vars(self).items() if key not in ("objective", "avg_map")}
 
 
-def saved_s(attributes: Mapping[str, Any], epochs: int) -> float:
-    """Seconds that a pruned trial would have trained on, had it gone on at its own pace to so many epochs."""
-    done = attributes.get("epochs") or 0
-    return (attributes.get("seconds") or 0.0) / done * max(epochs - done, 0) if done else 0.0
+class Ran(NamedTuple):
+    """A stretch in which a trial ran: Unix seconds, no end while it lasts, and the node."""
+
+    start_s: float
+    end_s: float | None
+    node: str
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A trial's figures in percent, by what they are of; empty where no epoch was scored.
+
+    by_detect: avg.mAP at each detection setting, by_tiou: mAP at each tIoU and the chosen setting, both of the epoch
+    that counts. best_by_detect: avg.mAP in the best of all epochs for each setting on its own.
+    """
+
+    by_detect: tuple[tuple[Detect, float], ...]
+    best_by_detect: tuple[tuple[Detect, float], ...]
+    by_tiou: Mapping[float, float]
+
+    @property
+    def chosen(self) -> Detect | None:
+        """The detection setting that scored best, the first of equals."""
+        return max(self.by_detect, key=itemgetter(1))[0] if self.by_detect else None
+
+    @property
+    def avg_map(self) -> float | None:
+        """At the chosen setting, in the epoch that counts."""
+        return max(self.by_detect, key=itemgetter(1))[1] if self.by_detect else None
+
+    def best_at(self, detect: Detect) -> float | None:
+        """avg.mAP in the best of all epochs for this setting."""
+        return dict(self.best_by_detect).get(detect)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    """All of them, or none where one is not a finite number. In one go, for 10,000 trials with 40 are read at once."""
+    if not isinstance(value, list) or not {*map(type, value)} <= {int, float} or not math.isfinite(sum(value)):
+        return ()
+    return tuple(map(float, value))
+
+
+def _stretches(value: object) -> tuple[Ran, ...] | None:
+    return tuple(Ran(start, end, str(node)) for start, end, node in value) if isinstance(value, list) else None
+
+
+def _read(convert: Callable[[object], Any]) -> Any:
+    """A field that is read from the attribute of its name."""
+    return field(default=convert(None), metadata={"convert": convert})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """What the study keeps of a trial, a field a key; None or empty where it doesn't know.
+
+    epochs: that it trained. best_epoch: the one that counts; 0 where none was scored. seconds: of training.
+    empty_clusters: the most clusters of an epoch that held no clip. node: where it ended. retries: why it was taken up
+    again, each time. failure: why it FAILed. The figures are in the order in which they were scored: see `scores`.
+    """
+
+    epochs: int | None = _read(_count)
+    best_epoch: int | None = _read(_count)
+    seconds: float | None = _read(_number)
+    empty_clusters: int | None = _read(_count)
+    device: str | None = _read(_text)
+    node: str | None = _read(_text)
+    runs: tuple[Ran, ...] | None = _read(_stretches)
+    retries: tuple[str, ...] = _read(_texts)
+    failure: str | None = _read(_text)
+    avg_map_by_detect: tuple[float, ...] = _read(_numbers)
+    best_avg_map_by_detect: tuple[float, ...] = _read(_numbers)
+    map_by_tiou: tuple[float, ...] = _read(_numbers)
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> "TrialRecord":
+        """Of a trial of a study."""
+        return cls.read(trial.user_attrs)
+
+    @classmethod
+    def read(cls, attributes: Mapping[str, Any]) -> "TrialRecord":
+        """Of a trial's attributes."""
+        return cls(**{key: convert(attributes.get(key)) for key, convert in _CONVERTERS.items()})
+
+    def scores(self, detects: Sequence[Detect], tiou: Sequence[float]) -> Scores:
+        """The figures by what they are of. detects, tiou: what was scored, in the order in which it was."""
+        return Scores(
+            by_detect=_pairs(detects, self.avg_map_by_detect),
+            best_by_detect=_pairs(detects, self.best_avg_map_by_detect),
+            by_tiou=dict(_pairs(tiou, self.map_by_tiou)),
+        )
+
+    @property
+    def last_node(self) -> str:
+        """Where it ran last; empty where that is not known."""
+        return self.node or (self.runs[-1].node if self.runs else "")
+
+    def saved_s(self, epochs: int) -> float:
+        """Seconds that it, pruned, would have trained on, had it gone on at its own pace to so many epochs."""
+        return (self.seconds or 0.0) / self.epochs * max(epochs - self.epochs, 0) if self.epochs else 0.0
+
+
+_CONVERTERS = {one.name: one.metadata["convert"] for one in fields(TrialRecord)}
+
+
+def _pairs(keys: Sequence[_Key], values: Sequence[float]) -> tuple[tuple[_Key, float], ...]:
+    """None at all where they are not as many as what was scored."""
+    return tuple(zip(keys, values, strict=True)) if len(keys) == len(values) else ()

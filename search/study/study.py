@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.study.journal import Journal
+from search.study.record import FAILURE
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -132,7 +133,7 @@ class Study:
 
     def fail(self, number: int, reason: str, attributes: Mapping[str, Any]) -> None:
         """The trial broke; the study keeps the reason."""
-        attributes = {**attributes, "failure": reason}
+        attributes = {**attributes, FAILURE: reason}
         self._end(number, attributes, lambda trial: self.inner.tell(trial, state=TrialState.FAIL))
 
     def _end(self, number: int, attributes: Mapping[str, Any], tell: Callable[[Trial], object]) -> None:

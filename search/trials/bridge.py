@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search.results.checkpoints import Checkpoints
-from search.study.record import Summary
+from search.study.record import NODE, RETRIES, RUNS, Summary, TrialRecord
 from search.study.study import Study, Suggestion
 from search.trials.features import NO_ROOM as NO_ROOM_FOR_FEATURES
 from search.trials.features import Opened
@@ -131,13 +131,13 @@ class Bridge:
         suggestion = self.study.ask()
         self.asked += 1
         config = self._to_config(suggestion)
-        known = suggestion.attributes
+        known = TrialRecord.read(suggestion.attributes)
         self.by_id[trial_id] = running = Running(
             number=suggestion.number,
             params=dict(suggestion.params),
             epochs=config["epochs"],
-            stretches=[[start, end or self._last_seen or start, node] for start, end, node in known.get("runs", [])],
-            retries=list(known.get("retries", [])),
+            stretches=[[start, end or self._last_seen or start, node] for start, end, node in known.runs or ()],
+            retries=list(known.retries),
         )
         if suggestion.interrupted:
             self._retry(running, "its driver ended")
@@ -165,12 +165,12 @@ class Bridge:
     def _begin(self, running: Running, result: dict[str, Any]) -> None:
         began = time.time() - float(result.get("time_this_iter_s", 0.0))
         running.stretches.append([began, None, str(result.get("hostname", ""))])
-        self.study.note(running.number, "runs", running.stretches)
+        self.study.note(running.number, RUNS, running.stretches)
         if running.retries and not running.resumed and "failure" not in result:
             epoch = result.get("from_epoch", result["epoch"] - 1)
             running.resumed = True
             running.retries[-1] += f"; went on from epoch {epoch}" if epoch else "; began again"
-            self.study.note(running.number, "retries", running.retries)
+            self.study.note(running.number, RETRIES, running.retries)
 
     def interrupt(self, trial_id: str, reason: str) -> None:
         """A trial broke and is to be taken up again."""
@@ -185,7 +185,7 @@ class Bridge:
     def _retry(self, running: Running, reason: str) -> None:
         running.retries.append(reason)
         running.resumed = False
-        self.study.note(running.number, "retries", running.retries)  # at once, for this driver may end, too
+        self.study.note(running.number, RETRIES, running.retries)  # at once, for this driver may end, too
 
     def end(self, trial_id: str, failure: str | None = None) -> None:
         """Tells the study how a trial ended; nothing of one that was cut short as the search halted."""
@@ -209,7 +209,7 @@ class Bridge:
             _LOG.warning("could not show trial %d: %s", running.number, error)
 
     def _tell(self, running: Running) -> str:
-        where = {"node": running.node, "runs": running.stretches, "retries": running.retries}
+        where = {NODE: running.node, RUNS: running.stretches, RETRIES: running.retries}
         attributes = running.summary.attributes() | where
         if running.failure is not None:
             self.study.fail(running.number, running.failure, attributes)

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from haan.yamlconfig import dump, plain
+from haan.yamlconfig import plain
+from search.results import confirm, winner
 from search.results.folder import RunFolder
 from search.space.model import Space, base_value
 from search.space.read import read_space
+from search.study import record
 from tests.planted import tiny_config
 
 EPOCHS = 18
@@ -145,68 +146,55 @@ def _fate(number: int, trials: int, running: bool) -> tuple[TrialState, int]:
     return TrialState.COMPLETE, EPOCHS
 
 
-def confirmation(space: Space, study: optuna.Study, top: int = 3, seeds: int = 3) -> pd.DataFrame:
-    """confirm.csv: the best, the base, and both once on the official videos."""
+def confirm_study(root: Path) -> optuna.Study:
+    """An empty study in the run folder's confirm.journal."""
+    storage = JournalStorage(JournalFileBackend(str(root / "confirm.journal")))
+    return optuna.create_study(storage=storage, study_name="made confirmation", direction="maximize")
+
+
+def fill_confirmation(again: optuna.Study, space: Space, study: optuna.Study) -> None:
+    """The best and the base with new seeds, of which one failed, and the winner and the base on the official videos."""
     random = np.random.default_rng(1)
-    best = sorted((t for t in study.trials if t.state == TrialState.COMPLETE), key=lambda t: -(t.value or 0))[:top]
-    rows = []
-    for trial in [*best, *([] if any(t.number == 0 for t in best) else [study.trials[0]])]:
-        for seed in range(2, 2 + seeds):
-            failed = trial is best[-1] and seed == 3
-            rows.append(_confirm_row(space, trial, "holdout", seed, random, failed))
-    rows += [_confirm_row(space, trial, "official", 1, random, False) for trial in (best[0], study.trials[0])]
-    return pd.DataFrame(rows)
+    trials = study.get_trials()
+    wanted = confirm.repeats(space, trials)
+    broken = wanted[2 + len(wanted) // space.plan.confirm.seeds] if space.plan.confirm else None
+    runs = [_run(space, trials[asked["trial"]], asked, random, asked == broken) for asked in wanted]
+    again.add_trials(runs)
+    best = confirm.winner(space, trials, confirm.summarise(space, trials, runs))
+    assert best is not None
+    for asked in confirm.finals(space, best.number, has_official=True):
+        again.add_trial(_run(space, trials[asked["trial"]], asked, random, False))
 
 
-def _confirm_row(
-    space: Space, trial: FrozenTrial, videos: str, seed: int, random: np.random.Generator, failed: bool
-) -> dict[str, Any]:
+def _run(
+    space: Space, trial: FrozenTrial, asked: confirm.Again, random: np.random.Generator, failed: bool
+) -> FrozenTrial:
     avg_map = float((trial.value or 0) - 1.5 + random.normal(0, 0.6))
-    row: dict[str, Any] = {
-        "trial": trial.number,
-        "base": trial.number == 0,
-        "videos": videos,
-        "seed": seed,
-        "state": "FAIL" if failed else "COMPLETE",
-        "avg_map": None if failed else avg_map,
-        "own_avg_map": None if failed else avg_map * 0.8,
-        "best_epoch": None if failed else 15,
-        "epochs": EPOCHS,
-        "seconds": 400.0,
-        "node": "node-a",
-        "failure": "the node was lost three times" if failed else None,
-        "detect.alpha": 0.2,
-    }
-    row |= {f"map@{t:g}": None if failed else avg_map * (1.7 - 0.17 * i) for i, t in enumerate(space.base.eval.tiou)}
-    return row
-
-
-def best_yaml(space: Space, study: optuna.Study, table: pd.DataFrame) -> str:
-    """A comment header as the search writes it, and the configuration below."""
-    means = table[table["videos"] == "holdout"].groupby("trial")["avg_map"].mean()
-    winner = int(means.index[means.argmax()])
-    header = {
-        "study": study.study_name,
-        "trial": winner,
-        "avg_map_at_seed": repr(study.trials[winner].value),
-        "best_epoch": 17,
-        "seed": 1,
-        "gain_over_base": f"{means.max() - means[0]:+.2f} avg.mAP over the base (95 % interval +5.20 to +9.02)",
-        "data_fingerprint": "cc30f720bbcfaa2eda8eec4c089a05c752c2b03421e12adb58af805339aee999",
-        "versions": "haan-search 0.2.0, torch 2.13.0+cpu, numpy 2.4.6, faiss-gpu 1.15.1, optuna 5.0.0, ray 2.60.0",
-    }
-    return "".join(f"# {key}: {value}\n" for key, value in header.items()) + dump(space.base)
+    known: dict[str, Any] = {"epochs": EPOCHS, "seconds": 400.0, "node": "node-a"}
+    if failed:
+        known |= {"failure": "the node was lost three times"}
+    else:
+        known |= {"best_epoch": 15, "device": "cpu", "best_avg_map_by_detect": [avg_map, avg_map * 0.8]}
+        known |= {"map_by_tiou": [avg_map * (1.7 - 0.17 * i) for i in range(len(space.base.eval.tiou))]}
+    return create_trial(
+        state=TrialState.FAIL if failed else TrialState.COMPLETE,
+        value=None if failed else avg_map,
+        params=asked,
+        distributions=dict(confirm.PARAMETERS),
+        user_attrs=known,
+    )
 
 
 def full_run(root: Path, trials: int = 60, **search: Any) -> tuple[RunFolder, Space, optuna.Study]:
     """A run with everything: all states, retries, two sessions, a confirmation and its winner."""
-    space = write_space(root, **search)
+    space = write_space(root, **{"confirm": {"top": 3, "seeds": 3}} | search)
     study = new_study(root)
-    study.set_user_attr("haan.fingerprint", "cc30f720bbcfaa2eda8eec4c089a05c752c2b03421e12adb58af805339aee999")
+    study.set_user_attr(record.FINGERPRINT, "cc30f720bbcfaa2eda8eec4c089a05c752c2b03421e12adb58af805339aee999")
     session = {"nodes": 2, "concurrent": 4, "cpu": 1, "gpu": 0.0, "where": "the Ray cluster found"}
-    study.set_user_attr("sessions", [{"started": T0, "ended": T0 + 7000, **session}])
+    study.set_user_attr(record.SESSIONS, [{"started": T0, "ended": T0 + 7000, **session}])
     fill(study, space, trials)
-    table = confirmation(space, study)
-    table.to_csv(root / "confirm.csv", index=False)
-    (root / "best.yaml").write_text(best_yaml(space, study, table), encoding="utf-8")
-    return RunFolder(root), space, study
+    fill_confirmation(confirm_study(root), space, study)
+    folder = RunFolder(root)
+    confirm.write_csv(folder, space, confirm.read_confirmation(folder, space, study))
+    winner.export(folder, space, study)
+    return folder, space, study

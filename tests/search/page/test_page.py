@@ -26,13 +26,24 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from haan.errors import InputError
 from haan.figures.folder import Index
 from search.page import plots
-from search.page.facts import Confirmed, Importances, read_findings
+from search.page.facts import Importances, read_findings
 from search.page.lanes import timeline
 from search.page.page import page, write_report
+from search.results import confirm, winner
+from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.space.model import Space
 from tests.paths import ROOT
-from tests.search.page.report_run import EPOCHS, PARAMETERS, Maker, fill, full_run, new_study, write_space
+from tests.search.page.report_run import (
+    EPOCHS,
+    PARAMETERS,
+    Maker,
+    confirm_study,
+    fill,
+    full_run,
+    new_study,
+    write_space,
+)
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SWITCHES = [
@@ -172,19 +183,86 @@ def test_importances_say_why_there_are_none(tmp_path: Path) -> None:
     assert "fewer than two" in str(read_findings(one.folder, one.space, one.study).importances)
 
 
-def test_the_winner_is_the_one_that_best_yaml_names_even_if_another_scored_higher_once(
-    full: Run, tmp_path: Path
-) -> None:
+def repeated(root: Path, values: dict[int, float], trials: int = 12) -> Run:
+    """A run whose best two and base were trained again, each with three seeds that give almost the same."""
+    run = run_of(root, trials, confirm={"top": 2, "seeds": 3})
+    again, by_rank = confirm_study(root), confirm.candidates(run.space, run.study.get_trials())
+    for asked in confirm.repeats(run.space, run.study.get_trials()):
+        rank = next(i for i, trial in enumerate(by_rank) if trial.number == asked["trial"])
+        value = values[rank] + asked["seed"] / 100
+        known = {"epochs": EPOCHS, "best_epoch": 3, "best_avg_map_by_detect": [value, value / 2]}
+        again.add_trial(
+            create_trial(value=value, params=asked, distributions=dict(confirm.PARAMETERS), user_attrs=known)
+        )
+    return run
+
+
+def test_the_winner_is_what_the_seeds_decide_even_if_another_scored_higher_once(tmp_path: Path) -> None:
+    # The second best gains 23 - 20 over the base in each of three seeds, so the noise, and the interval's width, is 0.
+    run = repeated(tmp_path / "run", {0: 22.0, 1: 23.0, 2: 20.0})
+    found = read_findings(run.folder, run.space, run.study)
+    best, second, base = confirm.candidates(run.space, run.study.get_trials())
+    assert found.winner is not None and found.highest is not None and base.number == 0
+    assert (found.highest.number, found.winner.number) == (best.number, second.number)
+    text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
+    assert "it won by its confirmed mean" in text
+    assert "+3.00 avg.mAP over the base (95 % interval +3.00 to +3.00, 3 seeds each)" in text
+    assert ">+3.00<" in text and ">confirmed over seeds<" in text
+    assert found.exported is None and "Not the winner" not in text
+
+
+def test_before_all_seeds_have_run_the_gain_is_of_one_and_says_so(tmp_path: Path) -> None:
+    run = run_of(tmp_path, 12)
+    found = read_findings(run.folder, run.space, run.study)
+    assert found.winner is found.highest is not None and found.base is not None and found.gain is not None
+    assert not found.gain.over_seeds
+    assert found.gain.avg_map == (found.winner.value or 0) - (found.base.value or 0) > 0
+    text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
+    assert f">{found.gain.avg_map:+.3f}<" in text and ">on one seed<" in text
+    assert f"{found.gain.avg_map:+.3f} on one seed, not confirmed over seeds" in text
+
+
+def page_of(run: Run) -> str:
+    return page(read_findings(run.folder, run.space, run.study), datetime(2026, 1, 2, tzinfo=UTC))
+
+
+def without_yaml(text: str) -> str:
+    """The page but for the exported file, which it shows as it is."""
+    before, _, rest = text.partition('<pre id="yaml-text"')
+    return before + rest.partition("</pre>")[2]
+
+
+def test_a_hand_in_the_comment_of_best_yaml_changes_nothing_that_the_report_says(full: Run, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(full.folder.root, root)
-    found = read_findings(RunFolder(root), full.space, full.study)
-    assert found.highest is not None
-    other = next(t.number for t in reversed(found.of(TrialState.COMPLETE)) if t.number != found.highest.number)
-    (root / "best.yaml").write_text(f"# trial: {other}\n# gain_over_base: +1.25 on paper\nseed: 1\n")
-    found = read_findings(RunFolder(root), full.space, full.study)
-    assert found.winner is not None and found.winner.number == other
-    text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
-    assert "it won by its confirmed mean" in text and "+1.25 on paper" in text
+    run = replace(full, folder=RunFolder(root))
+    before, yaml = page_of(run), run.folder.best_yaml.read_text()
+    winner_line = next(line for line in yaml.splitlines() if line.startswith("# trial: "))
+    run.folder.best_yaml.write_text(yaml.replace(winner_line, "# trial: 1\n# gain_over_base: +99.00 on paper"))
+    assert without_yaml(page_of(run)) == without_yaml(before) and "+99.00 on paper" in page_of(run)
+    assert "Not the winner" not in before
+
+
+def test_the_report_says_whose_configuration_is_exported_where_it_is_not_the_winners(full: Run, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(full.folder.root, root)
+    run = replace(full, folder=RunFolder(root))
+    found = read_findings(run.folder, run.space, run.study)
+    assert found.winner is not None and found.exported is found.winner
+    other = next(t.number for t in reversed(found.of(TrialState.COMPLETE)) if t.number != found.winner.number)
+    winner.export(run.folder, run.space, run.study, other)
+    again = read_findings(run.folder, run.space, run.study)
+    assert again.winner is not None and again.winner.number == found.winner.number and again.gain == found.gain
+    assert f"It is that of trial {other}, exported by its number." in page_of(run)
+
+    winner.export(run.folder, run.space, run.study, found.winner.number)  # as searched: it is still the winner
+    assert "Not the winner" not in page_of(run)
+
+    yaml = run.folder.best_yaml.read_text()
+    for changed in (yaml.replace("\nseed: 1\n", "\nseed: 77\n"), "no configuration"):
+        assert changed != yaml
+        run.folder.best_yaml.write_text(changed)
+        assert "No trial has this configuration: it was changed by hand" in page_of(run)
 
 
 def test_the_curve_along_a_swept_setting_holds_the_others_at_what_was_chosen(tmp_path: Path) -> None:
@@ -324,8 +402,9 @@ def test_a_report_that_can_not_be_made_leaves_the_last_one_whole(full: Run, tmp_
     root = tmp_path / "copy"
     shutil.copytree(full.folder.root, root)
     before = (root / "report.html").read_bytes()
-    (root / "confirm.csv").write_text("trial,base,videos,seed,avg_map\n")
-    with pytest.raises(InputError, match=r"confirm\.csv: must have the columns .*, got none named state"):
+    lines = (root / "confirm.journal").read_text().splitlines(keepends=True)
+    (root / "confirm.journal").write_text("".join([*lines[:3], "{cut", *lines[4:]]))
+    with pytest.raises(InputError, match=r"confirm\.journal: must be one JSON record a line, got "):
         write_report(RunFolder(root), full.space, full.study)
     assert (root / "report.html").read_bytes() == before
     assert not list(root.glob("*.partial"))
@@ -529,15 +608,20 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Any, tmp_path: Path) ->
             trial.set_user_attr(key, value)
         study.add_trial(trial)
     (root / "best.yaml").write_text(f"# {EVIL}: {EVIL}\n# gain_over_base: {EVIL}\nseed: 1 # {EVIL}\n")
-    (root / "confirm.csv").write_text(
-        f'trial,base,videos,seed,state,avg_map,failure\n1,false,holdout,2,FAIL,,"{EVIL}"\n0,true,holdout,2,COMPLETE,20.5,\n'
-    )
+    again = confirm_study(root)
+    for number, state in ((1, TrialState.FAIL), (0, TrialState.COMPLETE)):
+        asked = {"trial": number, "seed": 2, "videos": confirm.HOLDOUT}
+        value, hostile = (20.5, {}) if state == TrialState.COMPLETE else (None, {"failure": EVIL})
+        distributions = dict(confirm.PARAMETERS)
+        again.add_trial(
+            create_trial(state=state, value=value, params=asked, distributions=distributions, user_attrs=hostile)
+        )
     seen = opened(browser, write_report(RunFolder(root), space, study), DESKTOP)
     assert all(dict(seen.page.evaluate(MARKS)).values())
     assert (
         seen.page.evaluate("window.hacked === undefined && document.querySelectorAll('img, a[href^=http]').length") == 0
     )
-    for place in ("h1", "#failures", "#trials", "#about", "#yaml", "#summary .verdict"):
+    for place in ("h1", "#failures", "#trials", "#about", "#yaml"):
         assert EVIL in seen.page.locator(place).first.text_content()
     assert EVIL[:9] in seen.page.locator('[data-figure="timeline"] .yaxislayer-above').text_content()
     assert seen.problems == []

@@ -164,7 +164,7 @@ def test_the_table_has_a_row_a_run(confirmed: bool, tmp_path: Path) -> None:
         for again in (confirm.repeats(of, trials) if confirmed else [])
     ]
     folder = RunFolder(tmp_path)
-    confirm.write_csv(folder, of, trials, confirm.summarise(of, trials, runs))
+    confirm.write_csv(folder, of, confirm.summarise(of, trials, runs))
     assert folder.confirm_csv.exists() == confirmed
     if confirmed:
         table = pd.read_csv(folder.confirm_csv)
@@ -173,3 +173,32 @@ def test_the_table_has_a_row_a_run(confirmed: bool, tmp_path: Path) -> None:
             of.detects[1].alpha, of.detects[0].alpha,
         ]  # fmt: skip
         assert table[[f"map@{tiou:g}" for tiou in of.base.eval.tiou]].iloc[0].tolist() == maps
+
+
+def test_each_configuration_has_its_seeds_and_the_base_those_at_its_own_setting_as_well(tmp_path: Path) -> None:
+    of = space(tmp_path)
+    trials = searched(of, 3.0, 9.0)
+    values = {(1, 2): 8.0, (1, 3): 6.0, (0, 2): 4.0, (0, 3): 5.0}
+    runs = [
+        run(again, value := values[again["trial"], again["seed"]], best_avg_map_by_detect=[value, value / 2])
+        for again in confirm.repeats(of, trials)
+    ]
+    runs[2] = run(runs[2].params, None, FAIL, best_avg_map_by_detect=[6.0, 3.0], failure="loss is nan")
+    runs.append(run({"trial": 1, "seed": 1, "videos": "official"}, 2.0))
+    known = confirm.summarise(of, trials, runs)
+    assert [(one.number, one.base, one.setting, one.seeds, one.scores, one.runs) for one in known.confirmed()] == [
+        (1, False, "chosen", (2,), (8.0,), 2),
+        (0, True, "chosen", (2, 3), (4.0, 5.0), 2),
+        (0, True, "own", (2, 3), (2.0, 2.5), 2),
+    ]
+    assert [(one.trial, one.avg_map) for one in known.official] == [(1, 2.0)]
+    assert [(one.trial, one.seed, one.record.failure) for one in known.runs if one.state == FAIL] == [
+        (1, 3, "loss is nan")
+    ]
+
+
+def test_runs_of_another_study_that_lie_in_the_folder_are_left_out(tmp_path: Path) -> None:
+    of = space(tmp_path)
+    trials = searched(of, 3.0, 9.0)
+    known = confirm.summarise(of, trials, [run({"trial": 7, "seed": 2, "videos": "holdout"}, 1.0)])
+    assert known.runs == () and known.confirmed() == []
