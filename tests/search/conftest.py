@@ -24,10 +24,15 @@ SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0", "PYTH
 
 @dataclass(frozen=True)
 class Head:
-    """A Ray on this machine. address: for RAY_ADDRESS. pid: of the process below which all of it runs."""
+    """A Ray on this machine. pid: of the process below which all of it runs."""
 
     address: str
     pid: int
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a process needs to join it; a Ray that a process starts for itself asks for this user's token."""
+        return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "token"}
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from search.space.model import Space
 from search.space.read import read_space
 from tests.paths import ROOT
 from tests.planted import tiny_config
+
+OWN_RAY = {"RAY_ADDRESS": "local"}
 
 
 def tiny_space(folder: Path, epochs: int = 4, **search: object) -> Path:
@@ -35,10 +38,12 @@ def tiny_space(folder: Path, epochs: int = 4, **search: object) -> Path:
     return path
 
 
-def run(script: str, folder: Path, *arguments: object, ray: str = "local") -> subprocess.CompletedProcess[str]:
-    """A script of search/ as its user runs it, in a folder. ray: the address of one to join, or `local`."""
+def run(
+    script: str, folder: Path, *arguments: object, env: Mapping[str, str] = OWN_RAY
+) -> subprocess.CompletedProcess[str]:
+    """A script of search/ as its user runs it, in a folder. env: how it finds Ray."""
     command = [sys.executable, str(ROOT / "search" / script), *map(str, arguments)]
-    environment = os.environ | {"RAY_ADDRESS": ray}
+    environment = os.environ | env
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 

@@ -37,7 +37,7 @@ from tests.paths import ROOT
 from tests.planted import tiny_table
 from tests.search.conftest import Head
 from tests.search.journals import assert_whole, endings, lines, records, under_way
-from tests.search.spaces import tiny_space
+from tests.search.spaces import OWN_RAY, tiny_space
 
 pytestmark = pytest.mark.ray
 NAME, MARK = "a", "SEARCH_FAULT_TEST"
@@ -71,8 +71,8 @@ class Runs:
 
     def command(self, words: list[str]) -> "subprocess.Popen[str]":
         self.count += 1
-        address = self.head.address if self.head else "local"
-        environment = {**os.environ, "RAY_TMPDIR": str(self.tmp), "RAY_ADDRESS": address, MARK: self.mark}
+        joins = self.head.env if self.head else OWN_RAY | {"RAY_TMPDIR": str(self.tmp)}
+        environment = {**os.environ, **joins, MARK: self.mark}
         with self.out.open("w") as out:
             return subprocess.Popen(
                 words,

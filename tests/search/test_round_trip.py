@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from search.results.folder import RunFolder
 from tests.paths import ROOT
 from tests.planted import tiny_config
 from tests.search.conftest import Head
+from tests.search.spaces import OWN_RAY
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 CLASS_OF = {"pick up": "take", "put down": "take", "wrap": "pack", "tape": "pack"}
@@ -38,9 +40,9 @@ def ground_truth() -> dict[str, Any]:
     return {"database": database}
 
 
-def python(folder: Path, *words: object, ray: str = "local") -> str:
+def python(folder: Path, *words: object, env: Mapping[str, str] = OWN_RAY) -> str:
     command = [sys.executable, *map(str, words)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ray}
+    environment = os.environ | env | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
@@ -73,7 +75,7 @@ def test_convert_search_train_detect_and_evaluate_give_one_figure(tmp_path: Path
     shape = ("--like", "real", "--train-videos", TRAIN, "--videos", f"{TRAIN},{VALIDATION}", "--clips", CLIPS)
     python(tmp_path, "-m", "haan", "plant", "--out", "data", *shape, "--dim", 16, "--noise", 0.3)
 
-    python(tmp_path, ROOT / "search" / "run.py", space(tmp_path), "--name", "a", "--quiet", ray=head.address)
+    python(tmp_path, ROOT / "search" / "run.py", space(tmp_path), "--name", "a", "--quiet", env=head.env)
     folder = RunFolder(tmp_path / "runs" / "a")
     trials = pd.read_csv(folder.trials_csv)
     best = float(trials["avg_map"].max())

@@ -105,7 +105,7 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(tmp_
 @pytest.mark.slow
 def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path, head: Head) -> None:
     path = tiny_space(tmp_path, trials=2)
-    ended = run("run.py", tmp_path, path, "--name", "a", "--set", "optim.lr=1e30", ray=head.address)
+    ended = run("run.py", tmp_path, path, "--name", "a", "--set", "optim.lr=1e30", env=head.env)
     assert ended.returncode == 3
     assert "failed: loss " in ended.stdout and "in epoch 1, step " in ended.stdout and "(trial 0" in ended.stdout
     assert "No trial completed" in ended.stdout
@@ -115,7 +115,7 @@ def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path,
 @pytest.mark.slow
 def test_a_trial_that_does_not_fit_is_refused_and_leaves_the_name_free(tmp_path: Path, head: Head) -> None:
     path = tiny_space(tmp_path, resources={"cpu": 1000, "gpu": 0})
-    ended = run("run.py", tmp_path, path, "--name", "a", ray=head.address)
+    ended = run("run.py", tmp_path, path, "--name", "a", env=head.env)
     assert ended.returncode == 2 and "search.resources: must fit the cluster" in ended.stderr
     assert not (tmp_path / "runs" / "a").exists()
 

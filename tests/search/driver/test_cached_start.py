@@ -77,7 +77,8 @@ def test_a_dry_run_uses_a_cache_and_writes_none(
 def test_a_search_writes_a_cache_and_goes_on_from_it(
     tmp_path: Path, head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", head.address)
+    for key, value in head.env.items():
+        monkeypatch.setenv(key, value)
     path = tiny_space(tmp_path, trials=2)
     out, err = run("open", tmp_path, "search/run.py", path, "--name", "a")
     (note,) = [line for line in out.splitlines() if line.startswith("note: ")]

@@ -310,7 +310,7 @@ def test_a_dry_run_of_an_old_run_says_what_is_left_and_mends_nothing(tmp_path: P
     with folder.journal.open("a") as file:
         file.write('{"op_code": 4, "wor')
     before = files(tmp_path)
-    ended = run("run.py", tmp_path, path, "--dry-run", "--name", "a", "--resume", "--quiet", ray=head.address)
+    ended = run("run.py", tmp_path, path, "--dry-run", "--name", "a", "--resume", "--quiet", env=head.env)
     assert (ended.returncode, ended.stderr, files(tmp_path)) == (0, "", before)
     assert ended.stdout.startswith("Plan: 3 of 5 trials are left (1 of them interrupted), of up to 4 epochs = 12 trial")
     assert "  warning: " not in ended.stdout, "quiet"
@@ -321,8 +321,8 @@ def test_a_dry_run_of_an_old_run_says_what_is_left_and_mends_nothing(tmp_path: P
 def test_a_dry_run_of_what_can_not_run_ends_with_2(tmp_path: Path, head: Head) -> None:
     path = tiny_space(tmp_path)
     before = files(tmp_path)
-    ended = run("run.py", tmp_path, path, "--dry-run", "--set", "search.resources.cpu=1000", ray=head.address)
+    ended = run("run.py", tmp_path, path, "--dry-run", "--set", "search.resources.cpu=1000", env=head.env)
     assert ended.returncode == 2 and "search.resources: must fit the cluster" in ended.stderr
-    ended = run("run.py", tmp_path, path, "--dry-run", "--set", "optim.lr=1e30", ray=head.address)
+    ended = run("run.py", tmp_path, path, "--dry-run", "--set", "optim.lr=1e30", env=head.env)
     assert ended.returncode == 2 and ended.stderr.startswith("base: must train for an epoch, got: loss ")
     assert files(tmp_path) == before

@@ -357,7 +357,7 @@ def test_a_table_runs_prints_and_prints_again_without_its_data(
     base = plain(tiny_config(Path("data"), epochs=1))
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump({"base": base, "search": search, "table": {"title": "Tiny"}}, sort_keys=False))
-    ended = run("table.py", tmp_path, path, "--name", "a", "--quiet", ray=head.address)
+    ended = run("table.py", tmp_path, path, "--name", "a", "--quiet", env=head.env)
     assert (ended.returncode, ended.stderr) == (0, "")
     folder = RunFolder(tmp_path / "runs" / "a")
     text = folder.table_md.read_text()
