@@ -20,6 +20,7 @@ def pytest_configure() -> None:
         faiss.omp_set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All that start a Ray go to one process, for each wants the machine; the others by file, for its fixtures.
 
