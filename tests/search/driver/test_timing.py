@@ -27,14 +27,14 @@ from search.driver.timing import (
 )
 from search.results.folder import RunFolder
 from search.space.model import with_values
-from tests.search.test_run import space
+from tests.search.spaces import tiny_space
 
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.chdir(tmp_path)
     return preview(
-        Request(space(tmp_path), "a", tmp_path / "runs", None, None, (), False), RunFolder(tmp_path / "s" / "run")
+        Request(tiny_space(tmp_path), "a", tmp_path / "runs", None, None, (), False), RunFolder(tmp_path / "s" / "run")
     )
 
 
