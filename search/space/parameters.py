@@ -120,42 +120,59 @@ def read_parameters(
             if distribution is not None:
                 parameters[key] = distribution
             continue
-        count = len(errors)
-        one = items(spec, key, errors)
-        if len(errors) > count:
-            continue
-        form = next((form for form in _FORMS if form in one), None)
-        scaled = ("log", "step") if form in ("int", "float") else ()
-        extra = [other for other in one if other != form and other not in scaled]
-        idle = [other for other in extra if other in ("log", "step")] if form else []
-        if idle:
-            node_of = one[idle[0]][1]
-            errors.append(f"{place(node_of)}: {key}.{idle[0]}: is for int and float alone, got {shown(node_of)}")
-        elif form is None or extra:
-            errors.append(f"{place(spec)}: {key}: must be one of {{int|float|choice|sweep: ...}}, got {sorted(one)}")
-        elif key.startswith("detect.") and form != "sweep":
-            errors.append(f"{place(spec)}: {key}: must be swept, as it needs no training, got {form}")
-        elif form == "sweep":
+        form, one = _form(key, spec, errors)
+        if form == "sweep":
             _read_sweep(key, one["sweep"][1], sweeps, errors)
-        else:
+        elif form is not None:
             distribution = _distribution(key, form, kind, one, errors)
             if distribution is not None:
                 parameters[key] = distribution
                 if base is not None:
                     _check_base(key, distribution, base, spec, errors)
-    combinations = math.prod(len(values) for values in sweeps.values())
-    if combinations > _MAX_SWEEP:
-        rule = f"sweeps must have at most {_MAX_SWEEP} combinations, for every epoch is scored at each"
-        errors.append(f"{place(node or search)}: search.parameters: {rule}, got {combinations}")
-    points = num_points(parameters, rows) if grid else 0
-    if points > _MAX_POINTS:
-        rule = f"a grid must have at most {_MAX_POINTS} points"
-        errors.append(f"{place(node or search)}: search.parameters: {rule}, got {points}")
+    _check_counts(parameters, rows if grid else None, sweeps, node or search, errors)
     if len(errors) == before and base is not None and grid:
         _check_points(base, parameters, rows, entries, search, errors)
     elif len(errors) == before and base is not None:
         _check_corners(base, parameters, entries, errors)
     return parameters, sweeps
+
+
+def _form(key: str, spec: yaml.Node, errors: list[str]) -> tuple[str | None, dict[str, tuple[yaml.Node, yaml.Node]]]:
+    """How a parameter is given, and all that is said of it; no form where that is wrong."""
+    count = len(errors)
+    one = items(spec, key, errors)
+    if len(errors) > count:
+        return None, one
+    form = next((form for form in _FORMS if form in one), None)
+    scaled = ("log", "step") if form in ("int", "float") else ()
+    extra = [other for other in one if other != form and other not in scaled]
+    idle = [other for other in extra if other in ("log", "step")] if form else []
+    if idle:
+        node = one[idle[0]][1]
+        errors.append(f"{place(node)}: {key}.{idle[0]}: is for int and float alone, got {shown(node)}")
+    elif form is None or extra:
+        errors.append(f"{place(spec)}: {key}: must be one of {{int|float|choice|sweep: ...}}, got {sorted(one)}")
+    elif key.startswith("detect.") and form != "sweep":
+        errors.append(f"{place(spec)}: {key}: must be swept, as it needs no training, got {form}")
+    return form if len(errors) == count else None, one
+
+
+def _check_counts(
+    parameters: Mapping[str, BaseDistribution],
+    rows: Mapping[str, _Row] | None,
+    sweeps: Mapping[str, tuple[float, ...]],
+    where: yaml.Node,
+    errors: list[str],
+) -> None:
+    """Neither sweeps nor a grid, whose rows are given, may be too large."""
+    combinations = math.prod(len(values) for values in sweeps.values())
+    if combinations > _MAX_SWEEP:
+        rule = f"sweeps must have at most {_MAX_SWEEP} combinations, for every epoch is scored at each"
+        errors.append(f"{place(where)}: search.parameters: {rule}, got {combinations}")
+    points = num_points(parameters, rows) if rows is not None else 0
+    if points > _MAX_POINTS:
+        rule = f"a grid must have at most {_MAX_POINTS} points"
+        errors.append(f"{place(where)}: search.parameters: {rule}, got {points}")
 
 
 def _listed(key: str, kind: Any, node: yaml.Node, grid: bool, errors: list[str]) -> BaseDistribution | None:

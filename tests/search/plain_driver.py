@@ -83,7 +83,7 @@ def _confirm(space: Space, study: Study, folder: RunFolder) -> None:
         again.start_with(runs)
         _run(space, again, len(again.trials()), epochs_of)
         known = confirm.summarise(space, study.trials(), again.trials())
-        confirm.write_csv(folder, space, study.trials(), known)
+        confirm.write_csv(folder, space, known)
         return known
 
     best = confirm.winner(space, study.trials(), phase(confirm.repeats(space, study.trials())))

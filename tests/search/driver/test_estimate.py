@@ -271,7 +271,7 @@ def test_trials_in_random_order_run_about_as_long_as_designed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0421, "0.042 s"), (41.3, "41 s"), (200, "3 min"), (7200, "2.0 h"), (3.6e7, "10,000.0 h")]
+    ("seconds", "text"), [(0.0421, "0.042 s"), (41.3, "41 s"), (200, "3 min"), (7200, "2.0 h"), (3.6e7, "10,000 h")]
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -24,6 +24,8 @@ from tests.paths import ROOT
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
+pytestmark = pytest.mark.ray
+
 READ = "2.60.0"
 DOCUMENTED = {"Searcher", "TrialScheduler", "Trial"}  # for whoever writes a searcher or a scheduler
 MIB = 2**20
@@ -55,7 +57,6 @@ def one_ray() -> Iterator[str]:
     ray.shutdown()
 
 
-@pytest.mark.ray
 def test_the_nodes_that_are_up_and_which_is_the_head(one_ray: str) -> None:
     with relied_on("ray.nodes and the resource node:__internal_head__"):
         (node,) = internals.nodes_up()
@@ -64,7 +65,6 @@ def test_the_nodes_that_are_up_and_which_is_the_head(one_ray: str) -> None:
         check(internals.is_head(node) and not internals.is_head({"Resources": {"CPU": 1}}))
 
 
-@pytest.mark.ray
 def test_the_node_of_an_actor_is_known_when_it_has_died(one_ray: str) -> None:
     with relied_on("ray._private.state.actors"):
         actor: Any = ray.remote(num_cpus=0)(Dies).remote()
@@ -79,14 +79,12 @@ class Dies:
         os._exit(1)
 
 
-@pytest.mark.ray
 def test_the_nodes_that_have_a_copy_of_an_object(one_ray: str) -> None:
     with relied_on("ray.experimental.get_object_locations"):
         objects = [ray.put(np.zeros(MIB, dtype=np.uint8)) for _ in range(2)]
         check(internals.nodes_with(objects, 10_000) == {one: [one_ray] for one in objects})
 
 
-@pytest.mark.ray
 def test_a_store_that_fills_is_not_written_to_disk(one_ray: str) -> None:
     with relied_on("object_spilling_threshold"):
         config = ray._private.worker.global_worker.node._ray_params._system_config  # type: ignore[attr-defined]
@@ -130,7 +128,7 @@ def test_the_launcher_says_where_a_head_is_and_what_it_filled_in(
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> Trial:
+def trial(tmp_path: Path, one_ray: str) -> Trial:
     with relied_on("Trial"):
         context = StorageContext(storage_path=str(tmp_path), experiment_dir_name="e", trial_dir_name="t")
         made = Trial("x", stub=True, storage=context)
