@@ -56,7 +56,7 @@ def test_shares_of_a_gpu_run_on_its_node_alone_and_without_one_on_all_but_the_he
 
 def test_a_node_without_room_gets_no_trial_and_each_other_one_a_single_copy(rooms: Any) -> None:
     warned, (line,), states, in_small, in_roomy, summary, copies = rooms["room"]
-    assert len(warned) >= 1 and "gets no trial: its object store holds 0.10 GiB" in warned[0]
+    assert len(warned) >= 1 and "gets no trial: its object store holds 100.0 MiB" in warned[0]
     assert states == ["COMPLETE"] * 4
     assert (in_small, in_roomy, copies) == (False, True, 1)
     assert line.startswith("features: 120.0 MiB to ")
@@ -70,7 +70,7 @@ def test_features_that_have_come_in_part_are_known_by_node(rooms: Any) -> None:
 def test_nodes_that_start_too_small_for_the_features_end_the_search_with_the_reason(rooms: Any) -> None:
     halted, states = rooms["small"]
     assert halted.startswith("the nodes that start can't hold the features: node ")
-    assert "its object store holds 0.10 GiB, and the features take 0.12 GiB" in halted
+    assert "its object store holds 100.0 MiB, and the features take 120.0 MiB" in halted
     assert set(states) == {"RUNNING"}, "they are taken up again by --resume"
 
 
