@@ -91,8 +91,8 @@ def _check_store(node: dict[str, Any], size: int) -> None:
     store = node["Resources"].get("object_store_memory", 0)
     if size > store:
         raise FeaturesError(
-            f"FeaturesError: node {node['NodeManagerHostname']}: {NO_ROOM} {store / 2**30:.2f} GiB, and "
-            f"the features take {size / 2**30:.2f} GiB; start Ray there with a larger --object-store-memory"
+            f"FeaturesError: node {node['NodeManagerHostname']}: {NO_ROOM} {byte_size(store)}, and "
+            f"the features take {byte_size(size)}; start Ray there with a larger --object-store-memory"
         )
 
 
