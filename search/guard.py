@@ -23,10 +23,10 @@ from typing import IO
 
 from haan.cli import run, say
 from haan.errors import InputError
+from haan.words import seconds
 
 _RUNS, _DRIVER = Path("/"), "driver.lock"
 _LOCK = Path("~/.haan-guard.lock")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ANSWER_S = 5
 _TAKE_OVER_S = 30
 
@@ -178,17 +178,6 @@ def _end(pid: int) -> None:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
         _log(f"process {pid} has ended by itself")
-
-
-def seconds(text: str, option: str) -> float:
-    """A duration such as 90m. Raises InputError."""
-    try:
-        value = float(text[:-1]) * _UNITS[text[-1:]]
-    except (KeyError, ValueError):
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise InputError(f"{option}: must be a number > 0 and a unit s, m, h or d, as in 90m, got {text!r}")
-    return value
 
 
 def _span(value: float) -> str:
