@@ -235,12 +235,14 @@ def parsed(command: Any, words: list[str]) -> dict[str, Any]:
 
 
 def pytest_understands(words: Sequence[str]) -> bool:
-    """Whether the files are there, and the mark is one of ours."""
+    """Whether the files are there, and the mark is one of ours; -n takes a number of processes."""
     settings = tomllib.loads(text_of("pyproject.toml"))["tool"]["pytest"]["ini_options"]
     marks = [mark.partition(":")[0] for mark in settings["markers"]]
     files = [word for word in words if word.startswith("tests/")]
     options = [word for word in words if word not in files]
-    return all((ROOT / file).exists() for file in files) and all(o in ("-q", "-s", "-m", *marks) for o in options)
+    return all((ROOT / file).exists() for file in files) and all(
+        option in ("-q", "-s", "-m", "-n", *marks) or option.isdigit() for option in options
+    )
 
 
 def test_every_command_of_every_page_is_run_or_read() -> None:
