@@ -354,7 +354,7 @@ def test_an_interrupt_leaves_a_real_terminal_sane() -> None:
     got, signalled = b"", False
     while chunk := read(ours):
         got += chunk
-        if not signalled and got.count("╭".encode()) == 2:
+        if not signalled and got.count("╭".encode()) >= 2:  # one read may bring several
             process.send_signal(signal.SIGINT)
             signalled = True
     os.close(ours)
