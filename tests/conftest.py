@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 
 import pytest
 
@@ -11,7 +12,12 @@ os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # Ray's own 30 s a
 
 
 def pytest_configure() -> None:
-    """One thread where there are several processes; as many as ever in what a test starts."""
+    """One thread where there are several processes; as many as ever in what a test starts.
+
+    Ctrl-C is heard by what tests start, even where a shell began them in the background, which has it ignored.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" in os.environ:
         import faiss
         import torch

@@ -147,7 +147,7 @@ def kill_driver(search: Search) -> None:
     """SIGKILL for the driver alone."""
     holder = re.match(r"process (\d+) on h1", search.folder.lock.read_text())
     assert holder is not None
-    search.driver.nodes.lab.on(HEAD, f"kill -9 {holder[1]}")
+    search.cluster.lab.on(HEAD, f"kill -9 {holder[1]}")
     assert_said_to_go_on(search)
 
 
