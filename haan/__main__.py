@@ -53,7 +53,7 @@ def train(
         raise InputError(f"{out}: --resume needs {STATE} of an interrupted training, got none")
     with naming_lines(config, tuple(set_ or ())):
         table, parts = _packed(settings)
-        trainer = Trainer(settings, table, parts)
+        trainer = Trainer(settings, table, parts, alone=True)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         trainer.load(state)

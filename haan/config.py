@@ -24,6 +24,8 @@ from haan.checked import (
     setting,
 )
 
+Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Holdout(Checked):
@@ -184,7 +186,7 @@ class Config(Checked):
     eval: Eval = field(default_factory=Eval)
     seed: int = setting(1, SEED)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"  # of the matrix products; losses and weights stay float32
+    precision: Precision = "auto"  # of the matrix products; losses and weights stay float32. auto: tf32 on CUDA
     threads: int | None = setting(
         None, AT_LEAST_ONE
     )  # CPU threads; rounding depends on them, so exports fix the number

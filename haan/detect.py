@@ -9,8 +9,9 @@ ends between two clips at exactly the alphas between their rungs. Those edges ar
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -106,13 +107,25 @@ def detect(
     cas: [clips, classes] logits. offsets: [videos + 1] first clip of each video. clips_per_s: [videos].
     Detections stand by video, class and time; their `video` counts from 0 in the order given.
     """
+    for make in _makers(cas, offsets, clips_per_s, settings, alphas):
+        yield make()
+
+
+def _makers(
+    cas: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    clips_per_s: NDArray[np.float64],
+    settings: Detect,
+    alphas: Sequence[float],
+) -> Iterator[Callable[[], Detections]]:
+    """What makes `detect`'s detections at each alpha."""
     ascending, numbers = np.unique(np.asarray(alphas, dtype=np.float64), return_inverse=True)
     blocks = [
         _runs(kept, ascending, clips_per_s[kept.video], settings.class_score_weight * kept.level)
         for kept in _kept_sequences(cas, offsets, settings)
     ]
     for number in numbers.tolist():
-        yield _detections(blocks, number)
+        yield partial(_detections, blocks, number)
 
 
 def _detections(blocks: Sequence[_Runs], number: int) -> Detections:
@@ -237,9 +250,20 @@ def detect_many(
 
     Those that differ in alpha alone share one pass, and come one after the other.
     """
+    for place, make in makers(cas, offsets, clips_per_s, settings):
+        yield place, make()
+
+
+def makers(
+    cas: NDArray[np.float32],
+    offsets: NDArray[np.int64],
+    clips_per_s: NDArray[np.float64],
+    settings: Sequence[Detect],
+) -> Iterator[tuple[int, Callable[[], Detections]]]:
+    """What makes `detect_many`'s detections; several threads may do so at once, each holds its own alone."""
     passes: dict[Detect, list[int]] = {}
     for place, one in enumerate(settings):
         passes.setdefault(replace(one, alpha=0.0), []).append(place)
     for shared, places in passes.items():
         alphas = [settings[place].alpha for place in places]
-        yield from zip(places, detect(cas, offsets, clips_per_s, shared, alphas), strict=True)
+        yield from zip(places, _makers(cas, offsets, clips_per_s, shared, alphas), strict=True)

@@ -3,13 +3,24 @@
 Each is a sum over videos, in nats.
 
 Conventions: clips of all videos stand one after the other; `video` [clips] names the video of each clip, `num_clips`
-[videos] counts them.
+[videos] counts them. A batch may be filled up to a fixed shape: a clip of `video` = the number of videos is of none,
+and a video of no clip counts 1 and weighs 0. Sums over a video's clips are products with a matrix of zeros and ones,
+which give the same sum at each call, on a GPU as well. Gradients are written out where PyTorch would take a dozen
+small kernels for one.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd import Function
+
+
+def members(video: Int[Tensor, " clips"], num_videos: int, dtype: torch.dtype) -> Float[Tensor, "videos clips"]:
+    """1 where a clip is of a video, else 0."""
+    return (video == torch.arange(num_videos, device=video.device, dtype=video.dtype)[:, None]).to(dtype)
 
 
 def pool(
@@ -19,12 +30,31 @@ def pool(
 
     Rounding can lift the mean of equal scores above all of them; the pooled score is then that mean.
     """
-    zeros = cas.new_zeros(len(num_clips), cas.shape[1])
-    mean = zeros.index_add(0, video, cas) / num_clips
-    above = (cas >= mean[video]).to(cas.dtype)
-    count = zeros.index_add(0, video, above.detach())
-    total = zeros.index_add(0, video, cas * above)
-    return torch.where(count > 0, total / count.clamp_min(1), mean)
+    return _Pool.apply(cas, members(video, len(num_clips), cas.dtype), num_clips)[0]
+
+
+class _Pool(Function):
+    @staticmethod
+    def forward(cas: Tensor, member: Tensor, num_clips: Tensor) -> tuple[Tensor, ...]:
+        mean = member @ cas / num_clips
+        above = (cas >= member.T @ mean).to(cas.dtype)
+        count = member @ above
+        some = count > 0
+        share = torch.where(some, 1 / count, 0.0)  # of each score that reaches the mean in the pooled one
+        pooled = torch.where(some, member @ (cas * above) * share, mean)
+        return pooled, above, share, torch.where(some, 0.0, 1 / num_clips)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(inputs[1], *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        grad = grad_outputs[0]
+        member, above, share, of_all = ctx.saved_tensors
+        return above * (member.T @ (grad * share)) + member.T @ (grad * of_all), None, None
 
 
 def balanced_weights(labels: Bool[Tensor, "videos classes"]) -> Float[Tensor, "2 classes"]:
@@ -34,12 +64,41 @@ def balanced_weights(labels: Bool[Tensor, "videos classes"]) -> Float[Tensor, "2
     return labels.shape[1] / torch.stack([without, with_class]).float()
 
 
+def label_weights(
+    labels: Bool[Tensor, "videos classes"], weights: Float[Tensor, "2 classes"] | None
+) -> Float[Tensor, "videos classes"]:
+    """What each label weighs in `bce`: `weights` of label 0 and 1, or equal ones, over the number of classes."""
+    each = (
+        torch.ones_like(labels, dtype=torch.float32) if weights is None else torch.where(labels, weights[1], weights[0])
+    )
+    return each / labels.shape[1]
+
+
 def bce(
     logits: Float[Tensor, "videos classes"],
-    labels: Bool[Tensor, "videos classes"],
-    weights: Float[Tensor, "2 classes"] | None,
+    labels: Float[Tensor, "videos classes"],
+    weights: Float[Tensor, "videos classes"],
 ) -> Float[Tensor, ""]:
-    """Binary cross entropy with logits, mean over classes (Eq. 2 and 9); `weights` holds those of label 0 and 1."""
-    weight = None if weights is None else torch.where(labels, weights[1], weights[0])
-    total = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), weight=weight, reduction="sum")
-    return total / logits.shape[1]
+    """Binary cross entropy with logits, weighed by `label_weights`: a mean over classes (Eq. 2 and 9)."""
+    return _Bce.apply(logits, labels, weights)[0]
+
+
+class _Bce(Function):
+    @staticmethod
+    def forward(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        each = F.softplus(logits).addcmul_(labels, logits, value=-1)
+        return (each * weights).sum(), (torch.sigmoid(logits) - labels) * weights
+
+    setup_context = staticmethod(lambda ctx, inputs, output: keep_gradient(ctx, output[1]))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        grad = grad_outputs[0]
+        return ctx.saved_tensors[0] * grad, None, None
+
+
+def keep_gradient(ctx: Any, gradient: Tensor) -> None:
+    """Of a function whose forward pass made it beside the value already; nobody differentiates it once more."""
+    ctx.save_for_backward(gradient)
+    ctx.mark_non_differentiable(gradient)
+    ctx.set_materialize_grads(False)

@@ -20,6 +20,7 @@ from haan.errors import InputError
 from haan.feed import BLOCK_CLIPS
 from haan.methods.base import Network
 from haan.methods.names import METHODS
+from haan.methods.parts import set_products
 from haan.score import activations, choose_device
 from haan.weights import ABOUT, parted, read_tensors
 
@@ -47,6 +48,7 @@ def predict(
     Raises InputError when the weights don't fit the configuration and the data.
     """
     device = choose_device(config.device)
+    set_products(config.precision, device)
     model, _ = read_network(config, source.dim, annotations.fine_names, weights)
     blocks = (torch.from_numpy(c).to(device) for _, _, c in clip_blocks(config.data, source, annotations, videos))
     offsets = offsets_of(source.num_clips[videos])

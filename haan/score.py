@@ -1,7 +1,8 @@
 """A network's activations, its detections at every setting, and their avg.mAP."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,13 @@ from torch import Tensor
 
 from haan.config import Detect
 from haan.data.table import Annotations, IntArray, offsets_of
-from haan.detect import detect_many
+from haan.detect import makers
 from haan.errors import InputError
 from haan.feed import join_blocks
 from haan.methods.base import Network
-from haan.metrics import Evaluator, Score, Segments
+from haan.metrics import Detections, Evaluator, Score, Segments
 
+_MOST_THREADS = 8  # each holds the detections of a setting
 _COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
 
 
@@ -38,6 +40,16 @@ class Scored:
     seconds: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _One:
+    """One setting's score, how many detections it found, and the seconds that both took."""
+
+    score: Score
+    detections: int
+    detect_s: float
+    score_s: float
+
+
 class Scorer:
     """Scores a network on some videos at many detection settings.
 
@@ -52,28 +64,42 @@ class Scorer:
         tiou: tuple[float, ...],
         detects: Sequence[Detect],
         beside: Sequence[Detect] = (),
+        threads: int = 1,
     ):
-        """num_clips: [videos] of each. tiou: thresholds that are averaged."""
-        self.detects, self.beside = tuple(detects), tuple(beside)
+        """num_clips: [videos] of each. tiou: thresholds that are averaged. threads: settings scored at once."""
+        self.detects, self.beside, self._threads = tuple(detects), tuple(beside), min(threads, _MOST_THREADS)
         self._offsets, self._ratios = offsets_of(num_clips), annotations.clips_per_s[videos]
         self._evaluator = Evaluator(truth(annotations, videos), len(annotations.fine_names), tiou)
 
     def score(self, network: Network, blocks: Iterable[Float[Tensor, "clips d"]]) -> Scored:
         """blocks: the videos' clips, one after the other."""
-        start, scoring = time.perf_counter(), 0.0
+        start = time.perf_counter()
         cas = activations(network, blocks, int(self._offsets[-1]))
-        scores: dict[int, tuple[Score, int]] = {}
-        # One setting's detections at a time: all would fill the memory.
-        for place, found in detect_many(cas, self._offsets, self._ratios, (*self.detects, *self.beside)):
-            begun = time.perf_counter()
-            scores[place] = self._evaluator.score(found), len(found)
-            scoring += time.perf_counter() - begun
-        detecting = time.perf_counter() - start - scoring
-        avg_map = tuple(scores[place][0].avg_map for place in range(len(scores)))
+        # One setting's detections a thread at a time: all would fill the memory.
+        places, ways = zip(*makers(cas, self._offsets, self._ratios, (*self.detects, *self.beside)), strict=True)
+        begun = time.perf_counter()
+        if self._threads == 1:
+            found = list(map(self._one, ways))
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                found = list(pool.map(self._one, ways))
+        end = time.perf_counter()
+        scores = dict(zip(places, found, strict=True))
+        avg_map = tuple(scores[place].score.avg_map for place in range(len(scores)))
         chosen = int(np.argmax(avg_map[: len(self.detects)]))
-        score, detections = scores[chosen]
         collapsed = bool(np.ptp(cas, axis=0).max() <= _COLLAPSED)
-        return Scored(avg_map, chosen, score, detections, collapsed, {"detect": detecting, "score": scoring})
+        made, scored = sum(one.detect_s for one in found), sum(one.score_s for one in found)
+        scoring = (end - begun) * scored / (made + scored)  # of the time that passed: threads' times overlap
+        seconds = {"detect": end - start - scoring, "score": scoring}
+        return Scored(avg_map, chosen, scores[chosen].score, scores[chosen].detections, collapsed, seconds)
+
+    def _one(self, make: Callable[[], Detections]) -> _One:
+        marks = [time.perf_counter()]
+        found = make()
+        marks.append(time.perf_counter())
+        score = self._evaluator.score(found)
+        marks.append(time.perf_counter())
+        return _One(score, len(found), marks[1] - marks[0], marks[2] - marks[1])
 
 
 def truth(annotations: Annotations, videos: IntArray) -> Segments:
@@ -100,7 +126,7 @@ def activations(
     """Class activation sequences of so many clips, which come block by block; dropout off."""
     network.eval()
     with torch.inference_mode():
-        return join_blocks((network.activations(clips) for clips in blocks), num_clips)
+        return join_blocks((network.activations(clips) for clips in blocks), num_clips).numpy()
 
 
 def report(score: Score, thresholds: Sequence[float]) -> dict[float, float]:

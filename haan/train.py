@@ -18,9 +18,12 @@ from haan.config import Config, Detect
 from haan.data.table import ClipTable, IntArray, Split
 from haan.errors import TrainingError
 from haan.feed import Feed
+from haan.fixed import PLACE, FixedSteps, capacities
+from haan.memory import gpu_has_room
 from haan.methods.base import mix_seed
 from haan.methods.names import METHODS
-from haan.schedule import Schedule
+from haan.methods.parts import set_products
+from haan.schedule import Column, Schedule
 from haan.score import Scorer, choose_device, report
 from haan.weights import Best, State, checked, copied, read_state, tensor_bytes, write_state
 from haan.yamlconfig import dump
@@ -55,7 +58,8 @@ class Trainer:
 
     detects: the detection settings that score an epoch, of which the best is chosen; by default the configuration's
     own. beside: settings that are scored as well and never chosen. every_epoch: whether each epoch is scored or the
-    last alone; by default as `eval.epoch` needs it.
+    last alone; by default as `eval.epoch` needs it. alone: whether this process has its GPU to itself, so that all
+    clips may stay there.
     Raises InputError when the table is too small for the configuration.
     """
 
@@ -67,6 +71,7 @@ class Trainer:
         detects: Sequence[Detect] | None = None,
         beside: Sequence[Detect] = (),
         every_epoch: bool | None = None,
+        alone: bool = False,
     ):
         self.config, self.table, self.split = config, table, split
         self.every_epoch = config.eval.epoch == "best" if every_epoch is None else every_epoch
@@ -75,17 +80,19 @@ class Trainer:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self.device = choose_device(config.device)
-        if self.device.type == "cuda":
-            torch.use_deterministic_algorithms(True, warn_only=True)
+        set_products(config.precision, self.device)
         self._num_clips = table.num_clips[split.train]
         # One buffer for all batches: fresh arrays leave holes in the heap, which is each trial's own memory.
-        self._feed = Feed(table, self.device, int(np.sort(self._num_clips)[-config.optim.batch_videos :].sum()))
+        most = int(np.sort(self._num_clips)[-config.optim.batch_videos :].sum())
+        stays = alone and (table.is_on(self.device) or gpu_has_room(self.device, table.nbytes))
+        self._feed = Feed(table, self.device, most, table.on(self.device) if stays else None)
         torch.manual_seed(config.seed)
         self.method = METHODS["haan"](config, table, split.train, self._feed, self.device)
         self.model = self.method.network
         self._adam = torch.optim.Adam(self.model.parameters(), lr=config.optim.lr, fused=True)
+        self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" else None
         scored = (table.annotations, split.validation, table.num_clips[split.validation], config.eval.tiou)
-        self._scorer = Scorer(*scored, detects or [config.detect], beside)
+        self._scorer = Scorer(*scored, detects or [config.detect], beside, config.threads or torch.get_num_threads())
 
     def epochs(self) -> Iterator[EpochResult]:
         """Trains the epochs that are left, one result each."""
@@ -124,9 +131,18 @@ class Trainer:
 
     def _train(self, epoch: int) -> dict[str, float]:
         order = np.random.default_rng(mix_seed(self.config.seed, epoch)).permutation(len(self.split.train))
+        steps = self.begin(order)
         # The losses stay on the device: reading each step's would make the host wait for it.
-        history = [self.train_step(step) for step in range(self.begin(order))]
-        return self._means(epoch, torch.stack(history).cpu())
+        if self._fixed is None:
+            history = torch.stack([self.train_step(step) for step in range(steps)])
+        else:
+            history = self._fixed.epoch(self._schedule, self._columns, self.split.train[order])
+        return self._means(epoch, history.cpu())
+
+    def fixed_steps(self, graphs: bool) -> FixedSteps:
+        """Steps in fixed shapes, as CUDA graphs or kernel by kernel: those of `train_step` but for rounding."""
+        shapes = capacities(self._num_clips, self.config.optim.batch_videos)
+        return FixedSteps(self.method.batch_losses, self._adam, self._feed, shapes, len(self.method.losses), graphs)
 
     def begin(self, order: IntArray) -> int:
         """Makes ready for steps on some videos, by their positions among the training videos; how many steps.
@@ -135,13 +151,19 @@ class Trainer:
         """
         self.model.train()
         self._schedule = Schedule(order, self._num_clips, self.config.optim.batch_videos, self.device)
-        self.method.begin(self._schedule)
+        self._columns = self.method.columns(self._schedule)
+        if self._feed.stay is not None:
+            places = self.table.places(self.split.train)[self._schedule.clip.cpu().numpy()]
+            self._columns[PLACE] = Column(self._schedule.on_device(places.astype(np.int32)), of_clips=True)
         return len(self._schedule)
 
     def train_step(self, step: int) -> Float[Tensor, " losses"]:
         """One step of those that `begin` made ready, by its number from 0; the losses as the method names them."""
-        clips = self._feed.videos(self.split.train[self._schedule.order[self._schedule.videos(step)]])
-        values = self.method.batch_losses(step, clips)
+        schedule = self._schedule
+        clips = self._feed.videos(self.split.train[schedule.order[schedule.videos(step)]])
+        rows = schedule.rows(self._columns, step)
+        rows.pop(PLACE, None)
+        values = self.method.batch_losses(clips, rows, None)
         self._adam.zero_grad(set_to_none=True)
         values[-1].backward()
         self._adam.step()
@@ -176,11 +198,17 @@ class Trainer:
         self.method.restore(state.method)
         self.model.load_state_dict(state.network)
         self._adam.load_state_dict(self._adam.state_dict() | {"state": state.adam})
+        if self._fixed is not None:
+            self._fixed.forget()
         self.best, self.epoch = state.best, state.epoch
 
     def _identity(self) -> str:
-        """What has to be equal for a checkpoint to fit: configuration, but not where its data lie, and detection."""
-        anywhere = replace(self.config, data=replace(self.config.data, root="anywhere"))
+        """What has to be equal for a checkpoint to fit: configuration, but not where its data lie, and detection.
+
+        How products of float32 are rounded differs between machines anyway, and older versions knew float32 alone.
+        """
+        precision = "bfloat16" if self.config.precision == "bfloat16" else "float32"
+        anywhere = replace(self.config, data=replace(self.config.data, root="anywhere"), precision=precision)
         return dump(anywhere) + "".join(dump(detect) for detect in (*self._scorer.detects, *self._scorer.beside))
 
 

@@ -99,6 +99,7 @@ READ = {
     "python -m pytest -q tests/haan": TESTS,
     "python -m pytest -n 0 -m slow -s tests/search/trials/test_features.py": TESTS,
     "python tests/check_demo.py runs/demo": "trains for a minute; .ci/run runs it",
+    "python -m tests.gpu": "needs a GPU; tests/gpu runs what a CPU can",
     "python -m tests.benchmarks": LONG,
     "python -m tests.benchmarks step --size middle": LONG,
     "python -m tests.benchmarks.costs step": LONG,

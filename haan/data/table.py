@@ -139,6 +139,11 @@ class ClipTable:
         return self.chunks[0].shape[1]
 
     @property
+    def nbytes(self) -> int:
+        """Of all clips."""
+        return sum(chunk.nbytes for chunk in self.chunks)
+
+    @property
     def dtype(self) -> torch.dtype:
         """torch.float16 or torch.float32."""
         return self._tensors[0].dtype
@@ -184,6 +189,23 @@ class ClipTable:
             if first < last:
                 out[first:last].copy_(tensor[torch.from_numpy(clips[first:last] - start)])
         return out[: len(clips)]
+
+    def on(self, device: torch.device) -> Float[Tensor, "clips d"]:
+        """All clips in a device's memory, where they stay: copied there at the first call of this process."""
+        if device not in self._held:
+            held = torch.empty(int(self._starts[-1]), self.dim, dtype=self.dtype, device=device)
+            for first, chunk in zip(self._starts.tolist(), self._tensors, strict=False):
+                held[first : first + len(chunk)].copy_(chunk)
+            self._held[device] = held
+        return self._held[device]
+
+    def is_on(self, device: torch.device) -> bool:
+        """Whether `on` was called for a device."""
+        return device in self._held
+
+    @cached_property
+    def _held(self) -> dict[torch.device, Tensor]:
+        return {}
 
     def places(self, videos: IntArray) -> IntArray:
         """Places in the table of all clips of some videos, one after the other."""

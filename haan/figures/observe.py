@@ -199,7 +199,7 @@ def _clusterer(
 
 def concepts_of(encoded: NDArray[np.float32], centroids: NDArray[np.float32]) -> tuple[IntArray, NDArray[np.float32]]:
     """The concept of each encoded clip [clips, width] as training assigns it, and its distance from the centroid."""
-    labels = clustering.assign([encoded], centroids, len(encoded), gpu=False).labels
+    labels = clustering.assign([encoded], centroids, len(encoded)).labels
     return labels, np.linalg.norm(encoded - centroids[labels], axis=1)
 
 
@@ -217,13 +217,13 @@ def _near(
     groups = concepts.group(labels, starts, setting.clusters, hidden.device)
     formed = concepts.visual_concepts(hidden, groups)
     chosen, taken = concepts.nearest(formed, prototypes, groups, setting.clusters, setting.top_k, setting.distance)
-    # `group` orders its concepts by video and label.
-    label_of = np.unique(np.repeat(np.arange(len(starts) - 1), np.diff(starts)) * setting.clusters + labels)
-    label_of = label_of % setting.clusters
-    rows, kept = chosen.cpu().numpy()[pairs[1], pairs[0]], taken.cpu().numpy()[pairs[1], pairs[0]]  # [pairs, ranks]
+    # A video's concepts stand in the order of their labels.
+    keys = np.unique(np.repeat(np.arange(len(starts) - 1), np.diff(starts)) * setting.clusters + labels)
+    first, label_of = np.searchsorted(keys, pairs[0] * setting.clusters), keys % setting.clusters
+    rows, kept = chosen.cpu().numpy()[pairs[1], pairs[0]], taken.cpu().numpy()[pairs[1], pairs[0]]  # [pairs, k]
     near = np.zeros((len(rows), setting.clusters), dtype=bool)
     pair, rank = np.nonzero(kept)
-    near[pair, label_of[rows[pair, rank]]] = True
+    near[pair, label_of[first[pair] + rows[pair, rank]]] = True
     return near
 
 

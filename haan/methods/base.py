@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from haan.config import Config
 from haan.data.table import ClipTable, IntArray
 from haan.feed import Feed
-from haan.schedule import Schedule
+from haan.schedule import Column, Schedule, Shape
 
 
 class Network(nn.Module, ABC):
@@ -71,12 +71,18 @@ class Method(ABC):
         """Learns between two epochs what the steps from `epoch` on need. Raises TrainingError when it can't."""
 
     @abstractmethod
-    def begin(self, schedule: Schedule) -> None:
-        """Makes ready for the steps of an epoch: what they need beside its clips is put on the device now."""
+    def columns(self, schedule: Schedule) -> dict[str, Column]:
+        """What the steps of an epoch need beside its clips, by name; the method must be ready."""
 
     @abstractmethod
-    def batch_losses(self, step: int, clips: Float[Tensor, "clips d"]) -> Float[Tensor, " losses"]:
-        """The losses of one batch of the schedule that `begin` took, summed over its videos, as `losses` names them."""
+    def batch_losses(
+        self, clips: Float[Tensor, "clips d"], rows: Mapping[str, Tensor], shape: Shape | None
+    ) -> Float[Tensor, " losses"]:
+        """The losses of one batch, summed over its videos, as `losses` names them.
+
+        rows: the batch's of each column. shape: what they are filled up to; what is computed must depend on it alone
+        then, and no value be read back, so that a graph can repeat it. None: they are the batch's own.
+        """
 
     @abstractmethod
     def counts(self) -> list[bool]:

@@ -1,9 +1,34 @@
 """Pieces of networks that methods share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from haan.config import Precision
+
+
+def set_products(precision: Precision, device: torch.device) -> None:
+    """How this process multiplies float32 matrices from now on: on a GPU rounded to TF32, unless told float32."""
+    tf32 = device.type == "cuda" and precision in ("auto", "tf32")
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Products of float32 matrices in float32 alone: of what is compared, or summed by zeros and ones.
+
+    Of gradients those that are written out; PyTorch's own come later.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class Dropout(nn.Module):

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Config
 from haan.errors import InputError
+from haan.gpumemory import gpu_need
 from haan.train import FileBytes, file_bytes
 from haan.words import amount, byte_size, duration
 from search.driver.job import Job
@@ -57,6 +58,7 @@ def plan(job: Job, cluster: Cluster, share: Share, scratch: RunFolder, wait: Cal
     left, size = remaining(job, scratch), checkpoint_bytes(job)
     yield _runs_line(job, share, left)
     yield from _memory_lines(job, share, cluster.nodes, size)
+    yield from gpu_lines(job, share, cluster.nodes)
     yield disk_line(job, share, left, size)
     part = sample_part(job)
     wait(f"Timing the base on {part:.0%} of the clips ...")
@@ -92,16 +94,16 @@ def checkpoint_bytes(job: Job) -> FileBytes:
     return file_bytes(_largest(job.space), job.source.dim, fine, train, len(job.space.detects))
 
 
-def _largest(space: Space) -> Config:
-    keys = ("model.width", "model.classifier_layers", "concepts.clusters")
+def _largest(space: Space, more: Sequence[str] = ()) -> Config:
+    keys = ("model.width", "model.classifier_layers", "concepts.clusters", *more)
     return with_values(space.base, {key: _highest(space, key) for key in keys})
 
 
-def _highest(space: Space, key: str) -> int:
+def _highest(space: Space, key: str) -> float:
     one = space.parameters.get(key)
     if isinstance(one, CategoricalDistribution):
-        return max(int(choice) for choice in one.choices if isinstance(choice, int))
-    return one.high if isinstance(one, IntDistribution) else base_value(space.base, key)
+        return max(choice for choice in one.choices if isinstance(choice, int | float))
+    return one.high if isinstance(one, IntDistribution | FloatDistribution) else base_value(space.base, key)
 
 
 def _runs_line(job: Job, share: Share, left: Left) -> str:
@@ -133,6 +135,26 @@ def _memory_lines(job: Job, share: Share, nodes: Sequence[Node], size: FileBytes
             f"Node {node.host}: {cpus:g} CPUs and {gpus:g} GPUs for {held} trial(s) at once; "
             f"features {byte_size(job.feature_bytes)} of {byte_size(node.store)} of shared memory{free}"
         )
+
+
+def gpu_lines(job: Job, share: Share, nodes: Sequence[Node]) -> Iterator[str]:
+    """What a trial takes of a GPU, of each kind that the nodes have. Raises InputError where it doesn't fit."""
+    if not share.gpu:
+        return
+    train = job.source.num_clips[max((split.train for split in job.splits.values()), key=len)]
+    fine, coarse = len(job.annotations.fine_names), len(job.annotations.coarse_names)
+    largest = _largest(job.space, ("optim.batch_videos", "concepts.sample_rate"))
+    need = gpu_need(largest, job.source.dim, fine, coarse, train)
+    used = [node for node in nodes if places(node.resources, share.cpu, share.gpu) and node.room is not None]
+    for gpu in sorted({gpu for node in used for gpu in node.room.gpus}, key=lambda gpu: (gpu.size, gpu.name)):  # type: ignore[union-attr]
+        has = int(gpu.size * share.gpu)
+        of = f"{byte_size(has)}, its {share.gpu:g} of a {gpu.name}"
+        if need.total > has:
+            rule = f"must leave a trial the memory that it takes of a GPU, about {byte_size(need.total)} ({need})"
+            raise InputError(f"search.resources.gpu: {rule}, got {of}")
+        stay = share.gpu == 1 and 2 * job.feature_bytes <= has - need.total
+        clips = f"; all clips ({byte_size(job.feature_bytes)}) stay there" if stay else "; clips come batch by batch"
+        yield f"GPU: a trial takes about {byte_size(need.total)} ({need}) of {of}{clips}"
 
 
 def disk_line(job: Job, share: Share, left: Left, size: FileBytes) -> str:

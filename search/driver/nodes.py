@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -34,12 +35,24 @@ _ANSWER_S = 120  # of a node that is asked
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """A GPU of a node. size: bytes of its memory."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Room:
-    """Free bytes on a node: of its shared memory (None without /dev/shm) and of its temporary folder."""
+    """Free bytes on a node: of its shared memory (None without /dev/shm) and of its temporary folder.
+
+    gpus: its GPUs, as NVIDIA's own command names them; none where there is no such command.
+    """
 
     shared_free: int | None
     tmp: str
     tmp_free: int
+    gpus: tuple[Gpu, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -266,4 +279,16 @@ def _look(task: Callable[[], None] | None) -> Room:
     if task is not None:
         task()
     shared, tmp = Path("/dev/shm"), tempfile.gettempdir()
-    return Room(shutil.disk_usage(shared).free if shared.exists() else None, tmp, shutil.disk_usage(tmp).free)
+    free = shutil.disk_usage(shared).free if shared.exists() else None
+    return Room(free, tmp, shutil.disk_usage(tmp).free, gpus_here())
+
+
+def gpus_here() -> tuple[Gpu, ...]:
+    """This node's GPUs. Ray hides them from a task that takes none, so PyTorch would see none."""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_S / 2, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [line.rpartition(",") for line in said.splitlines()]
+    return tuple(Gpu(name.strip(), int(size) * 2**20) for name, _, size in rows if size.strip().isdigit())

@@ -17,7 +17,7 @@ from haan.config import Config, Detect
 from haan.data.table import Split
 from haan.errors import InputError, TrainingError
 from haan.files import digest
-from haan.memory import cap_gpu, trim
+from haan.memory import cap_gpu, trim, trim_gpu
 from haan.train import EpochResult, Trainer
 from haan.weights import STATE, WEIGHTS, read_tensors, write_weights
 from search.results.checkpoints import RESULT, download
@@ -51,7 +51,7 @@ class TrialRunner(tune.Trainable):
         a GPU, if it has one. Raises FeaturesError where the features can't come to this node.
         """
         assert base is not None and splits is not None and shared is not None
-        self._base, self._detects, self._splits = base, detects, splits
+        self._base, self._detects, self._splits, self._alone = base, detects, splits, gpu >= 1
         cap_gpu(gpu)
         self._table, self._opened = shared.arrive()
         self._start(config)
@@ -67,6 +67,7 @@ class TrialRunner(tune.Trainable):
         self._from_epoch = 0
         self._weights: dict[str, Tensor] | None = None
         vars(self).pop("_trainer", None)  # so that two models never stand on one GPU
+        trim_gpu()
         try:
             self._trainer = self._make(config)
         except (InputError, ValueError) as error:
@@ -81,8 +82,8 @@ class TrialRunner(tune.Trainable):
         values = with_values(self._base, config["params"])
         split = self._splits["official" if values.data.validation == "official" else "holdout"]
         if config["sweep"]:
-            return Trainer(values, self._table, split, self._detects, every_epoch=True)
-        return Trainer(values, self._table, split, beside=[self._base.detect])
+            return Trainer(values, self._table, split, self._detects, every_epoch=True, alone=self._alone)
+        return Trainer(values, self._table, split, beside=[self._base.detect], alone=self._alone)
 
     def _goes_on_from(self, checkpoint: str) -> bool:
         """Goes on from a checkpoint of an earlier driver, unless it is damaged or of another configuration."""

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from haan.methods.haan.clustering import _ITERATIONS
+from haan.methods.haan.clustering import ITERATIONS
 from haan.train import Trainer
 from tests.benchmarks.sizes import Size
 
@@ -75,17 +75,13 @@ def encode(encoder: nn.Module, clips: Float[Tensor, "clips d"]) -> Float[Tensor,
         return encoder(clips)
 
 
-def kmeans(
-    sample: Float[NDArray, "clips width"], clusters: int, seed: int, gpu: bool
-) -> Float[NDArray, "clusters width"]:
+def kmeans(sample: Float[NDArray, "clips width"], clusters: int, seed: int) -> Float[NDArray, "clusters width"]:
     """Centroids by faiss's own objects: from the same start as our clustering, so after as many iterations."""
     width = sample.shape[1]
     clustering = faiss.Clustering(width, clusters)
-    clustering.niter, clustering.seed = _ITERATIONS, seed
+    clustering.niter, clustering.seed = ITERATIONS, seed
     clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, len(sample)
     index = faiss.IndexFlatL2(width)
-    if gpu and faiss.get_num_gpus() > 0:
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     clustering.train(sample, index)
     return faiss.vector_to_array(clustering.centroids).reshape(clusters, width)
 

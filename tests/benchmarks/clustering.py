@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from haan.feed import BLOCK_CLIPS
-from haan.methods.haan import clustering
+from haan.methods.haan import clustering, lloyd
 from haan.train import Trainer
 from tests.benchmarks import bare
 from tests.benchmarks.measure import Rival, Row, Skipped, compare
@@ -33,15 +33,22 @@ def encoding(size: Size, repeats: int) -> Iterator[Row]:
 
 def kmeans(size: Size, repeats: int) -> Iterator[Row | Skipped]:
     """On the configuration's share of the clips."""
-    trainer, gpu = _trainer(size)
+    trainer = make_trainer(size)
     encoded = _encoded(trainer)
     num_clips = clustering.sample_size(len(encoded), size.sample_rate)
     sample = encoded[np.random.default_rng(0).choice(len(encoded), num_clips, replace=False)]
-    rivals = [Rival("faiss", lambda i: bare.kmeans(sample, size.clusters, i, gpu), limit=1.5)]
+    rivals = [Rival("faiss", lambda i: bare.kmeans(sample, size.clusters, i), limit=1.5)]
     known = find_spec("sklearn") is not None
     if known:
         rivals.append(Rival("scikit-learn", lambda i: _scikit_learn(sample, size.clusters, i)))
-    mine = lambda i: clustering.fit_kmeans(sample, size.clusters, i, gpu)  # noqa: E731  # beside its rivals' lambdas
+    there = torch.from_numpy(sample).to(trainer.device)
+
+    def mine(i: int) -> None:
+        if trainer.device.type == "cuda":
+            lloyd.fit(there, size.clusters, i).cpu()
+        else:
+            clustering.fit_kmeans(sample, size.clusters, i)
+
     yield from compare("k-means", size.problem, mine, rivals, repeats)
     if not known:
         yield Skipped(work="k-means", size=size.name, rival="scikit-learn", reason="scikit-learn is not installed")
@@ -53,29 +60,25 @@ def _scikit_learn(sample: NDArray[np.float32], clusters: int, seed: int) -> None
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(torch.get_num_threads()):
-        KMeans(clusters, init="random", n_init=1, max_iter=clustering._ITERATIONS, tol=0, random_state=seed).fit(sample)
+        KMeans(clusters, init="random", n_init=1, max_iter=clustering.ITERATIONS, tol=0, random_state=seed).fit(sample)
 
 
 def assignment(size: Size, repeats: int) -> Iterator[Row]:
     """Encoded clips to centroids."""
-    trainer, gpu = _trainer(size)
+    trainer = make_trainer(size)
     encoded = _encoded(trainer)
     blocks = [encoded[first : first + BLOCK_CLIPS] for first in range(0, len(encoded), BLOCK_CLIPS)]
     centroids = encoded[np.random.default_rng(0).choice(len(encoded), size.clusters, replace=False)]
     clips, centres = torch.from_numpy(encoded).to(trainer.device), torch.from_numpy(centroids).to(trainer.device)
     product = Rival("matrix product and argmin", lambda i: bare.assign(clips, centres).cpu(), limit=1.5)
-    yield from compare(
-        "assignment",
-        size.problem,
-        lambda i: clustering.assign(blocks, centroids, len(encoded), gpu),
-        [product],
-        repeats,
-    )
 
+    def mine(i: int) -> None:
+        if trainer.device.type == "cuda":
+            lloyd.assign(clips.split(BLOCK_CLIPS), centres, len(encoded))
+        else:
+            clustering.assign(blocks, centroids, len(encoded))
 
-def _trainer(size: Size) -> tuple[Trainer, bool]:
-    trainer = make_trainer(size)
-    return trainer, trainer.device.type == "cuda"
+    yield from compare("assignment", size.problem, mine, [product], repeats)
 
 
 def _encoded(trainer: Trainer) -> NDArray[np.float32]:

@@ -41,11 +41,10 @@ def _bare_epoch(size: Size, trainer: Trainer) -> Callable[[], Phases]:
     heads = bare.Heads(size, size.dropout).to(trainer.device)
     step = bare.stepper(size, size.dropout, trainer.device)
     sampled = clustering.draw_sample(len(train), size.sample_rate, np.random.default_rng(0))
-    gpu = trainer.device.type == "cuda"
 
     def cluster() -> None:
         encoded = bare.encode(heads.encoder, train)
-        centroids = bare.kmeans(encoded[torch.from_numpy(sampled)].cpu().numpy(), size.clusters, 0, gpu)
+        centroids = bare.kmeans(encoded[torch.from_numpy(sampled)].cpu().numpy(), size.clusters, 0)
         bare.assign(encoded, torch.from_numpy(centroids).to(trainer.device)).cpu()
 
     def descend() -> None:

@@ -21,7 +21,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from haan.config import Concepts, Config, Data, Loss, Model
 from haan.methods.haan import concepts
-from haan.methods.haan.method import Balance, Batch, batch_losses
+from haan.methods.haan.method import Known, batch_losses
 from haan.methods.haan.network import HAAN, ClipOutputs
 from tests import oracle
 from tests.fast import unpadded
@@ -34,6 +34,9 @@ SIZES = {  # feature size and width, clusters, fine, coarse, clips of each video
 SECONDS = 4.0
 
 
+Batch = tuple[Tensor, Known, int]  # as tests.fast gives it
+
+
 def problem(size: str) -> tuple[Batch, concepts.Hierarchy, Config, int]:
     """A batch, its hierarchy, a configuration, and the feature size."""
     dim, clusters, fine, coarse, clips = SIZES[size]
@@ -44,7 +47,7 @@ def problem(size: str) -> tuple[Batch, concepts.Hierarchy, Config, int]:
         concepts=Concepts(clusters=clusters),
         loss=Loss(coarse_pooling="mean", class_weights="none", pseudo_weights="none"),
     )
-    return unpadded(made, clusters), concepts.Hierarchy(np.array(made.coarse_of_fine), CPU), config, dim
+    return unpadded(made, config.loss, clusters), concepts.Hierarchy(np.array(made.coarse_of_fine), CPU), config, dim
 
 
 def variant(config: Config, k: int) -> Config:
@@ -72,11 +75,11 @@ def build(config: Config, dim: int, fine: int) -> HAAN:
 def alone(size: str, seconds: float = SECONDS) -> float:
     """Steps a second of one configuration in this process."""
     batch, hierarchy, config, dim = problem(size)
-    model = build(config, dim, batch.fine.shape[1])
+    model = build(config, dim, batch[1].fine.shape[1])
     adam = torch.optim.Adam(model.parameters(), lr=3e-5, fused=True)
 
     def step() -> None:
-        values = batch_losses(model, batch, hierarchy, Balance(None, None, None), config)
+        values = batch_losses(model, *batch, hierarchy, config)
         adam.zero_grad(set_to_none=True)
         values[-1].backward()
         adam.step()
@@ -124,13 +127,13 @@ class _Slice:
 def stacked(size: str, count: int, with_losses: bool) -> float:
     """Steps a second of all, as one batch of so many configurations; without the losses the heads alone."""
     batch, hierarchy, config, dim = problem(size)
-    models = [build(config, dim, batch.fine.shape[1]) for _ in range(count)]
+    models = [build(config, dim, batch[1].fine.shape[1]) for _ in range(count)]
     weights, _ = stack_module_state(models)  # type: ignore[arg-type]
     adam = torch.optim.Adam(weights.values(), lr=3e-5, fused=True)
     skeleton = models[0]
 
     def heads(one: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        out = functional_call(skeleton, one, (batch.clips,))
+        out = functional_call(skeleton, one, (batch[0],))
         return out.encoded, out.hidden, out.cas, out.cluster_logits
 
     all_heads = vmap(heads)
@@ -142,7 +145,7 @@ def stacked(size: str, count: int, with_losses: bool) -> float:
             return functional_call(skeleton.coarse_classifier, {n: w[k] for n, w in below.items()}, (composed,))[..., 0]
 
         model: Any = _Slice(out, weights["classifier.weight"][k], coarse_logits, k)
-        return batch_losses(model, batch, hierarchy, Balance(None, None, None), variant(config, k))[-1]
+        return batch_losses(model, *batch, hierarchy, variant(config, k))[-1]
 
     def step() -> None:
         out = all_heads(weights)

@@ -5,12 +5,11 @@ A step costs the same however many videos there are, so the two data sets are re
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from haan.config import Concepts, Config, Data, Detect, Eval, Loss, Model, Optim
+from haan.config import Concepts, Config, Data, Detect, Eval, Loss, Model, Optim, Precision
 from haan.data.table import Annotations, ClipTable, Split, runs
 from haan.train import Trainer
 from tests.benchmarks.activations import ALPHAS
@@ -133,7 +132,7 @@ def _annotations(size: Size, num_clips: NDArray[np.int64], rng: np.random.Genera
     )
 
 
-def make_trainer(size: Size, precision: Literal["float32", "bfloat16"] = "float32") -> Trainer:
+def make_trainer(size: Size, precision: Precision = "float32") -> Trainer:
     """A trainer of this size that scores every epoch at 41 alphas, as a search does."""
     config = replace(size.config(), precision=precision)
     return Trainer(config, *make_table(size), detects=[replace(config.detect, alpha=alpha) for alpha in ALPHAS])

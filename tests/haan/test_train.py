@@ -152,6 +152,17 @@ def test_each_of_several_detection_settings_scores_as_it_would_alone(tiny: Probl
     assert list(together) == alone
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_settings_scored_by_several_threads_score_as_by_one(tiny: Problem, threads: int) -> None:
+    config, table, parts = tiny
+    detects = [replace(config.detect, alpha=alpha / 10) for alpha in range(-9, 10)]
+    alone, many = Trainer(config, table, parts, detects), Trainer(config, table, parts, detects)
+    many._scorer._threads = threads
+    assert timeless([alone.train_epoch()]) == timeless([found := many.train_epoch()])
+    assert len(found.avg_map) == 19 and set(found.seconds) == {"cluster", "train", "detect", "score"}
+    assert all(seconds > 0 for seconds in found.seconds.values())
+
+
 def test_a_nan_loss_stops_with_epoch_step_and_loss(tiny: Problem) -> None:
     config, table, parts = tiny
     trainer = Trainer(config, table, parts)

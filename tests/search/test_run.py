@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from haan.errors import InputError
 from haan.yamlconfig import read_config
+from search import export
 from search.results.checkpoints import Checkpoints
 from search.results.folder import RunFolder, open_study
 from tests.search.conftest import Head
@@ -29,7 +31,9 @@ def scalars(events: Path, tag: str) -> list[float]:
     return found
 
 
-def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(tmp_path: Path) -> None:
+def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tiny_space(tmp_path, confirm={"top": 2, "seeds": 2})
     ended = run("run.py", tmp_path, path, "--name", "a", "--address", "local")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -85,20 +89,19 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(tmp_
         (events,) = (folder.root / "trials" / f"trial-{trial.number:05d}").glob("events.out.tfevents.*")
         assert scalars(events, "ray/tune/avg_map") == pytest.approx(list(trial.intermediate_values.values()))
 
-    # Another trial leaves by name, and a run's name is taken once.
+    # Another trial leaves by name; export's own process is in test_frozen.
+    monkeypatch.chdir(tmp_path)  # which the space names its data from
     other = next(trial.number for trial in study.trials if trial.state.name == "COMPLETE")
-    ended = run("export.py", tmp_path, folder.root, "--trial", other, "--to", "other.yaml")
-    assert ended.returncode == 0 and f"# trial: {other}\n" in (tmp_path / "other.yaml").read_text()
+    export.main(folder.root, other, Path("other.yaml"))
+    assert f"# trial: {other}\n" in (tmp_path / "other.yaml").read_text()
     assert (tmp_path / "other.safetensors").exists() and (tmp_path / "other-predictions.json").exists()
-    ended = run("export.py", tmp_path, folder.root, "--trial", 99)
-    assert ended.returncode == 2 and "--trial: must be a COMPLETE trial of" in ended.stderr
-    ended = run("run.py", tmp_path, tmp_path / "tiny.yaml", "--name", "a", "--address", "local")
-    assert ended.returncode == 2 and "must be of a run that does not exist yet" in ended.stderr
+    with pytest.raises(InputError, match="--trial: must be a COMPLETE trial of"):
+        export.main(folder.root, 99)
 
     # Exported again it is the same, whatever was changed by hand.
     before = folder.best_yaml.read_bytes()
     folder.best_yaml.write_text("mine")
-    assert run("export.py", tmp_path, folder.root).returncode == 0
+    export.main(folder.root)
     assert folder.best_yaml.read_bytes() == before and folder.predictions.read_bytes() == predictions
 
 

@@ -1,8 +1,8 @@
 """Clips -> pseudo labels: clusters of a sample of encoded clips, then an assignment of every clip (Sec. 3.2, Tab. 3).
 
-kmeans: faiss, float32, on a GPU where there is one. gmm: scikit-learn's GaussianMixture with diagonal covariances.
-birch: scikit-learn's Birch. These two run on the CPU in float64, for both subtract squares from each other, and a
-clip's label is what their own `predict` says.
+kmeans: faiss, float32; where the clips lie on a GPU, haan.methods.haan.lloyd. gmm: scikit-learn's GaussianMixture with
+diagonal covariances. birch: scikit-learn's Birch. These two run on the CPU in float64, for both subtract squares from
+each other, and a clip's label is what their own `predict` says.
 
 None of them may hang a training: iterations, passes over the sample and, for gmm and birch, the sample itself are
 bounded, so that the work, and with it every number, is the same on a slow machine. `concepts.fit_limit_s` bounds the
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from haan.config import Concepts
 from haan.errors import InputError
 
-_ITERATIONS = 25  # of k-means
+ITERATIONS = 25  # of k-means
 _EM_ITERATIONS, _EM_STRETCH = 100, 5  # of gmm: scikit-learn's own number; the time is looked at after so many
 _MOST_CLIPS = 32_768  # that gmm and birch are fitted on, unless there are more clusters; what the paper's sets need
 _PASSES = 16  # of birch over the sample, in search of a threshold
@@ -76,8 +76,12 @@ class Fitted:
             done += len(block)
         if done != num_clips or labels.min() < 0:
             raise ValueError(f"{done} of {num_clips} clips were assigned, the lowest label is {labels.min()}")
-        counts = np.bincount(labels, minlength=self.clusters)
-        return PseudoLabels(labels, (counts / num_clips).astype(np.float32), self.centroids)
+        return PseudoLabels(labels, shares(labels, self.clusters), self.centroids)
+
+
+def shares(labels: NDArray[np.int64], clusters: int) -> NDArray[np.float32]:
+    """The share of the clips in each cluster."""
+    return (np.bincount(labels, minlength=clusters) / len(labels)).astype(np.float32)
 
 
 def sample_size(num_clips: int, sample_rate: float) -> int:
@@ -108,16 +112,14 @@ def most_clips(setting: Concepts) -> int | None:
     return None if setting.method == "kmeans" else max(_MOST_CLIPS, setting.clusters)
 
 
-def fit(
-    sample: Clips, setting: Concepts, seed: int, gpu: bool, start: Clips | None = None, threads: int | None = None
-) -> Fitted:
+def fit(sample: Clips, setting: Concepts, seed: int, start: Clips | None = None, threads: int | None = None) -> Fitted:
     """Clusters of a sample [clips, width] by `concepts.method`; `start` as in `fit_kmeans`, and for kmeans alone.
 
     threads: of scikit-learn; None: as many as it likes. Raises FitError where a fit takes longer than
     `concepts.fit_limit_s`, or where scikit-learn finds no clusters in such numbers.
     """
     if setting.method == "kmeans":
-        return nearest(fit_kmeans(sample, setting.clusters, seed, gpu, start), gpu)
+        return nearest(fit_kmeans(sample, setting.clusters, seed, start))
     if start is not None:
         raise ValueError(f"{setting.method} can't begin with the last centroids")
     clock = _Clock(setting.method, setting.fit_limit_s)
@@ -152,7 +154,7 @@ def _scikit_learn(threads: int | None) -> Iterator[None]:
         yield
 
 
-def fit_kmeans(sample: Clips, clusters: int, seed: int, gpu: bool, start: Clips | None = None) -> NDArray[np.float32]:
+def fit_kmeans(sample: Clips, clusters: int, seed: int, start: Clips | None = None) -> NDArray[np.float32]:
     """Centroids [clusters, width] of a sample [clips, width] with at least as many clips as clusters.
 
     start: centroids [clusters, width] to begin with; by default clips of the sample, drawn with the seed.
@@ -162,9 +164,8 @@ def fit_kmeans(sample: Clips, clusters: int, seed: int, gpu: bool, start: Clips 
     kmeans = faiss.Kmeans(
         sample.shape[1],
         clusters,
-        niter=_ITERATIONS,
+        niter=ITERATIONS,
         seed=seed,
-        gpu=gpu and faiss.get_num_gpus() > 0,
         min_points_per_centroid=1,
         max_points_per_centroid=len(sample),
         verbose=False,
@@ -173,18 +174,16 @@ def fit_kmeans(sample: Clips, clusters: int, seed: int, gpu: bool, start: Clips 
     return np.asarray(kmeans.centroids)
 
 
-def nearest(centroids: Clips, gpu: bool) -> Fitted:
+def nearest(centroids: Clips) -> Fitted:
     """Clusters of which each clip belongs to the nearest centroid (Euclidean)."""
     index = faiss.IndexFlatL2(centroids.shape[1])
-    if gpu and faiss.get_num_gpus() > 0:
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     index.add(centroids)
     return Fitted(centroids, lambda block: index.search(np.ascontiguousarray(block), 1)[1].ravel(), len(centroids))
 
 
-def assign(blocks: Iterable[Clips], centroids: Clips, num_clips: int, gpu: bool) -> PseudoLabels:
+def assign(blocks: Iterable[Clips], centroids: Clips, num_clips: int) -> PseudoLabels:
     """The nearest centroid (Euclidean) of every clip, from blocks of clips [clips, width] in order."""
-    return nearest(centroids, gpu).assign(blocks, num_clips)
+    return nearest(centroids).assign(blocks, num_clips)
 
 
 def fit_gmm(sample: Clips, clusters: int, seed: int, look: Callable[[], None], threads: int | None = None) -> Fitted:

@@ -4,50 +4,74 @@ Conventions as in haan.losses, which holds those of Eq. 1, 2 and 9. Eq. 10 weigh
 haan.methods.haan.method.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd import Function
+
+from haan.losses import keep_gradient
+
+
+def clip_weights(
+    labels: NDArray[np.int64], offsets: NDArray[np.int64], frequency: NDArray[np.float32] | None, per_clip: bool
+) -> NDArray[np.float64]:
+    """What each clip [clips] weighs in Eq. 3, a weighted mean over each video's clips.
+
+    labels: [clips] their clusters. offsets: [videos + 1] first clip of each video. frequency: [clusters] weight of each
+    cluster, the share of training clips in it (released code), or None for equal weights. per_clip: divide each video's
+    mean by its number of clips once more (released code).
+    """
+    weight = np.ones(len(labels)) if frequency is None else frequency[labels].astype(np.float64)
+    num_clips = np.diff(offsets)
+    total = np.add.reduceat(weight, offsets[:-1])
+    return weight / np.repeat(total * num_clips if per_clip else total, num_clips)
 
 
 def pseudo_loss(
-    cluster_logits: Float[Tensor, "clips clusters"],
-    labels: Int[Tensor, " clips"],
-    video: Int[Tensor, " clips"],
-    num_clips: Float[Tensor, "videos 1"],
-    frequency: Float[Tensor, " clusters"] | None,
-    per_clip: bool,
+    cluster_logits: Float[Tensor, "clips clusters"], labels: Int[Tensor, " clips"], weights: Float[Tensor, " clips"]
 ) -> Float[Tensor, ""]:
-    """Cross entropy of the pseudo labels, a weighted mean over each video's clips (Eq. 3).
+    """Cross entropy of the pseudo labels, weighed by `clip_weights` (Eq. 3)."""
+    return _Pseudo.apply(cluster_logits, labels[:, None].long(), weights[:, None])[0]
 
-    frequency: weight of each cluster, the share of training clips in it (released code), or None for equal weights.
-    per_clip: divide each video's mean by its number of clips once more (released code).
-    """
-    entropy = F.cross_entropy(cluster_logits, labels, reduction="none")
-    weight = torch.ones_like(entropy) if frequency is None else frequency[labels]
-    zeros = entropy.new_zeros(len(num_clips))
-    mean = zeros.index_add(0, video, entropy * weight) / zeros.index_add(0, video, weight)
-    return (mean / num_clips.squeeze(1)).sum() if per_clip else mean.sum()
+
+class _Pseudo(Function):
+    @staticmethod
+    def forward(logits: Tensor, label: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        log = torch.log_softmax(logits, dim=1)
+        value = -(log.gather(1, label) * weight).sum()
+        return value, log.exp_().mul_(weight).scatter_add_(1, label, -weight)
+
+    setup_context = staticmethod(lambda ctx, inputs, output: keep_gradient(ctx, output[1]))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        grad = grad_outputs[0]
+        return ctx.saved_tensors[0] * grad, None, None
 
 
 def concept_loss(
     fine: Float[Tensor, "videos fine width"],
     prototypes: Float[Tensor, "fine width"],
-    labels: Bool[Tensor, "videos fine"],
+    share: Float[Tensor, "videos fine"],
     distance: Literal["cosine", "euclidean"],
-    reduction: Literal["mean", "sum"],
 ) -> Float[Tensor, ""]:
-    """Distance of e^j to its class prototype w^j over the classes of each video (Eq. 7).
+    """Distance of e^j to its class prototype w^j over the classes of each video (Eq. 7), weighed by `class_shares`.
 
-    reduction: mean (released code) or sum (paper) over the video's classes. The cosine to a zero vector counts as 0.
+    The cosine to a zero vector counts as 0.
     """
     apart = 1 - _cosine(fine, prototypes) if distance == "cosine" else _length(fine - prototypes)
-    total = (apart * labels).sum(dim=1)
-    if reduction == "mean":
-        total = total / labels.sum(dim=1).clamp_min(1)
-    return total.sum()
+    return (apart * share).sum()
+
+
+def class_shares(
+    labels: Float[Tensor, "videos fine"], reduction: Literal["mean", "sum"]
+) -> Float[Tensor, "videos fine"]:
+    """What each class of a video weighs in Eq. 7: a mean (released code) or a sum (paper) over them."""
+    return labels / labels.sum(dim=1, keepdim=True).clamp_min(1) if reduction == "mean" else labels
 
 
 def _length(vectors: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows"]:
@@ -60,7 +84,40 @@ def _length(vectors: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows"]:
 def _cosine(
     fine: Float[Tensor, "videos fine width"], prototypes: Float[Tensor, "fine width"]
 ) -> Float[Tensor, "videos fine"]:
-    lengths = _length(fine) * _length(prototypes)
-    nonzero = lengths > 0
-    dot = (fine * prototypes).sum(dim=-1)
-    return torch.where(nonzero, dot / torch.where(nonzero, lengths, 1.0), 0.0)
+    return _Cosine.apply(fine, prototypes)[0]
+
+
+class _Cosine(Function):
+    """Not twice differentiable; the gradient at a zero vector is 0."""
+
+    @staticmethod
+    def forward(fine: Tensor, prototypes: Tensor) -> tuple[Tensor, ...]:
+        length, of_prototype = (torch.linalg.vector_norm(vectors, dim=-1) for vectors in (fine, prototypes))
+        both = length * of_prototype
+        inverse = torch.where(both > 0, 1 / both, 0.0)
+        cosine = (fine * prototypes).sum(dim=-1) * inverse
+        return cosine, inverse, length, of_prototype
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs, *output)
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        """d cos / d e = w / |e||w| - cos e / |e|^2, and the same of w."""
+        grad = grad_outputs[0]
+        fine, prototypes, cosine, inverse, length, of_prototype = ctx.saved_tensors
+        across, along = (grad * inverse)[..., None], grad * cosine
+        # Divided twice by a length, for its square may be 0 where it is not.
+        length, of_prototype = _positive(length)[..., None], _positive(of_prototype)[:, None]
+        by_fine = torch.addcmul(across * prototypes, along[..., None] / length, fine / length, value=-1)
+        if not ctx.needs_input_grad[1]:
+            return by_fine, None
+        of_prototypes = along.sum(dim=0)[:, None] / of_prototype
+        return by_fine, torch.addcmul((across * fine).sum(dim=0), of_prototypes, prototypes / of_prototype, value=-1)
+
+
+def _positive(length: Tensor) -> Tensor:
+    return length.masked_fill(length == 0, 1.0)

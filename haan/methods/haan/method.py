@@ -5,12 +5,14 @@ learn (Eq. 3) and form visual concepts by (Eq. 4).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Self
 
 import faiss
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from haan import losses
@@ -18,60 +20,97 @@ from haan.config import Config
 from haan.config import Loss as LossConfig
 from haan.data.table import ClipTable, IntArray, offsets_of
 from haan.errors import TrainingError
-from haan.feed import BLOCK_CLIPS, Feed, join_blocks
+from haan.feed import BLOCK_CLIPS, HOST, Feed, join_blocks
 from haan.methods.base import Method, Network, mix_seed
-from haan.methods.haan import clustering, concepts
+from haan.methods.haan import clustering, concepts, lloyd
 from haan.methods.haan import losses as haan_losses
-from haan.methods.haan.network import HAAN
-from haan.schedule import Schedule
+from haan.methods.haan.network import HAAN, ClipOutputs
+from haan.methods.parts import exact_products
+from haan.schedule import Column, Schedule, Shape
 from haan.weights import below, copied
 
 LOSSES = ("mil", "pseudo", "concept", "coarse", "total")
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One batch of videos on the device; shapes as in haan.losses and haan.methods.haan.concepts."""
+class VideoLabels:
+    """What video-level labels say of videos.
 
-    clips: Float[Tensor, "clips d"]
-    labels: Tensor
-    video: Tensor
-    num_clips: Tensor
-    fine: Tensor
-    coarse: Tensor
-    groups: concepts.Groups
+    fine, coarse: [videos, classes] labels as 0 and 1, with their weights in Eq. 2 and 9. shares: weights of Eq. 7.
+    """
+
+    fine: Float[Tensor, "videos fine"]
+    fine_weights: Float[Tensor, "videos fine"]
+    shares: Float[Tensor, "videos fine"]
+    coarse: Float[Tensor, "videos coarse"]
+    coarse_weights: Float[Tensor, "videos coarse"]
+
+    @classmethod
+    def of(cls, fine: Bool[Tensor, "videos fine"], coarse: Bool[Tensor, "videos coarse"], loss: LossConfig) -> Self:
+        """fine, coarse: labels of all training videos, by which the classes are balanced."""
+        balanced = loss.class_weights == "balanced"
+        return cls(
+            fine=fine.float(),
+            fine_weights=losses.label_weights(fine, losses.balanced_weights(fine) if balanced else None),
+            shares=haan_losses.class_shares(fine.float(), loss.concept_reduction),
+            coarse=coarse.float(),
+            coarse_weights=losses.label_weights(coarse, losses.balanced_weights(coarse) if balanced else None),
+        )
 
 
 @dataclass(frozen=True)
-class Balance:
-    """What the losses weigh by: BCE weights of both levels, frequency of each cluster; None for equal weights."""
+class Known(VideoLabels):
+    """What is known of a batch of videos before its step, on the device; it may be filled up as haan.losses says.
 
-    fine: Tensor | None
-    coarse: Tensor | None
-    frequency: Tensor | None
+    labels: [clips] pseudo label of each clip. pseudo: [clips] its weight in Eq. 3. video: [clips]. within: [clips] the
+    rank of its concept among those of its video, present: [videos, 1] how many those are (haan.methods.haan.concepts).
+    num_clips: [videos, 1] float.
+    """
+
+    labels: Int[Tensor, " clips"]
+    pseudo: Float[Tensor, " clips"]
+    video: Int[Tensor, " clips"]
+    within: Int[Tensor, " clips"]
+    present: Int[Tensor, "videos 1"]
+    num_clips: Float[Tensor, "videos 1"]
 
 
 def batch_losses(
-    model: HAAN, batch: Batch, hierarchy: concepts.Hierarchy, balance: Balance, config: Config
+    model: HAAN,
+    clips: Float[Tensor, "clips d"],
+    known: Known,
+    ranks: int,
+    hierarchy: concepts.Hierarchy,
+    config: Config,
 ) -> Float[Tensor, "5"]:
-    """The losses of one batch in the order of `LOSSES`, summed over its videos (Eq. 1-10)."""
+    """The losses of one batch in the order of `LOSSES`, summed over its videos (Eq. 1-10).
+
+    ranks: at least the number of concepts of any of its videos. Nothing here depends on a value on the device, so the
+    same shapes give the same kernels.
+    """
+    return _losses(model, model(clips), known, ranks, hierarchy, config)
+
+
+@exact_products()
+def _losses(
+    model: HAAN, out: ClipOutputs, known: Known, ranks: int, hierarchy: concepts.Hierarchy, config: Config
+) -> Float[Tensor, "5"]:
+    """`batch_losses` of what the network says of the clips."""
     loss, setting = config.loss, config.concepts
-    out = model(batch.clips)
-    mil = losses.bce(losses.pool(out.cas, batch.video, batch.num_clips), batch.fine, balance.fine)
-    pseudo = haan_losses.pseudo_loss(
-        out.cluster_logits, batch.labels, batch.video, batch.num_clips, balance.frequency, loss.pseudo_per_clip
-    )
+    mil = losses.bce(losses.pool(out.cas, known.video, known.num_clips), known.fine, known.fine_weights)
+    pseudo = haan_losses.pseudo_loss(out.cluster_logits, known.labels, known.pseudo)
     concept = coarse = mil.new_zeros(())
     if loss.concept > 0 or loss.coarse > 0:
         prototypes = model.classifier.weight
-        formed = concepts.visual_concepts(out.hidden, batch.groups)
+        groups = concepts.Groups(known.video * ranks + known.within, known.present, ranks)
+        formed = concepts.visual_concepts(out.hidden, groups)
         fine = concepts.fine_representations(
-            formed, prototypes, batch.groups, setting.clusters, setting.top_k, setting.distance
+            formed, prototypes, groups, setting.clusters, setting.top_k, setting.distance
         )
         target = prototypes.detach() if loss.detach_prototypes else prototypes
-        concept = haan_losses.concept_loss(fine, target, batch.fine, setting.distance, loss.concept_reduction)
+        concept = haan_losses.concept_loss(fine, target, known.shares, setting.distance)
         logits = model.coarse_logits(hierarchy.compose(fine, loss.coarse_pooling))
-        coarse = losses.bce(logits, batch.coarse, balance.coarse)
+        coarse = losses.bce(logits, known.coarse, known.coarse_weights)
     return _weigh(loss, mil, pseudo, concept, coarse)
 
 
@@ -102,14 +141,11 @@ class HaanMethod(Method):
         self.pseudo: clustering.PseudoLabels | None = None
         self._clustered: dict[str, Tensor] = {}  # the encoder as it was then
         self._hierarchy = concepts.Hierarchy(annotations.coarse_of_fine, device)
-        self._fine = torch.from_numpy(annotations.fine_labels[videos]).to(device)
-        self._coarse = torch.from_numpy(annotations.coarse_labels[videos]).to(device)
-        balanced = config.loss.class_weights == "balanced"
-        self._balance = Balance(
-            losses.balanced_weights(self._fine) if balanced else None,
-            losses.balanced_weights(self._coarse) if balanced else None,
-            None,
+        fine, coarse = (
+            torch.from_numpy(labels[videos]).to(device)
+            for labels in (annotations.fine_labels, annotations.coarse_labels)
         )
+        self._labels = VideoLabels.of(fine, coarse, config.loss)
 
     @classmethod
     def build(cls, config: Config, dim: int, num_fine: int) -> HAAN:
@@ -143,20 +179,24 @@ class HaanMethod(Method):
         Raises TrainingError when the encoder blew up, or no clusters are found in time.
         """
         setting, num_clips = self.config.concepts, int(self._offsets[-1])
-        gpu = self._device.type == "cuda"
         seed = mix_seed(self.config.seed, epoch)
         rng, most = np.random.default_rng(seed), clustering.most_clips(setting)
         chosen = clustering.draw_sample(num_clips, setting.sample_rate, rng, most)
         places = self._table.places(self._videos)[chosen]
         blocks = (self._feed.sample(places[i : i + BLOCK_CLIPS]) for i in range(0, len(places), BLOCK_CLIPS))
-        sample = join_blocks(self.encoded(blocks, epoch), len(places))
         start = self.pseudo.centroids if setting.warm_start and self.pseudo is not None else None
-        try:
-            fitted = clustering.fit(sample, setting, seed, gpu, start, self.config.threads)
-        except clustering.FitError as error:
-            raise TrainingError(f"{error}, before epoch {epoch}") from None
+        on_device = self._device.type == "cuda" and setting.method == "kmeans"
+        sample = join_blocks(self.encoded(blocks, epoch), len(places), self._device if on_device else HOST)
         encoded = self.encoded(self._feed.blocks(self._videos), epoch)
-        self._label(fitted.assign((block.cpu().numpy() for block in encoded), num_clips))
+        if on_device:
+            begin = None if start is None else torch.from_numpy(start).to(self._device)
+            self._label(lloyd.assign(encoded, lloyd.fit(sample, setting.clusters, seed, begin), num_clips))
+        else:
+            try:
+                fitted = clustering.fit(sample.numpy(), setting, seed, start, self.config.threads)
+            except clustering.FitError as error:
+                raise TrainingError(f"{error}, before epoch {epoch}") from None
+            self._label(fitted.assign((block.cpu().numpy() for block in encoded), num_clips))
         self._clustered = copied(self.network.encoder.state_dict())
 
     def encoded(self, blocks: Iterable[Float[Tensor, "clips d"]], epoch: int) -> Iterator[Float[Tensor, "clips width"]]:
@@ -171,35 +211,38 @@ class HaanMethod(Method):
                 yield encoded
 
     def _label(self, pseudo: clustering.PseudoLabels) -> None:
-        """Takes up new pseudo labels."""
+        """Takes up new pseudo labels; what steps need of them is put on the device now, whatever order they come in."""
         self.pseudo = pseudo
-        if self.config.loss.pseudo_weights == "frequency":
-            self._balance = replace(self._balance, frequency=torch.from_numpy(pseudo.frequency).to(self._device))
+        loss, labels = self.config.loss, pseudo.labels
+        within, present = concepts.ranked(labels, self._offsets, self.config.concepts.clusters)
+        frequency = pseudo.frequency if loss.pseudo_weights == "frequency" else None
+        weights = haan_losses.clip_weights(labels, self._offsets, frequency, loss.pseudo_per_clip)
+        of_clips = {"labels": labels, "pseudo": weights, "within": within}
+        self._of_clips = {name: self._on_device(values) for name, values in of_clips.items()}
+        self._present = self._on_device(present[:, None])
 
-    def begin(self, schedule: Schedule) -> None:
-        """The clips must have been clustered before."""
-        assert self.pseudo is not None
-        labels, first = self.pseudo.labels, self._offsets
-        ordered = np.concatenate([labels[first[video] : first[video + 1]] for video in schedule.order.tolist()])
-        self._schedule = schedule
-        self._labels = schedule.on_device(ordered)
-        self._groups = concepts.group_batches(ordered, schedule, self.config.concepts.clusters)
-        self._fine_of, self._coarse_of = self._fine[schedule.index], self._coarse[schedule.index]
+    def _on_device(self, values: NDArray) -> Tensor:
+        """In four bytes a number, as columns are."""
+        narrow = values.astype(np.float32 if values.dtype.kind == "f" else np.int32)
+        return torch.from_numpy(narrow).to(self._device)
 
-    def batch_losses(self, step: int, clips: Float[Tensor, "clips d"]) -> Float[Tensor, "5"]:
-        return batch_losses(self.network, self._batch(step, clips), self._hierarchy, self._balance, self.config)
-
-    def _batch(self, step: int, clips: Float[Tensor, "clips d"]) -> Batch:
-        videos, of_batch = self._schedule.videos(step), self._schedule.clips(step)
-        return Batch(
-            clips=clips,
-            labels=self._labels[of_batch],
-            video=self._schedule.video[of_batch],
-            num_clips=self._schedule.num_clips[videos],
-            fine=self._fine_of[videos],
-            coarse=self._coarse_of[videos],
-            groups=self._groups.of(videos, of_batch),
+    def columns(self, schedule: Schedule) -> dict[str, Column]:
+        """Those of `Known`. The clips must have been clustered before."""
+        num_clips = self._on_device(schedule.num_clips[:, None].astype(np.float32))
+        return (
+            {name: Column(values[schedule.clip], of_clips=True) for name, values in self._of_clips.items()}
+            | {"video": Column(self._on_device(schedule.video), of_clips=True, pad=schedule.batch_videos)}
+            | {"present": Column(self._present[schedule.index], of_clips=False)}
+            | {"num_clips": Column(num_clips, of_clips=False, pad=1)}
+            | {name: Column(values[schedule.index], of_clips=False) for name, values in vars(self._labels).items()}
         )
+
+    def batch_losses(
+        self, clips: Float[Tensor, "clips d"], rows: Mapping[str, Tensor], shape: Shape | None
+    ) -> Float[Tensor, "5"]:
+        most = int(rows["present"].max()) if shape is None else shape.longest
+        ranks = min(most, self.config.concepts.clusters)
+        return batch_losses(self.network, clips, Known(**rows), ranks, self._hierarchy, self.config)
 
     def counts(self) -> list[bool]:
         return [getattr(self.config.loss, name) > 0 for name in LOSSES[:-1]] + [True]

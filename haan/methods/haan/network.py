@@ -1,13 +1,13 @@
 """The four heads on clip features. No loss is computed here."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from haan.config import Model as ModelConfig
+from haan.config import Precision
 from haan.methods.base import Network
 from haan.methods.parts import hidden_layer, unrounded
 
@@ -39,9 +39,9 @@ class HAAN(Network):
         dim: int,
         num_fine: int,
         num_clusters: int,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
     ):
-        """precision: of the matrix products. What comes out of rounded ones is float32 again."""
+        """precision: bfloat16 rounds the matrix products; what comes out of them is float32 again."""
         super().__init__()
         self._rounded = precision == "bfloat16"
         width, dropout = config.width, config.dropout

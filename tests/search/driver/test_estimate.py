@@ -1,6 +1,8 @@
 """The plan of a dry run: its arithmetic by hand, its sizes beside real files, and that it leaves nothing behind."""
 
+import os
 import random
+import re
 import shutil
 from collections import namedtuple
 from collections.abc import Sequence
@@ -22,9 +24,11 @@ from search.driver.estimate import (
     checkpoint_bytes,
     disk_line,
     duration,
+    gpu_lines,
     remaining,
 )
 from search.driver.job import Job, preview
+from search.driver.nodes import Gpu, Node, Room, gpus_here
 from search.driver.placement import Share
 from search.driver.request import Request
 from search.results import confirm
@@ -326,3 +330,57 @@ def test_a_dry_run_of_what_can_not_run_ends_with_2(tmp_path: Path, head: Head) -
     ended = run("run.py", tmp_path, path, "--dry-run", "--set", "optim.lr=1e30", env=head.env)
     assert ended.returncode == 2 and ended.stderr.startswith("base: must train for an epoch, got: loss ")
     assert files(tmp_path) == before
+
+
+H100 = Gpu("NVIDIA H100 80GB HBM3", 80 * 2**30)
+
+
+def gpu_node(*gpus: Gpu) -> Node:
+    return Node("a", "lab", {"CPU": 16, "GPU": len(gpus)}, room=Room(None, "/tmp", 5, gpus))
+
+
+def test_what_a_trial_takes_of_a_gpu_is_said_of_each_kind(tmp_path: Path, scratch: RunFolder) -> None:
+    job, old = look(tiny_space(tmp_path), scratch), Gpu("Tesla T4", 15 * 2**30)
+    nodes = [gpu_node(H100, H100), gpu_node(old)]
+    small, large = gpu_lines(job, Share(2, 1, 1.0), nodes)
+    assert small.startswith("GPU: a trial takes about 51") and " of 15.0 GiB, its 1 of a Tesla T4; all clips" in small
+    assert " of 80.0 GiB, its 1 of a NVIDIA H100 80GB HBM3; all clips (" in large
+    (shared, *_) = gpu_lines(job, Share(2, 1, 0.25), nodes)
+    assert shared.endswith(" of 3.8 GiB, its 0.25 of a Tesla T4; clips come batch by batch")
+
+
+def test_a_share_of_a_gpu_that_is_too_small_is_refused(tmp_path: Path, scratch: RunFolder) -> None:
+    job = look(tiny_space(tmp_path), scratch)
+    with pytest.raises(InputError) as refused:
+        list(gpu_lines(job, Share(2, 1, 0.005), [gpu_node(H100)]))
+    assert re.fullmatch(
+        r"search.resources.gpu: must leave a trial the memory that it takes of a GPU, about 51\d.\d MiB \(weights and "
+        r"moments .*, CUDA 512.0 MiB\), got 409.6 MiB, its 0.005 of a NVIDIA H100 80GB HBM3",
+        str(refused.value),
+    )
+
+
+def test_without_a_gpu_nothing_is_said_of_one(tmp_path: Path, scratch: RunFolder) -> None:
+    assert list(gpu_lines(look(tiny_space(tmp_path), scratch), Share(2, 1, 0.0), [gpu_node()])) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 'NVIDIA H100 80GB HBM3, 81920'; echo 'Tesla T4, 15360'", (H100, Gpu("Tesla T4", 15 * 2**30))),
+        ("echo 'NVIDIA-SMI has failed'; exit 9", ()),
+        ("echo 'No devices were found'", ()),
+        ("echo 'GRID A100, [N/A]'; echo 'Tesla T4, 15360'", (Gpu("Tesla T4", 15 * 2**30),)),
+    ],
+)
+def test_a_nodes_gpus_are_those_that_nvidias_command_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, expected: tuple[Gpu, ...]
+) -> None:
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert gpus_here() == expected
+    command.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus_here() == ()

@@ -28,23 +28,23 @@ def blobs(num: int = 300, width: int = 8, centres: int = 5, seed: int = 0) -> tu
 
 def test_no_cluster_mixes_separate_blobs() -> None:
     clips, of = blobs()
-    centroids = clustering.fit_kmeans(clips, 20, seed=3, gpu=False)
-    found = clustering.assign([clips], centroids, len(clips), gpu=False).labels
+    centroids = clustering.fit_kmeans(clips, 20, seed=3)
+    found = clustering.assign([clips], centroids, len(clips)).labels
     assert all(len(set(of[found == cluster])) == 1 for cluster in np.unique(found))
 
 
 def test_assignment_is_the_nearest_centroid_block_by_block() -> None:
     clips, _ = blobs()
-    centroids = clustering.fit_kmeans(clips, 20, seed=0, gpu=False)
+    centroids = clustering.fit_kmeans(clips, 20, seed=0)
     plain = np.square(clips[:, None] - centroids[None]).sum(axis=2).argmin(axis=1)
-    found = clustering.assign([clips[:7], clips[7:200], clips[200:]], centroids, len(clips), gpu=False)
+    found = clustering.assign([clips[:7], clips[7:200], clips[200:]], centroids, len(clips))
     assert np.array_equal(found.labels, plain)
     assert np.allclose(found.frequency, np.bincount(plain, minlength=20) / len(clips))
 
 
 def test_seed_decides() -> None:
     clips, _ = blobs()
-    first, again, other = (clustering.fit_kmeans(clips, 20, seed=seed, gpu=False) for seed in (1, 1, 2))
+    first, again, other = (clustering.fit_kmeans(clips, 20, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
@@ -52,14 +52,14 @@ def test_a_start_at_the_centres_stays_there_under_any_seed() -> None:
     clips, of = blobs()
     centres = np.stack([clips[of == i].mean(axis=0) for i in range(5)])
     for seed in (1, 2):
-        found = clustering.fit_kmeans(clips, 5, seed=seed, gpu=False, start=centres)
+        found = clustering.fit_kmeans(clips, 5, seed=seed, start=centres)
         np.testing.assert_allclose(found, centres, atol=1e-4)
 
 
 def test_fewer_distinct_clips_than_clusters_leave_some_empty_and_all_finite() -> None:
     clips = np.repeat(np.eye(3, 8, dtype=np.float32), 10, axis=0)
-    centroids = clustering.fit_kmeans(clips, 12, seed=0, gpu=False)
-    found = clustering.assign([clips], centroids, len(clips), gpu=False)
+    centroids = clustering.fit_kmeans(clips, 12, seed=0)
+    found = clustering.assign([clips], centroids, len(clips))
     assert np.isfinite(centroids).all()
     assert found.frequency.sum() == pytest.approx(1) and (found.frequency == 0).any()
     # Clips that are the same share a cluster.
@@ -68,7 +68,7 @@ def test_fewer_distinct_clips_than_clusters_leave_some_empty_and_all_finite() ->
 
 def test_as_many_clusters_as_clips_works_and_one_more_is_an_error() -> None:
     clips, _ = blobs(num=10)
-    assert clustering.fit_kmeans(clips, 10, seed=0, gpu=False).shape == (10, 8)
+    assert clustering.fit_kmeans(clips, 10, seed=0).shape == (10, 8)
     clustering.check_sample(100, 0.1, 10)
     with pytest.raises(InputError, match=r"concepts.sample_rate 0.1 of 100 training clips = 10\), got 11"):
         clustering.check_sample(100, 0.1, 11)
@@ -82,7 +82,7 @@ def test_sample_has_no_clip_twice_and_the_right_size() -> None:
 def test_unassigned_clips_are_never_passed_over() -> None:
     clips, _ = blobs(num=10)
     with pytest.raises(ValueError, match="9 of 10 clips were assigned"):
-        clustering.assign([clips[:9]], clips[:2], 10, gpu=False)
+        clustering.assign([clips[:9]], clips[:2], 10)
 
 
 def cloud(num: int = 400, width: int = 6, scale: float = 1.0) -> np.ndarray:
@@ -94,7 +94,7 @@ def cloud(num: int = 400, width: int = 6, scale: float = 1.0) -> np.ndarray:
 
 def labels_of(clips: np.ndarray, setting: Concepts, seed: int = 0) -> np.ndarray:
     """Fitted on the first 300 clips; the labels of all, in blocks."""
-    fitted = clustering.fit(clips[:300], setting, seed, gpu=False)
+    fitted = clustering.fit(clips[:300], setting, seed)
     return fitted.assign([clips[:7], clips[7:350], clips[350:]], len(clips)).labels
 
 
@@ -155,13 +155,13 @@ def test_birch_finds_its_clusters_where_many_clips_lie_far_out() -> None:
     exact = clips.astype(np.float64)
     radius = np.sqrt(np.square(exact - exact.mean(axis=0)).sum(axis=1).mean())
     assert len(Birch(threshold=radius, n_clusters=None).fit(exact).subcluster_centers_) > 4 * 12
-    fitted = clustering.fit(clips, BIRCH, 0, gpu=False)
+    fitted = clustering.fit(clips, BIRCH, 0)
     assert fitted.centroids.shape == (12, 64) and fitted.assign([clips], len(clips)).empty == 0
 
 
 def test_where_birch_finds_fewer_the_rest_is_empty_and_all_is_said() -> None:
     clips = np.repeat(np.eye(5, 8, dtype=np.float32), 40, axis=0)
-    fitted = clustering.fit(clips, BIRCH, 0, gpu=False)
+    fitted = clustering.fit(clips, BIRCH, 0)
     found = fitted.assign([clips], len(clips))
     assert fitted.centroids.shape == (5, 8) and found.frequency.shape == (12,)
     assert found.empty == 7 and found.frequency.tolist() == pytest.approx([0.2] * 5 + [0.0] * 7)
@@ -171,14 +171,14 @@ def test_where_birch_finds_fewer_the_rest_is_empty_and_all_is_said() -> None:
 @pytest.mark.parametrize("setting", [GMM, BIRCH])
 def test_equal_clips_are_one_cluster_and_no_error(setting: Concepts) -> None:
     clips = np.full((50, 4), 0.3, dtype=np.float32)
-    found = clustering.fit(clips, setting, 0, gpu=False).assign([clips], 50)
+    found = clustering.fit(clips, setting, 0).assign([clips], 50)
     assert len(set(found.labels)) == 1 and found.empty == 11
 
 
 @pytest.mark.parametrize("setting", [GMM, BIRCH])
 def test_as_many_clusters_as_clips_are_found(setting: Concepts) -> None:
     clips = cloud(num=12)
-    found = clustering.fit(clips, setting, 0, gpu=False).assign([clips], 12)
+    found = clustering.fit(clips, setting, 0).assign([clips], 12)
     assert sorted(found.labels) == list(range(12))
 
 
@@ -186,14 +186,14 @@ def test_as_many_clusters_as_clips_are_found(setting: Concepts) -> None:
 def test_a_fit_that_takes_too_long_ends_with_the_limit_named(setting: Concepts) -> None:
     rule = rf"concepts.fit_limit_s: a fit of {setting.method} must take <= 1e-06 s, got \d+\.\d s so far"
     with pytest.raises(FitError, match=rule):
-        clustering.fit(cloud(), replace(setting, fit_limit_s=1e-6), 0, gpu=False)
+        clustering.fit(cloud(), replace(setting, fit_limit_s=1e-6), 0)
 
 
 def test_numbers_that_no_variance_comes_of_are_named() -> None:
     # Each component holds equal clips alone: float64 rounds their squares of 1e16, and a variance comes out negative.
     clips = np.repeat(cloud(num=3, width=30, scale=1e8), 100, axis=0)
     with pytest.raises(FitError, match="gmm found no 3 components: .* ill-defined"):
-        clustering.fit(clips, replace(GMM, clusters=3), 0, gpu=False)
+        clustering.fit(clips, replace(GMM, clusters=3), 0)
 
 
 def test_the_sample_of_a_slow_method_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def test_the_number_of_threads_is_the_callers_again_afterwards() -> None:
     from threadpoolctl import threadpool_info
 
     before = [one["num_threads"] for one in threadpool_info()]
-    clustering.fit(cloud(), GMM, 0, gpu=False, threads=1).label(cloud())
+    clustering.fit(cloud(), GMM, 0, threads=1).label(cloud())
     assert [one["num_threads"] for one in threadpool_info()] == before
 
 

@@ -1,0 +1,110 @@
+"""How fast one trial is, and what it holds."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from haan.detect import makers
+from haan.fixed import Graphs
+from haan.metrics import Evaluator
+from haan.train import Trainer
+from tests.benchmarks import bare
+from tests.benchmarks.activations import ALPHAS, activations
+from tests.benchmarks.sizes import SIZES, Size
+from tests.gpu.parity import steps_of, trainer_of
+from tests.gpu.rows import Row
+
+EPOCH_STEPS = {"fineaction": 3_376}
+LIMITS_MS = {"fineaction": 0.108, "finegym": 0.268}  # arithmetic of an H100
+CALLS = ("cudaGraphLaunch", "cudaLaunchKernel", "cudaMemcpyAsync", "cudaMemsetAsync")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of some work, and of what it has asked of the GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def rows(device: str, tiny: bool) -> Iterator[Row]:
+    """The rows of one trial alone."""
+    for name in ("small",) if tiny else ("small", "middle", "fineaction", "finegym"):
+        yield from _of(SIZES[name], device, 8 if tiny else 400)
+
+
+def _of(size: Size, device: str, count: int) -> Iterator[Row]:
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    config = size.config()
+    trainer = trainer_of(size, device, precision="auto", model=config.model)
+    yield Row(part="epoch", work=f"clustering, {size.name}", value=seconds(lambda: trainer.method.renew(1)), unit="s")
+    first = seconds(lambda: steps_of(trainer, count))
+    ours = seconds(lambda: steps_of(trainer, count)) / count
+    heads = _bare(size, trainer, count)
+    yield Row(
+        part="step", work=f"a step, {size.name}", value=1e3 * ours, unit="ms", limit=LIMITS_MS.get(size.name),
+        note=f"bare heads {'as one graph' if device == 'cuda' else 'eager'} {1e3 * heads:.3f} ms",
+    )  # fmt: skip
+    yield Row(part="step", work=f"a step / bare heads, {size.name}", value=ours / heads, unit="ratio", goal=1.5)
+    if device == "cuda":
+        yield Row(part="step", work=f"calls a step, {size.name}", value=_calls(trainer, count), unit="calls", goal=4)
+        held = torch.cuda.max_memory_allocated() / 2**20
+        yield Row(part="memory", work=f"at most, features too, {size.name}", value=held, unit="MiB")
+    again = seconds(lambda: Trainer(replace(config, device=device), trainer.table, trainer.split, alone=True))
+    again += first - count * ours  # what the first epoch's graphs took
+    yield Row(part="step", work=f"another trial's start, graphs too, {size.name}", value=again, unit="s", goal=0.5)
+    if size.name in EPOCH_STEPS:
+        evaluation = _evaluation(size, 4)
+        part = evaluation / (EPOCH_STEPS[size.name] * ours)
+        yield Row(part="epoch", work=f"41 alphas detected and scored, {size.name}", value=evaluation, unit="s")
+        yield Row(part="epoch", work=f"that / an epoch's steps, {size.name}", value=part, unit="ratio", goal=0.2)
+
+
+def _evaluation(size: Size, threads: int) -> float:
+    """Seconds of the detections and scores of a whole validation set, by so many threads of the host."""
+    made = activations(size.name)
+    evaluator = Evaluator(made.truth, made.video_set.classes, made.video_set.tiou)
+    settings = [replace(made.video_set.detect, alpha=alpha) for alpha in ALPHAS]
+    with ThreadPoolExecutor(threads) as pool:
+        ways = makers(made.cas, made.offsets, made.clips_per_s, settings)
+        return seconds(lambda: list(pool.map(lambda way: evaluator.score(way[1]()), ways)))
+
+
+def _bare(size: Size, trainer: Trainer, count: int) -> float:
+    """Seconds a step of the heads alone, on clips that lie ready; on a GPU as one graph, in the trainer's products."""
+    heads = bare.Heads(size, size.dropout).to(trainer.device)
+    on_gpu = trainer.device.type == "cuda"
+    adam = torch.optim.Adam(heads.parameters(), lr=3e-5, fused=True, capturable=on_gpu)
+    clips = bare.clips_of(trainer, trainer.split.train[:2])
+
+    def step() -> None:
+        adam.zero_grad(set_to_none=True)
+        heads(clips).backward()
+        adam.step()
+
+    if not on_gpu:
+        step()
+        return seconds(lambda: [step() for _ in range(count)]) / count
+    graphs = Graphs()
+    with graphs.apart():
+        for _ in range(3):
+            step()
+        repeat = graphs.record(step)
+        repeat()
+    return seconds(lambda: [repeat() for _ in range(count)]) / count
+
+
+def _calls(trainer: Trainer, count: int) -> float:
+    """Of the host, those before the first step shared among all."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        steps_of(trainer, count)
+        torch.cuda.synchronize()
+    return sum(event.count for event in seen.key_averages() if event.key.startswith(CALLS)) / count

@@ -1,0 +1,56 @@
+"""What a training takes of a GPU's memory: parts worked by hand, and laws."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from haan.config import Concepts, Config, Data, Model, Optim
+from haan.gpumemory import CUDA, gpu_need
+
+
+def config(width: int = 1024, clusters: int = 500, batch_videos: int = 2) -> Config:
+    return Config(
+        data=Data(root="none", features="none", train_videos=1),
+        model=Model(width=width),
+        concepts=Concepts(clusters=clusters),
+        optim=Optim(batch_videos=batch_videos),
+    )
+
+
+def test_weights_of_fine_action_worked_by_hand() -> None:
+    # E 4096 x 1024 + 1024 x 1024; the hidden layers of S, F and S' 3 x 1024 x 1024, their last ones 1024 x (106 + 500 +
+    # 1); biases 5 x 1024 + 607: 9,015,903 weights. Of each there are 11 floats while a graph is made.
+    need = gpu_need(config(), 4096, 106, 14, np.full(8440, 100))
+    assert need.weights == 44 * (4096 * 1024 + 4 * 1024 * 1024 + 1024 * 607 + 5 * 1024 + 607) == 44 * 9_015_903
+    assert need.total == need.weights + need.steps + need.between + CUDA
+    assert str(need).startswith("weights and moments 378.3 MiB, steps ")
+
+
+SIZES = st.fixed_dictionaries(
+    {"dim": st.integers(1, 4096), "num_fine": st.integers(1, 200), "num_coarse": st.integers(1, 20)}
+)
+
+
+@given(
+    SIZES, st.lists(st.integers(1, 300), min_size=5, max_size=20), st.sampled_from(["dim", "num_fine", "num_coarse"])
+)
+def test_more_of_anything_never_takes_less(sizes: dict[str, int], clips: list[int], key: str) -> None:
+    lengths, some = np.array(clips), config(64, 10)
+    need = gpu_need(some, num_clips=lengths, **sizes)
+    more = [
+        gpu_need(some, num_clips=lengths, **sizes | {key: 2 * sizes[key]}),
+        gpu_need(some, num_clips=np.append(lengths, 2 * lengths.max()), **sizes),
+        gpu_need(replace(some, model=Model(width=128)), num_clips=lengths, **sizes),
+        gpu_need(replace(some, concepts=Concepts(clusters=20)), num_clips=lengths, **sizes),
+        gpu_need(replace(some, optim=Optim(batch_videos=4)), num_clips=lengths, **sizes),
+    ]
+    assert all(other.total >= need.total for other in more)
+
+
+@pytest.mark.parametrize("clusters", [8, 500])
+def test_a_batch_of_few_clips_needs_no_row_a_cluster(clusters: int) -> None:
+    few, many = (gpu_need(config(64, clusters), 8, 4, 2, np.full(10, length)) for length in (3, 300))
+    assert few.steps < many.steps
