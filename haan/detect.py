@@ -95,22 +95,6 @@ class _Runs:
         np.add(self.peaks.largest(peak[::2], peak[1::2]), self.bonus.take(pair), out=out.score[here])
 
 
-def detect(
-    cas: NDArray[np.float32],
-    offsets: NDArray[np.int64],
-    clips_per_s: NDArray[np.float64],
-    settings: Detect,
-    alphas: Sequence[float],
-) -> Iterator[Detections]:
-    """Detections at one alpha after the other, so that those of one alone are held; `settings.alpha` is not read.
-
-    cas: [clips, classes] logits. offsets: [videos + 1] first clip of each video. clips_per_s: [videos].
-    Detections stand by video, class and time; their `video` counts from 0 in the order given.
-    """
-    for make in _makers(cas, offsets, clips_per_s, settings, alphas):
-        yield make()
-
-
 def _makers(
     cas: NDArray[np.float32],
     offsets: NDArray[np.int64],
@@ -118,7 +102,7 @@ def _makers(
     settings: Detect,
     alphas: Sequence[float],
 ) -> Iterator[Callable[[], Detections]]:
-    """What makes `detect`'s detections at each alpha."""
+    """What makes the detections at each alpha; `settings.alpha` is not read. Arguments as of `detect_many`."""
     ascending, numbers = np.unique(np.asarray(alphas, dtype=np.float64), return_inverse=True)
     blocks = [
         _runs(kept, ascending, clips_per_s[kept.video], settings.class_score_weight * kept.level)
@@ -248,7 +232,9 @@ def detect_many(
 ) -> Iterator[tuple[int, Detections]]:
     """Detections at each of several settings, with its place among them, one setting at a time.
 
-    Those that differ in alpha alone share one pass, and come one after the other.
+    cas: [clips, classes] logits. offsets: [videos + 1] first clip of each video. clips_per_s: [videos].
+    Settings that differ in alpha alone share one pass, and come one after the other. Detections stand by video, class
+    and time; their `video` counts from 0 in the order given.
     """
     for place, make in makers(cas, offsets, clips_per_s, settings):
         yield place, make()

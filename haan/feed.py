@@ -39,8 +39,12 @@ class Feed:
     def videos(self, videos: IntArray) -> Clips:
         """Clips of some videos, one after the other."""
         if self.stay is not None:
-            return self.sample(self._table.places(videos))
+            return self.sample(self.places(videos))
         return self._read(lambda out: self._table.gather(videos, out))
+
+    def places(self, videos: IntArray) -> IntArray:
+        """The places in the table of all clips of some videos, one after the other."""
+        return self._table.places(videos)
 
     def blocks(self, videos: IntArray) -> Iterator[Clips]:
         """`videos` over runs of them that hold at most BLOCK_CLIPS clips, or one video."""

@@ -21,6 +21,16 @@ _COPIES = 11  # of the weights while a graph is made: moments, gradients of two,
 _ALLOCATOR = 1.25  # PyTorch's: blocks are rounded up, and holes remain
 
 
+def may_stay(size: int, free: int) -> bool:
+    """Whether all clips, so many bytes, stay on a GPU with so many free: they take half of these at most."""
+    return 2 * size <= free
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether all clips may stay on a device; False on a CPU."""
+    return device.type == "cuda" and may_stay(size, torch.cuda.mem_get_info(device)[0])
+
+
 @dataclass(frozen=True)
 class GpuNeed:
     """Bytes.

@@ -33,11 +33,6 @@ def trim_gpu() -> None:
         torch.cuda.empty_cache()
 
 
-def gpu_has_room(device: torch.device, size: int) -> bool:
-    """Whether so many bytes would take at most half of what is free on a GPU; False on a CPU."""
-    return device.type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]
-
-
 def cap_gpu(part: float) -> None:
     """Keeps PyTorch in this process to a part of a GPU's memory, where several share it; without a GPU nothing."""
     if 0 < part < 1 and torch.cuda.is_available():

@@ -18,12 +18,12 @@ from haan.config import Config, Detect
 from haan.data.table import ClipTable, IntArray, Split
 from haan.errors import TrainingError
 from haan.feed import Feed
-from haan.fixed import PLACE, FixedSteps, capacities
-from haan.memory import gpu_has_room
+from haan.fixed import FixedSteps, capacities
+from haan.gpumemory import has_room
 from haan.methods.base import mix_seed
 from haan.methods.names import METHODS
 from haan.methods.parts import set_products
-from haan.schedule import Column, Schedule
+from haan.schedule import Schedule
 from haan.score import Scorer, choose_device, report
 from haan.weights import Best, State, checked, copied, read_state, tensor_bytes, write_state
 from haan.yamlconfig import dump
@@ -84,7 +84,7 @@ class Trainer:
         self._num_clips = table.num_clips[split.train]
         # One buffer for all batches: fresh arrays leave holes in the heap, which is each trial's own memory.
         most = int(np.sort(self._num_clips)[-config.optim.batch_videos :].sum())
-        stays = alone and (table.is_on(self.device) or gpu_has_room(self.device, table.nbytes))
+        stays = alone and (table.is_on(self.device) or has_room(self.device, table.nbytes))
         self._feed = Feed(table, self.device, most, table.on(self.device) if stays else None)
         torch.manual_seed(config.seed)
         self.method = METHODS["haan"](config, table, split.train, self._feed, self.device)
@@ -142,7 +142,7 @@ class Trainer:
     def fixed_steps(self, graphs: bool) -> FixedSteps:
         """Steps in fixed shapes, as CUDA graphs or kernel by kernel: those of `train_step` but for rounding."""
         shapes = capacities(self._num_clips, self.config.optim.batch_videos)
-        return FixedSteps(self.method.batch_losses, self._adam, self._feed, shapes, len(self.method.losses), graphs)
+        return FixedSteps(self.method, self._adam, self._feed, shapes, graphs)
 
     def begin(self, order: IntArray) -> int:
         """Makes ready for steps on some videos, by their positions among the training videos; how many steps.
@@ -152,18 +152,13 @@ class Trainer:
         self.model.train()
         self._schedule = Schedule(order, self._num_clips, self.config.optim.batch_videos, self.device)
         self._columns = self.method.columns(self._schedule)
-        if self._feed.stay is not None:
-            places = self.table.places(self.split.train)[self._schedule.clip.cpu().numpy()]
-            self._columns[PLACE] = Column(self._schedule.on_device(places.astype(np.int32)), of_clips=True)
         return len(self._schedule)
 
     def train_step(self, step: int) -> Float[Tensor, " losses"]:
         """One step of those that `begin` made ready, by its number from 0; the losses as the method names them."""
         schedule = self._schedule
         clips = self._feed.videos(self.split.train[schedule.order[schedule.videos(step)]])
-        rows = schedule.rows(self._columns, step)
-        rows.pop(PLACE, None)
-        values = self.method.batch_losses(clips, rows, None)
+        values = self.method.batch_losses(clips, schedule.rows(self._columns, step), None)
         self._adam.zero_grad(set_to_none=True)
         values[-1].backward()
         self._adam.step()

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Config
 from haan.errors import InputError
-from haan.gpumemory import gpu_need
+from haan.gpumemory import gpu_need, may_stay
 from haan.train import FileBytes, file_bytes
 from haan.words import amount, byte_size, duration
 from search.driver.job import Job
@@ -152,7 +152,7 @@ def gpu_lines(job: Job, share: Share, nodes: Sequence[Node]) -> Iterator[str]:
         if need.total > has:
             rule = f"must leave a trial the memory that it takes of a GPU, about {byte_size(need.total)} ({need})"
             raise InputError(f"search.resources.gpu: {rule}, got {of}")
-        stay = share.gpu == 1 and 2 * job.feature_bytes <= has - need.total
+        stay = share.gpu == 1 and may_stay(job.feature_bytes, has - need.total)
         clips = f"; all clips ({byte_size(job.feature_bytes)}) stay there" if stay else "; clips come batch by batch"
         yield f"GPU: a trial takes about {byte_size(need.total)} ({need}) of {of}{clips}"
 

@@ -52,7 +52,7 @@ class Heads(nn.Module):
 def stepper(size: Size, dropout: float, device: torch.device) -> Step:
     """A function that takes one step on some clips: forward, backward and fused Adam of the heads."""
     heads = Heads(size, dropout).to(device)
-    adam = torch.optim.Adam(heads.parameters(), lr=3e-5, fused=True)
+    adam = torch.optim.Adam(heads.parameters(), lr=3e-5, fused=True, capturable=device.type == "cuda")
 
     def step(clips: Float[Tensor, "clips d"]) -> None:
         adam.zero_grad(set_to_none=True)

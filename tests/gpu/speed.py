@@ -80,17 +80,12 @@ def _evaluation(size: Size, threads: int) -> float:
 
 def _bare(size: Size, trainer: Trainer, count: int) -> float:
     """Seconds a step of the heads alone, on clips that lie ready; on a GPU as one graph, in the trainer's products."""
-    heads = bare.Heads(size, size.dropout).to(trainer.device)
-    on_gpu = trainer.device.type == "cuda"
-    adam = torch.optim.Adam(heads.parameters(), lr=3e-5, fused=True, capturable=on_gpu)
-    clips = bare.clips_of(trainer, trainer.split.train[:2])
+    one, clips = bare.stepper(size, size.dropout, trainer.device), bare.clips_of(trainer, trainer.split.train[:2])
 
     def step() -> None:
-        adam.zero_grad(set_to_none=True)
-        heads(clips).backward()
-        adam.step()
+        one(clips)
 
-    if not on_gpu:
+    if trainer.device.type == "cpu":
         step()
         return seconds(lambda: [step() for _ in range(count)]) / count
     graphs = Graphs()

@@ -2,7 +2,7 @@
 
 import math
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from haan import detect as module
 from haan.config import Detect
-from haan.detect import detect, detect_many, top_mean
+from haan.detect import detect_many, top_mean
 from haan.metrics import Detections
 from tests.benchmarks.activations import ALPHAS as ALPHAS_41
 from tests.benchmarks.activations import Activations, activations
@@ -57,6 +57,13 @@ def packed(videos: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray]:
     """cas [clips, classes] and offsets [videos + 1]."""
     cas = np.concatenate([np.array(video, dtype=np.float32) for video in videos])
     return cas, np.cumsum([0] + [len(video) for video in videos])
+
+
+def detect(
+    cas: np.ndarray, offsets: np.ndarray, ratios: np.ndarray, setting: Detect, alphas: Sequence[float]
+) -> Iterator[Detections]:
+    """Detections at one alpha after the other."""
+    return (found for _, found in detect_many(cas, offsets, ratios, [replace(setting, alpha=a) for a in alphas]))
 
 
 def run(videos: list[list[list[float]]], ratios: list[float], setting: Detect, alphas: list[float]) -> list[list[Row]]:
