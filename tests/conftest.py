@@ -5,6 +5,7 @@
 
 import os
 import signal
+from collections import Counter
 
 import pytest
 
@@ -28,10 +29,16 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All that start a Ray go to one process, for each wants the machine; the others by file, for its fixtures.
+    """By file, for its fixtures; but all quick ones that start a Ray go to one process.
 
-    Those come first: they are half of the time, and the other process is through with the rest meanwhile.
+    Those come first: they are half of the time, and the other process is through with the rest meanwhile. Slow ones
+    wait for a Ray more than they compute, so two of them run beside each other, the file with most of them first.
     """
-    items.sort(key=lambda item: "ray" not in item.keywords)
+    slow = Counter(item.path for item in items if "slow" in item.keywords)
+
+    def is_quick(item: pytest.Item) -> bool:
+        return "ray" in item.keywords and "slow" not in item.keywords
+
+    items.sort(key=lambda item: (not is_quick(item), -slow[item.path]))
     for item in (item for item in items if "cluster" not in item.keywords):  # those have an order of their own
-        item.add_marker(pytest.mark.xdist_group("ray" if "ray" in item.keywords else item.path.stem))
+        item.add_marker(pytest.mark.xdist_group("ray" if is_quick(item) else item.path.stem))

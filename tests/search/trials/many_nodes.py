@@ -49,6 +49,8 @@ def rooms(cluster: Nodes, folder: Path) -> Answers:
 def losses(cluster: Nodes, folder: Path) -> Answers:
     """A node that dies, then two others, one with a GPU."""
     yield "lost", lost(cluster, folder)
+    while len(nodes.alive()) > 1:  # its trials may have gone on before Ray takes the lost node for dead
+        time.sleep(0.1)
     cluster.add_node(num_cpus=4, object_store_memory=100 * MIB)
     gpu = cluster.add_node(num_cpus=4, num_gpus=1, object_store_memory=100 * MIB)
     yield "gpus", gpus(folder, gpu.node_id)
