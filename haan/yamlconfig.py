@@ -209,7 +209,7 @@ def value_of(kind: Any, node: yaml.Node, key: str, errors: list[str]) -> Any:
         return BAD if built is None else built
     if isinstance(kind, types.UnionType) or get_origin(kind) is Union:
         return _union(get_args(kind), node, key, errors)
-    value = _tuple(node) if get_origin(kind) is tuple else _scalar(kind, node)
+    value = _leaf(kind, node)
     if value is BAD:
         errors.append(f"{place(node)}: {key}: must be {describe(kind)}, got {shown(node)}")
     return value
@@ -220,7 +220,7 @@ def _union(kinds: tuple[Any, ...], node: yaml.Node, key: str, errors: list[str])
     if nested and isinstance(node, yaml.MappingNode):
         return value_of(nested, node, key, errors)
     for kind in kinds:
-        value = BAD if is_dataclass(kind) else _scalar(kind, node)
+        value = BAD if is_dataclass(kind) else _leaf(kind, node)
         if value is not BAD:
             return value
     wanted = " or ".join(describe(kind) for kind in kinds)
@@ -228,12 +228,16 @@ def _union(kinds: tuple[Any, ...], node: yaml.Node, key: str, errors: list[str])
     return BAD
 
 
-def _tuple(node: yaml.Node) -> Any:
+def _leaf(kind: Any, node: yaml.Node) -> Any:
+    return _tuple(get_args(kind)[0], node) if get_origin(kind) is tuple else _scalar(kind, node)
+
+
+def _tuple(kind: type, node: yaml.Node) -> Any:
     if isinstance(node, yaml.SequenceNode):
-        values = tuple(_scalar(float, element) for element in node.value)
+        values = tuple(_scalar(kind, element) for element in node.value)
         return BAD if any(value is BAD for value in values) else values
     try:
-        return parse_range(str(node.value)) if isinstance(node, yaml.ScalarNode) else BAD
+        return parse_range(str(node.value)) if kind is float and isinstance(node, yaml.ScalarNode) else BAD
     except ValueError:
         return BAD
 

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Config
 from haan.errors import InputError
-from haan.gpumemory import gpu_need, may_stay
+from haan.gpumemory import GpuNeed, gpu_need, may_stay
 from haan.train import FileBytes, file_bytes
 from haan.words import amount, byte_size, duration
 from search.driver.job import Job
@@ -28,6 +28,13 @@ from search.study.algorithms import pruned_epochs
 from search.study.study import FINISHED
 
 _RUN_BYTES, _EPOCH_BYTES = 96 * 2**10, 8 * 2**10  # journal, TensorBoard's file and Ray's notes, a run and an epoch
+_SIZES = (
+    "model.width",
+    "model.classifier_layers",
+    "concepts.clusters",
+    "concepts.sample_rate",
+    "optim.batch_videos",
+)
 _REPORT_BYTES = 16 * 2**20  # report, predictions and log
 
 
@@ -91,12 +98,12 @@ def checkpoint_bytes(job: Job) -> FileBytes:
     """Files of the largest network of the space, and of the training videos of its largest split."""
     train = max(int(job.source.num_clips[split.train].sum()) for split in job.splits.values())
     fine = len(job.annotations.fine_names)
-    return file_bytes(_largest(job.space), job.source.dim, fine, train, len(job.space.detects))
+    return file_bytes(largest(job.space), job.source.dim, fine, train, len(job.space.detects))
 
 
-def _largest(space: Space, more: Sequence[str] = ()) -> Config:
-    keys = ("model.width", "model.classifier_layers", "concepts.clusters", *more)
-    return with_values(space.base, {key: _highest(space, key) for key in keys})
+def largest(space: Space) -> Config:
+    """The base with the highest values that a trial can have of all that sizes depend on."""
+    return with_values(space.base, {key: _highest(space, key) for key in _SIZES})
 
 
 def _highest(space: Space, key: str) -> float:
@@ -137,14 +144,18 @@ def _memory_lines(job: Job, share: Share, nodes: Sequence[Node], size: FileBytes
         )
 
 
+def need_of_gpu(job: Job) -> GpuNeed:
+    """What the most demanding trial of a space takes of a GPU's memory."""
+    train = job.source.num_clips[max((split.train for split in job.splits.values()), key=len)]
+    fine, coarse = len(job.annotations.fine_names), len(job.annotations.coarse_names)
+    return gpu_need(largest(job.space), job.source.dim, fine, coarse, train)
+
+
 def gpu_lines(job: Job, share: Share, nodes: Sequence[Node]) -> Iterator[str]:
     """What a trial takes of a GPU, of each kind that the nodes have. Raises InputError where it doesn't fit."""
     if not share.gpu:
         return
-    train = job.source.num_clips[max((split.train for split in job.splits.values()), key=len)]
-    fine, coarse = len(job.annotations.fine_names), len(job.annotations.coarse_names)
-    largest = _largest(job.space, ("optim.batch_videos", "concepts.sample_rate"))
-    need = gpu_need(largest, job.source.dim, fine, coarse, train)
+    need = need_of_gpu(job)
     used = [node for node in nodes if places(node.resources, share.cpu, share.gpu) and node.room is not None]
     for gpu in sorted({gpu for node in used for gpu in node.room.gpus}, key=lambda gpu: (gpu.size, gpu.name)):  # type: ignore[union-attr]
         has = int(gpu.size * share.gpu)
@@ -152,6 +163,11 @@ def gpu_lines(job: Job, share: Share, nodes: Sequence[Node]) -> Iterator[str]:
         if need.total > has:
             rule = f"must leave a trial the memory that it takes of a GPU, about {byte_size(need.total)} ({need})"
             raise InputError(f"search.resources.gpu: {rule}, got {of}")
+        if need.total > gpu.free:
+            rule = f"must have the memory free that a trial takes of it, about {byte_size(need.total)}"
+            raise InputError(
+                f"GPU {gpu.index} ({gpu.name}): {rule}, got {byte_size(gpu.free)} of {byte_size(gpu.size)}"
+            )
         stay = share.gpu == 1 and may_stay(job.feature_bytes, has - need.total)
         clips = f"; all clips ({byte_size(job.feature_bytes)}) stay there" if stay else "; clips come batch by batch"
         yield f"GPU: a trial takes about {byte_size(need.total)} ({need}) of {of}{clips}"

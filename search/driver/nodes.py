@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -23,6 +22,8 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.errors import InputError
+from search.driver import gpus
+from search.driver.gpus import Gpu
 from search.trials import internals
 
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
@@ -35,18 +36,10 @@ _ANSWER_S = 120  # of a node that is asked
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """A GPU of a node. size: bytes of its memory."""
-
-    name: str
-    size: int
-
-
-@dataclass(frozen=True)
 class Room:
     """Free bytes on a node: of its shared memory (None without /dev/shm) and of its temporary folder.
 
-    gpus: its GPUs, as NVIDIA's own command names them; none where there is no such command.
+    gpus: its GPUs, as NVIDIA's own command lists them; none where there is no such command.
     """
 
     shared_free: int | None
@@ -137,16 +130,20 @@ def amounts(resources: Mapping[str, float]) -> str:
     return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
 
 
-def start_ray(address: str | None, feature_bytes: int, log: Path) -> Cluster:
+def start_ray(
+    address: str | None, feature_bytes: int, log: Path, before_local: Callable[[], None] = lambda: None
+) -> Cluster:
     """Joins the cluster asked for or found on this machine, else starts a local Ray that can hold the features.
 
-    Raises InputError where the user named a cluster and none answers, or shared memory is too small.
+    before_local: prepares the environment that a local Ray, and so every trial, is to have. Raises InputError where the
+    user named a cluster and none answers, or shared memory is too small.
     """
     named = address or os.environ.get("RAY_ADDRESS")
     option = "--address" if address else "RAY_ADDRESS"
     with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         local = named == "local" or not _joined(named or "auto", option if named else None)
         if local:
+            before_local()
             store = _store_bytes(feature_bytes)
             own: dict[str, Any] = {"object_store_memory": store, "resources": {_PRIVATE: 1}, "include_dashboard": False}
             ray.init(address="local", **internals.NO_SPILLING, **own, **_QUIET)
@@ -280,15 +277,4 @@ def _look(task: Callable[[], None] | None) -> Room:
         task()
     shared, tmp = Path("/dev/shm"), tempfile.gettempdir()
     free = shutil.disk_usage(shared).free if shared.exists() else None
-    return Room(free, tmp, shutil.disk_usage(tmp).free, gpus_here())
-
-
-def gpus_here() -> tuple[Gpu, ...]:
-    """This node's GPUs. Ray hides them from a task that takes none, so PyTorch would see none."""
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_S / 2, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    rows = [line.rpartition(",") for line in said.splitlines()]
-    return tuple(Gpu(name.strip(), int(size) * 2**20) for name, _, size in rows if size.strip().isdigit())
+    return Room(free, tmp, shutil.disk_usage(tmp).free, gpus.here())

@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from haan.config import Config
 from haan.errors import InputError
 from haan.words import byte_size
+from search.driver.gpus import Gpu
 from search.driver.nodes import Cluster, Node, alive, amounts
 from search.space.model import Space
 
@@ -20,6 +21,8 @@ _NAMED = 8  # nodes in one message
 _SPILLS_FROM = 0.8  # of a store: from there on Ray also writes what lies in it to disk, unless told otherwise
 _NODE_ID = "ray.io/node-id"
 _STIR_BYTES, _STIR_S = 2**20, 1.0
+_MOST_A_GPU = 16  # as many as were measured; each takes a process and CUDA's own memory
+_GPU_LEFT = 0.05  # of what is free there, for what an estimate can't know
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,52 @@ class Share:
         return self.gpu or self.cpu
 
 
-def fit(space: Space, cluster: Cluster, feature_bytes: int) -> Share:
-    """How many trials run at once, and what each takes. Raises InputError when none fits."""
+@dataclass(frozen=True)
+class Crowd:
+    """How many trials share a GPU where the user leaves it open: what its memory and the cores beside it hold.
+
+    None: no GPU is up whose memory could be asked.
+    """
+
+    by_memory: int | None
+    by_cores: int
+
+    @property
+    def size(self) -> int:
+        """At least one: what does not fit is said where all of a trial's memory is counted."""
+        return max(1, min(self.by_memory, self.by_cores, _MOST_A_GPU)) if self.by_memory is not None else 1
+
+    @property
+    def share(self) -> float:
+        """Of a GPU, for each, as Ray counts them: in ten-thousandths."""
+        return 10_000 // self.size / 10_000
+
+    def __str__(self) -> str:
+        if self.by_memory is None:
+            return "gpu: auto is a whole GPU, for none is up whose memory could be asked"
+        most = f", and {_MOST_A_GPU} are the most" if min(self.by_memory, self.by_cores) > _MOST_A_GPU else ""
+        return (
+            f"gpu: auto is {self.size} trial(s) a GPU: its memory holds {self.by_memory}, "
+            f"the cores beside it {self.by_cores}{most}"
+        )
+
+
+def crowd(space: Space, cluster: Cluster, gpus: Sequence[Gpu], need: int) -> Crowd:
+    """What `gpu: auto` means on a cluster with GPUs. gpus: those that are known. need: of one, a trial's bytes."""
+    with_some = [one.resources for one in (*cluster.nodes, *cluster.startable) if one.resources.get("GPU", 0)]
+    cores = max(int(one.get("CPU", 0) / one["GPU"]) // space.plan.resources.cpu for one in with_some)
+    free = min((gpu.free for gpu in gpus), default=None)
+    return Crowd(None if free is None else int(free * (1 - _GPU_LEFT)) // need, cores)
+
+
+def fit(space: Space, cluster: Cluster, feature_bytes: int, crowd: Crowd | None = None) -> Share:
+    """How many trials run at once, and what each takes. Raises InputError when none fits.
+
+    crowd: how many are to share a GPU where the space leaves it open; None: each has one to itself.
+    """
     plan = space.plan
-    wanted = cluster.has_gpu and space.base.device != "cpu"
-    gpu = float(wanted) if plan.resources.gpu == "auto" else float(plan.resources.gpu)
+    auto = (crowd.share if crowd else 1.0) if cluster.has_gpu and space.base.device != "cpu" else 0.0
+    gpu = auto if plan.resources.gpu == "auto" else float(plan.resources.gpu)
     if space.base.device == "cuda" and not gpu:
         raise InputError("base.device: must be auto or cpu where a trial gets no GPU, got 'cuda'")
     if cluster.several and plan.storage is None:

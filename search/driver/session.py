@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from haan.cli import say
 from haan.words import amount, clean
 from haan.yamlconfig import read_config
 from search.driver import estimate, nodes, placement, storagecheck
+from search.driver.gpus import Gpu, LocalGpus
 from search.driver.job import Job, prepare, preview
 from search.driver.phases import Ended, Work, end_session, make_study, run_confirmation, run_search
 from search.driver.progress import totals
@@ -51,10 +53,11 @@ def search(
     with ExitStack() as held:
         job = replace(prepare(asked, held), address=address, script=script)
         _log_to(job.folder.log)
+        service = held.enter_context(ExitStack())  # of GPUs: ends after Ray
         held.callback(ray.shutdown)
         try:
             with _screen(quiet) as screen:
-                work = _settle(job, screen, deadline)
+                work = _settle(job, screen, deadline, service)
                 study = make_study(work)
                 ended = _run(work, study)
             code = _finish(work, study, ended)
@@ -78,9 +81,10 @@ def show_plan(asked: Request, address: str | None, quiet: bool) -> None:
         scratch = RunFolder(Path(held.enter_context(TemporaryDirectory()), "run"))
         job = replace(preview(asked, scratch), address=address)
         _log_to(scratch.log)
+        service = held.enter_context(ExitStack())
         held.callback(ray.shutdown)
         screen = held.enter_context(_screen(quiet))
-        found, share = _find(job, screen, scratch.log, with_room=True)
+        found, share = _find(job, screen, scratch.log, service, with_room=True)
         for line in estimate.plan(job, found, share, scratch, screen.line):
             say(clean(line))
 
@@ -102,13 +106,13 @@ def _log_to(path: Path) -> None:
         logger.setLevel(logging.INFO)
 
 
-def _settle(job: Job, screen: Screen, deadline: float | None) -> Work:
+def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack) -> Work:
     """Finds or starts Ray, says what will run there, and shares the features.
 
     Raises InputError where the search doesn't fit; a new run's name stays free then.
     """
     try:
-        found, share = _find(job, screen, job.folder.log)
+        found, share = _find(job, screen, job.folder.log, service)
     except BaseException:
         if job.is_new:
             shutil.rmtree(job.folder.root)
@@ -118,14 +122,20 @@ def _settle(job: Job, screen: Screen, deadline: float | None) -> Work:
     return Work(job, str(found), share, shared, screen, deadline)
 
 
-def _find(job: Job, screen: Screen, log: Path, with_room: bool = False) -> tuple[nodes.Cluster, placement.Share]:
+def _find(
+    job: Job, screen: Screen, log: Path, service: ExitStack, with_room: bool = False
+) -> tuple[nodes.Cluster, placement.Share]:
     """Where the job can run and what a trial gets there, both said on the screen. Raises InputError.
 
-    with_room: whether every node is asked for its room.
+    service: takes up what must end after Ray. with_room: whether every node is asked for its room.
     """
-    found = nodes.start_ray(job.address, job.feature_bytes, log)
+    local = LocalGpus(job.space.plan, service)
+    found = nodes.start_ray(job.address, job.feature_bytes, log, local.take)
     screen.line(f"Running on {found}")
-    share = placement.fit(job.space, found, job.feature_bytes)
+    crowd = _crowd(job, found, local.known)
+    share = placement.fit(job.space, found, job.feature_bytes, crowd)
+    for line in (*([str(crowd)] if crowd else []), *local.overlapping(share.gpu)):
+        screen.line(line)
     probed = _probed(job, found, share, found.nodes if with_room else ())
     known = placement.warnings(found, share, job.feature_bytes)
     if job.space.plan.storage is not None:
@@ -136,6 +146,16 @@ def _find(job: Job, screen: Screen, log: Path, with_room: bool = False) -> tuple
     for line in _description(job, share):
         screen.line(line)
     return replace(found, nodes=probed) if with_room else found, share
+
+
+def _crowd(job: Job, found: nodes.Cluster, known: Sequence[Gpu]) -> placement.Crowd | None:
+    """What `gpu: auto` means, where it is asked for. known: GPUs of a local Ray; the nodes of a cluster are asked."""
+    if job.space.plan.resources.gpu != "auto" or job.space.base.device == "cpu" or not found.has_gpu:
+        return None
+    if not found.local:
+        asked = [node for node in found.nodes if node.resources.get("GPU", 0)]
+        known = [gpu for node in nodes.probe(asked) if node.room is not None for gpu in node.room.gpus]
+    return placement.crowd(job.space, found, known, estimate.need_of_gpu(job).total)
 
 
 def _probed(

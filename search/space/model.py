@@ -15,7 +15,7 @@ from search.study import algorithms
 
 @dataclass(frozen=True, kw_only=True)
 class Resources(Checked):
-    """What one trial takes. gpu: a share of one GPU, or auto: a whole one where the cluster has any."""
+    """What one trial takes. gpu: a share of one GPU, or auto: what memory and cores allow where there are any."""
 
     cpu: int = setting(1, AT_LEAST_ONE)
     gpu: float | Literal["auto"] = "auto"
@@ -50,6 +50,8 @@ class Plan(Checked):
     objective: Literal["best", "last"] = "best"
     start_with: Literal["base"] = "base"
     resources: Resources = Resources()
+    gpus: Literal["all"] | tuple[int, ...] = "all"
+    mps: Literal["auto", "on", "off"] = "auto"
     confirm: Repeats | None = None
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The demo's search as its user runs it: with one and eight trials a GPU, with MPS and without, and on a CPU."""
+"""The demo's search as its user runs it: on a CPU, and on a GPU with one, eight and `auto` trials at once."""
 
 import subprocess
 import sys
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.gpu.beside import mps
 from tests.gpu.rows import Row
 from tests.paths import ROOT
 
@@ -21,12 +20,10 @@ def rows(device: str, tiny: bool) -> Iterator[Row]:
     yield Row(part="search", work="the demo's trials on a CPU", value=on_cpu, unit="s")
     if device != "cuda":
         return
-    for share in (1.0, 0.125):
-        took = _seconds([*settings, f"search.resources.gpu={share}"])
-        yield Row(part="search", work=f"gpu: {share:g}", value=on_cpu / took, unit="times faster", goal=3, most=False)
-    with mps():
-        took = _seconds([*settings, "search.resources.gpu=0.125"])
-        yield Row(part="search", work="gpu: 0.125, MPS", value=on_cpu / took, unit="times faster", goal=3, most=False)
+    for setting in ("gpu: 1", "gpu: 0.125, mps: off", "gpu: 0.125, mps: on", "gpu: auto"):
+        share, _, mps = setting.removeprefix("gpu: ").partition(", mps: ")
+        took = _seconds([*settings, f"search.resources.gpu={share}", f"search.mps={mps or 'auto'}"])
+        yield Row(part="search", work=setting, value=on_cpu / took, unit="times faster", goal=3, most=False)
 
 
 def _seconds(settings: list[str]) -> float:
