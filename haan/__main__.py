@@ -70,6 +70,8 @@ def train(
     except KeyboardInterrupt:
         typer.echo(f"interrupted after epoch {trainer.epoch}; the same command with --resume goes on", err=True)
         raise typer.Exit(130) from None
+    finally:
+        trainer.close()
     best = trainer.best
     assert best is not None
     write_weights(out / WEIGHTS, best.tensors, best.epoch, table.annotations.fine_names)

@@ -17,7 +17,8 @@ CUDA = 512 * 2**20  # a process's own: context, kernels, cuBLAS
 _FLOAT, _HALF = 4, 2
 _HEADS = 4  # of two layers each: what they keep of a clip
 _KEPT = 6  # numbers a clip and unit of a hidden layer: product, relu, dropout's mask and product, and gradients of two
-_COPIES = 11  # of the weights while a graph is made: moments, gradients of two, what is put back, what is compared
+# Of the weights: moments, what the epoch before left; in a graph's making two gradients, what is put back and compared.
+_COPIES = 14
 _ALLOCATOR = 1.25  # PyTorch's: blocks are rounded up, and holes remain
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from haan.errors import InputError
 from haan.feed import join_blocks
 from haan.methods.base import Network
 from haan.metrics import Detections, Evaluator, Score, Segments
+
+Activations = Float[NDArray, "clips classes"]
 
 _MOST_THREADS = 8  # each holds the detections of a setting
 _COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
@@ -38,6 +41,10 @@ class Scored:
     detections: int
     collapsed: bool
     seconds: dict[str, float]
+
+
+class Dropped(Exception):  # no error
+    """Nobody wants the scores any more."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +78,21 @@ class Scorer:
         self._offsets, self._ratios = offsets_of(num_clips), annotations.clips_per_s[videos]
         self._evaluator = Evaluator(truth(annotations, videos), len(annotations.fine_names), tiou)
 
-    def score(self, network: Network, blocks: Iterable[Float[Tensor, "clips d"]]) -> Scored:
-        """blocks: the videos' clips, one after the other."""
+    def activations(self, network: Network, blocks: Iterable[Float[Tensor, "clips d"]]) -> Activations:
+        """What `score` needs of a network, which may change then. blocks: the videos' clips, one after the other."""
+        return activations(network, blocks, int(self._offsets[-1]))
+
+    def score(self, cas: Activations, dropped: Callable[[], bool] = lambda: False) -> Scored:
+        """dropped: whether nobody wants it any more. Raises Dropped then, after the settings that are under way."""
         start = time.perf_counter()
-        cas = activations(network, blocks, int(self._offsets[-1]))
         # One setting's detections a thread at a time: all would fill the memory.
         places, ways = zip(*makers(cas, self._offsets, self._ratios, (*self.detects, *self.beside)), strict=True)
         begun = time.perf_counter()
         if self._threads == 1:
-            found = list(map(self._one, ways))
+            found = [self._one(way, dropped) for way in ways]
         else:
             with ThreadPoolExecutor(self._threads) as pool:
-                found = list(pool.map(self._one, ways))
+                found = list(pool.map(self._one, ways, repeat(dropped)))
         end = time.perf_counter()
         scores = dict(zip(places, found, strict=True))
         avg_map = tuple(scores[place].score.avg_map for place in range(len(scores)))
@@ -93,7 +103,9 @@ class Scorer:
         seconds = {"detect": end - start - scoring, "score": scoring}
         return Scored(avg_map, chosen, scores[chosen].score, scores[chosen].detections, collapsed, seconds)
 
-    def _one(self, make: Callable[[], Detections]) -> _One:
+    def _one(self, make: Callable[[], Detections], dropped: Callable[[], bool]) -> _One:
+        if dropped():
+            raise Dropped
         marks = [time.perf_counter()]
         found = make()
         marks.append(time.perf_counter())
@@ -120,9 +132,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def activations(
-    network: Network, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: int
-) -> Float[NDArray, "clips classes"]:
+def activations(network: Network, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: int) -> Activations:
     """Class activation sequences of so many clips, which come block by block; dropout off."""
     network.eval()
     with torch.inference_mode():

@@ -1,11 +1,14 @@
 """The only training loop. It yields one result an epoch and keeps the best weights; it prints nothing.
 
-Every random draw of an epoch comes from (seed, epoch) alone: the order of videos, what a method learns before it, and
-dropout. So a run resumed after an epoch needs no state of a random generator to equal an unbroken one.
+On a GPU an epoch is scored on the host while the next one is trained: results, checkpoints and the best weights are
+those of one after the other. Every random draw of an epoch comes from (seed, epoch) alone: the order of videos, what a
+method learns before it, and dropout. So a run resumed after an epoch needs no state of a random generator to equal an
+unbroken one.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from haan.methods.base import mix_seed
 from haan.methods.names import METHODS
 from haan.methods.parts import set_products
 from haan.schedule import Schedule
-from haan.score import Scorer, choose_device, report
+from haan.score import Scored, Scorer, choose_device, report
 from haan.weights import Best, State, checked, copied, read_state, tensor_bytes, write_state
 from haan.yamlconfig import dump
 
@@ -53,13 +56,28 @@ class EpochResult:
     empty_clusters: int = 0
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """An epoch that was trained.
+
+    scores: gives them, once they are there; None where it isn't scored. state, kept: copies of what it left, where the
+    next one is trained meanwhile.
+    """
+
+    result: EpochResult
+    scores: Callable[[], Scored] | None = None
+    state: State | None = None
+    kept: dict[str, Tensor] | None = None
+
+
 class Trainer:
     """Trains one configuration on a table.
 
     detects: the detection settings that score an epoch, of which the best is chosen; by default the configuration's
     own. beside: settings that are scored as well and never chosen. every_epoch: whether each epoch is scored or the
     last alone; by default as `eval.epoch` needs it. alone: whether this process has its GPU to itself, so that all
-    clips may stay there.
+    clips may stay there. ahead: whether an epoch is scored while the next one is trained, so that the network itself
+    may be an epoch further than `epoch`; by default on a GPU.
     Raises InputError when the table is too small for the configuration.
     """
 
@@ -72,6 +90,7 @@ class Trainer:
         beside: Sequence[Detect] = (),
         every_epoch: bool | None = None,
         alone: bool = False,
+        ahead: bool | None = None,
     ):
         self.config, self.table, self.split = config, table, split
         self.every_epoch = config.eval.epoch == "best" if every_epoch is None else every_epoch
@@ -93,6 +112,11 @@ class Trainer:
         self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" else None
         scored = (table.annotations, split.validation, table.num_clips[split.validation], config.eval.tiou)
         self._scorer = Scorer(*scored, detects or [config.detect], beside, config.threads or torch.get_num_threads())
+        ahead = self.device.type == "cuda" if ahead is None else ahead
+        self._aside = ThreadPoolExecutor(1) if ahead and self.every_epoch else None
+        self._next: _Trained | Exception | None = None
+        self._ended: State | None = None  # of the epoch before the one that is trained already
+        self._closed = False
 
     def epochs(self) -> Iterator[EpochResult]:
         """Trains the epochs that are left, one result each."""
@@ -101,23 +125,55 @@ class Trainer:
 
     def train_epoch(self) -> EpochResult:
         """One epoch: what the method renews when due, training, evaluation. Raises TrainingError on a NaN loss."""
-        epoch = self.epoch + 1
+        trained, self._next = self._next or self._trained(self.epoch + 1), None
+        if isinstance(trained, Exception):
+            raise trained
+        epoch = trained.result.epoch
+        if self._aside is not None and epoch < self.config.optim.epochs:
+            self._next = self._tried(epoch + 1)
+        result = trained.result if trained.scores is None else self._scored(trained, trained.scores())
+        self.epoch = epoch
+        self._ended = trained.state and replace(trained.state, best=self.best)
+        return result
+
+    def close(self) -> None:
+        """Gives up what was begun of an epoch that nobody wants any more."""
+        self._closed = True
+        if self._aside is not None:
+            self._aside.shutdown(cancel_futures=True)
+
+    def _tried(self, epoch: int) -> _Trained | Exception:
+        """An error belongs to its own epoch: the one before still has its result."""
+        try:
+            return self._trained(epoch)
+        except Exception as error:
+            return error
+
+    def _trained(self, epoch: int) -> _Trained:
+        """Trains an epoch, and has it scored where that is due."""
         marks = [time.perf_counter()]
         torch.manual_seed(mix_seed(self.config.seed, epoch))
-        if not self.method.is_ready or self.epoch % self.method.period == 0:
+        if not self.method.is_ready or (epoch - 1) % self.method.period == 0:
             self.method.renew(epoch)
         marks.append(time.perf_counter())
         means = self._train(epoch)
         marks.append(time.perf_counter())
-        self.epoch = epoch
         seconds = {"cluster": marks[1] - marks[0], "train": marks[2] - marks[1]}
         result = EpochResult(epoch=epoch, losses=means, seconds=seconds, empty_clusters=self.method.empty_clusters)
-        return self._score(result) if self.every_epoch or epoch == self.config.optim.epochs else result
+        if not self.every_epoch and epoch < self.config.optim.epochs:
+            return _Trained(result)
+        cas = self._scorer.activations(self.model, self._feed.blocks(self.split.validation))
+        seconds["detect"] = time.perf_counter() - marks[2]
+        if self._aside is None:
+            found = self._scorer.score(cas)
+            return _Trained(result, lambda: found)
+        scores = self._aside.submit(self._scorer.score, cas, lambda: self._closed).result
+        return _Trained(result, scores, self._state(epoch).copied(), self.method.kept())
 
-    def _score(self, result: EpochResult) -> EpochResult:
-        """The result with the evaluation of the network as it is."""
-        found = self._scorer.score(self.model, self._feed.blocks(self.split.validation))
-        self._keep(result.epoch, found.chosen, found.avg_map[found.chosen])
+    def _scored(self, trained: _Trained, found: Scored) -> EpochResult:
+        """The result of an epoch with its scores; its weights are kept where they are the best."""
+        result = trained.result
+        self._keep(trained, found.chosen, found.avg_map[found.chosen])
         return replace(
             result,
             avg_map=found.avg_map,
@@ -125,7 +181,7 @@ class Trainer:
             map_by_tiou=tuple(found.score.map.tolist()),
             map=report(found.score, self.config.eval.report),
             detections=found.detections,
-            seconds=result.seconds | found.seconds,
+            seconds=result.seconds | found.seconds | {"detect": result.seconds["detect"] + found.seconds["detect"]},
             collapsed=found.collapsed,
         )
 
@@ -174,15 +230,20 @@ class Trainer:
         means = history.double().sum(dim=0) / len(self.split.train)
         return dict(zip(names, means.tolist(), strict=True))
 
-    def _keep(self, epoch: int, chosen: int, avg_map: float) -> None:
+    def _keep(self, trained: _Trained, chosen: int, avg_map: float) -> None:
         if self.best is None or avg_map > self.best.avg_map or self.config.eval.epoch == "last":
-            self.best = Best(epoch, chosen, avg_map, copied(self.model.state_dict()), self.method.kept())
+            weights = self.model.state_dict() if trained.state is None else trained.state.network
+            kept = self.method.kept() if trained.kept is None else trained.kept
+            self.best = Best(trained.result.epoch, chosen, avg_map, copied(weights), kept)
 
     def save(self, path: Path) -> None:
         """Writes everything that `load` needs to go on as if never stopped: one safetensors file."""
+        write_state(path, self._ended or self._state(self.epoch), self._identity())
+
+    def _state(self, epoch: int) -> State:
+        """As all is now, after so many epochs; training goes on to change it."""
         adam = self._adam.state_dict()["state"]
-        state = State(self.epoch, self.model.state_dict(), adam, self.method.state(), self.best)
-        write_state(path, state, self._identity())
+        return State(epoch, self.model.state_dict(), adam, self.method.state(), self.best)
 
     def load(self, path: Path) -> None:
         """Takes up a run where `save` left it. Raises InputError when the file is of another run or damaged."""
@@ -196,6 +257,7 @@ class Trainer:
         if self._fixed is not None:
             self._fixed.forget()
         self.best, self.epoch = state.best, state.epoch
+        self._next = self._ended = None
 
     def _identity(self) -> str:
         """What has to be equal for a checkpoint to fit: configuration, but not where its data lie, and detection.

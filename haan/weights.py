@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -64,6 +64,15 @@ class State:
             found |= {f"adam.{number}.{name}": value for name, value in entry.items()}
         found |= self.method
         return found | ({} if self.best is None else {f"best.{name}": t for name, t in self.best.tensors.items()})
+
+    def copied(self) -> Self:
+        """With copies, where they lie, of what training changes in place; a method replaces what is its own."""
+        adam = {number: _cloned(entry) for number, entry in self.adam.items()}
+        return replace(self, network=_cloned(self.network), adam=adam)
+
+
+def _cloned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in tensors.items()}
 
 
 def write_state(path: Path, state: State, run: str) -> None:

@@ -94,7 +94,7 @@ class Method(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint holds beside network and optimiser, by name."""
+        """What a checkpoint holds beside network and optimiser, by name; none of it is changed in place later."""
 
     @abstractmethod
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

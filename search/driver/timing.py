@@ -210,11 +210,11 @@ class _Timer:
         enough = int(np.searchsorted(np.cumsum(self._table.num_clips[train]), concepts.clusters)) + 1
         few = Split(train[: max(enough, 2 * config.optim.batch_videos)], self._split.validation[:1])
         all_clips = replace(config, concepts=replace(concepts, sample_rate=1.0))
-        Trainer(all_clips, self._table, few, self._detects, every_epoch=True).train_epoch()
+        Trainer(all_clips, self._table, few, self._detects, every_epoch=True, ahead=False).train_epoch()
 
     def mean_epoch(self, config: Config) -> dict[str, float]:
         """Seconds by phase; of clustering, those of an epoch that clusters."""
-        trainer = Trainer(config, self._table, self._split, self._detects, every_epoch=True)
+        trainer = Trainer(config, self._table, self._split, self._detects, every_epoch=True, ahead=False)
         epochs = [trainer.train_epoch().seconds]
         while sum(sum(one.values()) for one in epochs) < _TIMED_S:
             epochs.append(trainer.train_epoch().seconds)

@@ -66,7 +66,7 @@ class TrialRunner(tune.Trainable):
         self._result: dict[str, Any] = {}
         self._from_epoch = 0
         self._weights: dict[str, Tensor] | None = None
-        vars(self).pop("_trainer", None)  # so that two models never stand on one GPU
+        self.cleanup()
         trim_gpu()
         try:
             self._trainer = self._make(config)
@@ -77,6 +77,12 @@ class TrialRunner(tune.Trainable):
         for checkpoint in config["restore"]:
             if self._goes_on_from(checkpoint):
                 break
+
+    def cleanup(self) -> None:
+        """Ends a training that nobody wants any more, so that two models never stand on one GPU."""
+        trainer: Trainer | None = vars(self).pop("_trainer", None)
+        if trainer is not None:
+            trainer.close()
 
     def _make(self, config: dict[str, Any]) -> Trainer:
         values = with_values(self._base, config["params"])

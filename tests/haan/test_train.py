@@ -1,7 +1,9 @@
 """The training loop on a tiny planted set."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from haan.data.table import ClipTable, Split
 from haan.detect import detect_many
 from haan.errors import InputError, TrainingError
 from haan.feed import Feed
-from haan.metrics import Evaluator
+from haan.metrics import Detections, Evaluator, Score
 from haan.score import activations, report, truth
 from haan.train import EpochResult, Trainer
 from tests.planted import tiny_config, tiny_table
@@ -69,6 +71,69 @@ def test_a_resumed_run_equals_an_unbroken_one(tiny: Problem, tmp_path: Path, sto
     assert (resumed.best.epoch, resumed.best.avg_map) == (unbroken.best.epoch, unbroken.best.avg_map)
     assert resumed.best.tensors.keys() == unbroken.best.tensors.keys() > resumed.best.weights.keys()
     assert all(torch.equal(value, unbroken.best.tensors[name]) for name, value in resumed.best.tensors.items())
+
+
+@pytest.mark.parametrize("epoch", ["best", "last"])
+def test_epochs_that_are_scored_while_the_next_trains_are_those_of_one_after_the_other(
+    tiny: Problem, tmp_path: Path, epoch: Any
+) -> None:
+    config, table, parts = tiny
+    config = replace(config, eval=replace(config.eval, epoch=epoch))
+    detects = [config.detect, replace(config.detect, alpha=0.5)]
+    both = [Trainer(config, table, parts, detects, every_epoch=True, ahead=ahead) for ahead in (False, True)]
+    for number in range(1, config.optim.epochs + 1):
+        found = [trainer.train_epoch() for trainer in both]
+        assert timeless(found[:1]) == timeless(found[1:]) and both[1].epoch == number
+        assert found[0].seconds.keys() == found[1].seconds.keys()
+        files = [tmp_path / f"{number}-{name}" for name in ("after", "beside")]
+        for trainer, file in zip(both, files, strict=True):
+            trainer.save(file)
+        assert files[0].read_bytes() == files[1].read_bytes()
+        assert weights_equal(*both) == (number == config.optim.epochs), "one is an epoch further"
+    goes_on = Trainer(config, table, parts, detects, every_epoch=True, ahead=True)
+    goes_on.train_epoch()
+    goes_on.load(tmp_path / "2-beside")
+    assert timeless([goes_on.train_epoch()])[0].epoch == 3
+    goes_on.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "3-after").read_bytes()
+
+
+def test_an_error_of_the_next_epoch_is_its_own(tiny: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, table, parts = tiny
+    trainer, train = Trainer(config, table, parts, ahead=True), Trainer._train
+
+    def fails(self: Trainer, epoch: int) -> dict[str, float]:
+        if epoch == 2:
+            raise TrainingError("loss mil is nan in epoch 2, step 1")
+        return train(self, epoch)
+
+    monkeypatch.setattr(Trainer, "_train", fails)
+    assert trainer.train_epoch().epoch == 1
+    with pytest.raises(TrainingError, match="in epoch 2"):
+        trainer.train_epoch()
+    assert trainer.epoch == 1
+
+
+def test_scores_that_nobody_wants_any_more_are_given_up(tiny: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, table, parts = tiny
+    began, made, go_on = threading.Event(), [], threading.Event()
+    evaluate = Evaluator.score
+
+    def slow(self: Evaluator, found: Detections) -> Score:
+        made.append(found)
+        if len(made) > len(detects):  # of the second epoch
+            began.set()
+            go_on.wait(60)
+        return evaluate(self, found)
+
+    monkeypatch.setattr(Evaluator, "score", slow)
+    detects = [replace(config.detect, alpha=alpha / 10) for alpha in range(20)]
+    trainer = Trainer(replace(config, threads=1), table, parts, detects, every_epoch=True, ahead=True)
+    trainer.train_epoch()
+    assert began.wait(60)
+    threading.Timer(0.2, go_on.set).start()
+    trainer.close()
+    assert len(made) == len(detects) + 1
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(tiny: Problem, tmp_path: Path) -> None:
