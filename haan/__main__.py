@@ -52,8 +52,8 @@ def train(
     if resume and not state.exists():
         raise InputError(f"{out}: --resume needs {STATE} of an interrupted training, got none")
     with naming_lines(config, tuple(set_ or ())):
-        table, parts = _packed(settings)
-        trainer = Trainer(settings, table, parts, alone=True)
+        table, parts, mark = _packed(settings)
+        trainer = Trainer(settings, table, parts, alone=True, data=mark)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         trainer.load(state)
@@ -107,15 +107,19 @@ def _show(result: EpochResult) -> None:
         say(f"  warning: {result.empty_clusters} of the clusters hold no clip")
 
 
-def _packed(settings: Config) -> tuple[ClipTable, Split]:
-    """The table and its split. Nothing holds on to the features as they were read: they may be as large again."""
+def _packed(settings: Config) -> tuple[ClipTable, Split, str]:
+    """The table, its split and the data's fingerprint.
+
+    Nothing holds on to the features as they were read: they may be as large again.
+    """
     features, annotations, warnings = open_data(settings.data)
     warn(warnings)
     parts = split(annotations, settings.data)
     source, kept = cache.keep(settings.data, features, annotations)
     if kept:
         typer.echo(f"note: {kept}", err=True)
-    return pack(source, annotations, settings.data.dtype), parts
+    table = pack(source, annotations, settings.data.dtype)
+    return table, parts, cache.packed_fingerprint(source, table)
 
 
 def _cut(path: Path, epochs: int) -> None:

@@ -77,7 +77,8 @@ class Trainer:
     own. beside: settings that are scored as well and never chosen. every_epoch: whether each epoch is scored or the
     last alone; by default as `eval.epoch` needs it. alone: whether this process has its GPU to itself, so that all
     clips may stay there. ahead: whether an epoch is scored while the next one is trained, so that the network itself
-    may be an epoch further than `epoch`; by default on a GPU.
+    may be an epoch further than `epoch`; by default on a GPU. data: the fingerprint of the data, which a checkpoint
+    has to share.
     Raises InputError when the table is too small for the configuration.
     """
 
@@ -91,7 +92,9 @@ class Trainer:
         every_epoch: bool | None = None,
         alone: bool = False,
         ahead: bool | None = None,
+        data: str = "",
     ):
+        self._data = data
         self.config, self.table, self.split = config, table, split
         self.every_epoch = config.eval.epoch == "best" if every_epoch is None else every_epoch
         self.epoch = 0
@@ -238,7 +241,7 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Writes everything that `load` needs to go on as if never stopped: one safetensors file."""
-        write_state(path, self._ended or self._state(self.epoch), self._identity())
+        write_state(path, self._ended or self._state(self.epoch), self._identity(), self._data)
 
     def _state(self, epoch: int) -> State:
         """As all is now, after so many epochs; training goes on to change it."""
@@ -247,7 +250,7 @@ class Trainer:
 
     def load(self, path: Path) -> None:
         """Takes up a run where `save` left it. Raises InputError when the file is of another run or damaged."""
-        checked(path, lambda: self._take_up(read_state(path, self._identity())))
+        checked(path, lambda: self._take_up(read_state(path, self._identity(), self._data)))
 
     def _take_up(self, state: State) -> None:
         # What the method refuses, it refuses first: a refused checkpoint leaves the trainer as it was.

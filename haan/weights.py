@@ -75,21 +75,26 @@ def _cloned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in tensors.items()}
 
 
-def write_state(path: Path, state: State, run: str) -> None:
-    """A checkpoint. run: what has to be equal for a training to go on from it."""
+def write_state(path: Path, state: State, run: str, data: str) -> None:
+    """A checkpoint. run, data: what has to be equal for a training to go on from it; data: "" where it isn't known."""
     best = state.best and {"epoch": state.best.epoch, "chosen": state.best.chosen, "avg_map": state.best.avg_map}
-    write_tensors(path, state.tensors, {"state": json.dumps({"epoch": state.epoch, "best": best, "run": run})})
+    about = {"epoch": state.epoch, "best": best, "run": run, "data": data}
+    write_tensors(path, state.tensors, {"state": json.dumps(about)})
 
 
-def read_state(path: Path, run: str) -> State:
-    """A checkpoint of `write_state`. Raises InputError when it is of another run or damaged."""
+def read_state(path: Path, run: str, data: str) -> State:
+    """A checkpoint of `write_state`. Raises InputError when it is of another run, of other data, or damaged."""
     tensors, metadata = read_tensors(path)
-    return checked(path, lambda: _state(path, tensors, json.loads(metadata["state"]), run))
+    return checked(path, lambda: _state(path, tensors, json.loads(metadata["state"]), run, data))
 
 
-def _state(path: Path, tensors: dict[str, Tensor], about: dict, run: str) -> State:
+def _state(path: Path, tensors: dict[str, Tensor], about: dict, run: str, data: str) -> State:
     if about["run"] != run:
         raise InputError(f"{path}: must be a checkpoint of this configuration, got one of another")
+    known = about.get("data", "")  # older versions did not say
+    if known and data and known != data:
+        rule = f"must be a checkpoint of a training on these data (fingerprint {data[:12]}...)"
+        raise InputError(f"{path}: {rule}, got one on others ({known[:12]}...)")
     best = None
     if about["best"] is not None:
         weights, kept = parted(below(tensors, "best"))

@@ -137,6 +137,12 @@ def fingerprint(source: FeatureSource, annotations: Annotations, dtype: str) -> 
     return known or table.fingerprint(source, annotations, dtype)
 
 
+def packed_fingerprint(source: OnDisk, packed: table.ClipTable) -> str:
+    """`fingerprint` of a source that was packed, without reading it again."""
+    known = source.known(packed.annotations) if isinstance(source, Cached) else None
+    return known or table.packed_fingerprint(packed)
+
+
 def keep(data: Data, source: OnDisk, annotations: Annotations) -> tuple[OnDisk, str | None]:
     """Writes the cache where there is none; the source to go on with, mapped if that went well, and a note to show.
 

@@ -311,7 +311,15 @@ def _not_finite(
     )
 
 
-def described(source: FeatureSource, annotations: Annotations, dtype: str) -> "hashlib._Hash":
+def packed_fingerprint(table: ClipTable) -> str:
+    """`fingerprint` of what a table was packed from, without reading it again."""
+    digest = described(table, table.annotations, table.chunks[0].dtype.name)
+    for chunk in table.chunks:
+        digest.update(chunk.data)
+    return digest.hexdigest()
+
+
+def described(source: FeatureSource | ClipTable, annotations: Annotations, dtype: str) -> "hashlib._Hash":
     """SHA-256 over all that `fingerprint` covers but the clips themselves."""
     digest = hashlib.sha256()
     header = (dtype, source.dim, annotations.num_train, annotations.names)

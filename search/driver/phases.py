@@ -49,7 +49,13 @@ class Work:
         space, share = self.job.space, self.share
         base = share.pinned(replace(space.base, eval=replace(space.base.eval, epoch=space.plan.objective)))
         trainable = tune.with_parameters(
-            TrialRunner, base=base, detects=space.detects, splits=self.job.splits, shared=self.shared, gpu=share.gpu
+            TrialRunner,
+            base=base,
+            detects=space.detects,
+            splits=self.job.splits,
+            shared=self.shared,
+            gpu=share.gpu,
+            data=self.job.fingerprint,
         )
         request = placement.request(share, self.job.feature_bytes)
         return Stage(

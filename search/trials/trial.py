@@ -44,14 +44,16 @@ class TrialRunner(tune.Trainable):
         splits: Mapping[str, Split] | None = None,
         shared: SharedTable | None = None,
         gpu: float = 1.0,
+        data: str = "",
     ) -> None:
         """Opens the shared table once.
 
         splits: "official", and "holdout" where the base's validation videos are held out. gpu: this process's share of
-        a GPU, if it has one. Raises FeaturesError where the features can't come to this node.
+        a GPU, if it has one. data: their fingerprint. Raises FeaturesError where the features can't come to this node.
         """
         assert base is not None and splits is not None and shared is not None
-        self._base, self._detects, self._splits, self._alone = base, detects, splits, gpu >= 1
+        self._base, self._detects, self._splits = base, detects, splits
+        self._about: dict[str, Any] = {"alone": gpu >= 1, "data": data}
         cap_gpu(gpu)
         self._table, self._opened = shared.arrive()
         self._start(config)
@@ -88,8 +90,8 @@ class TrialRunner(tune.Trainable):
         values = with_values(self._base, config["params"])
         split = self._splits["official" if values.data.validation == "official" else "holdout"]
         if config["sweep"]:
-            return Trainer(values, self._table, split, self._detects, every_epoch=True, alone=self._alone)
-        return Trainer(values, self._table, split, beside=[self._base.detect], alone=self._alone)
+            return Trainer(values, self._table, split, self._detects, every_epoch=True, **self._about)
+        return Trainer(values, self._table, split, beside=[self._base.detect], **self._about)
 
     def _goes_on_from(self, checkpoint: str) -> bool:
         """Goes on from a checkpoint of an earlier driver, unless it is damaged or of another configuration."""

@@ -2,9 +2,12 @@
 
 import csv
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from haan.config import Config
@@ -89,15 +92,48 @@ def test_an_interrupted_training_goes_on_where_it_stopped(
     assert timeless[0] == timeless[1]
 
 
+def _interrupted(self: Trainer) -> object:
+    raise KeyboardInterrupt
+
+
+def _other_features(root: Path) -> None:
+    path = root / "features.npy"
+    clips = np.load(path, allow_pickle=True)  # our own
+    clips[0] = 2 * clips[0]
+    np.save(path, clips, allow_pickle=True)
+
+
+def _other_names(root: Path) -> None:
+    path = root / "classes.json"
+    names = json.loads(path.read_text())
+    path.write_text(json.dumps(names | {"fine": names["fine"][::-1]}))
+
+
+def _other_segments(root: Path) -> None:
+    path = root / "sec2clip_ratios.npy"
+    np.save(path, 2 * np.load(path))
+
+
+@pytest.mark.parametrize("change", [_other_features, _other_names, _other_segments], ids=lambda change: change.__name__)
+def test_a_training_goes_on_with_the_data_that_it_began_with_alone(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    shutil.copytree(config.data.root, tmp_path / "data")
+    (tmp_path / "c.yaml").write_text(dump(replace(config, data=replace(config.data, root=str(tmp_path / "data")))))
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_epoch", _interrupted)
+        assert haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out") == 130
+    change(tmp_path / "data")
+    with pytest.raises(InputError, match="must be a checkpoint of a training on these data .*, got one on others"):
+        haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--resume")
+
+
 def test_a_training_interrupted_in_its_first_epoch_can_be_resumed(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: Trainer) -> object:
-        raise KeyboardInterrupt
-
     (tmp_path / "c.yaml").write_text(dump(config))
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "train_epoch", interrupted)
+        patched.setattr(Trainer, "train_epoch", _interrupted)
         assert haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out") == 130
     haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--resume")
     assert len(rows(tmp_path / "out" / "metrics.csv")) == config.optim.epochs

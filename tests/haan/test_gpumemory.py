@@ -22,11 +22,11 @@ def config(width: int = 1024, clusters: int = 500, batch_videos: int = 2) -> Con
 
 def test_weights_of_fine_action_worked_by_hand() -> None:
     # E 4096 x 1024 + 1024 x 1024; the hidden layers of S, F and S' 3 x 1024 x 1024, their last ones 1024 x (106 + 500 +
-    # 1); biases 5 x 1024 + 607: 9,015,903 weights. Of each there are 11 floats while a graph is made.
+    # 1); biases 5 x 1024 + 607: 9,015,903 weights. Of each there are 14 floats while a graph is made.
     need = gpu_need(config(), 4096, 106, 14, np.full(8440, 100))
-    assert need.weights == 44 * (4096 * 1024 + 4 * 1024 * 1024 + 1024 * 607 + 5 * 1024 + 607) == 44 * 9_015_903
+    assert need.weights == 56 * (4096 * 1024 + 4 * 1024 * 1024 + 1024 * 607 + 5 * 1024 + 607) == 56 * 9_015_903
     assert need.total == need.weights + need.steps + need.between + CUDA
-    assert str(need).startswith("weights and moments 378.3 MiB, steps ")
+    assert str(need).startswith("weights and moments 481.5 MiB, steps ")
 
 
 SIZES = st.fixed_dictionaries(

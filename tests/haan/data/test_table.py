@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from haan.config import Data, Holdout
 from haan.data.haan_format import open_haan
-from haan.data.table import Annotations, ClipTable, Packed, fingerprint, pack, read_checked, runs, split
+from haan.data.table import (
+    Annotations,
+    ClipTable,
+    Packed,
+    fingerprint,
+    pack,
+    packed_fingerprint,
+    read_checked,
+    runs,
+    split,
+)
 from haan.errors import InputError
 from tests.haan.data.tiny import LABELS, NAMES, RATIOS, SEGMENTS, changed, features, objects, tiny
 
@@ -292,6 +302,12 @@ def test_the_fingerprint_changes_with_the_dtype_and_the_hierarchy(tmp_path: Path
     own = fingerprint(source, found, "float16")
     assert own != fingerprint(source, found, "float32")
     assert own != fingerprint(source, replace(found, coarse_of_fine=np.array([0, 1, 0, 1])), "float16")
+
+
+def test_the_fingerprint_of_a_packed_table_is_that_of_its_source(tmp_path: Path) -> None:
+    for dtype in ("float16", "float32"):
+        source, found, _ = open_haan(tiny(tmp_path / dtype))
+        assert packed_fingerprint(pack(source, found, dtype)) == fingerprint(source, found, dtype)
 
 
 def test_the_fingerprint_tells_where_a_video_ends() -> None:
