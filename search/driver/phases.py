@@ -4,8 +4,9 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from optuna.pruners import NopPruner
@@ -18,7 +19,7 @@ from search.driver.job import Job
 from search.driver.progress import Progress, Totals, params, totals
 from search.driver.screen import Screen, Status
 from search.results import checkpoints, confirm, provenance, trialscsv
-from search.space.model import base_number, front, named_params
+from search.space.model import base_number, front, is_base, named_params
 from search.space.studies import study_of
 from search.study import record
 from search.study.study import FINISHED, Study, Suggestion
@@ -121,17 +122,20 @@ def end_session(work: Work, study: Study) -> None:
 class Phase(ABC):
     """A study on its way through Ray Tune.
 
-    title: as search.driver.screen.Status has it. folder: of its checkpoints. budget: of trials. base: the base's
-    number, where it is one of them. searched: what the search found, where that is over.
+    title: as search.driver.screen.Status has it. folder: of its checkpoints. budget: of trials. searched: what the
+    search found, where that is over.
     """
 
     title: str
     folder: str
-    base: int | None = None
     searched: Totals | None = None
 
     def __init__(self, work: Work, study: Study, budget: int):
         self.work, self.study, self.budget = work, study, budget
+
+    def is_base(self, number: int, params: Mapping[str, Any]) -> bool:
+        """Whether one of its trials is the base, by its number and parameters."""
+        return False
 
     @property
     def later_runs(self) -> int:
@@ -158,7 +162,9 @@ class Search(Phase):
 
     def __init__(self, work: Work, study: Study):
         super().__init__(work, study, work.job.space.plan.trials)
-        self.base = base_number(work.job.space)
+
+    def is_base(self, number: int, params: Mapping[str, Any]) -> bool:
+        return is_base(self.work.job.space, number, params)
 
     @property
     def later_runs(self) -> int:
@@ -168,7 +174,7 @@ class Search(Phase):
         return {"params": dict(suggestion.params), "sweep": True, "epochs": self.study.epochs}
 
     def describe(self, running: Running) -> tuple[str, str]:
-        head = f"trial {running.number:3d}{' (base)' if running.number == self.base else ''}"
+        head = f"trial {running.number:3d}{' (base)' if self.is_base(running.number, running.params) else ''}"
         return head, params(named_params(self.work.job.space, running.params))
 
     def write(self) -> None:
@@ -186,7 +192,7 @@ class Confirmation(Phase):
         self.title, self._space = title, work.job.space
         self._trials, self._base = search.trials(), base_number(self._space)
         ended = [trial for trial in self._trials if trial.state in FINISHED]
-        self.searched = totals(ended, search.epochs, work.share.units, self._base)
+        self.searched = totals(ended, search.epochs, work.share.units, partial(is_base, self._space))
 
     def config(self, suggestion: Suggestion) -> dict[str, Any]:
         asked, epochs = suggestion.params, self.study.epochs
@@ -315,7 +321,7 @@ def _drive(phase: Phase) -> Ended:
         budget=len(before) + left,
         unit=work.share.unit,
     )
-    sums = totals(before, study.epochs, work.share.units, phase.base)
+    sums = totals(before, study.epochs, work.share.units, phase.is_base)
     progress = Progress(work.screen, heading, phase.describe, sums, phase.searched)
     events = PhaseEvents(phase, progress)
     bridge = Bridge(study, left, to_config, events, stage.checkpoints, work.job.last_seen)

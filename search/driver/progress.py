@@ -11,8 +11,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.words import clock, short
 from search.driver.screen import Row, Screen, Status
+from search.space.model import SEED
 from search.study.record import TrialRecord
 from search.trials.bridge import Running
+
+IsBase = Callable[[int, Mapping[str, Any]], bool]
 
 _LAST = 50  # ended trials and failures kept for the screen
 _STATUS_S = 0.25  # between two statuses at epochs' ends: one of 1,000 trials costs what Ray Tune takes for a report
@@ -22,19 +25,20 @@ _STATUS_S = 0.25  # between two statuses at epochs' ends: one of 1,000 trials co
 class Totals:
     """Sums over the trials that have ended.
 
-    epochs: of a full trial. units: GPUs that a trial takes, or CPUs where it takes none. base_number: the base's, if it
-    is one of them. spent_s, saved_s: seconds of one such unit. full_s: of training of COMPLETE trials.
+    epochs: of a full trial. units: GPUs that a trial takes, or CPUs where it takes none. is_base: whether a trial is
+    the base, by its number and parameters. spent_s, saved_s: seconds of one such unit. full_s: of training of COMPLETE
+    trials.
     """
 
     epochs: int
     units: float
-    base_number: int | None = None
+    is_base: IsBase = field(default=lambda number, params: False, repr=False)
     complete: int = 0
     pruned: int = 0
     failed: int = 0
     best: tuple[int, float] | None = None
     best_params: Mapping[str, Any] = field(default_factory=dict)
-    base: float | None = None
+    base_by_seed: dict[int | None, float] = field(default_factory=dict)
     spent_s: float = 0.0
     saved_s: float = 0.0
     full_s: float = 0.0
@@ -44,6 +48,12 @@ class Totals:
     def done(self) -> int:
         """How many trials have ended."""
         return self.complete + self.pruned + self.failed
+
+    @property
+    def base(self) -> float | None:
+        """The base's value, with the best trial's seed where a grid lists several."""
+        seed = self.best_params.get(SEED) if self.best is not None else None
+        return self.base_by_seed.get(seed)
 
     def add(self, trial: FrozenTrial) -> None:
         """Takes in a trial that has ended."""
@@ -63,15 +73,15 @@ class Totals:
 
     def _compare(self, trial: FrozenTrial) -> None:
         assert trial.value is not None
-        if trial.number == self.base_number:
-            self.base = trial.value
+        if self.is_base(trial.number, trial.params):
+            self.base_by_seed[trial.params.get(SEED)] = trial.value
         if self.best is None or trial.value > self.best[1]:
             self.best, self.best_params = (trial.number, trial.value), trial.params
 
 
-def totals(ended: Sequence[FrozenTrial], epochs: int, units: float, base: int | None) -> Totals:
+def totals(ended: Sequence[FrozenTrial], epochs: int, units: float, is_base: IsBase) -> Totals:
     """Sums over trials that have ended; for the rest see Totals."""
-    found = Totals(epochs, units, base)
+    found = Totals(epochs, units, is_base)
     for trial in ended:
         found.add(trial)
     return found
@@ -153,7 +163,7 @@ class Progress:
             complete=counts.complete,
             pruned=counts.pruned,
             failed=counts.failed,
-            running=tuple(_row(running, counts.base_number) for running in under_way),
+            running=tuple(_row(running, counts.is_base) for running in under_way),
             best=found.best,
             base=found.base,
             history=tuple(found.history),
@@ -167,10 +177,10 @@ class Progress:
         )
 
 
-def _row(running: Running, base: int | None) -> Row:
+def _row(running: Running, is_base: IsBase) -> Row:
     return Row(
         number=running.number,
-        base=running.number == base,
+        base=is_base(running.number, running.params),
         epoch=running.epoch,
         epochs=running.epochs,
         value=running.value,

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -32,7 +33,7 @@ from search.page.page import write_report
 from search.results import checkpoints, confirm, winner
 from search.results.folder import RunFolder
 from search.space.edges import edge_warnings
-from search.space.model import base_number
+from search.space.model import is_base
 from search.study.record import TrialRecord
 from search.study.study import FINISHED, Study
 from search.trials import features
@@ -237,7 +238,7 @@ def _resume_command(job: Job) -> str:
 
 def _counted(work: Work, study: Study) -> list[str]:
     """How the trials ended, what pruning saved, and what failed, reason by reason."""
-    found = totals(study.trials(*FINISHED), study.epochs, work.share.units, base_number(work.job.space))
+    found = totals(study.trials(*FINISHED), study.epochs, work.share.units, partial(is_base, work.job.space))
     lines = [f"Trials: {found.complete} complete, {found.pruned} pruned, {found.failed} failed"]
     under_way = len(study.trials(TrialState.RUNNING))
     if under_way:

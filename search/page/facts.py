@@ -17,7 +17,7 @@ from search.results import confirm, winner
 from search.results.confirm import Confirmation
 from search.results.folder import RunFolder
 from search.results.winner import Gain
-from search.space.model import Space, base_number
+from search.space.model import Space, is_base
 from search.space.studies import scores_of
 from search.study.record import Scores, TrialRecord
 from search.study.study import ranked
@@ -66,15 +66,14 @@ class Findings:
     importances: Importances | str
     pictures: tuple[Picture, ...] | str
 
-    @cached_property
-    def base_number(self) -> int | None:
-        """Which trial is the base; None in a grid that leaves it out."""
-        return base_number(self.space)
+    def is_base(self, trial: FrozenTrial) -> bool:
+        """Whether it is the base; a grid over seeds has one a seed."""
+        return is_base(self.space, trial.number, trial.params)
 
     @cached_property
     def base(self) -> FrozenTrial | None:
-        """The base, once it is COMPLETE."""
-        return next((trial for trial in self.of(TrialState.COMPLETE) if trial.number == self.base_number), None)
+        """The base, once it is COMPLETE, with the winner's seed."""
+        return winner.base_of(self.space, self.of(TrialState.COMPLETE), self.winner) if self.winner else None
 
     @cached_property
     def highest(self) -> FrozenTrial | None:

@@ -319,7 +319,7 @@ def _about(run: Findings, trial: FrozenTrial) -> str:
     value, known = run.reached(trial), run.record(trial).epochs
     score = "no score" if value is None else f"avg.mAP {value:.2f}"
     epochs = f", {known} epochs" if known is not None else ""
-    base = " (base)" if trial.number == run.base_number else ""
+    base = " (base)" if run.is_base(trial) else ""
     head = f"<b>trial {trial.number}</b>{base} {trial.state.name}<br>{score}{epochs}"
     rows = [f"{escaped(key)} = {escaped(value)}" for key, value in trial.params.items()]
     return "<br>".join([head, *rows])

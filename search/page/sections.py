@@ -70,7 +70,7 @@ def _called(found: Findings, trial: FrozenTrial) -> str:
 
 def _base_tile(found: Findings) -> str:
     if found.base is None:
-        why = "it has not completed" if found.base_number is not None else "this grid leaves it out"
+        why = "it has not completed" if any(map(found.is_base, found.trials)) else "this grid leaves it out"
         return tile("Base", "–", why)
     own = own_setting_avg_map(found.space, found.base)
     note = "" if own is None else f"at its best detection setting; <b>{percent(own)}</b> at its own"
@@ -358,7 +358,7 @@ def _numeric(found: Findings, key: str) -> bool:
 def _trial_row(found: Findings, trial: FrozenTrial, keys: Sequence[str]) -> str:
     known, chosen, value = found.record(trial), found.scores(trial).chosen, found.reached(trial)
     state = f'<span class="state" style="--mark:{COLORS[trial.state.name]}">{trial.state.name}</span>'
-    tags = '<span class="tag">base</span>' if trial.number == found.base_number else ""
+    tags = '<span class="tag">base</span>' if found.is_base(trial) else ""
     tags += '<span class="tag">winner</span>' if trial is found.winner else ""
     cells = [
         cell(trial.number, number=True),

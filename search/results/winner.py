@@ -18,7 +18,7 @@ from search.results import confirm
 from search.results.checkpoints import CONFIRM, TRIALS, Checkpoints, below, place
 from search.results.confirm import Confirmation, chosen_detect
 from search.results.folder import RunFolder
-from search.space.model import Space, base_number, with_values
+from search.space.model import SEED, Space, is_base, with_values
 from search.space.studies import scores_of
 from search.study.record import FINGERPRINT, SESSIONS, TrialRecord
 
@@ -59,16 +59,17 @@ def gain_over_base(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTri
     if standing is not None and known.ranking is not None:
         won = standing is known.ranking.winner
         return Gain(known.ranking.gain, True, known.ranking.sentence()) if won else None
-    base = _base(space, trials)
+    base = base_of(space, trials, trial)
     if base is None or base.value is None or trial.value is None:
         return None
     gain = trial.value - base.value
     return Gain(gain, False, f"{gain:+.3f} on one seed, not confirmed over seeds")
 
 
-def _base(space: Space, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    number = base_number(space)
-    return next((trial for trial in trials if trial.number == number), None)
+def base_of(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> FrozenTrial | None:
+    """The base, trained with a trial's seed: a gain is between equal seeds, or it isn't said."""
+    alike = (one for one in trials if seed_of(space, one) == seed_of(space, trial))
+    return next((one for one in alike if is_base(space, one.number, one.params)), None)
 
 
 def header(
@@ -108,7 +109,7 @@ def about(
 
 def seed_of(space: Space, trial: FrozenTrial) -> int:
     """What a trial was trained with: a grid may vary it."""
-    return trial.params.get("seed", space.base.seed)
+    return trial.params.get(SEED, space.base.seed)
 
 
 def _against_base(
@@ -116,7 +117,7 @@ def _against_base(
 ) -> dict[str, str]:
     """What a configuration won over the base: in the search, over new seeds, and on the official validation videos."""
     rows: dict[str, str] = {}
-    base, standing = _base(space, trials), known.standing(trial.number)
+    base, standing = base_of(space, trials, trial), known.standing(trial.number)
     if base is not None and base.state == TrialState.COMPLETE and base.value is not None:
         own = own_setting_avg_map(space, base)
         at_own = f", {own:.3f} at its own" if own is not None else ""

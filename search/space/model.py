@@ -12,6 +12,8 @@ from haan.config import Config, Detect
 from search.space.tableform import Table
 from search.study import algorithms
 
+SEED = "seed"  # the key that a grid may list beside its settings
+
 
 @dataclass(frozen=True, kw_only=True)
 class Resources(Checked):
@@ -165,6 +167,14 @@ def front(space: Space) -> list[dict[str, Any]]:
 def base_number(space: Space) -> int | None:
     """Which trial is the base: the first, but for a grid that leaves it out."""
     return 0 if front(space)[0] == {key: base_value(space.base, key) for key in space.parameters} else None
+
+
+def is_base(space: Space, number: int, params: Mapping[str, Any]) -> bool:
+    """Whether a trial is the base. A grid over seeds has one a seed, for only equal seeds compare."""
+    if SEED not in space.parameters:
+        return number == base_number(space)
+    base = {key: base_value(space.base, key) for key in space.parameters}
+    return dict(params) | {SEED: None} == base | {SEED: None}
 
 
 def most_demanding(space: Space) -> tuple[int, float]:

@@ -1,0 +1,72 @@
+"""What a winner won over the base: in a grid over seeds, between equal seeds or not at all."""
+
+from functools import partial
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from search.driver.progress import totals
+from search.page.facts import read_findings
+from search.results import winner
+from search.results.confirm import Confirmation
+from search.results.folder import RunFolder
+from search.space.model import Space, grid_points, is_base
+from search.space.read import read_space
+from search.study.study import ranked
+
+SPACE = """\
+base:
+  data: {root: data/Toys, features: f.npy, train_videos: 4}
+  optim: {epochs: 2}
+  seed: SEED
+search:
+  sampler: {name: grid}
+  rows:
+    one: {loss.pseudo: 0}
+    all: {}
+  parameters:
+    seed: [1, 2]
+"""
+NOTHING = Confirmation((), None, {})
+
+
+def grid(folder: Path, *values: float | None, seed: int = 1) -> tuple[Space, optuna.Study]:
+    """A study of the grid: the base with seeds 1 and 2, then `one`; None failed. seed: the base's own."""
+    (folder / "space.yaml").write_text(SPACE.replace("SEED", str(seed)))
+    space, study = read_space(folder / "space.yaml"), optuna.create_study(direction="maximize")
+    points = sorted(grid_points(space), key=lambda point: (not is_base(space, 9, point), point["seed"]))
+    for point, value in zip(points, values, strict=True):
+        state = TrialState.FAIL if value is None else TrialState.COMPLETE
+        known = {} if value is None else {"avg_map_by_detect": [value], "best_avg_map_by_detect": [value]}
+        made = create_trial(
+            state=state, value=value, params=point, distributions=dict(space.parameters), user_attrs=known
+        )
+        study.add_trial(made)
+    return space, study
+
+
+@pytest.mark.parametrize("seed", [1, 2, 7])
+def test_a_gain_in_a_grid_over_seeds_is_between_equal_seeds(tmp_path: Path, seed: int) -> None:
+    space, study = grid(tmp_path, 1.0, 7.0, 3.0, 8.0, seed=seed)
+    (best, *_), trials = ranked(study.get_trials()), study.get_trials()
+    assert (best.value, best.params["seed"]) == (8.0, 2)
+    gain = winner.gain_over_base(space, trials, best, NOTHING)
+    assert gain is not None and (gain.avg_map, gain.over_seeds) == (1.0, False)
+    lines = winner.comparison(space, study, best, NOTHING)
+    assert (
+        lines[0].startswith("Base: avg.mAP 7.000 at its best") and "Gain over the base: +1.000 on one seed" in lines[1]
+    )
+    assert totals(trials, 2, 1.0, partial(is_base, space)).base == 7.0
+    found = read_findings(RunFolder(tmp_path), space, study)
+    assert found.base is not None and found.base.value == 7.0 and found.gain == gain
+    assert [found.is_base(trial) for trial in trials] == [True, True, False, False]
+
+
+def test_without_a_base_of_the_winners_seed_no_gain_is_said(tmp_path: Path) -> None:
+    space, study = grid(tmp_path, 1.0, None, 3.0, 8.0)
+    best = ranked(study.get_trials())[0]
+    assert winner.gain_over_base(space, study.get_trials(), best, NOTHING) is None
+    assert winner.comparison(space, study, best, NOTHING) == []
+    assert totals(study.get_trials(), 2, 1.0, partial(is_base, space)).base is None
