@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from haan.config import Config, Detect
-from haan.data.table import ClipTable, IntArray, Split
+from haan.data.table import ClipTable, IntArray, Split, check_truth
 from haan.errors import TrainingError
 from haan.feed import Feed
 from haan.fixed import FixedSteps, capacities
@@ -79,7 +79,7 @@ class Trainer:
     clips may stay there. ahead: whether an epoch is scored while the next one is trained, so that the network itself
     may be an epoch further than `epoch`; by default on a GPU. data: the fingerprint of the data, which a checkpoint
     has to share.
-    Raises InputError when the table is too small for the configuration.
+    Raises InputError when the table is too small for the configuration, or its validation videos have no ground truth.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Trainer:
         ahead: bool | None = None,
         data: str = "",
     ):
+        check_truth(table.annotations, split.validation)
         self._data = data
         self.config, self.table, self.split = config, table, split
         self.every_epoch = config.eval.epoch == "best" if every_epoch is None else every_epoch

@@ -348,6 +348,18 @@ class Split:
     validation: IntArray
 
 
+def has_truth(annotations: Annotations, videos: IntArray) -> bool:
+    """Whether anything could be scored on some videos."""
+    return bool(np.diff(annotations.segment_offsets)[videos].any())
+
+
+def check_truth(annotations: Annotations, videos: IntArray) -> None:
+    """Raises InputError where nothing could be scored on some videos."""
+    if not has_truth(annotations, videos):
+        rule = "must choose videos with a ground-truth segment"
+        raise InputError(f"data.validation: {rule}, got {len(videos)} videos without any")
+
+
 def split(annotations: Annotations, data: Data) -> Split:
     """The official split, or one that holds out a part of the training videos.
 

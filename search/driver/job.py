@@ -12,7 +12,7 @@ import yaml
 from haan.config import Holdout
 from haan.data import cache
 from haan.data.readers import open_data
-from haan.data.table import Annotations, FeatureSource, Split, split
+from haan.data.table import Annotations, FeatureSource, Split, check_truth, has_truth, split
 from haan.errors import InputError, MissingDataError
 from haan.files import whole
 from haan.methods.haan import clustering
@@ -139,7 +139,12 @@ def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], dic
         raise InputError(f"{error}; {where}; without data, try: {DEMO}") from None
     splits = {"holdout" if isinstance(data.validation, Holdout) else "official": split(annotations, data)}
     if annotations.num_train < len(annotations.names):
-        splits["official"] = split(annotations, replace(data, validation="official"))
+        official = split(annotations, replace(data, validation="official"))
+        if "official" in splits or has_truth(annotations, official.validation):
+            splits["official"] = official
+        else:
+            notes += ("the official validation videos have no ground truth, so the winner is not scored on them",)
+    check_truth(annotations, searched(splits).validation)
     training = searched(splits).train
     clusters, rate = most_demanding(space)
     clustering.check_sample(int(source.num_clips[training].sum()), rate, clusters)

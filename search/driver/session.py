@@ -198,7 +198,7 @@ def _description(job: Job, share: placement.Share) -> list[str]:
 def _run(work: Work, study: Study) -> Ended:
     """Search and confirmation; how they ended."""
     ended = run_search(work, study)
-    if study.best() is not None and (not ended.early or (ended.halt is not None and ended.halt.kind == "time")):
+    if _has_winner(study) and (not ended.early or (ended.halt is not None and ended.halt.kind == "time")):
         ended = run_confirmation(work, study).or_earlier(ended)
     return ended
 
@@ -210,9 +210,9 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     if ended.halt is not None and ended.halt.kind == "disk":
         return _full(job, ended.halt.reason)
     end_session(work, study)
-    best = study.best()
+    has_winner = _has_winner(study)
     # All is written before the first word: a terminal that was closed must cost nothing.
-    found = _leave(work, study) if best is not None else []
+    found = _leave(work, study) if has_winner else []
     write_report(job.folder, job.space, study.inner)
     for line in [*_counted(work, study), *found, f"Report: {job.folder.report}"]:
         say(clean(line))
@@ -221,10 +221,14 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     if ended.interrupted:
         say(f"Interrupted; what is finished is kept in {job.folder.root}; {resume}")
         return 130
-    if best is None:
-        say(f"No trial completed; see {job.folder.log}")
+    if not has_winner:
+        say(winner.no_choice(study.trials()) or f"No trial completed; see {job.folder.log}")
         return 3
     return 0
+
+
+def _has_winner(study: Study) -> bool:
+    return study.best() is not None and winner.no_choice(study.trials()) is None
 
 
 def _resume_command(job: Job) -> str:

@@ -16,7 +16,7 @@ from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
 from search.results.confirm import VALIDATION, Confirmation, Confirmed
-from search.results.winner import own_setting_avg_map
+from search.results.winner import no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
 from search.study import record
 
@@ -121,6 +121,9 @@ def _cost_tiles(found: Findings) -> list[str]:
 
 
 def _verdict(found: Findings) -> str:
+    nothing = no_choice(found.trials)
+    if nothing is not None:
+        return f'<p class="verdict"><b>{escaped(nothing)}</b></p>'
     gain = found.gain
     return f'<p class="verdict"><b>Gain over the base:</b> {escaped(gain.sentence)}</p>' if gain is not None else ""
 

@@ -21,6 +21,7 @@ from search.results.folder import RunFolder
 from search.space.model import SEED, Space, is_base, with_values
 from search.space.studies import scores_of
 from search.study.record import FINGERPRINT, SESSIONS, TrialRecord
+from search.study.study import ranked
 
 
 def trial_config(space: Space, trial: FrozenTrial) -> Config:
@@ -64,6 +65,19 @@ def gain_over_base(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTri
         return None
     gain = trial.value - base.value
     return Gain(gain, False, f"{gain:+.3f} on one seed, not confirmed over seeds")
+
+
+def no_choice(trials: Sequence[FrozenTrial]) -> str | None:
+    """Why COMPLETE trials name no winner: not one of them scored. None where one did, or none is there."""
+    complete = ranked(trials)
+    if not complete or complete[0].value:
+        return None
+    records = [TrialRecord.of(trial) for trial in complete]
+    if all(record.detections == 0 for record in records):
+        why = "none of them detected anything in any epoch; detect.class_threshold may be too high"
+    else:
+        why = "what they detected matches no ground truth at eval.tiou"
+    return f"All {len(complete)} COMPLETE trials have an avg.mAP of 0, so there is no winner: {why}"
 
 
 def base_of(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> FrozenTrial | None:

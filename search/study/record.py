@@ -28,7 +28,7 @@ class Summary:
     objective: the epoch that counts is the `best` so far, or the `last`. avg_map: percent, -inf before a scored epoch.
     avg_map_by_detect: at each detection setting, map_by_tiou: at each tIoU and the chosen setting, both of the epoch
     that counts. best_avg_map_by_detect: the best of all epochs for each setting on its own. seconds: of training.
-    empty_clusters: the most clusters of an epoch that held no clip.
+    empty_clusters: the most clusters of an epoch that held no clip. detections: the most of an epoch.
     """
 
     objective: Literal["best", "last"] = "best"
@@ -42,6 +42,7 @@ class Summary:
     seconds: float = 0.0
     collapsed_epochs: int = 0
     empty_clusters: int = 0
+    detections: int = 0
     device: str = ""
 
     def add(self, result: dict[str, Any]) -> None:
@@ -50,6 +51,7 @@ class Summary:
         self.seconds += sum(result["seconds"].values())
         self.collapsed_epochs += bool(result["collapsed"])
         self.empty_clusters = max(self.empty_clusters, result["empty_clusters"])
+        self.detections = max(self.detections, result["detections"])
         values = result["avg_map_by_detect"]
         if not values:
             return
@@ -136,14 +138,16 @@ class TrialRecord:
     """What the study keeps of a trial, a field a key; None or empty where it doesn't know.
 
     epochs: that it trained. best_epoch: the one that counts; 0 where none was scored. seconds: of training.
-    empty_clusters: the most clusters of an epoch that held no clip. node: where it ended. retries: why it was taken up
-    again, each time. failure: why it FAILed. The figures are in the order in which they were scored: see `scores`.
+    empty_clusters: the most clusters of an epoch that held no clip. detections: the most of an epoch. node: where it
+    ended. retries: why it was taken up again, each time. failure: why it FAILed. The figures are in the order in which
+    they were scored: see `scores`.
     """
 
     epochs: int | None = _read(_count)
     best_epoch: int | None = _read(_count)
     seconds: float | None = _read(_number)
     empty_clusters: int | None = _read(_count)
+    detections: int | None = _read(_count)
     device: str | None = _read(_text)
     node: str | None = _read(_text)
     runs: tuple[Ran, ...] | None = _read(_stretches)

@@ -64,6 +64,7 @@ def result(epoch: int, value: float, settings: int = 2) -> dict[str, Any]:
         "seconds": {"train": 0.25},
         "collapsed": epoch == COLLAPSED_EPOCH,
         "empty_clusters": 0,
+        "detections": 1,
         "device": "cpu",
     }
 

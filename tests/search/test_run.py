@@ -116,6 +116,18 @@ def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path,
 
 
 @pytest.mark.slow
+def test_a_search_in_which_nothing_is_detected_names_no_winner(tmp_path: Path, head: Head) -> None:
+    path = tiny_space(tmp_path, trials=2)
+    ended = run("run.py", tmp_path, path, "--name", "a", "--set", "detect.class_threshold=100", env=head.env)
+    assert ended.returncode == 3
+    said = "All 2 COMPLETE trials have an avg.mAP of 0, so there is no winner: none of them detected anything"
+    assert said in ended.stdout and "Best: " not in ended.stdout
+    folder = RunFolder(tmp_path / "runs" / "a")
+    assert not folder.best_yaml.exists() and not folder.confirm_journal.exists()
+    assert said in folder.report.read_text()
+
+
+@pytest.mark.slow
 def test_a_trial_that_does_not_fit_is_refused_and_leaves_the_name_free(tmp_path: Path, head: Head) -> None:
     path = tiny_space(tmp_path, resources={"cpu": 1000, "gpu": 0})
     ended = run("run.py", tmp_path, path, "--name", "a", env=head.env)

@@ -1,11 +1,11 @@
-"""What a winner won over the base: in a grid over seeds, between equal seeds or not at all."""
+"""What a winner won over the base, in a grid over seeds between equal seeds or not at all; and when nothing won."""
 
 from functools import partial
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.driver.progress import totals
 from search.page.facts import read_findings
@@ -70,3 +70,31 @@ def test_without_a_base_of_the_winners_seed_no_gain_is_said(tmp_path: Path) -> N
     assert winner.gain_over_base(space, study.get_trials(), best, NOTHING) is None
     assert winner.comparison(space, study, best, NOTHING) == []
     assert totals(study.get_trials(), 2, 1.0, partial(is_base, space)).base is None
+
+
+def ended(value: float | None, detections: int | None = None) -> FrozenTrial:
+    state = TrialState.FAIL if value is None else TrialState.COMPLETE
+    return create_trial(state=state, value=value, user_attrs={} if detections is None else {"detections": detections})
+
+
+@pytest.mark.parametrize(
+    ("trials", "why"),
+    [
+        ([], None),
+        ([ended(None)], None),
+        ([ended(0.0, 5), ended(0.1, 5)], None),
+        ([ended(0.0, 0), ended(None), ended(0.0, 0)], "none of them detected anything in any epoch; "),
+        ([ended(0.0, 0), ended(0.0, 3)], "what they detected matches no ground truth at eval.tiou"),
+        ([ended(0.0)], "what they detected matches no ground truth at eval.tiou"),  # of a version that didn't count
+    ],
+)
+def test_trials_that_all_score_nothing_name_no_winner(trials: list[FrozenTrial], why: str | None) -> None:
+    said = winner.no_choice(trials)
+    if why is None:
+        assert said is None
+    else:
+        count = sum(trial.state == TrialState.COMPLETE for trial in trials)
+        assert said is not None and said.startswith(
+            f"All {count} COMPLETE trials have an avg.mAP of 0, so there is no "
+        )
+        assert why in said

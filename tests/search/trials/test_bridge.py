@@ -228,6 +228,7 @@ def test_the_study_keeps_what_is_known_of_each_trial(tmp_path: Path) -> None:
             "best_avg_map_by_detect": [max(curve), max(curve) / 2],
             "collapsed_epochs": 1,
             "empty_clusters": 0,
+            "detections": 1,
         }
 
 

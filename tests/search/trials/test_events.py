@@ -63,7 +63,14 @@ def made(place: Path, events: Events) -> Bridge:
 
 def result(epoch: int) -> dict[str, Any]:
     told = {"epoch": epoch, "avg_map": 10.0 * epoch, "avg_map_by_detect": [10.0 * epoch], "map_by_tiou": [10.0]}
-    told |= {"losses": {}, "seconds": {"train": 1.0}, "collapsed": False, "empty_clusters": 0, "device": "cpu"}
+    told |= {
+        "losses": {},
+        "seconds": {"train": 1.0},
+        "collapsed": False,
+        "empty_clusters": 0,
+        "detections": 1,
+        "device": "cpu",
+    }
     summary = Summary()
     summary.add(told)
     return told | {"summary": summary}
