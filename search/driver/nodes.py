@@ -30,6 +30,8 @@ _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False
 _CONNECT_S = 10
 _STORE_SLACK = 1.2  # the object store also holds what Ray itself passes around
 _STORE_LEAST = 128 * 2**20
+_BELOW, _SOCKET_BYTES = "/session_2026-12-31_23-59-59_999999_9999999/sockets/plasma_store", 107  # as Linux has it
+_MOST_WORDS = 400  # of what Ray says
 _NODE_TYPE = "ray.io/node-group"  # a label that Ray sets
 _PRIVATE = "search_private"  # a resource that marks a Ray as that of one search, which ends with it
 _ANSWER_S = 120  # of a node that is asked
@@ -146,9 +148,24 @@ def start_ray(
             before_local()
             store = _store_bytes(feature_bytes)
             own: dict[str, Any] = {"object_store_memory": store, "resources": {_PRIVATE: 1}, "include_dashboard": False}
-            ray.init(address="local", **internals.NO_SPILLING, **own, **_QUIET)
+            _make_room_for_sockets()
+            try:
+                ray.init(address="local", **internals.NO_SPILLING, **own, **_QUIET)
+            except Exception as error:  # whatever it is, a search can't go on, and no traceback helps its user
+                words = " ".join(str(error).split())[:_MOST_WORDS] or type(error).__name__
+                rule = "a Ray of this search's own must start on this machine"
+                raise InputError(f"{rule}, got: {words}; RAY_TMPDIR=FOLDER moves its files") from None
     nodes = alive()
     return Cluster(nodes, local) if local else Cluster(nodes, local, *startable(internals.autoscaler_config(), nodes))
+
+
+def _make_room_for_sockets() -> None:
+    """Moves Ray's files where their usual place is too long a path for its sockets, or not ours to write in."""
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    root = Path(usual, "ray")
+    is_short = len(os.fsencode(root)) + len(_BELOW) <= _SOCKET_BYTES
+    if not (is_short and os.access(root if root.exists() else usual, os.W_OK | os.X_OK)):
+        os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="haan-", dir="/tmp")
 
 
 def alive() -> tuple[Node, ...]:
@@ -233,12 +250,14 @@ def _store_bytes(size: int) -> int:
     return needed
 
 
-def now() -> str:
-    """The nodes as they are at this moment, in words."""
-    nodes = alive()
-    types, _ = startable(internals.autoscaler_config(), nodes)
+def waiting(for_s: str) -> str:
+    """Why no trial has run for so long, in words: one machine is slow to start processes, a cluster lacks nodes."""
+    nodes, config = alive(), internals.autoscaler_config()
+    if len(nodes) == 1 and config is None:
+        return f"still starting workers: no trial has run for {for_s}, this machine is busy"
+    types, _ = startable(config, nodes)
     more = f"; may start {' or '.join(map(str, types))}: `ray status` there says what keeps them" if types else ""
-    return f"{len(nodes)} node(s) up{more}"
+    return f"waiting for nodes: no trial has run for {for_s}; {len(nodes)} node(s) up{more}"
 
 
 class Unanswered(InputError):

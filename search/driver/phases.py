@@ -268,7 +268,7 @@ class PhaseEvents(Events):
     def waits(self, seconds: float) -> None:
         """Says that no trial runs for lack of nodes, unless they only wait for features, which `queues` says."""
         if self._coming() is None:
-            self._work.screen.line(f"waiting for nodes: no trial has run for {clock(seconds)}; {nodes.now()}")
+            self._work.screen.line(nodes.waiting(clock(seconds)))
 
     def queues(self, under_way: Collection[Running]) -> None:
         """While a trial waits: says how far its features are, and has nodes with room say so again.

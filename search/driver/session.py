@@ -36,7 +36,7 @@ from search.space.edges import edge_warnings
 from search.space.model import is_base
 from search.study.record import TrialRecord
 from search.study.study import FINISHED, Study
-from search.trials import features
+from search.trials import features, internals
 from search.trials.bridge import no_room
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -101,6 +101,7 @@ def _log_to(path: Path) -> None:
     logging.raiseExceptions = False  # a full disk is reported once, and not as a traceback a message
     logging.captureWarnings(True)
     warnings.simplefilter("default")
+    logging.getLogger(internals.SNAPSHOTS).setLevel(logging.ERROR)
     for name in ("search", "optuna", "py.warnings", *_RAY_LOGGERS):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
@@ -248,7 +249,8 @@ def _counted(work: Work, study: Study) -> list[str]:
     if under_way:
         lines[0] += f", {under_way} under way"
     spent, saved = (amount(value, work.share.unit) for value in (found.spent_s, found.saved_s))
-    lines.append(f"Spent {spent} on them; pruning saved about {saved}")
+    prunes = work.job.space.pruner.name != "none"
+    lines.append(f"Spent {spent} on them" + (f"; pruning saved about {saved}" if prunes else ""))
     reasons: dict[str, list[int]] = {}
     for trial in study.trials(TrialState.FAIL):
         reasons.setdefault(TrialRecord.of(trial).failure or "unknown", []).append(trial.number)

@@ -26,6 +26,9 @@ UNREACHABLE = ActorUnavailableError  # what a call raises whose actor doesn't an
 NO_SPILLING: Mapping[str, Any] = {"_system_config": {"object_spilling_threshold": 1.0}}
 """For `ray.init`: objects go to disk once the store is full, not from 80 % on, as Ray's public options have it."""
 
+SNAPSHOTS = "ray.tune.execution.experiment_state"
+"""The logger that warns, once in a few seconds, of snapshots that Ray Tune takes and nothing here restores."""
+
 _HEAD = "node:__internal_head__"  # a resource that Ray gives the head; no public list of nodes says which it is
 
 

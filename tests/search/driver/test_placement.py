@@ -1,6 +1,7 @@
 """Where a search runs: the object store that it starts, or finds."""
 
 import os
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,36 @@ def test_features_that_fill_the_store_are_not_copied_to_disk(tmp_path: Path, mon
         assert spilled == [] and len(chunks) == 10
     finally:
         ray.shutdown()
+
+
+@pytest.mark.parametrize("raised", [OSError("AF_UNIX path\nis too long"), PermissionError(13, "no"), SystemError()])
+def test_a_ray_that_can_not_start_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    def init(**_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(nodes.ray, "init", init)
+    with pytest.raises(InputError) as refused:
+        start_ray("local", MIB, tmp_path / "log")
+    words = " ".join(str(raised).split()) or "SystemError"
+    rule = "a Ray of this search's own must start on this machine"
+    assert str(refused.value) == f"{rule}, got: {words}; RAY_TMPDIR=FOLDER moves its files"
+
+
+@pytest.mark.parametrize(("length", "moved"), [(20, False), (100, True)])
+def test_rays_files_move_where_their_path_is_too_long_for_sockets(
+    monkeypatch: pytest.MonkeyPatch, length: int, moved: bool
+) -> None:
+    place = Path(tempfile.mkdtemp(prefix="x".ljust(length - 13, "x"), dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    nodes._make_room_for_sockets()
+    found = os.environ.pop("RAY_TMPDIR", None)
+    for folder in {place, Path(found or place)}:
+        folder.rmdir()
+    assert (found is not None) == moved
+    assert len(f"{found or place}/ray") + len(nodes._BELOW) <= 107
 
 
 def node(name: str, store: float = 1000, cpu: float = 4, gpu: float = 0, **about: Any) -> Node:
