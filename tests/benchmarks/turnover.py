@@ -43,7 +43,7 @@ class Empty(tune.Trainable):
         """One epoch."""
         result = {
             "epoch": 1, "avg_map": 1.0, "avg_map_by_detect": [1.0], "map_by_tiou": [1.0], "losses": {"total": 0.0},
-            "seconds": {"train": 0.0}, "collapsed": False, "empty_clusters": 0, "device": "cpu",
+            "seconds": {"train": 0.0}, "collapsed": False, "empty_clusters": 0, "detections": 0, "device": "cpu",
         }  # fmt: skip
         summary = Summary()
         summary.add(result)
