@@ -9,13 +9,14 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO
 
 import ray
 from ray.exceptions import RayError
@@ -31,6 +32,7 @@ _CONNECT_S = 10
 _STORE_SLACK = 1.2  # the object store also holds what Ray itself passes around
 _STORE_LEAST = 128 * 2**20
 _BELOW, _SOCKET_BYTES = "/session_2026-12-31_23-59-59_999999_9999999/sockets/plasma_store", 107  # as Linux has it
+_STDERR = 2
 _MOST_WORDS = 400  # of what Ray says
 _NODE_TYPE = "ray.io/node-group"  # a label that Ray sets
 _PRIVATE = "search_private"  # a resource that marks a Ray as that of one search, which ends with it
@@ -142,7 +144,7 @@ def start_ray(
     """
     named = address or os.environ.get("RAY_ADDRESS")
     option = "--address" if address else "RAY_ADDRESS"
-    with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+    with log.open("a", encoding="utf-8") as file, _quietly(file):
         local = named == "local" or not _joined(named or "auto", option if named else None)
         if local:
             before_local()
@@ -157,6 +159,21 @@ def start_ray(
                 raise InputError(f"{rule}, got: {words}; RAY_TMPDIR=FOLDER moves its files") from None
     nodes = alive()
     return Cluster(nodes, local) if local else Cluster(nodes, local, *startable(internals.autoscaler_config(), nodes))
+
+
+@contextmanager
+def _quietly(file: TextIO) -> Iterator[None]:
+    """Ray's words go into a file, those of its C++ as well, which knows nothing of Python's streams."""
+    sys.stderr.flush()
+    terminal = os.dup(_STDERR)
+    os.dup2(file.fileno(), _STDERR)
+    try:
+        with redirect_stdout(file), redirect_stderr(file):
+            yield
+    finally:
+        file.flush()
+        os.dup2(terminal, _STDERR)
+        os.close(terminal)
 
 
 def _make_room_for_sockets() -> None:

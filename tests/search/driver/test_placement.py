@@ -1,6 +1,7 @@
 """Where a search runs: the object store that it starts, or finds."""
 
 import os
+import socket
 import tempfile
 import time
 from dataclasses import replace
@@ -53,6 +54,23 @@ def test_a_ray_that_can_not_start_is_one_line(
     words = " ".join(str(raised).split()) or "SystemError"
     rule = "a Ray of this search's own must start on this machine"
     assert str(refused.value) == f"{rule}, got: {words}; RAY_TMPDIR=FOLDER moves its files"
+
+
+def test_what_rays_c_plus_plus_says_of_a_dead_address_stays_off_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def init(**_: Any) -> None:
+        os.write(2, b"RpcError: Unavailable\n" * 20)
+        raise ConnectionError("no GCS answers")
+
+    monkeypatch.setattr(nodes.ray, "init", init)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # something else than Ray
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(InputError, match="--address: must be a Ray cluster that answers, got .*: no GCS answers"):
+            start_ray(address, MIB, tmp_path / "log")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+    assert (tmp_path / "log").read_text() == "RpcError: Unavailable\n" * 20
 
 
 @pytest.mark.parametrize(("length", "moved"), [(20, False), (100, True)])
