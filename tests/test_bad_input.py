@@ -732,6 +732,25 @@ SPACES = [
         "--set: base.optim.lrr: unknown key; did you mean 'lr'?",
         options=["--set", "optim.lrr=1"],
     ),
+    case(
+        "override by the key that errors name",
+        [],
+        "--set: base.optim.lr: must be > 0, got -1.0",
+        options=["--set", "base.optim.lr=-1"],
+    ),
+    case(
+        "override that is no YAML",
+        [],
+        "--set: search.parameters.concepts.clusters: must be YAML, got '[1', which is not valid YAML: expected ',' or "
+        "']', but got '<stream end>'",
+        options=["--set", "search.parameters.concepts.clusters=[1"],
+    ),
+    case(
+        "override of a number that YAML would not take",
+        [],
+        "--set: search.trials: must be a whole number, got '*x'",
+        options=["--set", "search.trials=*x"],
+    ),
     case("name that is a path", [], "--name: must be a plain folder name, got '../x'", options=["--name", "../x"]),
     case(
         "nothing to go on with",

@@ -258,7 +258,7 @@ def test_setups_are_the_runs_own_the_one_asked_for_and_the_yardstick_each_once(t
         ({"pruner": "medain"}, "--pruner: search.pruner.name: must be one of .*got 'medain'; did you mean 'median'"),
         ({"sampler": "tpee"}, "--sampler: search.sampler.name: must be one of .*got 'tpee'; did you mean 'tpe'"),
         ({"pruner": "{name: median, n_warmup: 1}"}, "--pruner: search.pruner.n_warmup: .*did you mean"),
-        ({"pruner": "{name: median"}, "--pruner:1: is not valid YAML"),
+        ({"pruner": "{name: median"}, "--pruner: search.pruner: must be YAML, got .{name: median., which is not "),
         ({"sampler": "{}"}, "--sampler: search.sampler.name: is required and missing"),
         ({"trials": 0}, "--trials: search.trials: must be >= 1, got 0"),
     ],
