@@ -17,7 +17,7 @@ from haan.cli import run, say, warn
 from haan.config import Config, Plant
 from haan.convert import commands
 from haan.data import cache
-from haan.data.plant import Like, plant
+from haan.data.plant import MADE_UP, Like, plant, planted
 from haan.data.readers import open_data, open_unlabelled
 from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
 from haan.errors import InputError
@@ -61,6 +61,8 @@ def train(
     else:
         trainer.save(state)
     (out / CONFIG).write_text(dump(settings), encoding="utf-8")
+    if planted(settings.data) is not None:
+        say(MADE_UP)
     say(f"{len(parts.train)} training and {len(parts.validation)} validation videos, {trainer.device.type}")
     try:
         for result in trainer.epochs():

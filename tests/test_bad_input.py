@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+import yaml
 
 import haan.__main__
 from haan.cli import run
@@ -865,6 +866,22 @@ def test_a_run_that_exists_is_left_alone(tmp_path: Path, shell: Shell) -> None:
 
 F = features()
 D = "{folder}/data"
+
+
+@pytest.mark.parametrize("command", ["haan train", "search"])
+def test_nothing_is_planted_where_an_option_puts_the_data(tmp_path: Path, shell: Shell, command: str) -> None:
+    demo, root = ROOT / "spaces" / "demo.yaml", tmp_path / "nope"
+    options: tuple[object, ...] = (demo, "--out", tmp_path / "out", "--set", f"data.root={root}")
+    if command == "haan train":
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(yaml.safe_load(demo.read_text())["base"]))
+        ended = shell("haan", "train", tmp_path / "c.yaml", *options[1:])
+    else:
+        ended = shell("search", *options)
+    assert (ended.code, ended.out) == (2, "") and ended.err.startswith(
+        f"--set: data.root: must be a folder with the data set, got '{root}', which does not exist"
+    )
+    assert ("python search/run.py spaces/demo.yaml" in ended.err) == (command == "search")
+    assert not root.exists() and not (tmp_path / "out").exists()
 
 
 def with_value(value: float) -> np.ndarray:

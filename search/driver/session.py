@@ -31,8 +31,10 @@ from search.driver.screen import Screen
 from search.page.page import write_report
 from search.results import checkpoints, confirm, winner
 from search.results.folder import RunFolder
+from search.results.provenance import made_up
 from search.space.edges import edge_warnings
 from search.space.model import base_number
+from search.study import record
 from search.study.record import TrialRecord
 from search.study.study import FINISHED, Study
 from search.trials import features
@@ -179,6 +181,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _description(job: Job, share: placement.Share) -> list[str]:
     plan, data = job.space.plan, job.space.base.data
     lines = [
+        *made_up(data),
         f"Data: {len(job.split.train)} training and {len(job.split.validation)} validation videos, "
         f"{int(job.source.num_clips.sum())} clips, {job.source.dim}-d, "
         f"{job.feature_bytes / 2**20:.0f} MiB in shared memory",
@@ -259,7 +262,8 @@ def _leave(work: Work, study: Study) -> list[str]:
     known = confirm.read_confirmation(job.folder, space, study.inner)
     yaml = job.folder.best_yaml
     found = winner.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
-    lines = [f"Best: trial {trial.number}, avg.mAP {trial.value:.3f} in the search; written to {yaml}"]
+    lines = made_up(space.base.data, study.inner.user_attrs[record.DATA])
+    lines += [f"Best: trial {trial.number}, avg.mAP {trial.value:.3f} in the search; written to {yaml}"]
     lines += winner.comparison(space, study.inner, trial, known)
     detect = confirm.chosen_detect(space, trial)
     lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]

@@ -18,9 +18,10 @@ from search.results import confirm
 from search.results.checkpoints import CONFIRM, TRIALS, Checkpoints, below, place
 from search.results.confirm import Confirmation, chosen_detect
 from search.results.folder import RunFolder
+from search.results.provenance import made_up
 from search.space.model import Space, base_number, with_values
 from search.space.studies import scores_of
-from search.study.record import FINGERPRINT, SESSIONS, TrialRecord
+from search.study.record import DATA, FINGERPRINT, SESSIONS, TrialRecord
 
 
 def trial_config(space: Space, trial: FrozenTrial) -> Config:
@@ -101,6 +102,8 @@ def about(
         rows["trained_on"] = "the training videos but those held out; scored on these"
     else:
         rows["tuned_on"] = "the official validation videos: this avg.mAP is of the set it was tuned on"
+    notes = made_up(space.base.data, study.user_attrs.get(DATA))
+    rows |= {"data": notes[0]} if notes else {}
     rows["data_fingerprint"] = study.user_attrs.get(FINGERPRINT, "unknown")
     rows |= {key: sessions[-1].get(key, "unknown") for key in ("versions", "python", "git_commit")}
     return {key: " ".join(str(value).split()) for key, value in rows.items()}

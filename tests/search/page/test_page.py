@@ -22,6 +22,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from haan.data.plant import MADE_UP
 from haan.errors import InputError
 from haan.figures.folder import Index
 from search import report
@@ -33,6 +34,7 @@ from search.results import confirm, winner
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.space.model import Space
+from search.study import record
 from tests.search.page.report_run import (
     EPOCHS,
     PARAMETERS,
@@ -395,6 +397,19 @@ def test_a_search_on_the_official_videos_is_marked_as_too_good(full: Run) -> Non
     official = page(read_findings(full.folder, space, full.study), datetime(2026, 1, 2, tzinfo=UTC))
     assert "Tuned on the set it reports on." in official
     assert "Tuned on the set it reports on." not in full.folder.report.read_text()
+
+
+def test_the_head_of_the_page_and_the_exported_configuration_say_that_the_features_are_planted(full: Run) -> None:
+    def said(known: object, plant: bool = True) -> tuple[bool, bool]:
+        base = full.space.base if plant else replace(full.space.base, data=replace(full.space.base.data, plant=None))
+        found = read_findings(full.folder, replace(full.space, base=base), full.study)
+        found = replace(found, attributes={**found.attributes, record.DATA: known} if known else found.attributes)
+        head = page(found, datetime(2026, 1, 2, tzinfo=UTC)).partition("<main>")[0]
+        return MADE_UP in head, MADE_UP in found.about.values()
+
+    assert said(None) == (True, True), "a run without a record of its data, as older versions made them"
+    assert said({"planted": None})[0] is False and said({"planted": {"seed": 0}}, plant=False)[0] is True
+    assert said(None, plant=False) == (False, False)
 
 
 def test_a_report_that_can_not_be_made_leaves_the_last_one_whole(full: Run, tmp_path: Path) -> None:
