@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import TextIO
 
 from haan.errors import InputError, TrainingError
+from haan.files import at_home
 
 
 def say(text: str, to: TextIO | None = None) -> None:
@@ -20,11 +21,18 @@ def warn(messages: Iterable[str]) -> None:
         say(f"warning: {message}", sys.stderr)
 
 
+def _at_home(word: str) -> str:
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{at_home(value)}"
+
+
 def run(command: Callable[[], object]) -> None:
     """Runs a command line; wrong input ends it with one message a line and exit code 2.
 
+    `~` in front of a word or of an option's value is read as a shell reads the former, which may not have seen either.
     An interrupt that no command catches ends with 130: Typer sees to it.
     """
+    sys.argv[1:] = [_at_home(word) for word in sys.argv[1:]]
     try:
         command()
     except InputError as error:

@@ -19,6 +19,7 @@ import yaml
 from haan.checked import RuleError, describe, field_types
 from haan.config import Config
 from haan.errors import InputError
+from haan.files import at_home
 
 T = TypeVar("T")
 BAD = object()  # a value that could not be read; its error is in the list already
@@ -249,9 +250,8 @@ def build(cls: type[T], node: yaml.Node, key: str, errors: list[str]) -> T | Non
     values = {}
     for f in fields(cls):  # type: ignore[arg-type]  # cls is a dataclass
         if f.name in found:
-            values[f.name] = value_of(kinds[f.name], found[f.name][1], join(key, f.name), errors)
-            rule = f.metadata.get("rule")
-            value = values[f.name]
+            rule, value = f.metadata.get("rule"), value_of(kinds[f.name], found[f.name][1], join(key, f.name), errors)
+            values[f.name] = at_home(value) if f.metadata.get("path") and isinstance(value, str) else value
             if rule and value is not BAD and value is not None and not rule.holds(value):
                 errors.append(f"{place(found[f.name][1])}: {join(key, f.name)}: {rule.text}, got {_plain(value)}")
         elif f.default is MISSING and f.default_factory is MISSING:

@@ -41,7 +41,7 @@ from haan.data.layout import (
     write_objects,
 )
 from haan.errors import InputError
-from haan.files import read_json
+from haan.files import check_folder, make_folder, read_json
 
 # Difficulty. Norms are relative to an atom's, which is 1.
 NOISE_NORM = 2.0  # norm of a clip's noise at `noise` 1; each of d dimensions gets noise * NOISE_NORM / sqrt(d)
@@ -123,6 +123,7 @@ def plant(out: Path, settings: Plant, like: Like | None = None) -> Path:
     """
     if os.path.lexists(out):
         raise AlreadyThereError(_already_there(out))
+    check_folder(out)
     if like is None:
         classes = _made_classes(settings.fine_classes, settings.coarse_classes)
         timelines = _made_timelines(settings, classes)
@@ -131,8 +132,8 @@ def plant(out: Path, settings: Plant, like: Like | None = None) -> Path:
         classes = found.classes
         timelines = _real_timelines(settings, like, found)
         settings = _with_classes(settings, classes)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.parent / f".{out.name}.{uuid.uuid4().hex}"
+    make_folder(out.parent)
+    unfinished = out.parent / f".{uuid.uuid4().hex}"
     try:
         unfinished.mkdir()
         _write(unfinished, settings, like, classes, timelines)

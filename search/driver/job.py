@@ -14,7 +14,7 @@ from haan.data import cache
 from haan.data.readers import open_data
 from haan.data.table import Annotations, FeatureSource, Split, split
 from haan.errors import InputError, MissingDataError
-from haan.files import whole
+from haan.files import check_folder, whole
 from haan.methods.haan import clustering
 from search.driver.request import Request, named, taken
 from search.results.folder import RunFolder
@@ -121,6 +121,7 @@ def _read(asked: Request) -> tuple[Space, RunFolder, yaml.MappingNode]:
     """The space, its nodes, and a run folder that is free, or there to be gone on with. Raises InputError."""
     space, name, tree = named(asked)
     folder = RunFolder(asked.out / name)
+    check_folder(folder.root)
     if folder.root.exists() and not asked.resume:
         raise taken(folder)
     if asked.resume and not folder.is_run:

@@ -19,6 +19,7 @@ from typing import Any
 
 from haan.cli import say
 from haan.errors import InputError
+from haan.files import check_folder
 from haan.words import clean
 from search.driver.request import Request, named, taken
 from search.remote import clusterfile
@@ -156,6 +157,7 @@ def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, 
     config = clusterfile.read(cluster)
     _, name, _ = named(asked)
     folder = RunFolder(asked.out / name)
+    check_folder(folder.root)
     if folder.root.exists() and not asked.resume:
         raise taken(folder)
     path = (

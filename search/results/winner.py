@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.config import Config, Holdout
 from haan.data.table import Annotations, FeatureSource, split
 from haan.errors import InputError
-from haan.files import whole
+from haan.files import check_file, make_folder, remove, whole
 from haan.predict import predict
 from haan.weights import WEIGHTS
 from haan.yamlconfig import dump, read_config
@@ -162,11 +162,13 @@ def export(
     final = known.finals.get(trial.number) if number is None else None
     config = _leaving(space, trial, final)
     target = to or folder.best_yaml
-    target.parent.mkdir(parents=True, exist_ok=True)
     weights = target.with_suffix(".safetensors")
+    for path in (target, weights, _predictions(target)):
+        check_file(path)
+    make_folder(target.parent)
     with whole(target) as partial:
         partial.write_text(header(study, space, trial, known, final) + dump(config), encoding="utf-8")
-        weights.unlink(missing_ok=True)  # never another trial's weights beside this configuration
+        remove(weights)  # never another trial's weights beside this configuration
     stage = CONFIRM if final is not None else TRIALS
     checkpoints = Checkpoints(below(place(folder, space), stage))
     checkpoints.fetch((final or trial).number, WEIGHTS, weights)
@@ -214,16 +216,20 @@ def _find(folder: RunFolder, study: optuna.Study, number: int | None, known: Con
     return best
 
 
+def _predictions(exported: Path) -> Path:
+    return exported.with_name(
+        "predictions.json" if exported.name == "best.yaml" else f"{exported.stem}-predictions.json"
+    )
+
+
 def write_predictions(exported: Path, config: Config, source: FeatureSource, annotations: Annotations) -> Path | None:
     """Detections of an exported configuration on its validation videos, beside it; None where its weights are missing.
 
     They go into predictions.json beside best.yaml, into NAME-predictions.json beside any other NAME.yaml.
     """
     weights = exported.with_suffix(".safetensors")
-    out = exported.with_name(
-        "predictions.json" if exported.name == "best.yaml" else f"{exported.stem}-predictions.json"
-    )
-    out.unlink(missing_ok=True)
+    out = _predictions(exported)
+    remove(out)
     if not weights.exists():
         return None
     predict(

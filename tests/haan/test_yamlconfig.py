@@ -84,6 +84,21 @@ def test_an_override_of_text_is_the_user_s_own(tmp_path: Path, text: str, expect
     assert read_config(write(tmp_path, dump(config))) == config
 
 
+def test_a_path_that_begins_with_a_tilde_begins_with_a_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for text, settings in (
+        ("data: {root: ~/d, features: ~/f, train_videos: 3}", ()),
+        (DATA, ("data.root=~/d", "data.features=~/f")),
+    ):
+        data = read_config(write(tmp_path, text), settings).data
+        assert (data.root, data.features) == ("/home/me/d", "/home/me/f")
+    activitynet = "data: {format: activitynet, root: ./~, features: $HOME, annotations: ~/a, hierarchy: ~/h}"
+    data = read_config(write(tmp_path, activitynet)).data
+    assert (data.root, data.features, data.annotations, data.hierarchy) == ("./~", "$HOME", "/home/me/a", "/home/me/h")
+
+
 @pytest.mark.parametrize(("text", "expected"), [("null", None), ("", None), ('"null"', "null"), ("a #1", "a #1")])
 def test_an_override_of_text_may_be_null_where_its_type_has_null(
     tmp_path: Path, text: str, expected: str | None

@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import math
+import re
 import shutil
 import socket
 import subprocess
@@ -264,6 +265,17 @@ def test_the_report_says_whose_configuration_is_exported_where_it_is_not_the_win
         assert changed != yaml
         run.folder.best_yaml.write_text(changed)
         assert "No trial has this configuration: it was changed by hand" in page_of(run)
+
+
+@pytest.mark.parametrize("blocked", ["x.yaml", "x.safetensors", "x-predictions.json"])
+def test_an_export_to_where_a_folder_lies_is_refused_and_writes_nothing(
+    full: Run, tmp_path: Path, blocked: str
+) -> None:
+    (tmp_path / blocked).mkdir()
+    rule = f"{tmp_path / blocked}: must be a file that can be written, got: Is a directory"
+    with pytest.raises(InputError, match=re.escape(rule)):
+        winner.export(full.folder, full.space, full.study, to=tmp_path / "x.yaml")
+    assert [one.name for one in tmp_path.iterdir()] == [blocked]
 
 
 def test_the_curve_along_a_swept_setting_holds_the_others_at_what_was_chosen(tmp_path: Path) -> None:
