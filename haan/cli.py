@@ -1,7 +1,10 @@
 """What every command line here shares: how it speaks, and how it ends. Python alone, so that it imports at once."""
 
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TextIO
 
 from haan.errors import InputError, TrainingError
@@ -19,6 +22,22 @@ def warn(messages: Iterable[str]) -> None:
     """What the user should know of the input, on standard error."""
     for message in messages:
         say(f"warning: {message}", sys.stderr)
+
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def python(*words: object) -> str:
+    """A command for the user to run: Python with these words, quoted for a shell; a path looks like no option."""
+    found = shutil.which("python")
+    same = found is not None and Path(found).parent == Path(sys.executable).parent
+    texts = [f"./{word}" if isinstance(word, Path) and str(word)[:1] in ("-", "~") else str(word) for word in words]
+    return shlex.join(["python" if same else sys.executable, *texts])
+
+
+def in_checkout(path: str) -> Path:
+    """A file of this checkout as the user reaches it from the current folder."""
+    return Path(path) if Path.cwd() == _CHECKOUT else _CHECKOUT / path
 
 
 def _at_home(word: str) -> str:

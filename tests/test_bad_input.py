@@ -21,7 +21,7 @@ import typer
 import yaml
 
 import haan.__main__
-from haan.cli import run
+from haan.cli import python, run
 from tests.haan.data.tiny import LABELS, MAPPING, NAMES, SEGMENTS, changed, features, objects, tiny
 from tests.paths import ROOT, files
 
@@ -880,7 +880,7 @@ def test_nothing_is_planted_where_an_option_puts_the_data(tmp_path: Path, shell:
     assert (ended.code, ended.out) == (2, "") and ended.err.startswith(
         f"--set: data.root: must be a folder with the data set, got '{root}', which does not exist"
     )
-    assert ("python search/run.py spaces/demo.yaml" in ended.err) == (command == "search")
+    assert ("without data, try: " in ended.err) == (command == "search")
     assert not root.exists() and not (tmp_path / "out").exists()
 
 
@@ -1279,5 +1279,5 @@ def test_the_paper_s_spaces_without_data_say_in_one_line_what_to_do(
     )
     assert not present or "features" in line or "FineGym_i3d_fps24.npy" in line
     assert "https://github.com/lizhi1104/HAAN" in line, "where to get it"
-    assert "python search/run.py spaces/demo.yaml" in line, "what to do without"
+    assert line.endswith(python(ROOT / "search" / "run.py", ROOT / "spaces" / "demo.yaml")), "what to do without"
     assert not (tmp_path / "runs").exists()

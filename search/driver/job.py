@@ -9,6 +9,7 @@ from datetime import datetime
 
 import yaml
 
+from haan.cli import in_checkout, python
 from haan.config import Holdout
 from haan.data import cache
 from haan.data.readers import open_data
@@ -23,8 +24,6 @@ from search.space.read import naming_lines, read_space
 from search.space.resume import differences
 from search.study import journal, record
 from search.trials import features
-
-DEMO = "python search/run.py spaces/demo.yaml"
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,8 @@ def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], dic
         source, annotations, notes = open_data(data)
     except MissingDataError as error:
         where = "the features are published by the paper's authors, https://github.com/lizhi1104/HAAN"
-        raise InputError(f"{error}; {where}; without data, try: {DEMO}") from None
+        demo = python(in_checkout("search/run.py"), in_checkout("spaces/demo.yaml"))
+        raise InputError(f"{error}; {where}; without data, try: {demo}") from None
     splits = {"holdout" if isinstance(data.validation, Holdout) else "official": split(annotations, data)}
     if annotations.num_train < len(annotations.names):
         splits["official"] = split(annotations, replace(data, validation="official"))

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 import shutil
 import signal
 import sys
@@ -18,7 +17,7 @@ import ray
 from optuna.trial import TrialState
 from rich.console import Console
 
-from haan.cli import say
+from haan.cli import in_checkout, python, say
 from haan.words import amount, clean
 from haan.yamlconfig import read_config
 from search.driver import estimate, nodes, placement, storagecheck
@@ -232,10 +231,11 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
 def _resume_command(job: Job) -> str:
     if AGAIN in os.environ:  # it was sent here from a laptop, whose user reads this
         return os.environ[AGAIN]
-    out = [] if job.folder.root.parent == Path("runs") else ["--out", str(job.folder.root.parent)]
-    out += [] if job.address is None else ["--address", job.address]
-    words = ["python", job.script, str(job.folder.space_yaml), "--name", job.folder.root.name, *out, "--resume"]
-    return shlex.join(words)
+    folder = job.folder
+    words = [in_checkout(job.script), folder.space_yaml, "--name", folder.root.name]
+    words += [] if folder.root.parent == Path("runs") else ["--out", folder.root.parent]
+    words += [] if job.address is None else ["--address", job.address]
+    return python(*words, "--resume")
 
 
 def _counted(work: Work, study: Study) -> list[str]:
@@ -269,4 +269,4 @@ def _leave(work: Work, study: Study) -> list[str]:
     lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
-    return [*lines, f"Train it again: python -m haan train {yaml} --out trained"]
+    return [*lines, f"Train it again: {python('-m', 'haan', 'train', yaml, '--out', 'trained')}"]
