@@ -17,10 +17,11 @@ from haan.cli import run, say, warn
 from haan.config import Config, Plant
 from haan.convert import commands
 from haan.data import cache
-from haan.data.plant import Like, plant
+from haan.data.plant import MADE_UP, Like, plant, planted
 from haan.data.readers import open_data, open_unlabelled
 from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
 from haan.errors import InputError
+from haan.files import check_file, check_folder, make_folder, whole
 from haan.metrics import Evaluator
 from haan.predict import predict
 from haan.train import EpochResult, Trainer
@@ -44,9 +45,8 @@ def train(
 ) -> None:
     """Train one configuration and write its best weights, metrics and predictions."""
     settings = read_config(config, tuple(set_ or ()))
+    check_folder(out)
     state = out / STATE
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: --out must be a folder, got a file")
     if out.exists() and any(out.iterdir()) and not resume:
         raise InputError(f"{out}: --out must be a new or empty folder unless --resume is given, got one with files")
     if resume and not state.exists():
@@ -54,13 +54,16 @@ def train(
     with naming_lines(config, tuple(set_ or ())):
         table, parts, mark = _packed(settings)
         trainer = Trainer(settings, table, parts, alone=True, data=mark)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     if resume:
         trainer.load(state)
         _cut(out / METRICS, trainer.epoch)
     else:
         trainer.save(state)
-    (out / CONFIG).write_text(dump(settings), encoding="utf-8")
+    with whole(out / CONFIG) as partial:
+        partial.write_text(dump(settings), encoding="utf-8")
+    if planted(settings.data) is not None:
+        say(MADE_UP)
     say(f"{len(parts.train)} training and {len(parts.validation)} validation videos, {trainer.device.type}")
     try:
         for result in trainer.epochs():
@@ -126,7 +129,8 @@ def _cut(path: Path, epochs: int) -> None:
     """Takes out rows of epochs that the checkpoint does not know yet; they will be trained again."""
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        path.write_text("".join(lines[: 1 + epochs]), encoding="utf-8")
+        with whole(path) as partial:
+            partial.write_text("".join(lines[: 1 + epochs]), encoding="utf-8")
 
 
 def _log(path: Path, result: EpochResult, settings: Config) -> None:
@@ -154,8 +158,9 @@ def detect(
     set_: Overrides = None,
 ) -> None:
     """Detect actions in validation videos with trained weights, or in testing videos for a server."""
+    check_file(out)
     settings, source, annotations, videos = _trained(folder, data, set_, test)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     written = predict(settings, source, annotations, videos, folder / WEIGHTS, out, external_data)
     say(f"{written.detections} detections in {written.videos} videos; written to {out}")
 
@@ -228,8 +233,7 @@ def figures_(
         fps=fps,
     )
     target = out or folder / NAME
-    if target.exists() and not target.is_dir():
-        raise InputError(f"{target}: --out must be a folder, got a file")
+    check_folder(target)
     settings, source, annotations, shown = _trained(folder, data, set_)
     seen = observe(settings, source, annotations, shown, folder / WEIGHTS)
     count = choose.write(seen, settings, wanted, folder / WEIGHTS, target)

@@ -35,14 +35,14 @@ TIOU = Rule("must hold tIoU thresholds > 0 and <= 1", lambda v: len(v) > 0 and a
 SEED = Rule("must be >= 0 and < 2**31", lambda v: 0 <= v < 2**31)
 
 
-def setting(default: Any, rule: Rule) -> Any:
-    """A dataclass field with a default and a rule on its value."""
-    return field(default=default, metadata={"rule": rule})
+def setting(default: Any, rule: Rule, path: bool = False) -> Any:
+    """A dataclass field with a default and a rule on its value. path: `~` before it is the home folder."""
+    return field(default=default, metadata={"rule": rule, "path": path})
 
 
-def required(rule: Rule) -> Any:
-    """A dataclass field without a default, with a rule on its value."""
-    return field(metadata={"rule": rule})
+def required(rule: Rule, path: bool = False) -> Any:
+    """A dataclass field without a default, as `setting` else."""
+    return field(metadata={"rule": rule, "path": path})
 
 
 @cache

@@ -1,10 +1,14 @@
 """What every command line here shares: how it speaks, and how it ends. Python alone, so that it imports at once."""
 
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TextIO
 
 from haan.errors import InputError, TrainingError
+from haan.files import at_home
 
 
 def say(text: str, to: TextIO | None = None) -> None:
@@ -20,11 +24,34 @@ def warn(messages: Iterable[str]) -> None:
         say(f"warning: {message}", sys.stderr)
 
 
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def python(*words: object) -> str:
+    """A command for the user to run: Python with these words, quoted for a shell; a path looks like no option."""
+    found = shutil.which("python")
+    same = found is not None and Path(found).parent == Path(sys.executable).parent
+    texts = [f"./{word}" if isinstance(word, Path) and str(word)[:1] in ("-", "~") else str(word) for word in words]
+    return shlex.join(["python" if same else sys.executable, *texts])
+
+
+def in_checkout(path: str) -> Path:
+    """A file of this checkout as the user reaches it from the current folder."""
+    return Path(path) if Path.cwd() == _CHECKOUT else _CHECKOUT / path
+
+
+def _at_home(word: str) -> str:
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{at_home(value)}"
+
+
 def run(command: Callable[[], object]) -> None:
     """Runs a command line; wrong input ends it with one message a line and exit code 2.
 
+    `~` in front of a word or of an option's value is read as a shell reads the former, which may not have seen either.
     An interrupt that no command catches ends with 130: Typer sees to it.
     """
+    sys.argv[1:] = [_at_home(word) for word in sys.argv[1:]]
     try:
         command()
     except InputError as error:

@@ -62,12 +62,12 @@ class Data(Checked):
     `activitynet` one, whose ground truth says itself which videos train.
     """
 
-    root: str = required(NOT_EMPTY)
-    features: str = required(NOT_EMPTY)
+    root: str = required(NOT_EMPTY, path=True)
+    features: str = required(NOT_EMPTY, path=True)
     train_videos: int | None = setting(None, AT_LEAST_ONE)
     format: Literal["haan", "activitynet"] = "haan"
-    annotations: str | None = setting(None, NOT_EMPTY)
-    hierarchy: str | None = setting(None, NOT_EMPTY)
+    annotations: str | None = setting(None, NOT_EMPTY, path=True)
+    hierarchy: str | None = setting(None, NOT_EMPTY, path=True)
     validation: Holdout | Literal["official"] = "official"
     dtype: Literal["float16", "float32"] = "float16"
     plant: Plant | None = None

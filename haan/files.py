@@ -1,22 +1,114 @@
-"""Files that are whole or absent, never half; and JSON, read with care."""
+"""Paths as users write them; files that are whole or absent, never half; and JSON, read with care."""
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from haan.errors import InputError
 
+_NO_PLACE = (
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTEMPTY,
+)  # fmt: skip  # what is wrong with a path, and not with the disk
+
+
+def at_home(path: str) -> str:
+    """A path with `~` and `~user` at its start replaced, as a shell does; `$HOME` stays as it is."""
+    return os.path.expanduser(path)  # noqa: PTH111  # a Path would lose slashes, and refuse a user it does not know
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write what takes the place of `path` once all of it is written; nothing does after an error."""
-    partial = path.with_name(path.name + ".partial")
-    yield partial
-    partial.replace(path)
+    """Where to write what takes the place of `path` once all of it is written; nothing does after an error.
+
+    Raises InputError where no file can lie there, before anything is written.
+    """
+    check_file(path)
+    partial = _partial(path)
+    try:
+        with writing(path):
+            partial.touch()
+        yield partial
+        with writing(path):
+            partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def remove(path: Path) -> None:
+    """Takes a file away, if it is there. Raises InputError where it can't be."""
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder with those above it, unless it is there. Raises InputError."""
+    with writing(path, "folder"):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def check_file(path: Path) -> None:
+    """Refuses a file that can't be written, for what comes before may take long; makes nothing. Raises InputError."""
+    with writing(path):
+        _mode(_partial(path))
+        mode = _mode(path)
+        if mode == stat.S_IFDIR:
+            raise _os_error(errno.EISDIR)
+        if mode not in (None, stat.S_IFREG):
+            raise OSError(errno.EEXIST, "Not a regular file")  # it would be replaced: /dev/null, say
+        _check_above(path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """The same of a folder that is to be made, or that files are to be put into. Raises InputError."""
+    with writing(path, "folder"):
+        _check_above(path)
+
+
+@contextmanager
+def writing(path: Path, kind: str = "file") -> Iterator[None]:
+    """Makes an error of a path the user's; one of the disk, such as a full one, stays as it is. Raises InputError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise InputError(f"{path}: must be a {kind} that can be written, got: {error.strerror}") from None
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _check_above(folder: Path) -> None:
+    """Raises OSError where the folder, or the nearest one above that is there, takes no files."""
+    while (mode := _mode(folder)) is None:
+        folder = folder.parent
+    if mode != stat.S_IFDIR:
+        raise _os_error(errno.ENOTDIR)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _os_error(errno.EACCES)
+
+
+def _mode(path: Path) -> int | None:
+    """What kind of file lies there; None where none does. Raises OSError where none can."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except FileNotFoundError:
+        return None
+
+
+def _os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
 
 
 def digest(path: Path) -> str:

@@ -7,8 +7,8 @@ two equal keys.
 import difflib
 import re
 import types
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -19,12 +19,14 @@ import yaml
 from haan.checked import RuleError, describe, field_types
 from haan.config import Config
 from haan.errors import InputError
+from haan.files import at_home
 
 T = TypeVar("T")
 BAD = object()  # a value that could not be read; its error is in the list already
 _INT = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MAX_STEPS = 100_000
+_MAP, _STR, _NULL = (f"tag:yaml.org,2002:{name}" for name in ("map", "str", "null"))
 
 
 def parse_range(text: str) -> tuple[float, ...]:
@@ -56,61 +58,128 @@ def read_tree(path: str | Path) -> yaml.MappingNode:
         raise InputError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    node = _compose(text, str(path))
+    try:
+        node = _compose(text, str(path))
+    except _YAMLError as error:
+        where = path if error.line is None else f"{path}:{error.line}"
+        raise InputError(f"{where}: {error}") from None
     if not isinstance(node, yaml.MappingNode):
         raise InputError(f"{path}: must be a mapping of keys to values, got {shown(node)}")
     return node
 
 
+class _YAMLError(ValueError):
+    """A text that is no YAML: why, and on which line where that is known."""
+
+    def __init__(self, why: str, line: int | None = None):
+        super().__init__(why)
+        self.line = line
+
+
 def _compose(text: str, name: str) -> yaml.Node | None:
+    """The node of a text. Raises _YAMLError."""
     try:
         loader = yaml.SafeLoader(text)
     except yaml.YAMLError as error:
-        raise InputError(f"{name}: is not valid YAML: {' '.join(str(error).split())}") from None
+        raise _YAMLError(f"is not valid YAML: {' '.join(str(error).split())}") from None
     loader.name = name
     try:
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError(f"{name}:{line}: is not valid YAML: {error.problem}") from None
+        raise _YAMLError(f"is not valid YAML: {error.problem}", line) from None
     except yaml.YAMLError as error:
-        raise InputError(f"{name}: is not valid YAML: {error}") from None
+        raise _YAMLError(f"is not valid YAML: {error}") from None
     except RecursionError:
-        raise InputError(f"{name}: is nested too deeply") from None
+        raise _YAMLError("is nested too deeply") from None
     finally:
         loader.dispose()
 
 
-def override(
-    tree: yaml.MappingNode, assignment: str, option: str = "--set", under: str | None = None, splits: int = -1
-) -> None:
-    """Puts `KEY=VALUE` into the tree (below the key `under`), where the key is dotted. Raises InputError.
+class Option(str):
+    """The name of what a value came from in place of a file's, such as an option: it has no lines."""
 
-    splits: at how many of its first dots the key is taken apart, for keys that hold dots themselves; -1: at all.
-    """
+
+SET = Option("--set")
+
+
+def assigned(assignment: str) -> tuple[str, str]:
+    """Key and value of `KEY=VALUE`. Raises InputError."""
     key, equals, text = assignment.partition("=")
-    parts = [*([under] if under else []), *key.strip().split(".", splits)]
-    if not equals or not all(parts):
-        raise InputError(f"{option}: must be KEY=VALUE with a dotted key, got {assignment!r}")
-    value = _compose(text, option) or yaml.ScalarNode("tag:yaml.org,2002:null", "", *_marks(option))
+    if not equals or not all(key.strip().split(".")):
+        raise InputError(f"{SET}: must be KEY=VALUE with a dotted key, got {assignment!r}")
+    return key.strip(), text.strip()
+
+
+def declared(cls: type, key: str) -> Any:
+    """The type of a dotted key of a dataclass; None where it has no such key."""
+    kind: Any = cls
+    for part in key.split("."):
+        nested = next((one for one in _kinds(kind) if is_dataclass(one)), None)
+        kind = None if nested is None else field_types(nested).get(part)  # type: ignore[arg-type]  # a dataclass type
+    return kind
+
+
+def override(tree: yaml.MappingNode, path: Sequence[str], text: str, kind: Any, option: Option = SET) -> None:
+    """Puts what a user wrote for a key into the tree, read as its type is: only lists and mappings are YAML.
+
+    path: the key's parts. kind: as `declared` has it; `Any` for what takes every YAML. Raises InputError.
+    """
     node = tree
-    for part in parts[:-1]:
+    for part in path[:-1]:
         below = child(node, part)
         if not isinstance(below, yaml.MappingNode):
-            below = yaml.MappingNode("tag:yaml.org,2002:map", [], *_marks(option))
+            below = yaml.MappingNode(_MAP, [], *_marks(option))
             _put(node, part, below, option)
         node = below
-    _put(node, parts[-1], value, option)
+    value = _nested_node(text, ".".join(path), option) if _is_nested(kind) else _scalar_node(text, kind, option)
+    _put(node, path[-1], value, option)
 
 
-def _marks(name: str) -> tuple[yaml.Mark, yaml.Mark]:
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    """The members of a union; of another type it alone."""
+    return get_args(kind) if isinstance(kind, types.UnionType) or get_origin(kind) is Union else (kind,)
+
+
+def _is_nested(kind: Any) -> bool:
+    return kind is Any or any(is_dataclass(one) or get_origin(one) is tuple for one in _kinds(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether every value of a type but null is text."""
+    words = [one for one in _kinds(kind) if one not in (str, type(None))]
+    return all(get_origin(one) is Literal and all(isinstance(word, str) for word in get_args(one)) for one in words)
+
+
+def _nested_node(text: str, key: str, option: Option) -> yaml.Node:
+    try:
+        return _compose(text, option) or yaml.ScalarNode(_NULL, "", *_marks(option))
+    except _YAMLError as error:
+        raise InputError(f"{option}: {key}: must be YAML, got {text!r}, which {error}") from None
+
+
+def _scalar_node(text: str, kind: Any, option: Option) -> yaml.Node:
+    """Text as it stands, but `null` and nothing are null where the type has it, and quotes around it are YAML's."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        with suppress(_YAMLError):
+            quoted = _compose(text, option)
+            if isinstance(quoted, yaml.ScalarNode):
+                return quoted
+    if not _is_text(kind):
+        tag = yaml.resolver.Resolver().resolve(yaml.ScalarNode, text, (True, False))
+    else:
+        tag = _NULL if type(None) in _kinds(kind) and text in ("", "null") else _STR
+    return yaml.ScalarNode(tag, text, *_marks(option))
+
+
+def _marks(name: Option) -> tuple[yaml.Mark, yaml.Mark]:
     mark = yaml.Mark(name, 0, 0, 0, None, 0)
     return mark, mark
 
 
-def _put(node: yaml.MappingNode, key: str, value: yaml.Node, option: str) -> None:
+def _put(node: yaml.MappingNode, key: str, value: yaml.Node, option: Option) -> None:
     """In the place of what stood there, for the order of a grid's parameters is that of its points."""
-    entry = (yaml.ScalarNode("tag:yaml.org,2002:str", key, *_marks(option)), value)
+    entry = (yaml.ScalarNode(_STR, key, *_marks(option)), value)
     first = next((i for i, (k, _) in enumerate(node.value) if k.value == key), len(node.value))
     node.value = [*node.value[:first], entry, *((k, v) for k, v in node.value[first:] if k.value != key)]
 
@@ -125,7 +194,7 @@ def child(node: yaml.Node, key: str) -> yaml.Node | None:
 def place(node: yaml.Node) -> str:
     """`file:line` of a node, or the option it came from."""
     mark = node.start_mark
-    return mark.name if mark.name.startswith("--") else f"{mark.name}:{mark.line + 1}"
+    return mark.name if isinstance(mark.name, Option) else f"{mark.name}:{mark.line + 1}"
 
 
 def items(node: yaml.Node, key: str, errors: list[str]) -> dict[str, tuple[yaml.Node, yaml.Node]]:
@@ -181,9 +250,8 @@ def build(cls: type[T], node: yaml.Node, key: str, errors: list[str]) -> T | Non
     values = {}
     for f in fields(cls):  # type: ignore[arg-type]  # cls is a dataclass
         if f.name in found:
-            values[f.name] = value_of(kinds[f.name], found[f.name][1], join(key, f.name), errors)
-            rule = f.metadata.get("rule")
-            value = values[f.name]
+            rule, value = f.metadata.get("rule"), value_of(kinds[f.name], found[f.name][1], join(key, f.name), errors)
+            values[f.name] = at_home(value) if f.metadata.get("path") and isinstance(value, str) else value
             if rule and value is not BAD and value is not None and not rule.holds(value):
                 errors.append(f"{place(found[f.name][1])}: {join(key, f.name)}: {rule.text}, got {_plain(value)}")
         elif f.default is MISSING and f.default_factory is MISSING:
@@ -267,9 +335,22 @@ def _scalar(kind: Any, node: yaml.Node) -> Any:
 
 def _overridden(path: str | Path, overrides: tuple[str, ...]) -> yaml.MappingNode:
     tree = read_tree(path)
-    for assignment in overrides:
-        override(tree, assignment)
+    given = [assigned(assignment) for assignment in overrides]
+    for key, text in given:
+        override(tree, key.split("."), text, declared(Config, key))
+    plant_only_at_home(tree, [key for key, _ in given])
     return tree
+
+
+def plant_only_at_home(config: yaml.Node, keys: Iterable[str]) -> None:
+    """Takes `data.plant` out of a configuration whose `data.root` an option gives: that folder is to be there already.
+
+    keys: those that options give. One that gives `data.plant` keeps it.
+    """
+    keys, data = list(keys), child(config, "data")
+    own = any(key == "data.plant" or key.startswith("data.plant.") for key in keys)
+    if "data.root" in keys and not own and isinstance(data, yaml.MappingNode):
+        data.value = [(key, value) for key, value in data.value if key.value != "plant"]
 
 
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:

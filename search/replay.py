@@ -10,7 +10,7 @@ from typing import Annotated
 import optuna
 import typer
 
-from haan.cli import run
+from haan.cli import python, run
 from haan.errors import InputError
 from search.replays.compare import REPEATS, compare, setups
 from search.results.folder import RunFolder, open_study
@@ -33,7 +33,7 @@ def main(
     nearest complete one. So nothing better than the best recorded trial can be found, and few trials tell little.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    count = _count(workers)
+    count = _count(workers, run_folder)
     if repeats < 1:
         raise InputError(f"--repeats: must be >= 1, got {repeats}")
     folder = RunFolder(run_folder)
@@ -41,10 +41,10 @@ def main(
     compare(folder, recorded, setups(folder.space_yaml, sampler, pruner, trials, seed), count, repeats, as_json)
 
 
-def _count(workers: str) -> int:
+def _count(workers: str, run_folder: Path) -> int:
     """One number of workers. Raises InputError, which says where several belong."""
     if "," in workers:
-        several = f"for several: python -m tests.benchmarks.scale RUN --workers {workers}"
+        several = f"for several: {python('-m', 'tests.benchmarks.scale', run_folder, '--workers', workers)}"
         raise InputError(f"--workers: must be one whole number, got {workers!r}; {several}")
     try:
         count = int(workers)

@@ -11,18 +11,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import typer
+import yaml
 
 import haan.__main__
-from haan.cli import run
+from haan.cli import python, run
 from tests.haan.data.tiny import LABELS, MAPPING, NAMES, SEGMENTS, changed, features, objects, tiny
-from tests.paths import ROOT
+from tests.paths import ROOT, files
 
 # Lines are counted below: data is line 1, seed line 8.
 CONFIG = """\
@@ -732,6 +733,25 @@ SPACES = [
         "--set: base.optim.lrr: unknown key; did you mean 'lr'?",
         options=["--set", "optim.lrr=1"],
     ),
+    case(
+        "override by the key that errors name",
+        [],
+        "--set: base.optim.lr: must be > 0, got -1.0",
+        options=["--set", "base.optim.lr=-1"],
+    ),
+    case(
+        "override that is no YAML",
+        [],
+        "--set: search.parameters.concepts.clusters: must be YAML, got '[1', which is not valid YAML: expected ',' or "
+        "']', but got '<stream end>'",
+        options=["--set", "search.parameters.concepts.clusters=[1"],
+    ),
+    case(
+        "override of a number that YAML would not take",
+        [],
+        "--set: search.trials: must be a whole number, got '*x'",
+        options=["--set", "search.trials=*x"],
+    ),
     case("name that is a path", [], "--name: must be a plain folder name, got '../x'", options=["--name", "../x"]),
     case(
         "nothing to go on with",
@@ -846,6 +866,22 @@ def test_a_run_that_exists_is_left_alone(tmp_path: Path, shell: Shell) -> None:
 
 F = features()
 D = "{folder}/data"
+
+
+@pytest.mark.parametrize("command", ["haan train", "search"])
+def test_nothing_is_planted_where_an_option_puts_the_data(tmp_path: Path, shell: Shell, command: str) -> None:
+    demo, root = ROOT / "spaces" / "demo.yaml", tmp_path / "nope"
+    options: tuple[object, ...] = (demo, "--out", tmp_path / "out", "--set", f"data.root={root}")
+    if command == "haan train":
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump(yaml.safe_load(demo.read_text())["base"]))
+        ended = shell("haan", "train", tmp_path / "c.yaml", *options[1:])
+    else:
+        ended = shell("search", *options)
+    assert (ended.code, ended.out) == (2, "") and ended.err.startswith(
+        f"--set: data.root: must be a folder with the data set, got '{root}', which does not exist"
+    )
+    assert ("without data, try: " in ended.err) == (command == "search")
+    assert not root.exists() and not (tmp_path / "out").exists()
 
 
 def with_value(value: float) -> np.ndarray:
@@ -1130,6 +1166,70 @@ def test_missing_input_of_the_other_commands(
     assert not list(tmp_path.iterdir()), "nothing was written"
 
 
+OUTPUTS: dict[str, tuple[tuple[str, ...], str]] = {
+    "train": (("haan", "train", "{folder}/c.yaml", "--out"), "folder"),
+    "detect": (("haan", "detect", "{folder}/run", "--out"), "file"),
+    "figures": (("haan", "figures", "{folder}/run", "--out"), "folder"),
+    "plant": (("haan", "plant", "--out"), "folder"),
+    "finegym": (("haan", "convert", "finegym", "i", "c", "--train", "t", "--val", "v", "--out"), "folder"),
+    "fineaction": (("haan", "convert", "fineaction", "a", "h", "--out"), "folder"),
+    "openpack": (("haan", "convert", "openpack", "s", "--out"), "folder"),
+    "truth": (("haan", "convert", "truth", "{folder}/c.yaml", "--out"), "file"),
+    "split": (("haan", "split", "a", "b", "--out"), "folder"),
+    "search": (("search", "{folder}/s.yaml", "--name", "x", "--out"), "folder"),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [(command, place) for command in OUTPUTS for place in ("below a file", "too long")]
+    + [(command, "a folder") for command, (_, kind) in OUTPUTS.items() if kind == "file"],
+)
+def test_an_output_that_can_not_be_written_is_refused_before_anything_starts(
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, command: str, place: str
+) -> None:
+    words, kind = OUTPUTS[command]
+    tiny(tmp_path / "data")
+    (tmp_path / "c.yaml").write_text(edited(CONFIG, [], tmp_path))
+    (tmp_path / "s.yaml").write_text(edited(SPACE, [], tmp_path))
+    out, got = {
+        "below a file": (tmp_path / "c.yaml" / "out", "Not a directory"),
+        "too long": (tmp_path / ("n" * 256), "File name too long"),
+        "a folder": (tmp_path / "data", "Is a directory"),
+    }[place]
+    for module in ("haan.__main__.open_data", "haan.convert.commands.open_data", "search.driver.job.open_data"):
+        monkeypatch.setattr(module, lambda *about: pytest.fail("the data are read before the output is looked at"))
+    before = files(tmp_path)
+    ended = shell(*(word.replace("{folder}", str(tmp_path)) for word in words), out)
+    named = out / "x" if command == "search" else out
+    refused(ended, tmp_path, [f"{named}: must be a {kind} that can be written, got: {got}"])
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("form", [("--out=~/o/p.json",), ("--out", "~/o/p.json")])
+def test_an_option_that_no_shell_has_seen_may_begin_with_a_home_folder(
+    tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, form: Sequence[str]
+) -> None:
+    tiny(tmp_path / "data")
+    (tmp_path / "c.yaml").write_text(edited(CONFIG, [], tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    ended = shell("haan", "convert", "truth", "~/c.yaml", *form, "--set=data.root=~/data")
+    assert (ended.code, ended.err) == (0, "")
+    assert (tmp_path / "o" / "p.json").is_file() and not (tmp_path / "~").exists()
+
+
+def test_checkpoints_go_where_the_home_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from search.driver.request import Request, named
+
+    (tmp_path / "s.yaml").write_text(edited(SPACE, [], tmp_path))
+    monkeypatch.setenv("HOME", "/home/me")
+    asked = Request(tmp_path / "s.yaml", "x", Path("runs"), None, None, ("search.storage=~/a",), resume=False)
+    assert named(asked)[0].plan.storage == "/home/me/a"
+    monkeypatch.setenv("HAAN_STORAGE", "~/b c")
+    assert named(replace(asked, overrides=()))[0].plan.storage == "/home/me/b c"
+
+
 def test_haan_train_as_a_process(tmp_path: Path) -> None:
     tiny(tmp_path / "data", features=F[:5])
     (tmp_path / "c.yaml").write_text(edited(CONFIG, [], tmp_path))
@@ -1179,5 +1279,5 @@ def test_the_paper_s_spaces_without_data_say_in_one_line_what_to_do(
     )
     assert not present or "features" in line or "FineGym_i3d_fps24.npy" in line
     assert "https://github.com/lizhi1104/HAAN" in line, "where to get it"
-    assert "python search/run.py spaces/demo.yaml" in line, "what to do without"
+    assert line.endswith(python(ROOT / "search" / "run.py", ROOT / "spaces" / "demo.yaml")), "what to do without"
     assert not (tmp_path / "runs").exists()

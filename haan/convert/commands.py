@@ -18,6 +18,7 @@ from haan.data.readers import open_data
 from haan.data.table import split as split_of
 from haan.data.truth import truth as ground_truth
 from haan.errors import InputError
+from haan.files import check_file, make_folder
 from haan.yamlconfig import naming_lines, read_config
 
 app = typer.Typer(no_args_is_help=True, help="Published data sets into the `haan` layout, and ground truth out.")
@@ -52,6 +53,7 @@ def finegym_(
     frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 16,
 ) -> None:
     """FineGym's annotation files into the `haan` layout: every event is a video."""
+    layout.check_free(out, layout.FILES)
     videos, classes, num_train = finegym.convert(info, categories, train, val, fps / frames)
     with layout.filling(out, layout.FILES) as folder:
         layout.write_annotations(folder, videos, classes)
@@ -66,9 +68,11 @@ def fineaction_(
     clips: Annotated[int, typer.Option(min=1, help="Clips of every video.")] = 100,
 ) -> None:
     """FineAction's ground truth into the `haan` layout."""
+    files = (*layout.FILES, HIERARCHY)
+    layout.check_free(out, files)
     videos, classes, num_train = fineaction.convert(annotations, hierarchy, clips)
     pairs = {fine: classes.coarse_names[u] for fine, u in zip(classes.fine_names, classes.coarse_of_fine, strict=True)}
-    with layout.filling(out, (*layout.FILES, HIERARCHY)) as folder:
+    with layout.filling(out, files) as folder:
         layout.write_annotations(folder, videos, classes)
         layout.write_json(folder / HIERARCHY, pairs)
     _show(videos, classes, num_train, out)
@@ -81,9 +85,11 @@ def openpack_(
     hz: Annotated[float, typer.Option(min=1e-6, help="Samples a second, to time clips by.")] = openpack.NOMINAL_HZ,
 ) -> None:
     """OpenPack's sensor recordings into the `haan` layout, features included (CC BY-NC-SA 4.0)."""
-    found = openpack.convert(source, hz / openpack.WINDOW)
     features = "features.npy"
-    with layout.filling(out, (*layout.FILES, features)) as folder:
+    files = (*layout.FILES, features)
+    layout.check_free(out, files)
+    found = openpack.convert(source, hz / openpack.WINDOW)
+    with layout.filling(out, files) as folder:
         layout.write_annotations(folder, found.videos, found.classes)
         layout.write_objects(folder / features, found.features)
     if found.left_out:
@@ -102,12 +108,13 @@ def truth_(
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE with a dotted key; repeatable.")] = None,
 ) -> None:
     """The ground truth that a configuration trains and scores on, for `haan evaluate --subset validation`."""
+    check_file(out)
     settings = read_config(config, tuple(set_ or ()))
     with naming_lines(config, tuple(set_ or ())):
         source, annotations, warnings = open_data(settings.data)
         warn(warnings)
         parts = split_of(annotations, settings.data)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_json(out, ground_truth(annotations, source.num_clips, parts))
     say(f"{len(parts.train)} training and {len(parts.validation)} validation videos; written to {out}")
 
@@ -133,10 +140,11 @@ def split(
     for option, value in (("--share", share), ("--overall", overall)):
         if not 0 < value < 1:
             raise InputError(f"{option}: must be > 0 and < 1, got {value}")
+    files = ("gym99_train_element.txt", "gym99_val_element.txt")
+    layout.check_free(out, files)
     given = [finegym.read_samples(path) for path in (train, val)]
     samples = _together(given, val)
     asked = deal.split(samples, by, tries, seed, share, overall)
-    files = ("gym99_train_element.txt", "gym99_val_element.txt")
     with layout.filling(out, files) as folder:
         for file, training in zip(files, (True, False), strict=True):
             lines = [s.line for s, t in zip(asked.samples, asked.trains.tolist(), strict=True) if t == training]

@@ -32,6 +32,7 @@ from haan.data import table
 from haan.data.npy import map_array
 from haan.data.table import Annotations, FeatureSource, FloatArray, Packed, described, slices
 from haan.errors import InputError
+from haan.files import at_home
 
 VARIABLE, FOLDER = "HAAN_CACHE", ".haan-cache"
 CLIPS, ABOUT = "clips.npy", "about.json"
@@ -172,7 +173,7 @@ def _root(data: Data) -> Path | None:
     place = os.environ.get(VARIABLE)
     if place == "off":
         return None
-    return Path(place) if place else Path(data.root, FOLDER)
+    return Path(at_home(place)) if place else Path(data.root, FOLDER)
 
 
 def _caches(root: Path) -> Iterator[tuple[Path, _About]]:

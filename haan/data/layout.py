@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from haan.errors import InputError
+from haan.files import check_folder, make_folder
 
 NAMES, LABELS, SEGMENTS = "video_names.npy", "labels.npy", "segments.npy"
 RATIOS, MAPPING, CLASSES = "sec2clip_ratios.npy", "fine_to_coarse_mappings.json", "classes.json"
@@ -37,19 +38,24 @@ class Video:
     labels: list[list[int]]
 
 
+def check_free(out: Path, files: Sequence[str]) -> None:
+    """Refuses a folder that `filling` would, before what takes long. Raises InputError."""
+    check_folder(out)
+    there = [file for file in files if (out / file).exists()]
+    if there:
+        raise InputError(f"{out}: --out must be a folder without {', '.join(files)}, got {', '.join(there)}")
+
+
 @contextmanager
 def filling(out: Path, files: Sequence[str]) -> Iterator[Path]:
     """Where to write some files that come to lie in `out` once all are written, and not at all after an error.
 
     `out` may be there, with features in it, say. Raises InputError where it holds one of the files already.
     """
-    there = [file for file in files if (out / file).exists()]
-    if out.exists() and (there or not out.is_dir()):
-        got = ", ".join(there) if there else "a file"
-        raise InputError(f"{out}: --out must be a folder without {', '.join(files)}, got {got}")
+    check_free(out, files)
     unfinished = out / f".{uuid.uuid4().hex}"
     made = not out.exists()
-    unfinished.mkdir(parents=True)
+    make_folder(unfinished)
     try:
         yield unfinished
         for file in files:

@@ -25,6 +25,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ from haan.data.layout import (
     write_objects,
 )
 from haan.errors import InputError
-from haan.files import read_json
+from haan.files import check_folder, make_folder, read_json
 
 # Difficulty. Norms are relative to an atom's, which is 1.
 NOISE_NORM = 2.0  # norm of a clip's noise at `noise` 1; each of d dimensions gets noise * NOISE_NORM / sqrt(d)
@@ -67,6 +68,7 @@ TRAILING_CLIPS = (1, 6)  # background clips after the last action, least and mos
 
 RECIPE = 1  # raise it with every change that gives other bytes: `ensure` then refuses older folders
 FEATURES, PLANTED = "features.npy", "planted.json"
+MADE_UP = "PLANTED FEATURES: these figures show that the machine works, and say nothing about real video."
 VOCABULARY_STREAM, TIMELINE_STREAM, RENDER_STREAM = range(3)
 
 Floats = NDArray[np.float32]
@@ -121,6 +123,7 @@ def plant(out: Path, settings: Plant, like: Like | None = None) -> Path:
     """
     if os.path.lexists(out):
         raise AlreadyThereError(_already_there(out))
+    check_folder(out)
     if like is None:
         classes = _made_classes(settings.fine_classes, settings.coarse_classes)
         timelines = _made_timelines(settings, classes)
@@ -129,8 +132,8 @@ def plant(out: Path, settings: Plant, like: Like | None = None) -> Path:
         classes = found.classes
         timelines = _real_timelines(settings, like, found)
         settings = _with_classes(settings, classes)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.parent / f".{out.name}.{uuid.uuid4().hex}"
+    make_folder(out.parent)
+    unfinished = out.parent / f".{uuid.uuid4().hex}"
     try:
         unfinished.mkdir()
         _write(unfinished, settings, like, classes, timelines)
@@ -156,6 +159,19 @@ def ensure(data: Data) -> None:
         with suppress(AlreadyThereError):
             plant(root, data.plant)
     _check_planted(root, _record(data.plant, None))
+
+
+def planted(data: Data) -> dict[str, Any] | None:
+    """The record that planting leaves beside its features, wherever these lie. Raises InputError where it is none."""
+    root, features = Path(data.root), Path(data.root, data.features)
+    folders = (root, features.parent, features.resolve(), features.resolve().parent)
+    path = next((folder / PLANTED for folder in folders if (folder / PLANTED).exists()), None)
+    if path is None:
+        return None
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: must be a JSON object, got {str(found)[:80]}")
+    return found
 
 
 def vocabulary(classes: Classes, dim: int, seed: int) -> Vocabulary:

@@ -16,7 +16,7 @@ from haan.figures import observe
 from haan.figures.draw import MOST_CONCEPTS, Drawn, Picture, draw_clips, draw_map, draw_timeline, save
 from haan.figures.folder import FigureFolder, Index
 from haan.figures.observe import NearClip, Observed
-from haan.files import digest
+from haan.files import digest, make_folder
 
 _IMAGES = (".jpg", ".jpeg", ".png")
 _PIXELS = (480, 360)  # of a picture at most: more than print shows
@@ -95,7 +95,7 @@ def write(seen: Observed, config: Config, wanted: Wanted, weights: Path, out: Pa
     """
     drawn = list(draw(seen, config, wanted))
     folder = FigureFolder(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     folder.clear()
     for one in drawn:
         save(one, folder.png(one.name), folder.svg(one.name))

@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from haan.figures.observe import RIGHT_TIOU, ConceptClips, ConceptMap, NearClip, Observed, Timeline, Track
+from haan.files import whole
 
 WIDTH_CM = 12.0
 MOST_CONCEPTS = 26  # columns of Figure 3 whose numbers can stand side by side
@@ -68,9 +69,9 @@ def style() -> Iterator[None]:
 
 def save(drawn: Drawn, png: Path, svg: Path) -> None:
     """Both files of a figure."""
-    with style():
-        drawn.figure.savefig(png, dpi=_DPI, metadata={"Software": None})
-        drawn.figure.savefig(svg, dpi=_DPI, metadata={"Date": None, "Creator": None})
+    with style(), whole(png) as png_partial, whole(svg) as svg_partial:
+        drawn.figure.savefig(png_partial, dpi=_DPI, format="png", metadata={"Software": None})
+        drawn.figure.savefig(svg_partial, dpi=_DPI, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def width_cm(text: str, size: float = SMALL) -> float:

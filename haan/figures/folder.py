@@ -11,6 +11,7 @@ from typing import Any
 
 from haan.activitynet import write_json
 from haan.errors import InputError
+from haan.files import remove
 
 NAME = "figures"  # of the folder, inside a run or training folder
 _FIGURE = re.compile(r"figure[345](-[a-z0-9]+)?")
@@ -48,9 +49,9 @@ class FigureFolder:
         if not self.index.exists():
             return
         for name, _ in self.read_index().figures:
-            self.png(name).unlink(missing_ok=True)
-            self.svg(name).unlink(missing_ok=True)
-        self.index.unlink()
+            remove(self.png(name))
+            remove(self.svg(name))
+        remove(self.index)
 
     def write_index(self, index: Index) -> None:
         """Once the figures are there."""

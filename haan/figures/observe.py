@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from haan.cli import python
 from haan.config import Config, Detect
 from haan.data.table import Annotations, FeatureSource, IntArray, offsets_of
 from haan.detect import detect_many, top_mean
@@ -184,7 +185,7 @@ def _clusterer(
     if not known:
         raise InputError(
             f"{weights}: must hold the concepts beside the weights, got a file of an older version; train it again "
-            f"(python -m haan train {weights.with_suffix('.yaml')} --out NEW)"
+            f"({python('-m', 'haan', 'train', weights.with_suffix('.yaml'), '--out', 'NEW')})"
         )
     centroids, most = known.pop("centroids", torch.zeros(0, 0)), config.concepts.clusters  # a method may find fewer
     fits = centroids.ndim == 2 and 0 < len(centroids) <= most and centroids.shape[1] == config.model.width

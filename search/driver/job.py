@@ -9,12 +9,13 @@ from datetime import datetime
 
 import yaml
 
+from haan.cli import in_checkout, python
 from haan.config import Holdout
 from haan.data import cache
 from haan.data.readers import open_data
 from haan.data.table import Annotations, FeatureSource, Split, check_truth, has_truth, split
 from haan.errors import InputError, MissingDataError
-from haan.files import whole
+from haan.files import check_folder, whole
 from haan.methods.haan import clustering
 from search.driver.request import Request, named, taken
 from search.results.folder import RunFolder
@@ -23,8 +24,6 @@ from search.space.read import naming_lines, read_space
 from search.space.resume import differences
 from search.study import journal, record
 from search.trials import features
-
-DEMO = "python search/run.py spaces/demo.yaml"
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,7 @@ def _read(asked: Request) -> tuple[Space, RunFolder, yaml.MappingNode]:
     """The space, its nodes, and a run folder that is free, or there to be gone on with. Raises InputError."""
     space, name, tree = named(asked)
     folder = RunFolder(asked.out / name)
+    check_folder(folder.root)
     if folder.root.exists() and not asked.resume:
         raise taken(folder)
     if asked.resume and not folder.is_run:
@@ -136,7 +136,8 @@ def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], dic
         source, annotations, notes = open_data(data)
     except MissingDataError as error:
         where = "the features are published by the paper's authors, https://github.com/lizhi1104/HAAN"
-        raise InputError(f"{error}; {where}; without data, try: {DEMO}") from None
+        demo = python(in_checkout("search/run.py"), in_checkout("spaces/demo.yaml"))
+        raise InputError(f"{error}; {where}; without data, try: {demo}") from None
     splits = {"holdout" if isinstance(data.validation, Holdout) else "official": split(annotations, data)}
     if annotations.num_train < len(annotations.names):
         official = split(annotations, replace(data, validation="official"))

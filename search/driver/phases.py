@@ -93,7 +93,10 @@ def make_study(work: Work) -> Study:
     job, space = work.job, work.job.space
     study = study_of(space, name=space.name, journal=job.folder.journal, seed=space.base.seed)
     study.inner.set_user_attr(record.FINGERPRINT, job.fingerprint)
-    study.inner.set_user_attr(record.DATA, provenance.record(space.base.data, job.source, job.annotations))
+    known = provenance.record(space.base.data, job.source, job.annotations)
+    study.inner.set_user_attr(record.DATA, known)
+    for line in provenance.made_up(space.base.data, known):
+        _LOG.info(line)
     _begin_session(work, study)
     study.start_with(front(space))
     return study

@@ -10,10 +10,7 @@ import yaml
 from haan.errors import InputError
 from search.results.folder import RunFolder
 from search.space.model import Space
-from search.space.read import space_of, space_tree
-
-STORAGE = "HAAN_STORAGE"  # the environment's default for search.storage
-
+from search.space.read import STORAGE, space_of, space_tree
 
 AGAIN = "HAAN_SEARCH_AGAIN"  # in a driver's environment: the laptop's command that goes on with its search
 
@@ -45,7 +42,7 @@ def named(asked: Request) -> tuple[Space, str, yaml.MappingNode]:
     tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed)
     space, name = space_of(tree, asked.path.stem), asked.name
     if space.plan.storage is None and os.environ.get(STORAGE):  # set on a cluster's nodes, and kept with the run
-        tree = space_tree(asked.path, (*asked.overrides, *trials, f"search.storage={os.environ[STORAGE]}"), asked.seed)
+        tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed, os.environ[STORAGE])
         space = space_of(tree, asked.path.stem)
     if asked.resume and name is None:
         raise InputError("--resume: must come with the --name of the run to go on with, got none")

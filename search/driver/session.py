@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 import shutil
 import signal
 import sys
@@ -19,7 +18,7 @@ import ray
 from optuna.trial import TrialState
 from rich.console import Console
 
-from haan.cli import say
+from haan.cli import in_checkout, python, say
 from haan.words import amount, clean
 from haan.yamlconfig import read_config
 from search.driver import estimate, nodes, placement, storagecheck
@@ -32,8 +31,10 @@ from search.driver.screen import Screen
 from search.page.page import write_report
 from search.results import checkpoints, confirm, winner
 from search.results.folder import RunFolder
+from search.results.provenance import made_up
 from search.space.edges import edge_warnings
 from search.space.model import is_base
+from search.study import record
 from search.study.record import TrialRecord
 from search.study.study import FINISHED, Study
 from search.trials import features, internals
@@ -181,6 +182,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _description(job: Job, share: placement.Share) -> list[str]:
     plan, data = job.space.plan, job.space.base.data
     lines = [
+        *made_up(data),
         f"Data: {len(job.split.train)} training and {len(job.split.validation)} validation videos, "
         f"{int(job.source.num_clips.sum())} clips, {job.source.dim}-d, "
         f"{job.feature_bytes / 2**20:.0f} MiB in shared memory",
@@ -235,10 +237,11 @@ def _has_winner(study: Study) -> bool:
 def _resume_command(job: Job) -> str:
     if AGAIN in os.environ:  # it was sent here from a laptop, whose user reads this
         return os.environ[AGAIN]
-    out = [] if job.folder.root.parent == Path("runs") else ["--out", str(job.folder.root.parent)]
-    out += [] if job.address is None else ["--address", job.address]
-    words = ["python", job.script, str(job.folder.space_yaml), "--name", job.folder.root.name, *out, "--resume"]
-    return shlex.join(words)
+    folder = job.folder
+    words = [in_checkout(job.script), folder.space_yaml, "--name", folder.root.name]
+    words += [] if folder.root.parent == Path("runs") else ["--out", folder.root.parent]
+    words += [] if job.address is None else ["--address", job.address]
+    return python(*words, "--resume")
 
 
 def _counted(work: Work, study: Study) -> list[str]:
@@ -266,10 +269,11 @@ def _leave(work: Work, study: Study) -> list[str]:
     known = confirm.read_confirmation(job.folder, space, study.inner)
     yaml = job.folder.best_yaml
     found = winner.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
-    lines = [f"Best: trial {trial.number}, avg.mAP {trial.value:.3f} in the search; written to {yaml}"]
+    lines = made_up(space.base.data, study.inner.user_attrs[record.DATA])
+    lines += [f"Best: trial {trial.number}, avg.mAP {trial.value:.3f} in the search; written to {yaml}"]
     lines += winner.comparison(space, study.inner, trial, known)
     detect = confirm.chosen_detect(space, trial)
     lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
-    return [*lines, f"Train it again: python -m haan train {yaml} --out trained"]
+    return [*lines, f"Train it again: {python('-m', 'haan', 'train', yaml, '--out', 'trained')}"]

@@ -14,7 +14,9 @@ from search.page.lanes import timeline
 from search.page.plots import escaped
 from search.page.sections import SECTIONS, Sheet
 from search.results.folder import RunFolder
+from search.results.provenance import made_up
 from search.space.model import Space
+from search.study import record
 
 _HERE = Path(__file__).parent
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
@@ -55,7 +57,7 @@ def page(found: Findings, written: datetime) -> str:
 <body>
 <header class="top">
 <h1>{name}</h1>
-<p class="quiet">{_subtitle(found, written)}</p>
+<p class="quiet">{_subtitle(found, written)}</p>{_made_up(found)}
 <nav aria-label="Contents"><ul>{links}</ul></nav>
 </header>
 <main>
@@ -69,6 +71,11 @@ def page(found: Findings, written: datetime) -> str:
 </body>
 </html>
 """
+
+
+def _made_up(found: Findings) -> str:
+    lines = made_up(found.space.base.data, found.attributes.get(record.DATA))
+    return "".join(f'\n<p class="warning" role="note"><b>{escaped(line)}</b></p>' for line in lines)
 
 
 def _subtitle(found: Findings, written: datetime) -> str:

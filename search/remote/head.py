@@ -25,7 +25,7 @@ import typer
 
 from haan.cli import run, say
 from haan.errors import InputError
-from haan.files import whole
+from haan.files import make_folder, whole, writing
 from search.driver.request import AGAIN
 from search.results.folder import RunFolder
 
@@ -144,14 +144,15 @@ def unpack(stream: BinaryIO, root: Path) -> None:
     """
     fresh = root.with_name(f".{root.name}.fetching")
     shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    make_folder(fresh)
     try:
         with tarfile.open(fileobj=stream, mode="r|gz") as tar:
             tar.extractall(fresh, filter="data")
         for path in sorted(one for one in fresh.rglob("*") if one.is_file()):
             target = root / path.relative_to(fresh)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+            make_folder(target.parent)
+            with writing(target):
+                path.replace(target)
     finally:
         shutil.rmtree(fresh)
 
@@ -222,7 +223,7 @@ def _environment() -> dict[str, str]:
 
 def _put(space: Path) -> None:
     text = sys.stdin.buffer.read()
-    space.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(space.parent)
     with whole(space) as partial:
         partial.write_bytes(text)
 

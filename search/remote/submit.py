@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haan.cli import say
+from haan.cli import in_checkout, python, say
 from haan.errors import InputError
+from haan.files import check_folder
 from haan.words import clean
 from search.driver.request import Request, named, taken
 from search.remote import clusterfile
@@ -146,9 +147,9 @@ class Submission:
     @property
     def again(self) -> str:
         """The command that watches it again, or goes on with it."""
-        words = ["python", "search/run.py", str(self.asked.path), "--cluster", str(self.cluster)]
-        words += [] if self.asked.out == Path("runs") else ["--out", str(self.asked.out)]
-        return shlex.join([*words, *self.options, "--resume"])
+        words = [in_checkout("search/run.py"), self.asked.path, "--cluster", self.cluster]
+        words += [] if self.asked.out == Path("runs") else ["--out", self.asked.out]
+        return python(*words, *self.options, "--resume")
 
 
 def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, dry_run: bool) -> int:
@@ -156,6 +157,7 @@ def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, 
     config = clusterfile.read(cluster)
     _, name, _ = named(asked)
     folder = RunFolder(asked.out / name)
+    check_folder(folder.root)
     if folder.root.exists() and not asked.resume:
         raise taken(folder)
     path = (

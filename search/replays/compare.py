@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 from haan.cli import say
-from haan.yamlconfig import override
+from haan.yamlconfig import Option, override
 from search.replays.pool import Pool, Trust, read_pool, trust
 from search.replays.simulation import Replay, simulate
 from search.results.folder import RunFolder
@@ -27,6 +27,7 @@ _LARGE = 1000  # trials in all replays; from here on progress is shown
 REPEATS = 5  # of a comparison
 _PROGRESS_S = 10.0
 _ESTIMATE_AFTER = 100
+_Given = tuple[Option, tuple[str, ...], str, Any]  # an option; the key that it sets, what to, and the key's type
 _UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
 
@@ -56,7 +57,9 @@ def setups(path: Path, sampler: str | None, pruner: str | None, trials: int | No
     sampler, pruner: a name, or `{name: ..., argument: ...}`. Raises InputError, naming the option.
     """
     read_space(path)  # what is wrong with the file itself is said first, and not of an option
-    budget = [] if trials is None else [("--trials", f"search.trials={trials}")]
+    budget: list[_Given] = []
+    if trials is not None:
+        budget.append((Option("--trials"), ("search", "trials"), str(trials), int))
     own = _read(path, seed, budget)
     wanted = [*_override("sampler", sampler), *_override("pruner", pruner)]
     asked = _read(path, seed, [*budget, *wanted])
@@ -68,19 +71,20 @@ def setups(path: Path, sampler: str | None, pruner: str | None, trials: int | No
     return found
 
 
-def _override(key: str, text: str | None) -> list[tuple[str, str]]:
+def _override(key: str, text: str | None) -> list[_Given]:
     if text is None:
         return []
+    option = Option(f"--{key}")
     if text.lstrip().startswith("{"):
-        return [(f"--{key}", f"search.{key}={text}")]
-    return [(f"--{key}", f"search.{key}={{}}"), (f"--{key}", f"search.{key}.name={text}")]
+        return [(option, ("search", key), text, Any)]
+    return [(option, ("search", key), "{}", Any), (option, ("search", key, "name"), text, str)]
 
 
-def _read(path: Path, seed: int | None, overrides: Sequence[tuple[str, str]]) -> Space:
-    """A space with `KEY=VALUE` of options put into it. Raises InputError."""
+def _read(path: Path, seed: int | None, given: Sequence[_Given]) -> Space:
+    """A space with the values of options put into it. Raises InputError."""
     tree = space_tree(path, seed=seed)
-    for option, assignment in overrides:
-        override(tree, assignment, option)
+    for option, key, text, kind in given:
+        override(tree, key, text, kind, option)
     return space_of(tree, path.stem)
 
 

@@ -1,6 +1,5 @@
 """What data a run's figures are of, in words: planted ones must never pass for those of a paper."""
 
-import json
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -10,9 +9,8 @@ from typing import Any
 
 from haan import __version__
 from haan.config import Data
-from haan.data.plant import PLANTED
+from haan.data.plant import MADE_UP, planted
 from haan.data.table import Annotations, FeatureSource
-from haan.errors import InputError
 from search.space.tableform import Dataset
 
 _MOST_DROPPED = 0.01  # of the segments; the readers drop those whose times make no sense
@@ -35,23 +33,14 @@ def record(data: Data, source: FeatureSource, annotations: Annotations) -> dict[
         "coarse_classes": len(annotations.coarse_names),
         "clips": int(source.num_clips.sum()),
         "dim": source.dim,
-        "planted": _planted(Path(data.root), Path(data.root, data.features)),
+        "planted": planted(data),
     }
 
 
-def _planted(root: Path, features: Path) -> dict[str, Any] | None:
-    """The record that planting leaves beside its features, wherever these lie. Raises InputError where it is none."""
-    folders = (root, features.parent, features.resolve(), features.resolve().parent)
-    path = next((folder / PLANTED for folder in folders if (folder / PLANTED).exists()), None)
-    if path is None:
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: must be a JSON object, got {error}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: must be a JSON object, got {str(found)[:80]}")
-    return found
+def made_up(data: Data, known: Mapping[str, Any] | None = None) -> list[str]:
+    """What every output of planted data says; nothing of others. known: their record, once there is one."""
+    found = known["planted"] if known is not None else data.plant or planted(data)
+    return [] if found is None else [MADE_UP]
 
 
 def name(known: Mapping[str, Any], dataset: Dataset | None) -> str:
@@ -92,9 +81,7 @@ def sentences(known: Mapping[str, Any] | None, fingerprint: str, dataset: Datase
         f"{known['dim']}-d features, fingerprint {fingerprint[:12]}; scored on {_scored_on(known)}."
     ]
     if known["planted"] is not None:
-        lines.insert(
-            0, "PLANTED FEATURES: these figures show that the machine works, and say nothing about real video."
-        )
+        lines.insert(0, MADE_UP)
     if dataset is not None:
         lines.append(_compared(known, dataset))
     return lines

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.config import Config, Holdout
 from haan.data.table import Annotations, FeatureSource, split
 from haan.errors import InputError
-from haan.files import whole
+from haan.files import check_file, make_folder, remove, whole
 from haan.predict import predict
 from haan.weights import WEIGHTS
 from haan.yamlconfig import dump, read_config
@@ -18,9 +18,10 @@ from search.results import confirm
 from search.results.checkpoints import CONFIRM, TRIALS, Checkpoints, below, place
 from search.results.confirm import Confirmation, chosen_detect
 from search.results.folder import RunFolder
+from search.results.provenance import made_up
 from search.space.model import SEED, Space, is_base, with_values
 from search.space.studies import scores_of
-from search.study.record import FINGERPRINT, SESSIONS, TrialRecord
+from search.study.record import DATA, FINGERPRINT, SESSIONS, TrialRecord
 from search.study.study import ranked
 
 
@@ -116,6 +117,8 @@ def about(
         rows["trained_on"] = "the training videos but those held out; scored on these"
     else:
         rows["tuned_on"] = "the official validation videos: this avg.mAP is of the set it was tuned on"
+    notes = made_up(space.base.data, study.user_attrs.get(DATA))
+    rows |= {"data": notes[0]} if notes else {}
     rows["data_fingerprint"] = study.user_attrs.get(FINGERPRINT, "unknown")
     rows |= {key: sessions[-1].get(key, "unknown") for key in ("versions", "python", "git_commit")}
     return {key: " ".join(str(value).split()) for key, value in rows.items()}
@@ -174,11 +177,13 @@ def export(
     final = known.finals.get(trial.number) if number is None else None
     config = _leaving(space, trial, final)
     target = to or folder.best_yaml
-    target.parent.mkdir(parents=True, exist_ok=True)
     weights = target.with_suffix(".safetensors")
+    for path in (target, weights, _predictions(target)):
+        check_file(path)
+    make_folder(target.parent)
     with whole(target) as partial:
         partial.write_text(header(study, space, trial, known, final) + dump(config), encoding="utf-8")
-        weights.unlink(missing_ok=True)  # never another trial's weights beside this configuration
+        remove(weights)  # never another trial's weights beside this configuration
     stage = CONFIRM if final is not None else TRIALS
     checkpoints = Checkpoints(below(place(folder, space), stage))
     checkpoints.fetch((final or trial).number, WEIGHTS, weights)
@@ -226,16 +231,20 @@ def _find(folder: RunFolder, study: optuna.Study, number: int | None, known: Con
     return best
 
 
+def _predictions(exported: Path) -> Path:
+    return exported.with_name(
+        "predictions.json" if exported.name == "best.yaml" else f"{exported.stem}-predictions.json"
+    )
+
+
 def write_predictions(exported: Path, config: Config, source: FeatureSource, annotations: Annotations) -> Path | None:
     """Detections of an exported configuration on its validation videos, beside it; None where its weights are missing.
 
     They go into predictions.json beside best.yaml, into NAME-predictions.json beside any other NAME.yaml.
     """
     weights = exported.with_suffix(".safetensors")
-    out = exported.with_name(
-        "predictions.json" if exported.name == "best.yaml" else f"{exported.stem}-predictions.json"
-    )
-    out.unlink(missing_ok=True)
+    out = _predictions(exported)
+    remove(out)
     if not weights.exists():
         return None
     predict(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, Checked, RuleError, setting
+from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, NOT_EMPTY, Checked, RuleError, setting
 from haan.config import Config, Detect
 from search.space.tableform import Table
 from search.study import algorithms
@@ -48,7 +48,7 @@ class Plan(Checked):
     trials: int = setting(100, AT_LEAST_ONE)
     concurrent: int | Literal["auto"] = "auto"
     max_failures: int = setting(3, NON_NEGATIVE)
-    storage: str | None = None
+    storage: str | None = setting(None, NOT_EMPTY, path=True)
     objective: Literal["best", "last"] = "best"
     start_with: Literal["base"] = "base"
     resources: Resources = Resources()

@@ -11,13 +11,17 @@ import yaml
 from haan.config import Config
 from haan.errors import InputError
 from haan.yamlconfig import (
+    Option,
+    assigned,
     build,
     child,
+    declared,
     items,
     join,
     naming_places,
     override,
     place,
+    plant_only_at_home,
     read_tree,
     shown,
     unknown_key,
@@ -27,6 +31,8 @@ from search.space.model import Plan, Space, listed_keys
 from search.space.parameters import detects_of, num_points, read_parameters, read_rows
 from search.space.tableform import Table, read_table
 from search.study import algorithms, rehearsal
+
+STORAGE = Option("HAAN_STORAGE")  # the environment's default for search.storage
 
 
 def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | None = None) -> Space:
@@ -78,16 +84,35 @@ def _check_table(table: Table, space: Space, node: yaml.Node, search: yaml.Node,
             errors.append(unknown_key(name, f"table.published.lines.{key}", list(space.rows)))
 
 
-def space_tree(path: str | Path, overrides: tuple[str, ...] = (), seed: int | None = None) -> yaml.MappingNode:
-    """The node tree of a space file, overrides applied. Raises InputError."""
-    tree = read_tree(path)
+def space_tree(
+    path: str | Path, overrides: tuple[str, ...] = (), seed: int | None = None, storage: str | None = None
+) -> yaml.MappingNode:
+    """The node tree of a space file, overrides applied. Raises InputError.
+
+    storage: what the environment says for `search.storage`.
+    """
+    tree, keys = read_tree(path), []
     for assignment in overrides:
-        key = assignment.partition("=")[0].strip()
-        under = None if key.split(".")[0] == "search" else "base"
-        override(tree, assignment, under=under, splits=2 if key.startswith("search.parameters.") else -1)
+        key, text = assigned(assignment)
+        top, _, rest = key.partition(".")
+        if top == _SEARCH:
+            _override_search(tree, rest, text)
+        else:
+            keys.append(rest if top == _BASE and rest else key)
+            override(tree, [_BASE, *keys[-1].split(".")], text, declared(Config, keys[-1]))
     if seed is not None:
-        override(tree, f"seed={seed}", "--seed", under="base")
+        override(tree, [_BASE, "seed"], str(seed), int, Option("--seed"))
+    if storage is not None:
+        override(tree, [_SEARCH, "storage"], storage, str, STORAGE)
+    plant_only_at_home(child(tree, _BASE) or tree, keys)
     return tree
+
+
+def _override_search(tree: yaml.MappingNode, key: str, text: str) -> None:
+    """Parameters' names hold dots themselves; what samplers, pruners, parameters and rows take has no declared type."""
+    parts = key.split(".", 1 if key.startswith("parameters.") else -1) if key else []
+    kind = declared(Plan, key) if parts and parts[0] not in _NESTED else Any
+    override(tree, [_SEARCH, *parts], text, kind)
 
 
 @contextmanager
@@ -113,7 +138,8 @@ def _search_parameters(tree: yaml.MappingNode) -> yaml.Node:
     return yaml.MappingNode("", plain_keys + made)
 
 
-_TOP, _TABLE = ("base", "search"), "table"
+_BASE, _SEARCH, _TABLE = "base", "search", "table"
+_TOP = (_BASE, _SEARCH)
 _NESTED = ("sampler", "pruner", "parameters", "rows")
 
 

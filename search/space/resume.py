@@ -12,14 +12,16 @@ from search.space.model import Space
 def differences(old: Space, new: Space) -> list[str]:
     """What keeps `new` from going on with a study made with `old`: one message a key, as `KEY: rule, got value`.
 
-    The data may have moved (their fingerprint is compared elsewhere), and everything that only says how much is run,
-    where, or by which sampler and pruner, may change; so may the range of a number.
+    The data may have moved, or be planted no more (their fingerprint is compared elsewhere), and everything that only
+    says how much is run, where, or by which sampler and pruner, may change; so may the range of a number.
     """
     before, after = _flat(plain(old.base)), _flat(plain(new.base))
     found = [
         f"{key}: must stay {before.get(key)!r} under --resume, got {after.get(key)!r}"
         for key in before | after
-        if key not in ("data.root", "device") and before.get(key) != after.get(key)
+        if key not in ("data.root", "device")
+        and not f"{key}.".startswith("data.plant.")
+        and before.get(key) != after.get(key)
     ]
     if old.plan.objective != new.plan.objective:
         rule = f"must stay {old.plan.objective!r} under --resume"

@@ -70,6 +70,64 @@ def test_overrides_name_themselves(tmp_path: Path) -> None:
     assert messages(tmp_path, DATA, "optim.lr") == ["--set: must be KEY=VALUE with a dotted key, got 'optim.lr'"]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (text, text)
+        for text in ("/x/p #2", "*x", "@x", "%x", "&x", "!x", "`x", "- x", "a: b", "{a", "[1]", "'", "'a'b", "no", "1")
+    ]
+    + [(" /x ", "/x"), ('"/x "', "/x "), ("'it''s'", "it's"), ("null", "null"), ("#", "#"), ("a\tb", "a\tb")],
+)
+def test_an_override_of_text_is_the_user_s_own(tmp_path: Path, text: str, expected: str) -> None:
+    config = read_config(write(tmp_path, DATA), (f"data.root={text}",))
+    assert config.data.root == expected
+    assert read_config(write(tmp_path, dump(config))) == config
+
+
+def test_a_path_that_begins_with_a_tilde_begins_with_a_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for text, settings in (
+        ("data: {root: ~/d, features: ~/f, train_videos: 3}", ()),
+        (DATA, ("data.root=~/d", "data.features=~/f")),
+    ):
+        data = read_config(write(tmp_path, text), settings).data
+        assert (data.root, data.features) == ("/home/me/d", "/home/me/f")
+    activitynet = "data: {format: activitynet, root: ./~, features: $HOME, annotations: ~/a, hierarchy: ~/h}"
+    data = read_config(write(tmp_path, activitynet)).data
+    assert (data.root, data.features, data.annotations, data.hierarchy) == ("./~", "$HOME", "/home/me/a", "/home/me/h")
+
+
+@pytest.mark.parametrize(("text", "expected"), [("null", None), ("", None), ('"null"', "null"), ("a #1", "a #1")])
+def test_an_override_of_text_may_be_null_where_its_type_has_null(
+    tmp_path: Path, text: str, expected: str | None
+) -> None:
+    settings = ("data.format=activitynet", "data.train_videos=null", "data.hierarchy=h", f"data.annotations={text}")
+    if expected is not None:
+        assert read_config(write(tmp_path, DATA), settings).data.annotations == expected
+        return
+    (message,) = messages(tmp_path, DATA, *settings)
+    assert message.endswith("data.annotations: is required with format activitynet, got None")
+
+
+@pytest.mark.parametrize("text", ["*x", "@x", "%x", "1 #2", "{", "[1]", "'1'", "null", ""])
+def test_an_override_that_is_no_number_names_option_key_rule_and_value(tmp_path: Path, text: str) -> None:
+    shown = text.strip("'")
+    assert messages(tmp_path, DATA, f"optim.lr={text}") == [f"--set: optim.lr: must be a finite number, got {shown!r}"]
+
+
+def test_an_override_of_a_list_or_a_mapping_is_yaml(tmp_path: Path) -> None:
+    assert read_config(write(tmp_path, DATA), ("eval.report=[0.5, 0.75]",)).eval.report == (0.5, 0.75)
+    assert read_config(write(tmp_path, DATA), ("data.validation={holdout: 0.5}",)).data.validation == Holdout(
+        holdout=0.5
+    )
+    assert messages(tmp_path, DATA, "eval.report=*x") == [
+        "--set: eval.report: must be YAML, got '*x', which is not valid YAML: found undefined alias 'x'"
+    ]
+    assert messages(tmp_path, DATA, "nokey=*x")[0].startswith("--set: nokey: unknown key; ")
+
+
 def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
     (message,) = messages(tmp_path, "data: {root: d\nseed: 1\n")
     assert message.startswith("/c.yaml:2: is not valid YAML: ")

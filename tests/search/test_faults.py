@@ -22,6 +22,7 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from haan.cli import python
 from haan.data.table import ClipTable
 from haan.yamlconfig import read_config
 from search.results import checkpoints
@@ -41,6 +42,7 @@ from tests.search.spaces import OWN_RAY, tiny_space
 
 pytestmark = pytest.mark.ray
 NAME, MARK = "a", "SEARCH_FAULT_TEST"
+RUN = ROOT / "search" / "run.py"
 LIMIT_S = 400  # for one driver, on a machine that others use as well
 
 
@@ -345,7 +347,7 @@ def test_an_end_by_the_batch_system_keeps_what_is_finished_and_says_how_to_go_on
     last = broken.said.splitlines()[-1]
     assert last == (
         f"Interrupted; what is finished is kept in runs/{NAME}; to go on: "
-        f"python search/run.py runs/{NAME}/space.yaml --name {NAME} --resume"
+        f"{python(RUN, f'runs/{NAME}/space.yaml', '--name', NAME, '--resume')}"
     )
     assert "under way" in broken.said
     trials = open_study(broken.folder).get_trials()
@@ -368,9 +370,8 @@ def test_an_interrupted_search_goes_on_with_the_command_that_it_names_and_may_be
     known, rest = endings(records(runs.folder.journal)), under_way(runs.folder)
     budget = len(open_study(runs.folder).trials) + 2
     words = shlex.split(broken.said.splitlines()[-1].partition("to go on: ")[2])
-    assert words[:2] == ["python", "search/run.py"]
-    command = [sys.executable, str(ROOT / words[1]), *words[2:], "--trials", str(budget)]
-    code, said = runs.ended(runs.command(command))
+    assert words[1] == str(RUN)
+    code, said = runs.ended(runs.command([sys.executable, *words[1:], "--trials", str(budget)]))
     assert code == 0, said
     assert endings(records(runs.folder.journal))[: len(known)] == known
     trials = assert_whole(runs.folder, budget)
@@ -447,7 +448,7 @@ def test_a_search_whose_time_is_spent_ends_in_order(runs: Runs) -> None:
     states = [trial.state.name for trial in open_study(runs.folder).get_trials()]
     assert code == (0 if "COMPLETE" in states else 3), said
     assert "Traceback" not in said and "FAIL" not in states
-    assert "Ended early: the time budget is spent; to go on: python search/run.py " in said
+    assert "Ended early: the time budget is spent; to go on: " in said and f" {RUN} " in said
 
 
 @pytest.mark.slow
@@ -497,7 +498,8 @@ def test_a_full_disk_ends_a_search_in_order_and_with_more_room_it_goes_on(
     assert code == 130 and "Traceback" not in said, said
     full, room = said.splitlines()[-2:]
     assert full.startswith("The disk is full (") and full.endswith(f"; what is finished is kept in runs/{NAME}")
-    assert room == f"Make room, and to go on: python search/run.py runs/{NAME}/space.yaml --name {NAME} --resume"
+    command = python(RUN, f"runs/{NAME}/space.yaml", "--name", NAME, "--resume")
+    assert room == f"Make room, and to go on: {command}"
     known = endings(records(runs.folder.journal))
     small_disk("64m")
     code, said = runs.run()

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from haan.data.readers import open_data
 from haan.errors import InputError
 from search.driver.job import prepare
 from search.driver.request import Request
 from search.results.folder import RunFolder, open_study
 from search.study import record
+from tests.planted import tiny_config
 from tests.search import plain_driver
 from tests.search.journals import endings, records, under_way
 from tests.search.spaces import tiny_space
@@ -38,6 +40,7 @@ class Left:
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Left:
     home = tmp_path_factory.mktemp("left")
+    open_data(tiny_config(home / "data").data)  # plants
     space, folder = tiny_space(home, epochs=40, trials=1000), RunFolder(home / "runs" / NAME)
     driver, end = plain_driver.start(space, folder), time.monotonic() + LIMIT_S
     try:

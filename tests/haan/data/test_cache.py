@@ -160,7 +160,8 @@ def test_small_data_and_off_leave_no_trace(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_one_folder_can_hold_the_caches_of_several_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAAN_CACHE", str(tmp_path / "caches" / "deep"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HAAN_CACHE", "~/caches/deep")
     one, two = tiny(tmp_path / "one"), tiny(tmp_path / "two", features=features() + 1)
     same = tiny(tmp_path / "same")
     shutil.copytree(tmp_path / "one", tmp_path / "copied")

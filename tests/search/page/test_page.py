@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import math
+import re
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from haan.data.plant import MADE_UP
 from haan.errors import InputError
 from haan.figures.folder import Index
 from search import report
@@ -33,6 +35,7 @@ from search.results import confirm, winner
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.space.model import Space
+from search.study import record
 from tests.search.page.report_run import (
     EPOCHS,
     PARAMETERS,
@@ -264,6 +267,17 @@ def test_the_report_says_whose_configuration_is_exported_where_it_is_not_the_win
         assert "No trial has this configuration: it was changed by hand" in page_of(run)
 
 
+@pytest.mark.parametrize("blocked", ["x.yaml", "x.safetensors", "x-predictions.json"])
+def test_an_export_to_where_a_folder_lies_is_refused_and_writes_nothing(
+    full: Run, tmp_path: Path, blocked: str
+) -> None:
+    (tmp_path / blocked).mkdir()
+    rule = f"{tmp_path / blocked}: must be a file that can be written, got: Is a directory"
+    with pytest.raises(InputError, match=re.escape(rule)):
+        winner.export(full.folder, full.space, full.study, to=tmp_path / "x.yaml")
+    assert [one.name for one in tmp_path.iterdir()] == [blocked]
+
+
 def test_the_curve_along_a_swept_setting_holds_the_others_at_what_was_chosen(tmp_path: Path) -> None:
     sweeps = {"detect.alpha": {"sweep": "-0.2:0.2:0.2"}, "detect.top_clips": {"sweep": [0.1, 0.25]}}
     run = run_of(tmp_path, 0, parameters={"loss.pseudo": PARAMETERS["loss.pseudo"]} | sweeps)
@@ -395,6 +409,19 @@ def test_a_search_on_the_official_videos_is_marked_as_too_good(full: Run) -> Non
     official = page(read_findings(full.folder, space, full.study), datetime(2026, 1, 2, tzinfo=UTC))
     assert "Tuned on the set it reports on." in official
     assert "Tuned on the set it reports on." not in full.folder.report.read_text()
+
+
+def test_the_head_of_the_page_and_the_exported_configuration_say_that_the_features_are_planted(full: Run) -> None:
+    def said(known: object, plant: bool = True) -> tuple[bool, bool]:
+        base = full.space.base if plant else replace(full.space.base, data=replace(full.space.base.data, plant=None))
+        found = read_findings(full.folder, replace(full.space, base=base), full.study)
+        found = replace(found, attributes={**found.attributes, record.DATA: known} if known else found.attributes)
+        head = page(found, datetime(2026, 1, 2, tzinfo=UTC)).partition("<main>")[0]
+        return MADE_UP in head, MADE_UP in found.about.values()
+
+    assert said(None) == (True, True), "a run without a record of its data, as older versions made them"
+    assert said({"planted": None})[0] is False and said({"planted": {"seed": 0}}, plant=False)[0] is True
+    assert said(None, plant=False) == (False, False)
 
 
 def test_a_report_that_can_not_be_made_leaves_the_last_one_whole(full: Run, tmp_path: Path) -> None:

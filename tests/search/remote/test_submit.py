@@ -19,6 +19,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from haan.cli import python
 from haan.errors import InputError
 from search.driver.request import Request
 from search.remote import submit
@@ -28,6 +29,7 @@ from search.study import journal
 from tests.paths import ROOT
 from tests.search.spaces import tiny_space
 
+RUN = ROOT / "search" / "run.py"
 TRIALS = 3
 
 
@@ -145,7 +147,7 @@ def test_a_search_whose_driver_was_killed_goes_on_and_one_that_was_stopped_too(
         watching.setattr(submit, "begin", lambda work, head, known: None)
         assert lab.submit(space, resume=True) == 130
     assert any("ended without a word: it was killed" in line for line in lab.lines)
-    assert lab.lines[-1].startswith("To go on: python search/run.py ") and lab.lines[-1].endswith("--resume")
+    assert lab.lines[-1].startswith(f"To go on: {python(RUN)} ") and lab.lines[-1].endswith("--resume")
     shutil.rmtree(lab.laptop / "runs")
     assert lab.submit(space, resume=True) == 0
     assert [number for number, _ in lab.study()] == list(range(TRIALS))
@@ -175,12 +177,15 @@ def test_a_head_whose_ray_is_down_searches_nothing_by_itself(lab: Lab) -> None:
     assert not (lab.project / "runs" / "a").exists()
 
 
-def test_the_command_to_go_on_is_the_one_that_was_given(tmp_path: Path) -> None:
+def test_the_command_to_go_on_is_the_one_that_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Request(Path("s.yaml"), None, tmp_path, 50, 7, ("search.resources.gpu=0.25",), False)
     options = submit._options(asked, "fa", "90m", quiet=True)
     work = submit.Submission(asked, Path("c.yaml"), "fa", b"", "s.yaml", options, print)
     words = "--name fa --trials 50 --seed 7 --time-budget 90m --set search.resources.gpu=0.25 --quiet --resume"
-    assert work.again == f"python search/run.py s.yaml --cluster c.yaml --out {tmp_path} {words}"
+    monkeypatch.chdir(ROOT)
+    assert work.again == f"{python('search/run.py')} s.yaml --cluster c.yaml --out {tmp_path} {words}"
+    monkeypatch.chdir(tmp_path)
+    assert work.again == f"{python(RUN)} s.yaml --cluster c.yaml --out {tmp_path} {words}"
 
 
 def test_wrong_input_that_the_head_alone_can_see_is_said_here_and_nothing_is_fetched(lab: Lab) -> None:
@@ -255,8 +260,9 @@ def test_the_one_that_went_further_goes_on(
     assert (lab.project / "runs" / "a" / "study.journal").read_bytes() == kept
     (start,) = [words for words in asked if words[0] == "start"]
     again = start[start.index("--again") + 1]
-    assert again.startswith("python search/run.py ") and again.endswith(" --cluster cluster.yaml --out "
-        f"{lab.laptop / 'runs'} --name a --trials 3 --resume")  # fmt: skip
+    assert f" {RUN} " in again or again.startswith(f"{python('search/run.py')} ")
+    options = f" --cluster cluster.yaml --out {lab.laptop / 'runs'} --name a --trials 3 --resume"
+    assert again.endswith(options)
 
 
 class Away:
@@ -287,9 +293,7 @@ def test_a_fetch_is_tried_again_while_the_head_is_out_of_reach(tmp_path: Path, m
     ]
     submit.fetch(work, Away(0))  # type: ignore[arg-type]  # as above
     assert said[-1] == "There is nothing to fetch: the search ended before it had a run folder"
-    with pytest.raises(
-        InputError, match=r"(?s)ssh: no route.*To fetch it later: python search/run.py s.yaml --cluster"
-    ):
+    with pytest.raises(InputError, match=r"(?s)ssh: no route.*To fetch it later: .*search/run.py s.yaml --cluster"):
         submit.fetch(work, Away(1000))  # type: ignore[arg-type]  # as above
 
 

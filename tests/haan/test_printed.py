@@ -1,0 +1,38 @@
+"""Commands that are printed for a user to run."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from haan.cli import in_checkout, python
+from tests.paths import ROOT
+
+
+@pytest.mark.parametrize("path", ["a b/c.yaml", "it's", "$HOME/x", "a;b", "-x/c.yaml", "~/c.yaml", "ä", "*"])
+def test_a_shell_reads_back_what_was_meant(path: str) -> None:
+    words = shlex.split(python("-m", "haan", "train", Path(path)))
+    assert words[1:] == ["-m", "haan", "train", f"./{path}" if path[0] in "-~" else path]
+
+
+def test_the_interpreter_is_the_one_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "my bin" / "python"
+    own.parent.mkdir()
+    own.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(own.parent))
+    assert shlex.split(python("x")) == [sys.executable, "x"], "another python would be found"
+    monkeypatch.setattr(sys, "executable", str(own.with_name("python3")))
+    assert python("x") == "python x"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shlex.split(python("x")) == [str(own.with_name("python3")), "x"], "none would be found"
+
+
+def test_a_script_is_named_as_it_is_reached_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (ROOT, ROOT / "search", tmp_path):
+        monkeypatch.chdir(folder)
+        assert in_checkout("search/run.py").samefile(ROOT / "search" / "run.py")
+    monkeypatch.chdir(ROOT)
+    assert str(in_checkout("search/run.py")) == "search/run.py"
