@@ -373,7 +373,7 @@ BAD: dict[str, tuple[dict[str, Any], str | None]] = {
 }  # fmt: skip
 STARTS = {
     "damaged JSON": "fine_to_coarse_mappings.json: must be JSON, got Expecting property name",
-    "JSON not UTF-8": "fine_to_coarse_mappings.json: must be JSON, got 'utf-8' codec",
+    "JSON not UTF-8": "fine_to_coarse_mappings.json: must be UTF-8 text, got UTF-16",
 }
 
 
