@@ -199,7 +199,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a video without features": (
         {"truth": {"database": database() | {"v9": database()["v1"]}}},
-        "i3d: data.features: must hold a file a video, got none for 'v9'",
+        "i3d: data.features: must hold a file a video, got none for 1 of 7: 'v9'",
     ),
     "features of another size": (
         {"features": dict(zip(NAMES, features(), strict=True)) | {"v3": features()[3][:, :2]}},
