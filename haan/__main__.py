@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from haan.activitynet import read_benchmark
+from haan.activitynet import Benchmark, read_benchmark
 from haan.checked import RuleError
 from haan.cli import run, say, warn
 from haan.config import Config, Plant
@@ -181,9 +182,7 @@ def evaluate(
     if not all(0 < t <= 1 for t in thresholds):
         raise InputError(f"--tiou: must hold thresholds > 0 and <= 1, got {tiou!r}")
     benchmark = read_benchmark(ground_truth, predictions, subset)
-    if benchmark.strangers or benchmark.unknown:
-        note = f"{benchmark.strangers} predictions lie in videos without ground truth and count as false, "
-        typer.echo(f"warning: {note}{benchmark.unknown} name a class without ground truth and are left out", err=True)
+    warn(_doubts(benchmark))
     score = Evaluator(benchmark.truth, len(benchmark.classes), thresholds).score(benchmark.detections)
     table = {
         f"{t:.2f}" if round(t, 2) == t else f"{t:g}": float(value)
@@ -191,11 +190,30 @@ def evaluate(
     }
     if json_:
         counts = {"classes": len(benchmark.classes), "detections": len(benchmark.detections)}
+        counts |= {"videos": benchmark.videos, "videos_predicted": benchmark.predicted}
+        counts |= {"videos_unpredicted": benchmark.unpredicted}
         say(json.dumps({"avg_map": score.avg_map, "map": table, **counts}))
         return
     for threshold, value in table.items():
         say(f"mAP@{threshold}  {value:6.2f}")
     say(f"avg.mAP   {score.avg_map:6.2f}  ({len(benchmark.classes)} classes, {len(benchmark.detections)} detections)")
+    of_them = f"{benchmark.unpredicted} of the ground truth without"
+    say(f"videos    {benchmark.videos} with ground truth, {benchmark.predicted} with predictions, {of_them}")
+
+
+def _doubts(benchmark: Benchmark) -> Iterator[str]:
+    """What may make a score another than was meant."""
+    if benchmark.strangers or benchmark.unknown:
+        strangers = f"{benchmark.strangers} predictions lie in videos without ground truth and count as false"
+        yield f"{strangers}, {benchmark.unknown} name a class without ground truth and are left out"
+    if benchmark.unsound:
+        segments = f"{benchmark.unsound} of {len(benchmark.truth)} segments of the ground truth have end <= start"
+        yield f"{segments}: they count as missed, as on ActivityNet's server"
+    if benchmark.unpredicted:
+        videos = f"{benchmark.unpredicted} of {benchmark.videos} videos of the ground truth have no prediction"
+        parts = [f"{name}: {without} of {count}" for name, (count, without) in benchmark.subsets.items() if name]
+        subsets = f" ({', '.join(parts)}; --subset NAME scores one alone)" if len(parts) > 1 else ""
+        yield f"{videos}, and their segments count as missed{subsets}"
 
 
 @app.command("figures", epilog="Example: python -m haan figures trained --clips 3")

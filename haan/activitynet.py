@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from haan.errors import InputError
 from haan.files import read_json, whole
 from haan.metrics import Detections, Segments
 
+TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
+SUBSETS = (TRAINING, VALIDATION, TESTING)
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -21,6 +25,9 @@ class Benchmark:
 
     strangers: predictions in videos outside the ground truth; they count as false, as in ActivityNet's own evaluation.
     unknown: predictions of a class without ground truth; they take no part.
+    unsound: segments of the ground truth with end <= start, which none can match; they count as missed, as there.
+    subsets: of each (None: the file names none) the videos with ground truth, and those of them without a prediction.
+    predicted: videos with a prediction, wherever.
     """
 
     truth: Segments
@@ -28,6 +35,19 @@ class Benchmark:
     classes: tuple[str, ...]
     strangers: int
     unknown: int
+    unsound: int
+    subsets: dict[str | None, tuple[int, int]]
+    predicted: int
+
+    @property
+    def videos(self) -> int:
+        """Those with ground truth."""
+        return sum(videos for videos, _ in self.subsets.values())
+
+    @property
+    def unpredicted(self) -> int:
+        """Those of them without a prediction."""
+        return sum(without for _, without in self.subsets.values())
 
 
 def write_predictions(
@@ -96,16 +116,16 @@ def write_json(path: Path, value: Any) -> None:
 def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None) -> Benchmark:
     """Reads both files. Raises InputError."""
     database = read_part(truth_path, "database", dict)
-    annotations = [
-        (video, entry, f"database.{video}.annotations[{i}]")
+    actions = {
+        video: found
         for video, about in database.items()
         if subset is None or member(about, "subset", str, truth_path, f"database.{video}") == subset
-        for i, entry in enumerate(member(about, "annotations", list, truth_path, f"database.{video}"))
-    ]
-    if subset is not None and not annotations:
+        if (found := read_actions(about, truth_path, f"database.{video}"))
+    }
+    if subset is not None and not actions:
         subsets = sorted({str(about.get("subset")) for about in database.values() if isinstance(about, dict)})
         raise InputError(f"{truth_path}: subset: must be one of {subsets} and have annotations, got {subset!r}")
-    if not annotations:
+    if not actions:
         raise InputError(f"{truth_path}: database: must have an annotation, got none")
     results = read_part(predictions_path, "results", dict)
     predictions = [
@@ -113,15 +133,15 @@ def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None)
         for video, entries in results.items()
         for i, entry in enumerate(typed(entries, list, predictions_path, f"results.{video}"))
     ]
-    labels = [member(entry, "label", str, truth_path, key) for _, entry, key in annotations]
-    classes = tuple(sorted(set(labels)))
+    annotations = [(video, *action) for video, found in actions.items() for action in found]
+    classes = tuple(sorted({name for _, name, _ in annotations}))
     class_index = {name: i for i, name in enumerate(classes)}
-    videos = {name: i for i, name in enumerate(dict.fromkeys([v for v, _, _ in annotations]))}
+    videos = {name: i for i, name in enumerate(actions)}
     strangers = sum(video not in videos for video, _, _ in predictions)
     for video, _, _ in predictions:
         videos.setdefault(video, len(videos))
-    truth_times = _segments(annotations, truth_path, positive=True)
-    times = _segments(predictions, predictions_path, positive=False)
+    truth_times = np.array([times for _, _, times in annotations], dtype=np.float64)
+    times = _segments(predictions, predictions_path)
     predicted = [member(entry, "label", str, predictions_path, key) for _, entry, key in predictions]
     scores = np.array([number(entry, "score", predictions_path, key) for _, entry, key in predictions], dtype=float)
     known = np.array([label in class_index for label in predicted], dtype=bool)
@@ -129,22 +149,63 @@ def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None)
     label = np.array([class_index.get(name, 0) for name in predicted], dtype=np.int64)
     truth = Segments(
         np.array([videos[v] for v, _, _ in annotations], dtype=np.int64),
-        np.array([class_index[name] for name in labels], dtype=np.int64),
+        np.array([class_index[name] for _, name, _ in annotations], dtype=np.int64),
         truth_times[:, 0],
         truth_times[:, 1],
     )
-    detections = Detections(video[known], label[known], times[known, 0], times[known, 1], scores[known])
-    return Benchmark(truth, detections, classes, strangers, int((~known).sum()))
+    return Benchmark(
+        truth,
+        Detections(video[known], label[known], times[known, 0], times[known, 1], scores[known]),
+        classes,
+        strangers,
+        unknown=int((~known).sum()),
+        unsound=int((truth.end_s <= truth.start_s).sum()),
+        subsets=_covered({name: database[name].get("subset") for name in actions}, results),
+        predicted=sum(map(bool, results.values())),
+    )
 
 
-def _segments(entries: list[tuple[str, Any, str]], path: Path, positive: bool) -> NDArray[np.float64]:
-    """[entries, 2] start and end in seconds."""
-    times = np.zeros((len(entries), 2))
-    for i, (_, entry, key) in enumerate(entries):
+def _covered(subset_of: dict[str, Any], results: dict[str, list[Any]]) -> dict[str | None, tuple[int, int]]:
+    """`Benchmark.subsets`. subset_of: by the names of videos with ground truth."""
+    named = {video: subset if isinstance(subset, str) else None for video, subset in subset_of.items()}
+    total = Counter(named.values())
+    without = Counter(subset for video, subset in named.items() if not results.get(video))
+    return {subset: (count, without[subset]) for subset, count in total.items()}
+
+
+def _segments(predictions: list[tuple[str, Any, str]], path: Path) -> NDArray[np.float64]:
+    """[predictions, 2] start and end in seconds."""
+    times = np.zeros((len(predictions), 2))
+    for i, (_, entry, key) in enumerate(predictions):
         pair = times[i] = segment(entry, path, key)
-        if pair[1] < pair[0] or (positive and pair[1] == pair[0]):
-            raise InputError(f"{path}: {key}.segment: must have end {'>' if positive else '>='} start, got {pair}")
+        if pair[1] < pair[0]:
+            raise InputError(f"{path}: {key}.segment: must have end >= start, got {pair}")
     return times
+
+
+def read_actions(about: Any, path: Path, where: str) -> list[tuple[str, list[float]]]:
+    """Label and [start_s, end_s] of each annotation of a ground truth's video, whatever the times say.
+
+    Only testing videos may have no key `annotations`. Raises InputError.
+    """
+    if isinstance(about, dict) and about.get("subset") == TESTING and "annotations" not in about:
+        return []
+    entries = member(about, "annotations", list, path, where)
+    return [_action(entry, path, f"{where}.annotations[{i}]") for i, entry in enumerate(entries)]
+
+
+def _action(entry: Any, path: Path, where: str) -> tuple[str, list[float]]:
+    label = member(entry, "label", str, path, where)
+    times = [as_time(value) for value in member(entry, "segment", list, path, where)]
+    return label, segment({"segment": times}, path, where)
+
+
+def as_time(value: Any) -> Any:
+    """A time of a ground truth as a number where it is one in text, as in THUMOS14's; whatever else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def segment(entry: Any, path: Path, where: str) -> list[float]:

@@ -1,7 +1,9 @@
-"""Paths as users write them; files that are whole or absent, never half; and JSON, read with care."""
+"""Paths as users write them; files that are whole or absent, never half; text and JSON, read with care."""
 
+import codecs
 import errno
 import hashlib
+import io
 import json
 import os
 import stat
@@ -17,6 +19,13 @@ _NO_PLACE = (
     errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP,
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTEMPTY,
 )  # fmt: skip  # what is wrong with a path, and not with the disk
+_OTHERS = {  # by their byte-order mark; that of UTF-32 begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+_MARK = "\ufeff"
 
 
 def at_home(path: str) -> str:
@@ -120,21 +129,48 @@ def digest(path: Path) -> str:
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises InputError where there is none, or two equal keys in one object."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(read_text(path), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: must be JSON, got {error}") from None
 
 
-def read_text(path: Path) -> str:
-    """A text file. Raises InputError."""
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a list that hold something, stripped, each with its number from 1. Raises InputError.
+
+    Lists that were put together may have a byte-order mark before any line.
+    """
+    lines = [line.removeprefix(_MARK).strip() for line in read_text(path).splitlines()]
+    return [(number, line) for number, line in enumerate(lines, start=1) if line]
+
+
+def read_text(path: str | Path) -> str:
+    """A text file, without its byte-order mark, lines ended as Python ends them. Raises InputError unless it is UTF-8.
+
+    Whatever people hand over is read here.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: must be UTF-8 text, got {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: must be a file that can be read, got: {error.strerror}") from None
+    other = next((name for mark, name in _OTHERS.items() if content.startswith(mark)), None)
+    if other is not None:
+        raise InputError(f"{path}: must be UTF-8 text, got {other}")
+    if b"\0" in content:
+        raise InputError(f"{path}: must be UTF-8 text, got NUL bytes, as UTF-16 and data have them")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(_not_utf8(path, content, error.start)) from None
+    return io.StringIO(text, newline=None).read()
+
+
+def _not_utf8(path: str | Path, content: bytes, at: int) -> str:
+    """What stands at a byte that is no UTF-8, for a message; Latin-1 shows most of such text as it was meant."""
+    line = content.count(b"\n", 0, at) + 1
+    near = content[max(0, at - 20) : at].rpartition(b"\n")[2] + content[at : at + 20].partition(b"\n")[0]
+    return f"{path}:{line}: must be UTF-8 text, got byte {content[at]:#x} in {near.decode('latin-1')!r}"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import yaml
 from haan.checked import RuleError, describe, field_types
 from haan.config import Config
 from haan.errors import InputError
-from haan.files import at_home
+from haan.files import at_home, read_text
 
 T = TypeVar("T")
 BAD = object()  # a value that could not be read; its error is in the list already
@@ -53,13 +53,7 @@ def parse_range(text: str) -> tuple[float, ...]:
 def read_tree(path: str | Path) -> yaml.MappingNode:
     """The node tree of a YAML file, its marks naming the file and line. Raises InputError."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    try:
-        node = _compose(text, str(path))
+        node = _compose(read_text(path), str(path))
     except _YAMLError as error:
         where = path if error.line is None else f"{path}:{error.line}"
         raise InputError(f"{where}: {error}") from None

@@ -1022,16 +1022,6 @@ def json_case(
 
 FILES = [
     json_case(
-        "end before start",
-        f"{G}: database.a.annotations[0].segment: must have end > start, got [2, 1]",
-        g=truth(segment=[2, 1]),
-    ),
-    json_case(
-        "end at start",
-        f"{G}: database.a.annotations[0].segment: must have end > start, got [2, 2]",
-        g=truth(segment=[2, 2]),
-    ),
-    json_case(
         "prediction ends before start",
         f"{P}: results.a[0].segment: must have end >= start, got [2, 1]",
         p=predictions(segment=[2, 1]),
@@ -1045,6 +1035,11 @@ FILES = [
         "segment of text",
         f"{P}: results.a[0].segment: must be [start_s, end_s], finite numbers, got ['0', '1']",
         p=predictions(segment=["0", "1"]),
+    ),
+    json_case(
+        "truth's time no number",
+        f"{G}: database.a.annotations[0].segment: must be [start_s, end_s], finite numbers, got [0, '2 s']",
+        g=truth(segment=[0, "2 s"]),
     ),
     json_case(
         "segment is a number", f"{G}: database.a.annotations[0].segment: must be a list, got 3", g=truth(segment=3)
@@ -1130,7 +1125,32 @@ def test_the_files_themselves_are_sound(tmp_path: Path, shell: Shell) -> None:
     (tmp_path / "p.json").write_text(json.dumps(PREDICTIONS))
     ended = shell("haan", "evaluate", tmp_path / "g.json", tmp_path / "p.json", "--tiou", "0.5", "--json")
     assert (ended.code, ended.err) == (0, "")
-    assert json.loads(ended.out) == {"avg_map": 100.0, "map": {"0.50": 100.0}, "classes": 1, "detections": 1}
+    videos = {"videos": 1, "videos_predicted": 1, "videos_unpredicted": 0}
+    assert json.loads(ended.out) == {
+        "avg_map": 100.0, "map": {"0.50": 100.0}, "classes": 1, "detections": 1, **videos
+    }  # fmt: skip
+
+
+def test_a_ground_truth_of_all_videos_is_warned_of(tmp_path: Path, shell: Shell) -> None:
+    about = {name: {"subset": "training", "annotations": [{"label": "x", "segment": [0, 0]}]} for name in "bcd"}
+    (tmp_path / "g.json").write_text(json.dumps({"database": about | TRUTH["database"]}))
+    (tmp_path / "p.json").write_text(json.dumps(PREDICTIONS))
+    ended = shell("haan", "evaluate", tmp_path / "g.json", tmp_path / "p.json", "--tiou", "0.5")
+    assert ended.code == 0 and ended.err.splitlines() == [
+        "warning: 3 of 4 segments of the ground truth have end <= start: they count as missed, as on ActivityNet's "
+        "server",
+        "warning: 3 of 4 videos of the ground truth have no prediction, and their segments count as missed "
+        "(training: 3 of 3, validation: 0 of 1; --subset NAME scores one alone)",
+    ]
+    *_, score, videos = ended.out.splitlines()
+    assert score == "avg.mAP    25.00  (1 classes, 1 detections)"
+    assert videos == "videos    4 with ground truth, 1 with predictions, 3 of the ground truth without"
+    alone = shell("haan", "evaluate", tmp_path / "g.json", tmp_path / "p.json", "--subset", "validation")
+    assert alone.err == "" and "avg.mAP   100.00" in alone.out
+    (tmp_path / "p.json").write_text(json.dumps({"results": {"a": []}}))
+    alone = shell("haan", "evaluate", tmp_path / "g.json", tmp_path / "p.json", "--subset", "validation")
+    expected = "1 of 1 videos of the ground truth have no prediction, and their segments count as missed"
+    assert alone.err == f"warning: {expected}\n"
 
 
 def test_a_missing_file_is_named(tmp_path: Path, shell: Shell) -> None:
@@ -1250,10 +1270,10 @@ def test_search_as_a_process(tmp_path: Path) -> None:
 
 
 def test_evaluate_as_a_process(tmp_path: Path) -> None:
-    (tmp_path / "g.json").write_text(json.dumps(truth(segment=[2, 1])))
-    (tmp_path / "p.json").write_text(json.dumps(PREDICTIONS))
+    (tmp_path / "g.json").write_text(json.dumps(TRUTH))
+    (tmp_path / "p.json").write_text(json.dumps(predictions(segment=[2, 1])))
     ended = process("-m", "haan", "evaluate", tmp_path / "g.json", tmp_path / "p.json")
-    refused(ended, tmp_path, [f"{G}: database.a.annotations[0].segment: must have end > start, got [2, 1]"])
+    refused(ended, tmp_path, [f"{P}: results.a[0].segment: must have end >= start, got [2, 1]"])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,11 @@ FENCES = ("search/trials/internals.py", "search/study/internals.py")
 # Promised to nobody though no underscore says so: attributes of Ray Tune's and Optuna's trials, modules of Ray.
 UNPROMISED = {"run_metadata", "temporary_state", "error_file", "system_attrs", "__class__"}
 UNPROMISED_MODULES = ("ray.experimental", "ray.autoscaler", "ray.dashboard")
+# What a program of ours, or of Ray's or Linux's, has written is read back as it is; the rest by haan.files alone.
+READ_BACK = {
+    "haan.__main__", "haan.data.cache", "haan.figures.folder", "search.driver.gpus", "search.guard", "search.page.page",
+    "search.remote.head", "search.results.provenance", "search.trials.internals", "search.trials.trial",
+}  # fmt: skip
 OTHERWISE_TESTED = {"haan/data/npy.py: pickle._Unpickler"}  # in tests/haan/data/test_npy.py
 
 
@@ -76,6 +81,17 @@ def test_no_imports_run_in_a_circle() -> None:
         TopologicalSorter(EDGES).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_text_that_people_hand_over_is_read_by_haan_files_alone() -> None:
+    readers = {
+        module
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if node.func.attr == "read_text" or (node.func.attr == "read_csv" and isinstance(node.args[0], ast.Name))
+    }
+    assert readers == READ_BACK, "another reader knows nothing of byte-order marks"
 
 
 def roots(module: str) -> set[str]:

@@ -17,7 +17,7 @@ from typing import Any
 from haan.activitynet import is_number, member, typed
 from haan.data.layout import Classes, Video
 from haan.errors import InputError
-from haan.files import read_json, read_text
+from haan.files import read_json, read_lines
 
 _SAMPLE = re.compile(r"(?P<video>\S+)_(?P<event>E_\d+_\d+)_(?P<action>A_\d+_\d+)\s+(?P<label>\d+)")
 _CATEGORY = re.compile(r"Clabel:\s*(?P<element>\d+);\s*set:\s*(?P<set>\d+);.*;\s*(?P<name>[^;]*\S)\s*")
@@ -46,10 +46,8 @@ class Sample:
 def read_samples(path: Path) -> list[Sample]:
     """A list of elements. Raises InputError, also when a sample stands twice."""
     samples, lines = [], {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        match = _SAMPLE.fullmatch(line.strip())
+    for number, line in read_lines(path):
+        match = _SAMPLE.fullmatch(line)
         if match is None:
             raise InputError(f"{path}:{number}: must be VIDEO_E_START_END_A_START_END CLASS, got {line!r:.80}")
         sample = Sample(match["video"], match["event"], match["action"], int(match["label"]))
@@ -67,10 +65,8 @@ def read_categories(path: Path) -> Classes:
     """Elements and sets. Raises InputError."""
     sets: list[int] = []
     names: list[str] = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        match = _CATEGORY.fullmatch(line.strip())
+    for number, line in read_lines(path):
+        match = _CATEGORY.fullmatch(line)
         if match is None:
             raise InputError(f"{path}:{number}: must be `Clabel: N; set: N; ...; name`, got {line!r:.80}")
         if int(match["element"]) != len(names):

@@ -13,6 +13,7 @@ Read are `USER/annotation/openpack-actions/SESSION.csv` (box, id, operation, act
 OpenPack is CC BY-NC-SA 4.0: what is converted from it stays under that licence.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from haan.data.layout import Classes, Video
 from haan.errors import InputError
+from haan.files import read_text
 
 DEVICES = ("atr01", "atr02", "atr03", "atr04")
 CHANNELS = (*(f"{kind}_{axis}" for kind in ("acc", "gyro") for axis in "xyz"), *(f"quat_{axis}" for axis in "wxyz"))
@@ -90,10 +92,8 @@ def convert(root: Path, clips_per_s: float) -> Converted:
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Some columns of a table. Raises InputError."""
     try:
-        found = pd.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        found = pd.read_csv(io.StringIO(read_text(path)))
+    except ValueError as error:  # pandas' own errors are ValueErrors
         raise InputError(f"{path}: must be a table, got {' '.join(str(error).split())}") from None
     missing = [column for column in columns if column not in found]
     if missing:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from haan.activitynet import member, number, read_part, segment, typed
+from haan.activitynet import SUBSETS, TESTING, TRAINING, VALIDATION, as_time, member, number, read_actions, read_part
 from haan.config import Data
 from haan.data import cache
 from haan.data.assemble import Places, assemble
@@ -29,9 +29,6 @@ from haan.data.layout import Classes
 from haan.data.table import Annotations, IntArray
 from haan.errors import InputError
 from haan.files import read_json
-
-TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
-SUBSETS = (TRAINING, VALIDATION, TESTING)
 
 
 @dataclass(frozen=True)
@@ -120,11 +117,13 @@ def read_entries(path: Path, hierarchy: Path, classes: Classes) -> dict[str, lis
         if subset not in SUBSETS:
             raise InputError(f"{path}: {where}.subset: must be one of {', '.join(SUBSETS)}, got {subset!r}")
         ratio = _positive(about, "clips_per_s", path, where) if "clips_per_s" in about else None
-        duration = _positive(about, "duration", path, where) if ratio is None else None
-        actions = [] if subset == TESTING else member(about, "annotations", list, path, where)
-        rows = [_action(entry, f"{where}.annotations[{i}]", path, hierarchy, index) for i, entry in enumerate(actions)]
-        times = np.array([pair for pair, _ in rows], dtype=np.float64).reshape(-1, 2)
-        labels = np.array([fine for _, fine in rows], dtype=np.int64)
+        timed = about | {"duration": as_time(about.get("duration"))}
+        duration = _positive(timed, "duration", path, where) if ratio is None else None
+        actions = [] if subset == TESTING else read_actions(about, path, where)
+        for i, (label, _) in enumerate(actions):
+            _check_label(label, f"{where}.annotations[{i}]", path, hierarchy, index)
+        times = np.array([pair for _, pair in actions], dtype=np.float64).reshape(-1, 2)
+        labels = np.array([index[label] for label, _ in actions], dtype=np.int64)
         found[subset].append(Entry(name, duration, ratio, times, labels))
     return found
 
@@ -136,11 +135,8 @@ def _positive(about: Any, key: str, path: Path, where: str) -> float:
     return value
 
 
-def _action(entry: Any, where: str, path: Path, hierarchy: Path, index: dict[str, int]) -> tuple[list[float], int]:
-    """[start_s, end_s] and the fine class of one annotation."""
-    label = member(typed(entry, dict, path, where), "label", str, path, where)
+def _check_label(label: str, where: str, path: Path, hierarchy: Path, index: dict[str, int]) -> None:
     if label not in index:
         near = difflib.get_close_matches(label, index, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InputError(f"{path}: {where}.label: must be a fine class of {hierarchy.name}, got {label!r}{hint}")
-    return segment(entry, path, where), index[label]

@@ -4,11 +4,11 @@ A regular array is [videos, clips, d]. The other two hold a matrix [clips, d] a 
 names; in a folder, video NAME has the file `NAME.npy`.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,14 @@ from haan.data.npy import map_array, read_array, read_header, read_objects
 from haan.data.table import FloatArray, IntArray
 from haan.errors import InputError, MissingDataError
 from haan.memory import drop_pages, trim
+
+SHOWN = 5  # of the videos that a message is about
+
+_ALIKE: dict[str, Callable[[str], str]] = {  # what else a file may be called, and what is the same in both names
+    "in another Unicode normal form": lambda file: normalize("NFC", file),
+    "in other case": lambda file: normalize("NFC", file).casefold(),
+    "with another extension": lambda file: Path(file).stem,
+}
 
 
 def find_files(data: Data, needed: Sequence[str]) -> Path:
@@ -122,20 +130,47 @@ class _Folder(_OnDisk):
 def _files(path: Path, names: Sequence[str], source_of_names: str) -> cache.Files:
     if not path.is_dir():
         return cache.look(path, (path,))
-    paths = tuple(path / f"{name}.npy" for name in names)
-    for video, name in enumerate(names):
+    for name in names:
         if Path(name).name != name or name in (".", "..") or "\0" in name or "\\" in name:
             raise InputError(f"{source_of_names}: must be plain file names, got {name!r}")
-        if not _exists(paths[video]):
-            raise MissingDataError(f"{path}: data.features: must hold a file a video, got none for {name!r}")
+    paths = tuple(path / f"{name}.npy" for name in names)
+    missing = [name for name, one in zip(names, paths, strict=True) if not _exists(one)]
+    if missing:
+        got = f"none for {len(missing)} of {len(names)}: {first_of(missing)}"
+        raise MissingDataError(f"{path}: data.features: must hold a file a video, got {got}{_hint(path, missing)}")
     return cache.look(path, paths)
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first names, for a message."""
+    return ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
+
+
+def _hint(folder: Path, missing: Sequence[str]) -> str:
+    """Under which other names files may be there, for a message: those that account for most of the missing ones."""
+    there = sorted(one.name for one in folder.iterdir())
+    wanted = [f"{name}.npy" for name in missing]
+    ways: list[tuple[str, list[str]]] = []
+    for how, key in _ALIKE.items():
+        by_key = {key(file): file for file in there}
+        ways.append((how, [by_key[key(file)] for file in wanted if key(file) in by_key]))
+    known = set(there)
+    for file in there:
+        if file.endswith(wanted[0]):
+            prefix = file.removesuffix(wanted[0])
+            ways.append((f"with {prefix!r} before the name", [prefix + w for w in wanted if prefix + w in known]))
+        elif wanted[0].endswith(file) and not file.startswith("."):
+            prefix = wanted[0].removesuffix(file)
+            bare = [w.removeprefix(prefix) for w in wanted if w.startswith(prefix)]
+            ways.append((f"without {prefix!r} before the name", [w for w in bare if w in known]))
+    how, found = max(ways, key=lambda way: len(way[1]))
+    return f"; {len(found)} of them are there {how}, as {found[0]!r}" if found else ""
 
 
 def _features(files: cache.Files, names: Sequence[str]) -> cache.OnDisk:
     path = files.path
     if path.is_dir():
-        shapes = [read_header(one, "data.features") for one in files.paths]
-        return _Folder(files, *_sizes(path, shapes, names))
+        return _Folder(files, *_sizes(path, _headers(files), names))
     shape, dtype = read_header(path, "data.features")
     if dtype.hasobject:
         matrices = read_objects(path, "data.features")
@@ -148,8 +183,26 @@ def _features(files: cache.Files, names: Sequence[str]) -> cache.OnDisk:
     if len(shape) != 3:
         raise InputError(f"{path}: data.features: must be [videos, clips, d] or one matrix a video, got shape {shape}")
     check_count(path, "data.features", shape[0], names)
-    sizes = _sizes(path, [(shape[1:], dtype)] * shape[0], names)
-    return _Regular(files, *sizes, map_array(path, "data.features"))
+    num_clips, dim = _sizes(path, [(shape[1:], dtype)], names)
+    return _Regular(files, num_clips.repeat(len(names)), dim, map_array(path, "data.features"))
+
+
+def _headers(files: cache.Files) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
+    found, wrong = [], []
+    for path in files.paths:
+        try:
+            found.append(read_header(path, "data.features"))
+        except InputError as error:
+            wrong.append(str(error))
+    _refuse(files.path, wrong, len(files.paths))
+    return found
+
+
+def _refuse(path: Path, wrong: Sequence[str], videos: int) -> None:
+    """Raises InputError where something is wrong: a message a video, of many videos the first ones and how many."""
+    more = [f"{path}: data.features: must be sound for every video, got {len(wrong)} of {videos} that are not"]
+    if wrong:
+        raise InputError([*wrong[:SHOWN], *(more if len(wrong) > SHOWN else [])])
 
 
 def _exists(path: Path) -> bool:
@@ -163,13 +216,14 @@ def _sizes(
     path: Path, shapes: Sequence[tuple[tuple[int, ...], np.dtype[Any]]], names: Sequence[str]
 ) -> tuple[IntArray, int]:
     """[videos] number of clips and the feature size d, once every matrix has been found sound."""
-    dim = shapes[0][0][1] if len(shapes[0][0]) == 2 else math.nan
+    dim, wrong = next((shape[1] for shape, _ in shapes if len(shape) == 2), 0), []
     for video, (shape, dtype) in enumerate(shapes):
         where = f"{path}: data.features: {which(video, names)}"
         if len(shape) != 2 or dtype.kind != "f" or dtype.itemsize > 8:
-            raise InputError(f"{where}: must be a matrix [clips, d] of floats, got shape {shape} of {dtype}")
-        if shape[0] < 1:
-            raise InputError(f"{where}: must have a clip, got none")
-        if shape[1] != dim or shape[1] < 1:
-            raise InputError(f"{where}: must have the feature size of the first video ({dim}), got {shape[1]}")
+            wrong.append(f"{where}: must be a matrix [clips, d] of floats, got shape {shape} of {dtype}")
+        elif shape[0] < 1:
+            wrong.append(f"{where}: must have a clip, got none")
+        elif shape[1] != dim or shape[1] < 1:
+            wrong.append(f"{where}: must have the feature size of the first video ({dim}), got {shape[1]}")
+    _refuse(path, wrong, len(shapes))
     return np.array([shape[0] for shape, _ in shapes], dtype=np.int64), int(dim)

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.errors import InputError
 from haan.figures.folder import FigureFolder
-from haan.files import digest
+from haan.files import digest, read_text
 from search.results import confirm, winner
 from search.results.confirm import Confirmation
 from search.results.folder import RunFolder
@@ -149,7 +149,7 @@ def read_findings(folder: RunFolder, space: Space, study: optuna.Study) -> Findi
     """Reads whatever of a run is there."""
     trials, known = tuple(study.get_trials(deepcopy=False)), confirm.read_confirmation(folder, space, study)
     best = confirm.winner(space, trials, known)
-    best_yaml = folder.best_yaml.read_text(encoding="utf-8") if folder.best_yaml.exists() else None
+    best_yaml = read_text(folder.best_yaml) if folder.best_yaml.exists() else None
     about = {}
     if best is not None and best_yaml is not None:
         about = winner.about(study, space, best, known, known.finals.get(best.number))

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from haan.errors import InputError
+from haan.files import read_text
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _IMAGE = re.compile(r"ami-([0-9a-f]{8}|[0-9a-f]{17})|resolve:ssm:/\S+")
@@ -18,10 +19,8 @@ _PLACEHOLDER = re.compile(r"YOUR[-_][A-Z0-9_-]*[A-Z0-9]|\b192\.0\.2\.\d+\b")  # 
 def read(file: Path) -> dict[str, Any]:
     """A cluster file as YAML has it. Raises InputError when it is none, or when something is surely wrong in it."""
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{file}: must be a `ray up` file, got no file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        config = yaml.safe_load(read_text(file))
+    except yaml.YAMLError as error:
         raise InputError(f"{file}: must be YAML, got {' '.join(str(error).split())}") from None
     if not isinstance(config, dict) or not isinstance(config.get("provider"), dict):
         raise InputError(f"{file}: must be a `ray up` file with cluster_name, provider and auth, got another")

@@ -135,6 +135,15 @@ def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
     assert messages(tmp_path, "[" * 5000) == ["/c.yaml: is nested too deeply"]
 
 
+def test_a_byte_order_mark_changes_nothing_and_other_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(DATA, encoding="utf-8-sig")
+    assert read_config(path) == read_config(write(tmp_path, DATA))
+    path.write_text(DATA, encoding="utf-16")
+    with pytest.raises(InputError, match=r"c.yaml: must be UTF-8 text, got UTF-16$"):
+        read_config(path)
+
+
 def test_tags_that_would_run_code_are_only_text(tmp_path: Path) -> None:
     (message,) = messages(tmp_path, DATA + "seed: !!python/object/apply:os.system ['touch /tmp/x']\n")
     assert message == "/c.yaml:2: seed: must be a whole number, got a list"

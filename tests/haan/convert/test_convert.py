@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -425,6 +425,33 @@ def test_actions_outside_the_recording_are_named(tmp_path: Path) -> None:
     arguments = packed(tmp_path, [[101] * 9, [101] * 9, [], [101] * 9], samples=300)
     table = tmp_path / "v" / "U1" / "annotation" / "openpack-actions" / "S1.csv"
     assert refusal(*arguments) == f"{table}: box 2: must have IMU samples during its actions, got 0"
+
+
+HANDED_OVER: dict[str, Callable[[Path], list[Any]]] = {
+    "finegym": gym,
+    "fineaction": lambda folder: action_files(folder, database(), CLASS_OF),
+    "fineaction, csv": lambda folder: action_files(folder, database(), TABLE),
+    "openpack": lambda folder: packed(folder, BOXES, samples=1500),
+}
+
+
+@pytest.mark.parametrize("name", HANDED_OVER)
+def test_byte_order_marks_change_nothing_and_other_text_is_refused(tmp_path: Path, name: str) -> None:
+    for folder, encoding in (("plain", "utf-8"), ("marked", "utf-8-sig")):
+        arguments = HANDED_OVER[name](tmp_path / folder)
+        files = [path for path in (tmp_path / folder).rglob("*") if path.is_file()]
+        for path in files:
+            path.write_text(path.read_text(), encoding=encoding)
+        haan("convert", *arguments)
+    written = [path.name for path in (tmp_path / "plain" / "out").iterdir()]
+    assert all((tmp_path / one / "out" / "labels.npy").exists() for one in ("plain", "marked"))
+    for file in written:
+        assert (tmp_path / "marked" / "out" / file).read_bytes() == (tmp_path / "plain" / "out" / file).read_bytes()
+    for path in files:
+        text = path.read_text(encoding="utf-8-sig")
+        path.write_text(text, encoding="utf-16")
+        assert refusal(*arguments) == f"{path}: must be UTF-8 text, got UTF-16"
+        path.write_text(text)
 
 
 @pytest.fixture(scope="module")

@@ -157,6 +157,18 @@ def test_a_sample_in_both_files_is_named(tmp_path: Path) -> None:
     assert str(error.value) == f"{val}: must hold other samples than the first file, got {first!r} in both"
 
 
+def test_a_byte_order_mark_is_no_part_of_a_source_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, val = files(tmp_path, drawn(5), 100)
+    haan("split", train, val, "--by", "video", "--out", tmp_path / "plain", "--tries", 5)
+    expected = capsys.readouterr().out.replace("plain", "marked")
+    for path in (train, val):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    haan("split", train, val, "--by", "video", "--out", tmp_path / "marked", "--tries", 5)
+    assert capsys.readouterr().out == expected
+    for file in ("gym99_train_element.txt", "gym99_val_element.txt"):
+        assert (tmp_path / "marked" / file).read_bytes() == (tmp_path / "plain" / file).read_bytes()
+
+
 @pytest.mark.skipif(not FINEGYM.is_dir(), reason="needs shared/data/finegym")
 @pytest.mark.parametrize("tries", [5, pytest.param(100, marks=pytest.mark.slow)])
 def test_it_reaches_the_quality_of_the_authors_split(tries: int) -> None:

@@ -78,6 +78,12 @@ def test_clips_per_second_are_clips_over_duration_unless_the_file_says_them(tmp_
     assert found.segments[found.segment_offsets[1]].tolist() == [0.5, 1.25]
 
 
+def test_times_may_be_text(tmp_path: Path) -> None:
+    as_text = edited("v1", duration="2.5", annotations=action("read", ["0.5", "2.0"]))
+    ours, theirs = load(tiny_activitynet(tmp_path / "a", truth=as_text))[0], load(tiny_activitynet(tmp_path / "b"))[0]
+    assert same(ours.annotations, theirs.annotations)
+
+
 def test_segments_are_repaired_as_in_the_authors_layout(tmp_path: Path) -> None:
     bad = action("run", [4.0, 3.0]) + action("read", [1.0, 99.0]) + action("read", [-2.0, 1.0])
     source, found, (warning,) = open_data(tiny_activitynet(tmp_path, truth=edited("v4", annotations=bad)))
@@ -150,6 +156,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "duration missing": ({"truth": edited("v1", duration=None)}, f"{G}.v1.duration: must be a finite number, got None"),
     "duration 0": ({"truth": edited("v1", duration=0)}, f"{G}.v1.duration: must be > 0, got 0"),
+    "duration that is no number": (
+        {"truth": edited("v1", duration="2.5 s")},
+        f"{G}.v1.duration: must be a finite number, got '2.5 s'",
+    ),
     "clips per second text": (
         {"truth": edited("v1", clips_per_s="3")},
         f"{G}.v1.clips_per_s: must be a finite number, got '3'",
@@ -189,7 +199,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a video without features": (
         {"truth": {"database": database() | {"v9": database()["v1"]}}},
-        "i3d: data.features: must hold a file a video, got none for 'v9'",
+        "i3d: data.features: must hold a file a video, got none for 1 of 7: 'v9'",
     ),
     "features of another size": (
         {"features": dict(zip(NAMES, features(), strict=True)) | {"v3": features()[3][:, :2]}},

@@ -358,7 +358,7 @@ BAD: dict[str, tuple[dict[str, Any], str | None]] = {
     ),
     "folder without a file": (
         {"features": dict.fromkeys(NAMES[:5], F[0])},
-        "features.npy: data.features: must hold a file a video, got none for 'v5'",
+        "features.npy: data.features: must hold a file a video, got none for 1 of 6: 'v5'",
     ),
     "folder with another size": (
         {"features": folder(v3=F[0][:, :6])},
@@ -373,7 +373,7 @@ BAD: dict[str, tuple[dict[str, Any], str | None]] = {
 }  # fmt: skip
 STARTS = {
     "damaged JSON": "fine_to_coarse_mappings.json: must be JSON, got Expecting property name",
-    "JSON not UTF-8": "fine_to_coarse_mappings.json: must be JSON, got 'utf-8' codec",
+    "JSON not UTF-8": "fine_to_coarse_mappings.json: must be UTF-8 text, got UTF-16",
 }
 
 
@@ -493,3 +493,50 @@ def test_fineaction_s_annotations_load_with_the_repairs_that_they_need(tmp_path:
     assert len(found.fine_names) == 106 and len(found.coarse_names) == 14
     assert (found.segments[:, 1] > found.segments[:, 0]).all() and (found.segments >= 0).all()
     assert table.num_clips.tolist() == [100] * 12614
+
+
+UMLAUT = "v\u00fc"  # composed; as macOS writes file names, it is a u and a diaeresis
+
+
+@pytest.mark.parametrize(
+    ("names", "file", "hint"),
+    [
+        (NAMES, "clip_{}.npy", "6 of them are there with 'clip_' before the name, as 'clip_v0.npy'"),
+        (
+            [f"clip_{name}" for name in NAMES],
+            "{}.npy",
+            "6 of them are there without 'clip_' before the name, as 'v0.npy'",
+        ),
+        (NAMES, "{}.NPY", "6 of them are there in other case, as 'v0.NPY'"),
+        (NAMES, "{}.npz", "6 of them are there with another extension, as 'v0.npz'"),
+        (
+            [f"{UMLAUT}{i}" for i in range(6)],
+            "vu\u0308{}.npy",
+            "6 of them are there in another Unicode normal form, as ",
+        ),
+        (NAMES, "other{}", ""),
+    ],
+)
+def test_missing_files_are_counted_and_looked_for_under_other_names(
+    tmp_path: Path, names: list[str], file: str, hint: str
+) -> None:
+    data = tiny(tmp_path, names=np.array(names), features={})
+    for i, name in enumerate(NAMES):
+        (tmp_path / "features.npy" / file.format(i if "\u0308" in file else name)).touch()
+    shown = ", ".join(map(repr, names[:5]))
+    found = message(data)
+    assert found.startswith(f"features.npy: data.features: must hold a file a video, got none for 6 of 6: {shown}, ...")
+    assert hint in found and (hint or ";" not in found)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(8, np.float32), b"no array"])
+def test_wrong_files_are_counted_and_the_first_five_named(tmp_path: Path, wrong: Any) -> None:
+    data = tiny(tmp_path, features=dict(zip(NAMES, F, strict=True)))
+    folder = tmp_path / "features.npy"
+    for name in NAMES:
+        folder.joinpath(f"{name}.npy").write_bytes(wrong) if isinstance(wrong, bytes) else np.save(folder / name, wrong)
+    with pytest.raises(InputError) as error:
+        load(data)
+    *each, last = error.value.messages
+    assert len(each) == 5 and all(f"v{i}" in one for i, one in enumerate(each))
+    assert last == f"{folder}: data.features: must be sound for every video, got 6 of 6 that are not"

@@ -104,11 +104,21 @@ def test_the_file_for_own_machines_is_sound_once_edited():
 
 @pytest.mark.parametrize(
     ("text", "rule"),
-    [(None, "got no file"), ("a: [", "must be YAML"), ("[1]", "must be a `ray up` file"), ("a: 1", "got another")],
+    [(None, "no such file"), ("a: [", "must be YAML"), ("[1]", "must be a `ray up` file"), ("a: 1", "got another")],
 )
 def test_what_is_no_cluster_file_is_refused(tmp_path, text: str | None, rule: str):
     file = tmp_path / "x.yaml"
     if text is not None:
         file.write_text(text)
     with pytest.raises(InputError, match=rule):
+        clusterfile.read(file)
+
+
+def test_a_byte_order_mark_changes_nothing_and_other_text_is_refused(tmp_path):
+    file = tmp_path / "x.yaml"
+    text = yaml.safe_dump(edited())
+    file.write_text(text, encoding="utf-8-sig")
+    assert clusterfile.read(file) == edited()
+    file.write_text(text, encoding="utf-16")
+    with pytest.raises(InputError, match=r"x.yaml: must be UTF-8 text, got UTF-16$"):
         clusterfile.read(file)
