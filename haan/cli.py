@@ -1,5 +1,6 @@
 """What every command line here shares: how it speaks, and how it ends. Python alone, so that it imports at once."""
 
+import errno
 import shlex
 import shutil
 import sys
@@ -57,6 +58,11 @@ def run(command: Callable[[], object]) -> None:
     except InputError as error:
         for message in error.messages:
             say(message, sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        say(f"{error.filename}: must be a path that a file can have, got: {error.strerror}", sys.stderr)
         sys.exit(2)
     except TrainingError as error:
         say(str(error), sys.stderr)

@@ -1250,6 +1250,26 @@ def test_checkpoints_go_where_the_home_folder_is(tmp_path: Path, monkeypatch: py
     assert named(replace(asked, overrides=()))[0].plan.storage == "/home/me/b c"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("haan", "train", "{folder}/c.yaml", "--out", "{folder}/out", "--set", "data.root={long}"),
+        ("haan", "detect", "{long}", "--out", "{folder}/out"),
+        ("haan", "figures", "{folder}/run", "--data", "{long}"),
+        ("search", "{long}"),
+        ("search", "{folder}/s.yaml", "--out", "{folder}/runs", "--set", "data.root={long}"),
+    ],
+)
+def test_an_input_that_is_too_long_a_name_is_one_message(tmp_path: Path, shell: Shell, words: Sequence[str]) -> None:
+    (tmp_path / "c.yaml").write_text(edited(CONFIG, [], tmp_path))
+    (tmp_path / "s.yaml").write_text(edited(SPACE, [], tmp_path))
+    long, before = str(tmp_path / ("n" * 256)), files(tmp_path)
+    ended = shell(*(word.replace("{folder}", str(tmp_path)).replace("{long}", long) for word in words))
+    (line,) = ended.err.splitlines()
+    assert ended.code == 2 and (long in line or "no such file" in line)
+    assert files(tmp_path) == before
+
+
 def test_haan_train_as_a_process(tmp_path: Path) -> None:
     tiny(tmp_path / "data", features=F[:5])
     (tmp_path / "c.yaml").write_text(edited(CONFIG, [], tmp_path))
