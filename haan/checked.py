@@ -45,6 +45,14 @@ def required(rule: Rule, path: bool = False) -> Any:
     return field(metadata={"rule": rule, "path": path})
 
 
+def added(default: Any, rule: Rule) -> Any:
+    """The same of a key that came later: `haan.yamlconfig.plain` leaves it out while it has its default.
+
+    So configurations and checkpoints of before stay what they were.
+    """
+    return field(default=default, metadata={"rule": rule, "added": True})
+
+
 @cache
 def field_types(cls: type) -> dict[str, Any]:
     """The type of every field of a dataclass."""

@@ -20,6 +20,7 @@ from haan.checked import (
     Checked,
     Rule,
     RuleError,
+    added,
     required,
     setting,
 )
@@ -59,7 +60,8 @@ class Data(Checked):
     """Where the clips are and which videos train.
 
     train_videos: the first so many rows of a `haan` data set. annotations, hierarchy: file names below `root` of an
-    `activitynet` one, whose ground truth says itself which videos train.
+    `activitynet` one, whose ground truth says itself which videos train. skip: videos to leave out; a file below `root`
+    that names them one a line, or `missing`: those without a feature file.
     """
 
     root: str = required(NOT_EMPTY, path=True)
@@ -71,6 +73,7 @@ class Data(Checked):
     validation: Holdout | Literal["official"] = "official"
     dtype: Literal["float16", "float32"] = "float16"
     plant: Plant | None = None
+    skip: str | None = added(None, NOT_EMPTY)
 
     def __post_init__(self) -> None:
         super().__post_init__()

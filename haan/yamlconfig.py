@@ -383,9 +383,10 @@ def _placed(message: str, tree: yaml.Node) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A configuration as plain mappings, lists and scalars, in the order of its fields."""
+    """A configuration as plain mappings, lists and scalars, in the order of its fields (see haan.checked.added)."""
     if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        said = [f for f in fields(value) if not f.metadata.get("added") or getattr(value, f.name) != f.default]
+        return {f.name: plain(getattr(value, f.name)) for f in said}
     return list(value) if isinstance(value, tuple) else value
 
 

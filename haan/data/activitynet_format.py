@@ -26,6 +26,7 @@ from haan.data import cache
 from haan.data.assemble import Places, assemble
 from haan.data.features import find_files, open_features
 from haan.data.layout import Classes
+from haan.data.skip import not_skipped
 from haan.data.table import Annotations, IntArray
 from haan.errors import InputError
 from haan.files import read_json
@@ -47,7 +48,7 @@ class Entry:
 
 
 def open_activitynet(data: Data) -> tuple[cache.OnDisk, Annotations, tuple[str, ...]]:
-    """Features of training and validation videos still on disk, annotations, and at most one warning.
+    """Features of training and validation videos still on disk, annotations, and warnings.
 
     Raises InputError, MissingDataError.
     """
@@ -71,19 +72,23 @@ def _open(data: Data, subsets: Sequence[str]) -> tuple[cache.OnDisk, Annotations
         if not entries[subset]:
             raise InputError(f"{path}: database: must have a video of subset {subset}, got none")
     chosen = [entry for subset in subsets for entry in entries[subset]]
+    num_train = len(entries[TRAINING]) if TRAINING in subsets else 0
+    known = frozenset(entry.name for subset in SUBSETS for entry in entries[subset])
+    stays, notes = not_skipped(data, [entry.name for entry in chosen], num_train, known)
+    chosen = [entry for entry, stay in zip(chosen, stays.tolist(), strict=True) if stay]
     names = tuple(entry.name for entry in chosen)
     source = open_features(data, names, f"{path}: database")
     annotations, warnings = assemble(
         names,
         np.array([_clips_per_s(entry, n) for entry, n in zip(chosen, source.num_clips.tolist(), strict=True)]),
         source.num_clips,
-        len(entries[TRAINING]) if TRAINING in subsets else 0,
+        int(stays[:num_train].sum()),
         [entry.segments for entry in chosen],
         [entry.labels for entry in chosen],
         classes,
         Places(f"{path}: database", f"{path}: database", "the videos of subset training"),
     )
-    return source, annotations, warnings
+    return source, annotations, notes + warnings
 
 
 def _clips_per_s(entry: Entry, num_clips: int) -> float:

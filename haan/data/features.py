@@ -134,7 +134,7 @@ def _files(path: Path, names: Sequence[str], source_of_names: str) -> cache.File
         if Path(name).name != name or name in (".", "..") or "\0" in name or "\\" in name:
             raise InputError(f"{source_of_names}: must be plain file names, got {name!r}")
     paths = tuple(path / f"{name}.npy" for name in names)
-    missing = [name for name, one in zip(names, paths, strict=True) if not _exists(one)]
+    missing = [name for name, one in zip(names, paths, strict=True) if not is_there(one)]
     if missing:
         got = f"none for {len(missing)} of {len(names)}: {first_of(missing)}"
         raise MissingDataError(f"{path}: data.features: must hold a file a video, got {got}{_hint(path, missing)}")
@@ -205,7 +205,8 @@ def _refuse(path: Path, wrong: Sequence[str], videos: int) -> None:
         raise InputError([*wrong[:SHOWN], *(more if len(wrong) > SHOWN else [])])
 
 
-def _exists(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Whether a feature file exists."""
     try:
         return path.exists()
     except OSError:  # a name too long for the file system
