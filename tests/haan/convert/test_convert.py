@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -447,6 +448,7 @@ def test_byte_order_marks_change_nothing_and_other_text_is_refused(tmp_path: Pat
     assert all((tmp_path / one / "out" / "labels.npy").exists() for one in ("plain", "marked"))
     for file in written:
         assert (tmp_path / "marked" / "out" / file).read_bytes() == (tmp_path / "plain" / "out" / file).read_bytes()
+    shutil.rmtree(tmp_path / "marked" / "out")  # else it is refused before anything is read
     for path in files:
         text = path.read_text(encoding="utf-8-sig")
         path.write_text(text, encoding="utf-16")
