@@ -307,5 +307,10 @@ def plant_(
     say(f"settings: {asdict(settings)}")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """`haan`, the command."""
     run(app)
+
+
+if __name__ == "__main__":
+    main()

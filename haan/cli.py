@@ -46,6 +46,15 @@ def _at_home(word: str) -> str:
     return f"{option}{equals}{at_home(value)}"
 
 
+def run_script(command: Callable[..., object], example: str, name: str | None = None) -> None:
+    """`run` for a script that is one command. name: what it was called by, where that isn't its file."""
+    import typer  # half a second, which importing this module is not to take
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(epilog=f"Example: {example}")(command)
+    run(lambda: app(prog_name=name))
+
+
 def run(command: Callable[[], object]) -> None:
     """Runs a command line; wrong input ends it with one message a line and exit code 2.
 

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from haan.cli import run, say
+from haan.cli import run_script, say
 from haan.data.readers import open_data
 from haan.errors import InputError
 from haan.yamlconfig import read_config
 from search.results.folder import RunFolder, open_study
 from search.results.winner import export, write_predictions
 from search.space.read import read_space
+
+EXAMPLE = "python search/export.py runs/demo --trial 0 --to base.yaml"
 
 
 def main(
@@ -36,6 +38,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(epilog="Example: python search/export.py runs/demo --trial 0 --to base.yaml")(main)
-    run(app)
+    run_script(main, EXAMPLE)

@@ -10,10 +10,12 @@ from typing import Annotated
 import optuna
 import typer
 
-from haan.cli import python, run
+from haan.cli import python, run_script
 from haan.errors import InputError
 from search.replays.compare import REPEATS, compare, setups
 from search.results.folder import RunFolder, open_study
+
+EXAMPLE = "python search/replay.py runs/demo --pruner '{name: hyperband, min_resource: 3}' --workers 64"
 
 
 def main(
@@ -56,7 +58,4 @@ def _count(workers: str, run_folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    example = "python search/replay.py runs/demo --pruner '{name: hyperband, min_resource: 3}' --workers 64"
-    app.command(epilog=f"Example: {example}")(main)
-    run(app)
+    run_script(main, EXAMPLE)

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
-from haan.cli import run, say
+from haan.cli import run_script, say
 from search.page.page import write_report
 from search.results.folder import RunFolder, open_study
 from search.space.read import read_space
+
+EXAMPLE = "python search/report.py runs/demo"
 
 
 def main(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/demo.")]) -> None:
@@ -19,6 +21,4 @@ def main(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run f
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(epilog="Example: python search/report.py runs/demo")(main)
-    run(app)
+    run_script(main, EXAMPLE)

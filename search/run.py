@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-from haan.cli import run
+from haan.cli import run_script
 from haan.errors import InputError
 from haan.words import seconds
 from search.driver.request import Request
+
+EXAMPLE = "python search/run.py spaces/demo.yaml --trials 8 --name first"
 
 
 def main(
@@ -51,6 +53,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(epilog="Example: python search/run.py spaces/demo.yaml --trials 8 --name first")(main)
-    run(app)
+    run_script(main, EXAMPLE)

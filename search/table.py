@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from haan.cli import run, say
+from haan.cli import run_script, say
 from haan.errors import InputError
 from haan.words import clean, seconds
 from search.driver.request import Request
@@ -17,6 +17,8 @@ from search.results.papertable import write_table
 from search.space.read import read_space
 
 _RUN_ONLY = "must stand with a space to run, not with a run folder, whose table is only printed"
+
+EXAMPLE = "python search/table.py spaces/table-demo.yaml --name table"
 
 
 def main(
@@ -71,6 +73,4 @@ def _show(folder: RunFolder, strict: bool = True) -> None:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command(epilog="Example: python search/table.py spaces/table-demo.yaml --name table")(main)
-    run(app)
+    run_script(main, EXAMPLE)
