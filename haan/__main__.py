@@ -37,9 +37,21 @@ app.command("split", epilog=commands.SPLIT_EXAMPLE)(commands.split)
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE with a dotted key; may be repeated.")]
 
 
+@app.command("config", epilog="Example: python -m haan config spaces/demo.yaml")
+def config_(
+    file: Annotated[Path, typer.Argument(help="A configuration, or a search space, whose base is meant.")],
+    set_: Overrides = None,
+) -> None:
+    """Print a configuration whole, every default in it."""
+    say(dump(read_config(file, tuple(set_ or ()))).rstrip())
+
+
 @app.command(epilog="Example: python -m haan train best.yaml --out trained")
 def train(
-    config: Annotated[Path, typer.Argument(help="A configuration, such as an exported best.yaml.")],
+    config: Annotated[
+        Path,
+        typer.Argument(help="A configuration, such as an exported best.yaml, or a search space, whose base is meant."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for weights, metrics and predictions.")],
     set_: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted training in --out.")] = False,

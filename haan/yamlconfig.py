@@ -328,12 +328,18 @@ def _scalar(kind: Any, node: yaml.Node) -> Any:
 
 
 def _overridden(path: str | Path, overrides: tuple[str, ...]) -> yaml.MappingNode:
-    tree = read_tree(path)
+    tree = _base_of(read_tree(path))
     given = [assigned(assignment) for assignment in overrides]
     for key, text in given:
         override(tree, key.split("."), text, declared(Config, key))
     plant_only_at_home(tree, [key for key, _ in given])
     return tree
+
+
+def _base_of(tree: yaml.MappingNode) -> yaml.MappingNode:
+    """The base of a search space; a configuration itself."""
+    base = child(tree, "base")
+    return base if isinstance(base, yaml.MappingNode) and child(tree, "search") is not None else tree
 
 
 def plant_only_at_home(config: yaml.Node, keys: Iterable[str]) -> None:
@@ -348,7 +354,10 @@ def plant_only_at_home(config: yaml.Node, keys: Iterable[str]) -> None:
 
 
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
-    """A configuration file, with `KEY=VALUE` overrides applied. Raises InputError with every error found."""
+    """A configuration, or a search space's base, with `KEY=VALUE` overrides applied.
+
+    Raises InputError with every error found.
+    """
     tree = _overridden(path, overrides)
     errors: list[str] = []
     config = build(Config, tree, "", errors)

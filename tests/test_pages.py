@@ -50,6 +50,7 @@ RUN = {
     "python -m haan train runs/openpack/best.yaml --out best2 --set seed=2": "--set optim.epochs=1",
     "python -m haan train start.yaml --out start2 --set data.validation=official --set eval.epoch=last "
     "--set optim.epochs=26 --set seed=2": "--set optim.epochs=1",
+    "python -m haan config spaces/demo.yaml": "",
     "python -m haan detect trained --out predictions.json": "",
     "python -m haan convert truth trained/best.yaml --out truth.json": "",
     "python -m haan evaluate truth.json predictions.json --subset validation": "",
@@ -73,6 +74,7 @@ READ = {
     "python -m venv .venv && . .venv/bin/activate": INSTALL,
     "pip install -e '.[dev]'": INSTALL,
     "pip install -e '.[cluster]'": INSTALL,
+    "pip install -e '.[curves]'": INSTALL,
     "git clone --depth 1 https://github.com/open-pack/openpack-toolkit": INSTALL,
     "python search/run.py spaces/demo.yaml": "minutes; .ci/run runs it and checks its folder",
     "python search/run.py spaces/demo.yaml --dry-run": "tests/search/driver/test_estimate.py runs such",

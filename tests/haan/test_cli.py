@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 import pytest
@@ -137,6 +138,20 @@ def test_a_training_interrupted_in_its_first_epoch_can_be_resumed(
         assert haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out") == 130
     haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--resume")
     assert len(rows(tmp_path / "out" / "metrics.csv")) == config.optim.epochs
+
+
+def test_a_search_space_stands_for_its_base(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(f"base:\n{indent(dump(config), '  ')}search: {{trials: 3}}\n")
+    assert read_config(space) == config
+    haan("config", space, "--set", "seed=7")
+    (tmp_path / "whole.yaml").write_text(capsys.readouterr().out)
+    assert read_config(tmp_path / "whole.yaml") == replace(config, seed=7)
+    haan("train", space, "--out", tmp_path / "out", "--set", "optim.epochs=1")
+    assert read_config(tmp_path / "out" / "best.yaml").optim.epochs == 1
+    with pytest.raises(InputError, match=rf"{space}:\d+: optim.lr: must be > 0, got -1"):
+        space.write_text(space.read_text().replace(f"lr: {config.optim.lr}", "lr: -1"))
+        haan("config", space)
 
 
 def test_detect_takes_the_data_of_another_configuration(config: Config, tmp_path: Path) -> None:
