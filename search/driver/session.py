@@ -132,6 +132,7 @@ def _find(
 
     service: takes up what must end after Ray. with_room: whether every node is asked for its room.
     """
+    screen.line("Starting Ray, unless one runs here already ...")
     local = LocalGpus(job.space.plan, service)
     found = nodes.start_ray(job.address, job.feature_bytes, log, local.take)
     screen.line(f"Running on {found}")
@@ -200,6 +201,7 @@ def _description(job: Job, share: placement.Share) -> list[str]:
 
 def _run(work: Work, study: Study) -> Ended:
     """Search and confirmation; how they ended."""
+    work.screen.line(f"Starting {work.share.concurrent} worker(s) ...")
     ended = run_search(work, study)
     if _has_winner(study) and (not ended.early or (ended.halt is not None and ended.halt.kind == "time")):
         ended = run_confirmation(work, study).or_earlier(ended)
@@ -271,6 +273,8 @@ def _leave(work: Work, study: Study) -> list[str]:
     found = winner.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
     lines = made_up(space.base.data, study.inner.user_attrs[record.DATA])
     lines += [f"Best: trial {trial.number}, avg.mAP {trial.value:.3f} in the search; written to {yaml}"]
+    apart = winner.set_apart(space, trial)
+    lines += [f"Its settings: {apart}"] if apart else []
     lines += winner.comparison(space, study.inner, trial, known)
     detect = confirm.chosen_detect(space, trial)
     lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]

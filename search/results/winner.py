@@ -13,13 +13,14 @@ from haan.errors import InputError
 from haan.files import check_file, make_folder, remove, whole
 from haan.predict import predict
 from haan.weights import WEIGHTS
+from haan.words import short
 from haan.yamlconfig import dump, read_config
 from search.results import confirm
 from search.results.checkpoints import CONFIRM, TRIALS, Checkpoints, below, place
 from search.results.confirm import Confirmation, chosen_detect
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
-from search.space.model import SEED, Space, is_base, with_values
+from search.space.model import SEED, Space, base_value, is_base, with_values
 from search.space.studies import scores_of
 from search.study.record import DATA, FINGERPRINT, SESSIONS, TrialRecord
 from search.study.study import ranked
@@ -66,6 +67,14 @@ def gain_over_base(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTri
         return None
     gain = trial.value - base.value
     return Gain(gain, False, f"{gain:+.3f} on one seed, not confirmed over seeds")
+
+
+def set_apart(space: Space, trial: FrozenTrial) -> str:
+    """The settings in which a trial differs from the base, its seed left out, in words; empty where in none."""
+    detect = {f"detect.{key}": value for key, value in vars(chosen_detect(space, trial)).items()}
+    values = {key: value for key, value in {**trial.params, **detect}.items() if key != SEED}
+    pairs = ((key, value, base_value(space.base, key)) for key, value in values.items())
+    return ", ".join(f"{key} {short(value)} (base {short(base)})" for key, value, base in pairs if value != base)
 
 
 def no_choice(trials: Sequence[FrozenTrial]) -> str | None:

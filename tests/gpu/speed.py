@@ -62,20 +62,35 @@ def _of(size: Size, device: str, count: int) -> Iterator[Row]:
     again += first - count * ours  # what the first epoch's graphs took
     yield Row(part="step", work=f"another trial's start, graphs too, {size.name}", value=again, unit="s", goal=0.5)
     if size.name in EPOCH_STEPS:
-        evaluation = _evaluation(size, 4)
-        part = evaluation / (EPOCH_STEPS[size.name] * ours)
-        yield Row(part="epoch", work=f"41 alphas detected and scored, {size.name}", value=evaluation, unit="s")
-        yield Row(part="epoch", work=f"that / an epoch's steps, {size.name}", value=part, unit="ratio", goal=0.2)
+        yield from _scored(size, trainer, EPOCH_STEPS[size.name])
 
 
-def _evaluation(size: Size, threads: int) -> float:
-    """Seconds of the detections and scores of a whole validation set, by so many threads of the host."""
+def _scored(size: Size, trainer: Trainer, steps: int) -> Iterator[Row]:
+    """An epoch's scores alone, and beside the steps of the next epoch, as a trial has them."""
+    evaluate = _evaluation(size, 4)
+    yield Row(part="epoch", work=f"41 alphas detected and scored, {size.name}", value=seconds(evaluate), unit="s")
+    alone = seconds(lambda: steps_of(trainer, steps))
+    with ThreadPoolExecutor(1) as aside:
+        scores = aside.submit(evaluate)
+        both = seconds(lambda: (steps_of(trainer, steps), scores.result()))
+    work = f"an epoch's steps beside it / alone, {size.name}"
+    yield Row(
+        part="epoch", work=work, value=both / alone, unit="ratio", goal=1.2, note=f"{steps} steps alone {alone:.2f} s"
+    )
+
+
+def _evaluation(size: Size, threads: int) -> Callable[[], object]:
+    """The detections and scores of a whole validation set, by so many threads of the host."""
     made = activations(size.name)
     evaluator = Evaluator(made.truth, made.video_set.classes, made.video_set.tiou)
     settings = [replace(made.video_set.detect, alpha=alpha) for alpha in ALPHAS]
-    with ThreadPoolExecutor(threads) as pool:
+
+    def evaluate() -> object:
         ways = makers(made.cas, made.offsets, made.clips_per_s, settings)
-        return seconds(lambda: list(pool.map(lambda way: evaluator.score(way[1]()), ways)))
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(lambda way: evaluator.score(way[1]()), ways))
+
+    return evaluate
 
 
 def _bare(size: Size, trainer: Trainer, count: int) -> float:

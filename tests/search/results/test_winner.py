@@ -72,6 +72,13 @@ def test_without_a_base_of_the_winners_seed_no_gain_is_said(tmp_path: Path) -> N
     assert totals(study.get_trials(), 2, 1.0, partial(is_base, space)).base is None
 
 
+def test_what_sets_a_winner_apart_is_said_without_its_seed(tmp_path: Path) -> None:
+    space, study = grid(tmp_path, 1.0, 7.0, 3.0, 8.0)
+    base, one = study.get_trials()[1], study.get_trials()[3]
+    assert winner.set_apart(space, base) == ""
+    assert winner.set_apart(space, one) == "loss.pseudo 0 (base 0.001)"
+
+
 def ended(value: float | None, detections: int | None = None) -> FrozenTrial:
     state = TrialState.FAIL if value is None else TrialState.COMPLETE
     return create_trial(state=state, value=value, user_attrs={} if detections is None else {"detections": detections})
