@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from haan.cli import run_script, say
+from haan.cli import run_script
 from haan.errors import InputError
-from haan.words import clean, seconds
+from haan.words import seconds
 from search.driver.request import Request
 
 EXAMPLE = "python search/run.py spaces/demo.yaml --trials 8 --name first"
@@ -37,8 +37,6 @@ def main(
     """Search, prune, confirm over seeds, and export the best configuration of a space."""
     deadline = None if time_budget is None else time.monotonic() + seconds(time_budget, "--time-budget")
     asked = Request(space, name, out, trials, seed, tuple(set_ or ()), resume)
-    if not quiet:
-        say(clean(f"Reading {space} ..."))
     if cluster_file is not None:
         if address is not None:
             raise InputError(f"--address: must not stand beside --cluster, which says where to run, got {address!r}")

@@ -74,7 +74,6 @@ READ = {
     "python -m venv .venv && . .venv/bin/activate": INSTALL,
     "pip install -e '.[dev]'": INSTALL,
     "pip install -e '.[cluster]'": INSTALL,
-    "pip install -e '.[curves]'": INSTALL,
     "git clone --depth 1 https://github.com/open-pack/openpack-toolkit": INSTALL,
     "python search/run.py spaces/demo.yaml": "minutes; .ci/run runs it and checks its folder",
     "python search/run.py spaces/demo.yaml --dry-run": "tests/search/driver/test_estimate.py runs such",

@@ -147,9 +147,8 @@ def test_a_search_whose_driver_was_killed_goes_on_and_one_that_was_stopped_too(
         watching.setattr(submit, "begin", lambda work, head, known: None)
         assert lab.submit(space, resume=True) == 130
     assert any("ended without a word: it was killed" in line for line in lab.lines)
-    assert lab.lines[-1].startswith(f"To go on: {python(in_checkout('search/run.py'))} ") and lab.lines[-1].endswith(
-        "--resume"
-    )
+    script = python(in_checkout("search/run.py"))
+    assert lab.lines[-1].startswith(f"To go on: {script} ") and lab.lines[-1].endswith("--resume")
     shutil.rmtree(lab.laptop / "runs")
     assert lab.submit(space, resume=True) == 0
     assert [number for number, _ in lab.study()] == list(range(TRIALS))
