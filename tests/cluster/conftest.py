@@ -1,7 +1,7 @@
 """Two labs and the cluster in each, what runs in which and when, and the table of phases and seconds of a run.
 
-AWS has a lab of its own, and so has the cluster of own machines. Both run at once, a process each, for they wait more
-than they work; `-n 0` runs one after the other.
+AWS has a lab of its own, and so has the cluster of own machines. `.ci/run` runs one after the other: both at once, a
+process each, took as long on two cores (25 min), at a load of 15.
 """
 
 import fcntl
