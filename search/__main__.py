@@ -1,7 +1,7 @@
 """The scripts of this folder as one command: `haan-search run spaces/demo.yaml`, or `python -m search run ...`."""
 
 import sys
-from importlib import import_module
+from pkgutil import resolve_name
 
 from haan.cli import run_script, say
 
@@ -18,7 +18,7 @@ def main() -> None:
     """Hands the rest of the line to one of them; each says more with --help."""
     name, rest = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     if name in COMMANDS:
-        module = import_module(f"search.{name}")  # it alone: a laptop that submits has no PyTorch, say
+        module = resolve_name(f"search.{name}")  # it alone: a laptop that submits has no PyTorch, say
         sys.argv[1:] = rest
         run_script(module.main, module.EXAMPLE, f"haan-search {name}")
         return

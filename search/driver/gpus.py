@@ -16,6 +16,7 @@ from search.space.model import Plan
 
 VISIBLE, PIPES, LOGS = "CUDA_VISIBLE_DEVICES", "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 CONTROL = "nvidia-cuda-mps-control"
+OVERLAP = "MPS: trials on one GPU overlap"
 _LISTS = ["nvidia-smi", "--query-gpu=index,uuid,memory.total,memory.free,name", "--format=csv,noheader,nounits"]
 _ANSWER_S = 60
 _READY_S, _END_S = 20, 20
@@ -126,7 +127,7 @@ class LocalGpus:
         why_not = self._held.enter_context(_service())
         if why_not and wanted == "on":
             raise InputError(f"search.mps: must be auto or off on this machine, got 'on': {why_not}")
-        yield f"MPS: none, so trials on one GPU take turns ({why_not})" if why_not else "MPS: trials on one GPU overlap"
+        yield f"MPS: none, so trials on one GPU take turns ({why_not})" if why_not else OVERLAP
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, BinaryIO
 
 import typer
@@ -137,6 +137,15 @@ def pack(root: Path, to: BinaryIO) -> None:
         tar.add(root, arcname=".", filter=wanted)
 
 
+def _inside(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Files and folders of a stream. Raises tarfile.TarError at a link, a device, or a name outside the folder."""
+    for member in tar:
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
+            raise tarfile.ExtractError(f"{member.name!r}: must be a file or folder inside the run folder")
+        yield member
+
+
 def unpack(stream: BinaryIO, root: Path) -> None:
     """Puts a stream of `pack` into a folder: each file is there as before or as packed, and others stay.
 
@@ -147,7 +156,10 @@ def unpack(stream: BinaryIO, root: Path) -> None:
     make_folder(fresh)
     try:
         with tarfile.open(fileobj=stream, mode="r|gz") as tar:
-            tar.extractall(fresh, filter="data")
+            if hasattr(tarfile, "data_filter"):
+                tar.extractall(fresh, filter="data")
+            else:  # Python before 3.11.4, such as Debian 12's
+                tar.extractall(fresh, members=_inside(tar))
         for path in sorted(one for one in fresh.rglob("*") if one.is_file()):
             target = root / path.relative_to(fresh)
             make_folder(target.parent)

@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from search.driver.gpus import OVERLAP, LocalGpus
+from search.space.model import Plan
 from tests.benchmarks.sizes import SIZES
 from tests.gpu.parity import steps_of, trainer_of
 from tests.gpu.rows import Row
@@ -31,17 +33,14 @@ def rows(device: str, tiny: bool) -> Iterator[Row]:
 
 @contextmanager
 def mps() -> Iterator[None]:
-    """NVIDIA's MPS for what starts meanwhile, in folders of its own."""
-    with TemporaryDirectory() as folder:
-        places = {"CUDA_MPS_PIPE_DIRECTORY": f"{folder}/pipe", "CUDA_MPS_LOG_DIRECTORY": f"{folder}/log"}
-        os.environ.update(places)
-        subprocess.run(["nvidia-cuda-mps-control", "-d"], check=True)
-        try:
-            yield
-        finally:
-            subprocess.run(["nvidia-cuda-mps-control"], input=b"quit\n", check=True)
-            for name in places:
-                del os.environ[name]
+    """NVIDIA's MPS for what starts meanwhile, as a search has it. Raises RuntimeError where there is none."""
+    with ExitStack() as held:
+        gpus = LocalGpus(Plan(mps="on"), held)
+        gpus.take()
+        (said,) = gpus.overlapping(0.5)
+        if said != OVERLAP:
+            raise RuntimeError(said)
+        yield
 
 
 def _row(size: str, device: str, processes: int, mps: bool, seconds: float) -> Row:

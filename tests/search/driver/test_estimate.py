@@ -46,7 +46,8 @@ Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def scratch(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    monkeypatch.chdir(tmp_path)  # spaces name their data from there; a checkout may hold data/ of a demo
     return RunFolder(tmp_path_factory.mktemp("scratch") / "run")
 
 
@@ -80,10 +81,7 @@ def study_of(journal: Path | None, parameters: object, pruner: object = None, ep
     )
 
 
-def test_a_preview_plants_beside_its_scratch_and_leaves_the_folder_as_it_is(
-    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_preview_plants_beside_its_scratch_and_leaves_the_folder_as_it_is(tmp_path: Path, scratch: RunFolder) -> None:
     path = tiny_space(tmp_path)
     before = files(tmp_path)
     job = look(path, scratch)
@@ -92,8 +90,7 @@ def test_a_preview_plants_beside_its_scratch_and_leaves_the_folder_as_it_is(
     assert set(job.splits) == {"holdout", "official"} and len(job.source.num_clips) == 36
 
 
-def test_an_old_run_is_read_and_not_mended(tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_old_run_is_read_and_not_mended(tmp_path: Path, scratch: RunFolder) -> None:
     path = tiny_space(tmp_path, confirm={"top": 2, "seeds": 2})
     folder = old_run(path)
     with folder.journal.open("a") as file:
@@ -106,10 +103,7 @@ def test_an_old_run_is_read_and_not_mended(tmp_path: Path, scratch: RunFolder, m
     assert files(tmp_path) == before
 
 
-def test_a_journal_damaged_in_its_middle_is_named_where_it_lies(
-    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_journal_damaged_in_its_middle_is_named_where_it_lies(tmp_path: Path, scratch: RunFolder) -> None:
     path = tiny_space(tmp_path)
     journal = old_run(path).journal
     journal.write_text("nonsense\n" + journal.read_text())
@@ -118,20 +112,14 @@ def test_a_journal_damaged_in_its_middle_is_named_where_it_lies(
     assert str(error.value).startswith(f"{journal}:1: ")
 
 
-def test_an_old_run_of_another_space_is_refused(
-    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_an_old_run_of_another_space_is_refused(tmp_path: Path, scratch: RunFolder) -> None:
     path = tiny_space(tmp_path)
     old_run(path)
     with pytest.raises(InputError, match=r"optim\.lr: must stay 0\.003 under --resume, got 0\.1"):
         look(path, scratch, "optim.lr=0.1", resume=True)
 
 
-def test_runs_of_the_confirmation_that_have_ended_are_not_counted_again(
-    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_runs_of_the_confirmation_that_have_ended_are_not_counted_again(tmp_path: Path, scratch: RunFolder) -> None:
     path = tiny_space(tmp_path, trials=2, confirm={"top": 2, "seeds": 2})
     folder = old_run(path, running=0)
     again = study_of(folder.confirm_journal, confirm.PARAMETERS)
@@ -144,10 +132,7 @@ def test_runs_of_the_confirmation_that_have_ended_are_not_counted_again(
     assert remaining(look(path, scratch, resume=True), scratch) == Left(0, 0, repeats=6 - 4, finals=2 - 1)
 
 
-def test_a_checkpoint_is_as_large_as_expected(
-    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_checkpoint_is_as_large_as_expected(tmp_path: Path, scratch: RunFolder) -> None:
     job = look(tiny_space(tmp_path), scratch, "model.width=64")
     table = pack(job.source, job.annotations, "float16")
     largest = with_values(job.space.base, {"concepts.clusters": 16})
@@ -161,10 +146,7 @@ def test_a_checkpoint_is_as_large_as_expected(
     assert expected.weights == pytest.approx(weights.stat().st_size, rel=0.03)
 
 
-def test_the_largest_width_of_a_space_sets_the_size(
-    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_largest_width_of_a_space_sets_the_size(tmp_path: Path, scratch: RunFolder) -> None:
     path = tiny_space(tmp_path, parameters={"model.width": {"choice": [16, 256]}})
     job = look(path, scratch)
     wide = replace(job, space=replace(job.space, base=with_values(job.space.base, {"model.width": 256}), parameters={}))
@@ -172,8 +154,7 @@ def test_the_largest_width_of_a_space_sets_the_size(
 
 
 @pytest.fixture
-def job(tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Job:
-    monkeypatch.chdir(tmp_path)
+def job(tmp_path: Path, scratch: RunFolder) -> Job:
     return look(tiny_space(tmp_path), scratch)
 
 

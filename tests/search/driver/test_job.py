@@ -38,6 +38,11 @@ def without_official_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "open_data", opened)
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a checkout may hold data/ of a demo
+
+
 def look(folder: Path, *overrides: str) -> job.Job:
     asked = Request(tiny_space(folder), "a", folder / "runs", None, None, overrides, False)
     return job.preview(asked, RunFolder(folder / "scratch" / "run"))
