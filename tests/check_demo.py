@@ -17,8 +17,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 FILES = (
-    "space.yaml", "study.journal", "trials.csv", "confirm.csv", "best.yaml", "best.safetensors", "predictions.json",
-    "report.html",
+    "space.yaml", "study.journal", "trials.csv", "confirm.csv", "curves.csv", "best.yaml", "best.safetensors",
+    "predictions.json", "report.html",
 )  # fmt: skip
 
 
@@ -39,8 +39,8 @@ def check(run: Path) -> None:
     assert list(pd.read_csv(run / "trials.csv")["number"]) == list(range(len(trials)))
     confirm = space["search"]["confirm"]
     confirmed = pd.read_csv(run / "confirm.csv").query("videos == 'holdout'")
-    assert set(confirmed.groupby("trial").size()) == {int(confirm["seeds"])}, confirmed
-    assert 0 in set(confirmed["trial"]) and confirmed["trial"].nunique() >= int(confirm["top"]), confirmed
+    assert set(confirmed.groupby("number").size()) == {int(confirm["seeds"])}, confirmed
+    assert 0 in set(confirmed["number"]) and confirmed["number"].nunique() >= int(confirm["top"]), confirmed
     header = dict(
         line[2:].split(": ", 1) for line in (run / "best.yaml").read_text().splitlines() if line.startswith("# ")
     )

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def _search_app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     import search.run
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # its handler keeps the stream of an earlier test
-    monkeypatch.setattr(search.driver.session, "_log_to", lambda path: None)
+    monkeypatch.setattr(search.driver.session, "_logged", lambda path: nullcontext())
     monkeypatch.setattr(
         search.driver.session.nodes, "start_ray", lambda *about: pytest.fail("Ray would have been started")
     )

@@ -167,7 +167,7 @@ def test_a_finished_search_is_extended(home: Path) -> None:
     assert len(after) == len(before) + 1 and after[-1].state.is_finished()
     old, new = (
         {
-            (row["trial"], row["videos"], row["seed"], row["avg_map"])
+            (row.get("number", row.get("trial")), row["videos"], row["seed"], row["avg_map"])
             for row in rows(folder / "finished" / "confirm.csv")
         }
         for folder in (FROZEN, home)

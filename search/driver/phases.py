@@ -18,8 +18,8 @@ from search.driver import nodes, placement
 from search.driver.job import Job
 from search.driver.progress import Progress, Totals, params, totals
 from search.driver.screen import Screen, Status
-from search.results import checkpoints, confirm, provenance, trialscsv
-from search.space.model import base_number, front, is_base, named_params
+from search.results import checkpoints, confirm, curves, provenance, trialscsv
+from search.space.model import SEED, base_number, front, is_base, named_params
 from search.space.studies import study_of
 from search.study import record
 from search.study.study import FINISHED, Study, Suggestion
@@ -154,6 +154,10 @@ class Phase(ABC):
         """What a trial is called, and its settings."""
 
     @abstractmethod
+    def curve(self, running: Running) -> curves.Run:
+        """Whose epochs those of a trial are."""
+
+    @abstractmethod
     def write(self) -> None:
         """Writes the table of its trials."""
 
@@ -179,6 +183,11 @@ class Search(Phase):
     def describe(self, running: Running) -> tuple[str, str]:
         head = f"trial {running.number:3d}{' (base)' if self.is_base(running.number, running.params) else ''}"
         return head, params(named_params(self.work.job.space, running.params))
+
+    def curve(self, running: Running) -> curves.Run:
+        base = self.work.job.space.base
+        videos = "official" if base.data.validation == "official" else "holdout"
+        return curves.Run(running.number, videos, int(running.params.get(SEED, base.seed)))
 
     def write(self) -> None:
         trialscsv.write_trials(self.work.job.folder, self.work.job.space, self.study.trials())
@@ -208,6 +217,10 @@ class Confirmation(Phase):
         number = running.params["trial"]
         head = f"confirm trial {number}{' (base)' if number == self._base else ''}"
         return head, f"seed {running.params['seed']} on {running.params['videos']} videos"
+
+    def curve(self, running: Running) -> curves.Run:
+        asked = running.params
+        return curves.Run(asked["trial"], asked["videos"], asked["seed"], again=True)
 
     def write(self) -> None:
         confirm.write_csv(self.work.job.folder, self._space, self.so_far())
@@ -247,8 +260,8 @@ def run_confirmation(work: Work, study: Study) -> Ended:
 class PhaseEvents(Events):
     """What the driver does as the trials of a phase go on: on the screen, and in the phase's table."""
 
-    def __init__(self, phase: Phase, progress: Progress):
-        self._phase, self._work, self._progress = phase, phase.work, progress
+    def __init__(self, phase: Phase, progress: Progress, found: curves.Curves):
+        self._phase, self._work, self._progress, self._curves = phase, phase.work, progress, found
         self._written = time.monotonic()
 
     def opened(self, how: Opened) -> None:
@@ -257,13 +270,19 @@ class PhaseEvents(Events):
         if line:
             self._work.screen.line(line)
 
+    def epoch(self, trial: Running, result: Mapping[str, Any]) -> None:
+        """Writes it down."""
+        self._curves.add(self._phase.curve(trial), result)
+
     def reported(self, under_way: Collection[Running]) -> None:
         """Shows it."""
         self._progress.reported(under_way)
 
     def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
         """Shows it, and writes the table, but not at each of a thousand quick trials."""
-        self._progress.ended(trial, self._phase.study.trials()[trial.number], under_way)
+        known = self._phase.study.trials()[trial.number]
+        self._curves.ended(self._phase.curve(trial), trial.params, known.value)
+        self._progress.ended(trial, known, under_way)
         if time.monotonic() - self._written > _TABLE_S:
             self._phase.write()
             self._written = time.monotonic()
@@ -326,9 +345,12 @@ def _drive(phase: Phase) -> Ended:
     )
     sums = totals(before, study.epochs, work.share.units, phase.is_base)
     progress = Progress(work.screen, heading, phase.describe, sums, phase.searched)
-    events = PhaseEvents(phase, progress)
-    bridge = Bridge(study, left, to_config, events, stage.checkpoints, work.job.last_seen)
-    ended = Ended(run_stage(stage, bridge), bridge.halted)
+    found = curves.Curves(work.job.folder)
+    bridge = Bridge(study, left, to_config, PhaseEvents(phase, progress, found), stage.checkpoints, work.job.last_seen)
+    try:
+        ended = Ended(run_stage(stage, bridge), bridge.halted)
+    finally:
+        found.close()
     progress.over(bridge.by_id.values())
     if ended.halt is None or ended.halt.kind != "disk":
         phase.write()

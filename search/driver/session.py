@@ -6,8 +6,8 @@ import shutil
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from search.trials.bridge import no_room
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # TensorBoard's alone is wanted
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # search.results.curves writes what is wanted
 
 _RAY_LOGGERS = ("ray", "ray.data", "ray.serve", "ray.train", "ray.tune")  # Ray gives each a handler of its own
 
@@ -54,7 +54,7 @@ def search(
     """The search itself; the exit code, and where its run lies. script: the command line that goes on with it."""
     with ExitStack() as held:
         job = replace(prepare(asked, held), address=address, script=script)
-        _log_to(job.folder.log)
+        held.enter_context(_logged(job.folder.log))
         service = held.enter_context(ExitStack())  # of GPUs: ends after Ray
         held.callback(ray.shutdown)
         try:
@@ -82,7 +82,7 @@ def show_plan(asked: Request, address: str | None, quiet: bool) -> None:
     with ExitStack() as held:
         scratch = RunFolder(Path(held.enter_context(TemporaryDirectory()), "run"))
         job = replace(preview(asked, scratch), address=address)
-        _log_to(scratch.log)
+        held.enter_context(_logged(scratch.log))
         service = held.enter_context(ExitStack())
         held.callback(ray.shutdown)
         screen = held.enter_context(_screen(quiet))
@@ -95,18 +95,25 @@ def _screen(quiet: bool) -> Screen:
     return Screen(Console(file=sys.stdout), live=True, quiet=quiet)
 
 
-def _log_to(path: Path) -> None:
-    """Sends Ray's, Optuna's and Python's own messages into a file."""
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Sends Ray's, Optuna's and Python's own messages into a file, and none after this: the file may be gone then."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     logging.raiseExceptions = False  # a full disk is reported once, and not as a traceback a message
     logging.captureWarnings(True)
     warnings.simplefilter("default")
     logging.getLogger(internals.SNAPSHOTS).setLevel(logging.ERROR)
-    for name in ("search", "optuna", "py.warnings", *_RAY_LOGGERS):
-        logger = logging.getLogger(name)
+    loggers = [logging.getLogger(name) for name in ("search", "optuna", "py.warnings", *_RAY_LOGGERS)]
+    for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.handlers = [logging.NullHandler()]
+        handler.close()
 
 
 def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack) -> Work:

@@ -2,7 +2,8 @@
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from search.space.model import Space, ends_of, grid_points, with_values
 _SAMPLE_BYTES = 256 * 2**20  # of features, for the timed epoch
 _MOST_TIMED = 8  # epochs timed at once
 _TIMED_S = 2  # a shorter epoch is followed by more, for their mean
+_ENDED_S = 30  # within which a killed process is known to have ended
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ def time_epoch(job: Job, cluster: Cluster, share: Share, part: float) -> Timed:
     clustering that trials have, for one says nothing of another. Raises InputError where the base can't be trained.
     """
     split, methods = thin(job.split, part), method_parts(job.space)
-    timers = _timers(job, cluster, share, split)
-    epochs = {method: _time(job, timers, share.pinned(_by(method, job.space.base)), split) for method in methods}
-    hosts = _ask(timers, lambda timer: timer.host.remote())
+    with _timers(job, cluster, share, split) as timers:
+        epochs = {method: _time(job, timers, share.pinned(_by(method, job.space.base)), split) for method in methods}
+        hosts = _ask(timers, lambda timer: timer.host.remote())
     phases = next(iter(epochs.values()))
     mean = {phase: sum(methods[method] * epochs[method][phase] for method in methods) for phase in phases}
     return Timed(", ".join(sorted(set(hosts))), mean, {method: epoch["cluster"] for method, epoch in epochs.items()})
@@ -102,15 +104,23 @@ def _by(method: str, config: Config) -> Config:
     return with_values(config, {"concepts.method": method, "concepts.warm_start": warm_start})
 
 
-def _timers(job: Job, cluster: Cluster, share: Share, split: Split) -> list[Any]:
-    """Processes to time in, where trials would run."""
+@contextmanager
+def _timers(job: Job, cluster: Cluster, share: Share, split: Split) -> Iterator[list[Any]]:
+    """Processes to time in, where trials would run; they have ended when this does, and whatever they were at."""
     timer: Any = ray.remote(num_cpus=share.cpu, num_gpus=share.gpu, scheduling_strategy="SPREAD")(_Timer)
     kept_off = avoided(share, job.feature_bytes)
     timer = timer.options(label_selector=kept_off) if kept_off else timer
     there = sum(places(node.resources, share.cpu, share.gpu) for node in used(cluster, share, job.feature_bytes))
     count = max(1, min(share.concurrent, there, _MOST_TIMED))  # one is enough to have a node started
     table = ray.put(_packed(job, split))
-    return [timer.remote(table, split, job.space.detects) for _ in range(count)]
+    timers = [timer.remote(table, split, job.space.detects) for _ in range(count)]
+    try:
+        yield timers
+    finally:
+        # A Ray that is shut down while they end by themselves has crashed on a busy machine.
+        for one in timers:
+            ray.kill(one)
+        ray.wait([one.host.remote() for one in timers], num_returns=count, timeout=_ENDED_S)  # each raises once it did
 
 
 def _time(job: Job, timers: Sequence[Any], config: Config, split: Split) -> dict[str, float]:

@@ -251,7 +251,7 @@ def final_config(space: Space, trial: FrozenTrial, run: FrozenTrial) -> Config:
 
 
 def write_csv(folder: RunFolder, space: Space, known: Confirmation) -> None:
-    """confirm.csv: a row a configuration and seed; no file before there is one."""
+    """confirm.csv: a row a configuration and seed; `number` as in trials.csv. No file before there is one."""
     if not known.runs:
         return
     with whole(folder.confirm_csv) as partial:
@@ -260,7 +260,7 @@ def write_csv(folder: RunFolder, space: Space, known: Confirmation) -> None:
 
 def _row(space: Space, run: Run) -> dict[str, Any]:
     row = {
-        "trial": run.trial,
+        "number": run.trial,
         "base": run.base,
         "videos": run.videos,
         "seed": run.seed,

@@ -53,6 +53,16 @@ class RunFolder:
         return self.root / "confirm.csv"
 
     @property
+    def curves_csv(self) -> Path:
+        """A row an epoch of a trial or of a repetition."""
+        return self.root / "curves.csv"
+
+    @property
+    def curves(self) -> Path:
+        """The same for TensorBoard, a folder a run."""
+        return self.root / "curves"
+
+    @property
     def best_yaml(self) -> Path:
         """The winning configuration; its weights lie beside it."""
         return self.root / "best.yaml"

@@ -12,7 +12,7 @@ import errno
 import logging
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,8 +72,11 @@ class Events:
     def opened(self, how: Opened) -> None:
         """How the features came to a trial's process."""
 
+    def epoch(self, trial: Running, result: Mapping[str, Any]) -> None:
+        """An epoch of a trial has ended; `result` as search.trials.trial reports it."""
+
     def reported(self, under_way: Collection[Running]) -> None:
-        """An epoch of a trial has ended."""
+        """Epochs of a trial have ended, one or several in a row."""
 
     def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
         """A trial has ended; `state` as Optuna names it."""
@@ -144,30 +147,41 @@ class Bridge:
         return config
 
     def judge(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Reports one epoch; whether the trial ends here."""
+        """Reports epochs, one by one; whether the trial ends here.
+
+        result: `epochs`, each as search.trials.trial has it, and perhaps the `failure` that came after them. A trial
+        that is pruned at one of them ends there: what it trained beyond is dropped.
+        """
         running = self.by_id[trial_id]
         if "opened" in result:
             self._events.opened(result["opened"])
+        epochs = result["epochs"]
         if not running.stretches or running.stretches[-1][1] is not None:
-            self._begin(running, result)
-        if "failure" in result:
+            self._begin(running, result, epochs)
+        over = any(self._ends(running, epoch) for epoch in epochs)  # none is looked at after the first that does
+        if "failure" in result and not over:
             running.failure = result["failure"]
             return True
+        self._events.reported(self.by_id.values())
+        return over
+
+    def _ends(self, running: Running, result: dict[str, Any]) -> bool:
+        """Whether a trial ends with this epoch, which is reported."""
         self._trains = True
         running.epoch, running.summary = result["epoch"], result["summary"]
         if result["avg_map"] is not None:
             running.value = result["avg_map"]
             again = self.study.report(running.number, result["epoch"], result["avg_map"])
             running.pruned = running.pruned or again  # a verdict stands when its epoch is repeated after a failure
-        self._events.reported(self.by_id.values())
+        self._events.epoch(running, result)
         return running.pruned or result["epoch"] >= running.epochs
 
-    def _begin(self, running: Running, result: dict[str, Any]) -> None:
+    def _begin(self, running: Running, result: dict[str, Any], epochs: Sequence[dict[str, Any]]) -> None:
         began = time.time() - float(result.get("time_this_iter_s", 0.0))
         running.stretches.append([began, None, str(result.get("hostname", ""))])
         self.study.note(running.number, RUNS, running.stretches)
-        if running.retries and not running.resumed and "failure" not in result:
-            epoch = result.get("from_epoch", result["epoch"] - 1)
+        if running.retries and not running.resumed and epochs:
+            epoch = result.get("from_epoch", epochs[0]["epoch"] - 1)
             running.resumed = True
             running.retries[-1] += f"; went on from epoch {epoch}" if epoch else "; began again"
             self.study.note(running.number, RETRIES, running.retries)

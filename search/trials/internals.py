@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 import yaml
 from ray._private.state import actors
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.experimental import get_object_locations
 
 from haan.errors import InputError
@@ -131,6 +131,34 @@ def is_without_process(trial: "Trial") -> bool:
 def forget_handover(controller: Any, trial: "Trial") -> None:
     """Has Ray Tune forget that a process is being handed to a trial, for it dropped the news that the process died."""
     controller._resetting_trials.discard(trial)
+
+
+def take_kills_for_deaths() -> None:
+    """Has Ray Tune take whatever Ray says of a process that it killed for that process's death.
+
+    Of one that Ray ends for the machine's lack of memory it says OutOfMemoryError, which Ray Tune does not expect: it
+    raises a RuntimeError out of its loop, and all trials end with it. No option says otherwise.
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+
+    plain = RayActorManager._actor_task_failed
+    if getattr(plain, "takes_kills", False):
+        return
+
+    def failed(self: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = Killed(exception)
+        plain(self, tracked_actor_task, exception)
+
+    failed.takes_kills = True  # type: ignore[attr-defined]
+    RayActorManager._actor_task_failed = failed
+
+
+class Killed(RayActorError):
+    """A process that Ray ended itself; the first line of what it says of it, for pages follow."""
+
+    def __init__(self, why: Exception):
+        super().__init__(error_msg=f"{type(why).__name__}: {str(why).strip().partition(chr(10))[0]}")
 
 
 def error_text(trial: "Trial") -> str:

@@ -1,9 +1,10 @@
-"""One trial: shared features + a configuration -> haan.train -> one report an epoch."""
+"""One trial: shared features + a configuration -> haan.train -> a report of each epoch."""
 
 import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from search.study.record import Summary
 from search.trials.features import SharedTable
 
 _LOG = logging.getLogger("search")
+_SILENT_S = 1.0  # for so long the driver may hear nothing of epochs that have ended
 
 
 class TrialRunner(tune.Trainable):
@@ -105,19 +107,28 @@ class TrialRunner(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch. What training itself can't survive, and would meet again, ends the trial with its reason."""
-        if self._broken is not None:
-            return {"failure": self._broken, "epoch": 0}
-        if self._weights is not None:  # all epochs were trained, and only the driver did not live to hear of it
-            return self._reported()
-        try:
-            epoch = self._trainer.train_epoch()
-        except (TrainingError, InputError) as error:
-            return {"failure": str(error), "epoch": self._trainer.epoch + 1}
-        trim()
-        return self._report(epoch)
+        """Epochs until one has to be told: what each came to.
 
-    def _report(self, epoch: EpochResult) -> dict[str, Any]:
+        Told are epochs with a checkpoint and all that follow a second without a word: short ones come together, for a
+        message takes the driver as long whatever it says. What training can't survive, and would meet again, ends the
+        trial with its reason.
+        """
+        if self._broken is not None:
+            return {"failure": self._broken, "epochs": []}
+        if self._weights is not None:  # all epochs were trained, and only the driver did not live to hear of it
+            return self._told([self._known()])
+        began, epochs = time.monotonic(), []
+        while True:
+            try:
+                self._take_in(self._trainer.train_epoch())
+            except (TrainingError, InputError) as error:
+                return {"failure": str(error), "epochs": epochs}
+            trim()
+            epochs.append(self._known())
+            if self._result[SHOULD_CHECKPOINT] or time.monotonic() - began >= _SILENT_S:
+                return self._told(epochs)
+
+    def _take_in(self, epoch: EpochResult) -> None:
         epochs, refresh = self._trainer.config.optim.epochs, self._trainer.config.concepts.refresh_epochs
         result = {
             "epoch": epoch.epoch,
@@ -137,12 +148,15 @@ class TrialRunner(tune.Trainable):
         self._result = result | {SHOULD_CHECKPOINT: due}
         if epoch.epoch == epochs and self._trainer.best is not None:
             self._weights = self._trainer.best.tensors
-        return self._reported()
 
-    def _reported(self) -> dict[str, Any]:
-        """The last result with the summary as an object: Ray Tune would tear a mapping apart."""
-        known = {"summary": replace(self._summary), "opened": self._opened, "from_epoch": self._from_epoch}
-        return self._result | known
+    def _known(self) -> dict[str, Any]:
+        """The last result, with the summary so far."""
+        return self._result | {"summary": replace(self._summary)}
+
+    def _told(self, epochs: list[dict[str, Any]]) -> dict[str, Any]:
+        """What Ray Tune is told. A mapping would be torn apart by it; those in a list stay whole."""
+        due = self._result[SHOULD_CHECKPOINT]
+        return {"epochs": epochs, SHOULD_CHECKPOINT: due, "opened": self._opened, "from_epoch": self._from_epoch}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The weights of a finished trial; else all that is needed to go on."""

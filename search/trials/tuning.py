@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.logger import TBXLoggerCallback
 
 from search.results.checkpoints import Checkpoints, below, trial_folder
+from search.trials import internals
 from search.trials.bridge import Bridge, no_room
 from search.trials.hooks import StudyListener, StudyScheduler, StudySearcher, StudyStopper
 
@@ -21,9 +21,9 @@ _LOG = logging.getLogger("search")
 class Stage:
     """What Ray Tune needs to know of one stage.
 
-    name: of the folder below `place`, a folder or URI, where checkpoints and TensorBoard's files go. session: which
-    driver of this run it is, from 1. trainable: with its resources and parameters. log: takes what Ray prints.
-    request: what a trial asks for, given its config, where that changes with the nodes.
+    name: of the folder below `place`, a folder or URI, where checkpoints go. session: which driver of this run it is,
+    from 1. trainable: with its resources and parameters. log: takes what Ray prints. request: what a trial asks for,
+    given its config, where that changes with the nodes.
     """
 
     name: str
@@ -47,6 +47,7 @@ def run_stage(stage: Stage, bridge: Bridge) -> bool:
     A full disk halts it: the study can't be told anything then, so it is left as it is.
     """
     session = stage.session
+    internals.take_kills_for_deaths()
     tuner = tune.Tuner(
         stage.trainable,
         tune_config=tune.TuneConfig(
@@ -61,7 +62,7 @@ def run_stage(stage: Stage, bridge: Bridge) -> bool:
         run_config=tune.RunConfig(
             name=stage.name,
             storage_path=stage.place,
-            callbacks=[StudyListener(bridge, stage.request), TBXLoggerCallback()],
+            callbacks=[StudyListener(bridge, stage.request)],
             stop=StudyStopper(bridge),
             failure_config=tune.FailureConfig(max_failures=stage.max_failures),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),

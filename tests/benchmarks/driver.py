@@ -43,7 +43,9 @@ class Epochs(turnover.Empty):
         """One epoch."""
         self._epoch += 1
         last = self._epoch == self.config["epochs"]
-        return super().step() | {"epoch": self._epoch, SHOULD_CHECKPOINT: last, "done": False}
+        told = super().step()
+        told["epochs"][0]["epoch"] = self._epoch
+        return told | {SHOULD_CHECKPOINT: last, "done": False}
 
 
 class Clocked(Study):

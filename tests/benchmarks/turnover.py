@@ -47,7 +47,8 @@ class Empty(tune.Trainable):
         }  # fmt: skip
         summary = Summary()
         summary.add(result)
-        return result | {"summary": summary, SHOULD_CHECKPOINT: True, "done": "number" not in self.config}
+        epochs = [result | {"summary": summary}]
+        return {"epochs": epochs, SHOULD_CHECKPOINT: True, "done": "number" not in self.config}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """A file."""

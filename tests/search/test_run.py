@@ -1,34 +1,22 @@
 """The main job as its user runs it: real processes, real Ray, a tiny planted set."""
 
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from tensorboardX.proto.event_pb2 import Event
 
 from haan.errors import InputError
 from haan.yamlconfig import read_config
 from search import export
 from search.results.checkpoints import Checkpoints
 from search.results.folder import RunFolder, open_study
+from tests.search.cards import scalars
 from tests.search.conftest import Head
 from tests.search.spaces import run, tiny_space
 
 pytestmark = pytest.mark.ray
-
-
-def scalars(events: Path, tag: str) -> list[float]:
-    """The values of one curve in a TensorBoard event file: records of length, its checksum, an event, its checksum."""
-    found, content = [], events.read_bytes()
-    while content:
-        (size,) = struct.unpack("<Q", content[:8])
-        event = Event.FromString(content[12 : 12 + size])
-        found += [value.simple_value for value in event.summary.value if value.tag == tag]
-        content = content[16 + size :]
-    return found
 
 
 def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
@@ -62,11 +50,11 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     confirmed = pd.read_csv(folder.confirm_csv)
     seed = read_config(folder.best_yaml).seed
     held_out = confirmed[confirmed["videos"] == "holdout"]
-    assert set(held_out["seed"]) == {seed + 1, seed + 2} and 0 in set(held_out["trial"])
-    assert (held_out.groupby("trial")["seed"].count() == 2).all() and (confirmed["state"] == "COMPLETE").all()
-    means = held_out.groupby("trial")["avg_map"].mean()
+    assert set(held_out["seed"]) == {seed + 1, seed + 2} and 0 in set(held_out["number"])
+    assert (held_out.groupby("number")["seed"].count() == 2).all() and (confirmed["state"] == "COMPLETE").all()
+    means = held_out.groupby("number")["avg_map"].mean()
     winner = int(means.idxmax())
-    final = confirmed[confirmed["videos"] == "official"].set_index("trial")
+    final = confirmed[confirmed["videos"] == "official"].set_index("number")
     assert set(final.index) == {winner, 0} and set(final["seed"]) == {seed}
     assert f"Best: trial {winner}, " in ended.stdout and "Confirmed: avg.mAP mean" in ended.stdout
 
@@ -86,10 +74,15 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     assert predictions == folder.predictions.read_bytes()
     assert folder.report.read_text().startswith("<!doctype html>")
 
-    # TensorBoard finds the curve of every trial.
+    # Every epoch of every trial stands in one table, and TensorBoard finds each trial's curve.
+    curves = pd.read_csv(folder.curves_csv)
+    searched = curves[(curves["seed"] == seed) & (curves["videos"] == "holdout")].groupby("number")
     for trial in study.trials:
-        (events,) = (folder.root / "trials" / f"trial-{trial.number:05d}").glob("events.out.tfevents.*")
-        assert scalars(events, "ray/tune/avg_map") == pytest.approx(list(trial.intermediate_values.values()))
+        values = list(trial.intermediate_values.values())
+        assert searched.get_group(trial.number)["avg_map"].tolist() == values
+        (events,) = (folder.curves / f"trial-{trial.number:05d}").glob("events.out.tfevents.*")
+        assert scalars(events, "mAP/avg.mAP") == pytest.approx(values)
+    assert curves.groupby(["number", "videos", "seed"]).ngroups == len(study.trials) + len(confirmed)
 
     # Another trial leaves by name; export's own process is in test_frozen.
     monkeypatch.chdir(tmp_path)  # which the space names its data from

@@ -1,10 +1,12 @@
 """The plan of a dry run: its arithmetic by hand, its sizes beside real files, and that it leaves nothing behind."""
 
+import logging
 import random
 import re
 import shutil
+import warnings
 from collections import namedtuple
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from haan.data.table import pack
 from haan.errors import InputError
 from haan.train import Trainer
 from haan.weights import write_tensors
+from search.driver import session
 from search.driver.estimate import (
     Left,
     checkpoint_bytes,
@@ -266,6 +269,42 @@ def _starting(lines: Sequence[str], *heads: str) -> list[str]:
     found = [next((line for line in lines if line.startswith(head)), "") for head in heads]
     assert all(found), (heads, lines)
     return found
+
+
+@pytest.fixture
+def logging_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A session sets up the logging of its process, which here goes on."""
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
+    loggers = [logging.getLogger(name) for name in ("search", "optuna", "py.warnings", *session._RAY_LOGGERS)]
+    for logger in [*loggers, logging.getLogger(session.internals.SNAPSHOTS)]:
+        for name in ("handlers", "propagate", "level"):
+            monkeypatch.setattr(logger, name, getattr(logger, name))
+    with warnings.catch_warnings():
+        yield
+
+
+@pytest.mark.usefixtures("logging_kept")
+def test_a_dry_run_ends_its_ray_then_its_log_then_its_folder(
+    tmp_path: Path, scratch: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def logs() -> list[Path]:
+        loggers = [logging.root, *map(logging.getLogger, logging.root.manager.loggerDict)]
+        files = [one for logger in loggers for one in logger.handlers if isinstance(one, logging.FileHandler)]
+        return [path for path in (Path(one.baseFilename) for one in files) if path.name == "search.log"]
+
+    def end_of_ray() -> None:
+        seen.extend(logs())
+        assert seen and all(log.exists() for log in seen), "Ray may still say something"
+
+    monkeypatch.setattr(session, "_find", lambda *about, with_room: (None, None))
+    monkeypatch.setattr(session.estimate, "plan", lambda *about: [])
+    monkeypatch.setattr(session.ray, "shutdown", end_of_ray)
+    session.show_plan(Request(tiny_space(tmp_path), None, tmp_path / "runs", None, None, (), False), None, quiet=True)
+    assert len(set(seen)) == 1 and not seen[0].parent.parent.exists()
+    assert not set(seen) & set(logs()), "what is said from here on goes nowhere: its file is no longer there"
 
 
 @pytest.mark.slow

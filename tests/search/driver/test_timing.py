@@ -1,5 +1,6 @@
 """The timed epoch of a dry run: what is timed of how much, and that it is scaled to what a trial of all clips takes."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ from haan.config import Concepts, Config
 from haan.data.table import Split, pack
 from search.driver import timing
 from search.driver.job import Job, preview
+from search.driver.nodes import Cluster, Node
+from search.driver.placement import Share
 from search.driver.request import Request
 from search.driver.timing import (
     Amounts,
@@ -138,3 +141,42 @@ def test_an_epoch_is_timed_by_its_phases_with_every_method(
 def test_a_mean_epoch_has_its_share_of_the_clustering() -> None:
     # 30 + 2 + 3 + 6 / 5
     assert epoch_s({"cluster": 6.0, "train": 30.0, "detect": 2.0, "score": 3.0}, 5) == pytest.approx(36.2)
+
+
+class _Ray:
+    """Stands in for Ray: an actor that is killed ends as soon as somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.alive: list[object] = []
+        self.killed: list[object] = []
+
+    def remote(self, **resources: object) -> object:
+        return lambda kind: SimpleNamespace(remote=self._start)
+
+    def _start(self, *arguments: object) -> object:
+        self.alive.append(SimpleNamespace(host=SimpleNamespace(remote=lambda: "answer")))
+        return self.alive[-1]
+
+    def put(self, value: object) -> object:
+        return value
+
+    def kill(self, actor: object) -> None:
+        self.killed.append(actor)
+
+    def wait(self, answers: list[object], num_returns: int, timeout: float) -> None:
+        assert len(answers) == num_returns
+        self.alive = [one for one in self.alive if one not in self.killed]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_timed_has_ended_before_its_ray_may(job: Job, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    ray = _Ray()
+    monkeypatch.setattr(timing, "ray", ray)
+    monkeypatch.setattr(timing, "avoided", lambda share, size: {})
+    there = Node("a", "lab", {"CPU": 3.0, "object_store_memory": 1e12})
+    started = timing._timers(job, Cluster((there,), local=True), Share(3, 1, 0), job.split)
+    with pytest.raises(RuntimeError) if fails else nullcontext(), started as timers:
+        assert ray.alive == timers and len(timers) == 3
+        if fails:
+            raise RuntimeError("a loss that is not a number")
+    assert ray.alive == [] and ray.killed == timers

@@ -16,11 +16,12 @@ from safetensors.numpy import load_file, save_file
 
 from haan.config import Config
 from haan.data.table import ClipTable
-from haan.errors import InputError
+from haan.errors import InputError, TrainingError
+from haan.train import EpochResult
 from haan.weights import STATE, WEIGHTS
 from search.driver import storagecheck
 from search.results.checkpoints import RESULT, Checkpoints, below, download, trial_folder
-from search.trials import features
+from search.trials import features, trial
 from search.trials.trial import TrialRunner
 from tests.planted import tiny_config, tiny_table
 
@@ -193,13 +194,18 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     return make
 
 
-_OF_A_PROCESS = ("seconds", "summary", "opened", "from_epoch")
+_OF_A_PROCESS = ("seconds", "summary")
 
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
     """What a result says, but for how long it took and how its process came to it."""
     summary = {key: value for key, value in vars(result["summary"]).items() if key != "seconds"}
     return {key: value for key, value in result.items() if key not in _OF_A_PROCESS} | summary
+
+
+def told(runner: TrialRunner) -> list[dict[str, Any]]:
+    """What one step says of its epochs."""
+    return [figures(epoch) for epoch in runner.step()["epochs"]]
 
 
 @dataclass(frozen=True)
@@ -213,10 +219,12 @@ class Unbroken:
 @pytest.fixture(scope="module")
 def unbroken(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
     place, runner = tmp_path_factory.mktemp("unbroken"), start()
-    results, saved = [], {}
-    for epoch in range(1, EPOCHS + 1):
-        results.append(figures(runner.step()))
+    results: list[dict[str, Any]] = []
+    saved = {}
+    while len(results) < EPOCHS:
+        results += told(runner)
         if results[-1]["should_checkpoint"]:
+            epoch = len(results)
             saved[epoch] = checkpoint(place, 0, 1, epoch)
             runner.save_checkpoint(str(saved[epoch]))
     assert list(saved) == [2, 4, 6]
@@ -230,9 +238,9 @@ def copies(unbroken: Unbroken, to: Path) -> tuple[Path, Path]:
 
 
 def rest(runner: TrialRunner) -> list[dict[str, Any]]:
-    found = [figures(runner.step())]
+    found = told(runner)
     while found[-1]["epoch"] < EPOCHS:
-        found.append(figures(runner.step()))
+        found += told(runner)
     return found
 
 
@@ -290,7 +298,7 @@ def test_a_checkpoint_of_other_parameters_is_passed_over(start: Start, unbroken:
 
 
 def test_a_trial_that_only_its_driver_missed_says_its_last_result_again(start: Start, unbroken: Unbroken) -> None:
-    assert figures(start(unbroken.saved[6], unbroken.saved[4]).step()) == unbroken.results[-1]
+    assert told(start(unbroken.saved[6], unbroken.saved[4])) == unbroken.results[-1:]
 
 
 @pytest.mark.parametrize("damage", [half, zeros])
@@ -316,6 +324,36 @@ def test_a_checkpoint_that_was_copied_in_half_is_passed_over(start: Start, unbro
         folder.mkdir()
         shutil.copy(unbroken.saved[4] / name, folder / name)
         assert rest(start(folder, unbroken.saved[2])) == unbroken.results[2:]
+
+
+@pytest.mark.parametrize(("silent_s", "messages"), [(0.0, [1, 2, 3, 4, 5, 6]), (1e9, [2, 4, 6])])
+def test_quick_epochs_come_together_but_none_waits_past_a_checkpoint(
+    silent_s: float, messages: list[int], start: Start, unbroken: Unbroken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "_SILENT_S", silent_s)
+    runner, results = start(), []
+    for last in messages:
+        results += told(runner)
+        assert results[-1]["epoch"] == last
+    assert results == unbroken.results
+
+
+def test_what_ends_a_training_comes_with_the_epochs_before_it(
+    start: Start, unbroken: Unbroken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "_SILENT_S", 1e9)
+    runner = start()
+    train, left = runner._trainer.train_epoch, iter([True])
+
+    def breaks() -> EpochResult:
+        if next(left, False):
+            return train()
+        raise TrainingError("loss is nan")
+
+    monkeypatch.setattr(runner._trainer, "train_epoch", breaks)
+    said = runner.step()
+    assert said["failure"] == "loss is nan"
+    assert [figures(one) for one in said["epochs"]] == unbroken.results[:1]
 
 
 def test_a_process_serves_the_next_trial_as_a_new_one_would(start: Start, unbroken: Unbroken) -> None:

@@ -168,7 +168,7 @@ def test_the_table_has_a_row_a_run(confirmed: bool, tmp_path: Path) -> None:
     assert folder.confirm_csv.exists() == confirmed
     if confirmed:
         table = pd.read_csv(folder.confirm_csv)
-        assert table["trial"].tolist() == [1, 0, 1, 0] and table["base"].tolist() == [False, True, False, True]
+        assert table["number"].tolist() == [1, 0, 1, 0] and table["base"].tolist() == [False, True, False, True]
         assert set(table["own_avg_map"]) == {4.0} and table["detect.alpha"].tolist()[:2] == [
             of.detects[1].alpha, of.detects[0].alpha,
         ]  # fmt: skip

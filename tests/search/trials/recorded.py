@@ -33,8 +33,8 @@ class Replay(tune.Trainable):
         self.epoch += 1
         known = result(self.epoch, self.curves[self.number][self.epoch - 1])
         self.summary.add(known)
-        return known | {
-            "summary": replace(self.summary),
+        return {
+            "epochs": [known | {"summary": replace(self.summary)}],
             SHOULD_CHECKPOINT: self.epoch == EPOCHS or self.epoch % CHECKPOINT_EPOCHS == 0,
         }
 

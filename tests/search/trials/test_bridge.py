@@ -10,18 +10,18 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 import ray
 from optuna.trial import TrialState
 from ray import cloudpickle, tune
 
-from search.study.algorithms import PRUNERS, Component, component, make_pruner
+from search.study.algorithms import Component, make_pruner
 from search.study.study import Study, Suggestion
 from search.trials.bridge import Bridge, Events, Running
 from search.trials.tuning import Stage, run_stage
-from tests.search.curves import CURVES, EPOCHS, PRUNER_ARGUMENTS, TRIALS, Outcome, outcomes
+from tests.search.curves import CURVES, EPOCHS, TRIALS, outcomes
 from tests.search.trials import recorded
+from tests.search.trials.oracle import create, setting, through_optuna
 from tests.search.trials.recorded import PARAMETERS, Replay
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -34,7 +34,6 @@ pytestmark = [
 ]
 
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
-NAME = "contract"  # Hyperband chooses brackets by the study's name, so both ways need the same one
 
 
 class RaisesAlways(Replay):
@@ -52,7 +51,7 @@ class GivesUp(Replay):
     def step(self) -> dict[str, Any]:
         if self.number == 1 or (self.number == 3 and self.epoch == 2):
             (self.notes / f"tried-{self.number}").open("a").write("x")
-            return {"failure": f"trial {self.number} gave up", "epoch": self.epoch + 1}
+            return {"failure": f"trial {self.number} gave up", "epochs": []}
         return super().step()
 
 
@@ -97,17 +96,6 @@ def no_open_logs() -> Iterator[None]:
         gc.collect()
 
 
-def create(pruner: Component, epochs: int = EPOCHS) -> Study:
-    return Study.create(
-        name=NAME,
-        journal=None,
-        sampler=optuna.samplers.RandomSampler(seed=0),
-        pruner=make_pruner(pruner, epochs),
-        parameters=PARAMETERS,
-        epochs=epochs,
-    )
-
-
 Ends = list[tuple[int, str]]
 
 
@@ -150,35 +138,12 @@ def through_ray(
     return bridge, noted.ends
 
 
-def through_optuna(pruner: optuna.pruners.BasePruner, trials: int, epochs: int = EPOCHS) -> list[Outcome]:
-    """The oracle: Optuna's own loop on the same curves, without anything of search.study."""
-    study = optuna.create_study(
-        study_name=NAME, sampler=optuna.samplers.RandomSampler(seed=0), pruner=pruner, direction="maximize"
-    )
-    for _ in range(trials):
-        trial = study.ask(PARAMETERS)
-        pruned = False
-        for epoch, value in enumerate(CURVES[trial.number][:epochs], start=1):
-            trial.report(value, epoch)
-            pruned = epoch < epochs and trial.should_prune()
-            if pruned:
-                break
-        if pruned:
-            study.tell(trial, state=PRUNED)
-        else:
-            study.tell(trial, max(CURVES[trial.number][:epochs]))
-    return outcomes(study)
-
-
-def setting(name: str) -> Component:
-    return component({"name": name, **PRUNER_ARGUMENTS[name]}, PRUNERS)
-
-
 NO_PRUNER = Component("none", {})
 
 
-@pytest.mark.parametrize("name", PRUNERS)
-def test_every_pruner_decides_through_ray_as_through_plain_optuna(name: str, tmp_path: Path) -> None:
+# One that never prunes, one with rungs, one that wraps another; test_judge.py has all of them, without Ray.
+@pytest.mark.parametrize("name", ["none", "hyperband", "patient"])
+def test_a_pruner_decides_through_ray_as_through_plain_optuna(name: str, tmp_path: Path) -> None:
     study = create(setting(name))
     _, ends = through_ray(study, tmp_path, TRIALS)
     expected = through_optuna(make_pruner(setting(name), EPOCHS), TRIALS)

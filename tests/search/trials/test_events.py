@@ -73,7 +73,7 @@ def result(epoch: int) -> dict[str, Any]:
     }
     summary = Summary()
     summary.add(told)
-    return told | {"summary": summary}
+    return {"epochs": [told | {"summary": summary}]}
 
 
 def test_a_trial_is_heard_of_as_it_opens_reports_and_ends_with_those_under_way_then(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_trial_is_heard_of_as_it_opens_reports_and_ends_with_those_under_way_t
     bridge.ask("b")
     assert [bridge.judge("a", result(1) | {"opened": OPENED}), bridge.judge("a", result(2))] == [False, True]
     bridge.end("a")
-    bridge.judge("b", {"failure": "broke", "epoch": 1})
+    bridge.judge("b", {"failure": "broke", "epochs": []})
     bridge.end("b")
     assert noted.heard == [
         ("opened", OPENED),

@@ -1,6 +1,7 @@
 """The private names of Ray and Ray Tune, one by one: which of them broke when its version moved."""
 
 import ast
+import copy
 import importlib
 import os
 import tempfile
@@ -13,12 +14,14 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import ray
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.train._internal.storage import StorageContext
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from search.trials import internals
-from search.trials.failures import StudyTrial
+from search.trials.failures import StudyTrial, is_loss
 from search.trials.hooks import StudyScheduler
 from tests.paths import ROOT
 
@@ -184,6 +187,24 @@ def test_a_handover_is_forgotten(trial: Trial) -> None:
         internals.forget_handover(controller, trial)
         internals.forget_handover(controller, trial)  # once more does no harm
         check(controller._resetting_trials == set())
+
+
+def test_a_process_that_ray_killed_has_died_to_ray_tune() -> None:
+    with relied_on("RayActorManager._actor_task_failed"):
+        internals.take_kills_for_deaths()
+        internals.take_kills_for_deaths()  # once more does no harm
+        manager, heard = object.__new__(RayActorManager), MagicMock()
+        manager._failed_actor_ids, manager._cleanup_actor = set(), heard.cleaned_up
+        killed = OutOfMemoryError("2 worker(s) were killed due to the node running low on memory.\nPages follow")
+        manager._actor_task_failed(heard.task, killed)
+        (_, seen), _ = heard.task._tracked_actor._on_error.call_args
+        check(isinstance(seen, RayActorError) and heard.cleaned_up.called)
+        said = "OutOfMemoryError: 2 worker(s) were killed due to the node running low on memory."
+        check(str(seen) == str(copy.copy(seen)) == said)
+        check(not is_loss(seen))  # it counts as a failure of the trial's own
+        for plain in (RayTaskError("step", "traceback", ValueError()), ActorDiedError()):
+            manager._actor_task_failed(heard.other, plain)
+            check(heard.other._on_error.call_args.args[1] is plain)
 
 
 def test_a_scheduler_is_told_of_each_trial_and_of_each_that_broke() -> None:
