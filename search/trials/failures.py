@@ -1,5 +1,6 @@
 """Why a trial broke, in words, and whose fault it was: its own, or that of a node or network that was lost."""
 
+import re
 import time
 from typing import Any
 
@@ -21,6 +22,7 @@ _KILLS = {
     "ActorUnavailableError": "its process was out of reach",
     "is temporarily unavailable": "its process was out of reach",
 }
+_MEMORY = re.compile(r"Memory on the node \(IP: ([^,]+),.*?\) was (\S+) used / (\S+) limit")
 _OF_A_PROCESS = ("The actor died", "ActorDiedError")
 
 
@@ -76,6 +78,10 @@ def reason(trial: Trial) -> str:
     A process that was killed leaves Ray's own paragraph about it.
     """
     text = internals.error_text(trial)
+    memory = _MEMORY.findall(text.rpartition("Failure # ")[2])
+    if memory:  # two pages of Ray's
+        host, used, limit = memory[-1]
+        return f"out of memory: Ray ended its process, for {used} of {limit} were in use on {host}"
     last = text.splitlines()[-1].strip() if text else "unknown; see log/search.log"
     last = last.partition(" Some common causes include: ")[0]  # a paragraph of Ray's
     if "raised in its creation task" in text:  # it died of an exception of ours, which is the last line
