@@ -1,9 +1,9 @@
 """What Ray Tune's loop takes of the driver: `python -m tests.benchmarks.driver [--live 2,8,24]`.
 
 Empty trials run through our stage, bridge and journal in a local Ray, with one epoch and with many; the difference is
-what one more result costs, the rest what a trial costs to begin and end. Counted is the CPU time of the driver process
-(all threads; it holds on a busy machine) less that of our study, which `tests.benchmarks.scale` measures itself. live:
-trials at once, for each of which Ray Tune keeps a process.
+what one more epoch costs, told alone or with the others, the rest what a trial costs to begin and end. Counted is the
+CPU time of the driver process (all threads; it holds on a busy machine) less that of our study, which
+`tests.benchmarks.scale` measures itself. live: trials at once, for each of which Ray Tune keeps a process.
 """
 
 import argparse
@@ -40,12 +40,13 @@ class Epochs(turnover.Empty):
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch."""
-        self._epoch += 1
-        last = self._epoch == self.config["epochs"]
-        told = super().step()
-        told["epochs"][0]["epoch"] = self._epoch
-        return told | {SHOULD_CHECKPOINT: last, "done": False}
+        """So many epochs as are told together."""
+        epochs = []
+        for _ in range(self.config["together"]):
+            told = super().step()
+            self._epoch += 1
+            epochs.append(told["epochs"][0] | {"epoch": self._epoch})
+        return {"epochs": epochs, SHOULD_CHECKPOINT: self._epoch == self.config["epochs"]}
 
 
 class Clocked(Study):
@@ -84,8 +85,8 @@ class Spent:
     wall_s: float
 
 
-def run(trials: int, epochs: int, live: int) -> Spent:
-    """Empty trials, so many at once."""
+def run(trials: int, epochs: int, live: int, together: int = 1) -> Spent:
+    """Empty trials, so many at once, whose epochs are told one by one or so many together."""
     with tempfile.TemporaryDirectory(prefix="haan-benchmarks-") as folder:
         study = Clocked.create(
             name="driver",
@@ -100,7 +101,12 @@ def run(trials: int, epochs: int, live: int) -> Spent:
         stage = Stage("driver", folder, 1, trainable, concurrent=live, max_failures=0, log=Path(folder, "log"))
 
         def config(suggestion: Suggestion) -> dict[str, Any]:
-            return {"number": suggestion.number, "params": dict(suggestion.params), "epochs": epochs}
+            return {
+                "number": suggestion.number,
+                "params": dict(suggestion.params),
+                "epochs": epochs,
+                "together": together,
+            }
 
         noted = turnover.Noted()
         bridge = Bridge(study, trials, config, noted, stage.checkpoints)
@@ -123,12 +129,16 @@ def main() -> None:
         run(4, 1, 2)  # the first use of Ray Tune in a process loads much
         for live in (int(one) for one in given.live.split(",")):
             few, many = run(given.trials, 1, live), run(given.trials, 1 + MORE_EPOCHS, live)
-            result_s = (many.ray_s - few.ray_s) / (given.trials * MORE_EPOCHS)
+            joined = run(given.trials, 1 + MORE_EPOCHS, live, together=1 + MORE_EPOCHS)
+            more = given.trials * MORE_EPOCHS
+            result_s, joined_s = (many.ray_s - few.ray_s) / more, (joined.ray_s - few.ray_s) / more
+            study_s = (many.study_s - few.study_s) / more
             trial_s = few.ray_s / given.trials - result_s
             print(
-                f"{live} at once: Ray Tune takes {1e3 * result_s:.2f} ms of CPU for a result and {1e3 * trial_s:.1f} "
-                f"ms to end and begin a trial; {given.trials * (2 + MORE_EPOCHS)} results took "
-                f"{few.wall_s + many.wall_s:.1f} s",
+                f"{live} at once: Ray Tune takes {1e3 * result_s:.2f} ms of CPU for an epoch that is told alone, "
+                f"{1e3 * joined_s:.2f} ms for one of {1 + MORE_EPOCHS} told together, and {1e3 * trial_s:.1f} ms to "
+                f"end and begin a trial; the study {1e3 * study_s:.2f} ms for an epoch; "
+                f"{given.trials * (2 + MORE_EPOCHS)} results took {few.wall_s + many.wall_s:.1f} s",
                 flush=True,
             )
 
