@@ -112,6 +112,7 @@ def test_the_winner_is_exported_as_it_was(home: Path) -> None:
     frozen["precision"] = "auto"  # the default since; on the CPU that it ran on it is float32
     assert {key: found.get(key) for key in frozen} == frozen  # a later version may have more keys
     found, frozen = header(home / "finished" / "best.yaml"), header(left / "best.yaml")
+    frozen["confirmation"] = frozen["confirmation"].replace(" over ", " (sd) over ")  # said since
     assert {key: found.get(key) for key in frozen} == frozen
     assert (home / "finished" / "best.safetensors").read_bytes() == (left / "best.safetensors").read_bytes()
     assert_alike(home / "finished" / "predictions.json", left / "predictions.json")

@@ -128,7 +128,6 @@ def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack
             shutil.rmtree(job.folder.root)
         raise
     shared = features.share(job.source, job.annotations, job.space.base.data.dtype, say=screen.line)
-    signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
     return Work(job, str(found), share, shared, screen, deadline)
 
 
@@ -142,6 +141,7 @@ def _find(
     screen.line("Starting Ray, unless one runs here already ...")
     local = LocalGpus(job.space.plan, service)
     found = nodes.start_ray(job.address, job.feature_bytes, log, local.take)
+    signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
     screen.line(f"Running on {found}")
     crowd = _crowd(job, found, local.known)
     share = placement.fit(job.space, found, job.feature_bytes, crowd)
@@ -279,7 +279,7 @@ def _leave(work: Work, study: Study) -> list[str]:
     yaml = job.folder.best_yaml
     found = winner.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
     lines = made_up(space.base.data, study.inner.user_attrs[record.DATA])
-    lines += [f"Best: trial {trial.number}, avg.mAP {trial.value:.3f} in the search; written to {yaml}"]
+    lines += [f"Best: trial {trial.number}; written to {yaml}"]
     apart = winner.set_apart(space, trial)
     lines += [f"Its settings: {apart}"] if apart else []
     lines += winner.comparison(space, study.inner, trial, known)

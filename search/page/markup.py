@@ -40,9 +40,9 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def tile(name: str, value: str, note: str, *, main: bool = False) -> str:
-    """One number with its name and what it is of; all three: HTML."""
-    kind = "tile main" if main else "tile"
+def tile(name: str, value: str, note: str, kind: str = "") -> str:
+    """One number with its name and what it is of; all three: HTML. kind: `main`, or `doubtful` if it flatters."""
+    kind = f"tile {kind}".rstrip()
     head = f'<div class="{kind}"><div class="name">{name}</div><div class="value">{value}</div>'
     return f'{head}<div class="note">{note}</div></div>'
 

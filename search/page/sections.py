@@ -16,7 +16,7 @@ from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
 from search.results.confirm import VALIDATION, Confirmation, Confirmed
-from search.results.winner import no_choice, own_setting_avg_map
+from search.results.winner import SEARCHED, UNSEEN, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
 from search.study import record
 
@@ -46,22 +46,35 @@ class Sheet:
 
 def _summary(sheet: Sheet) -> str:
     found = sheet.found
-    tiles = [_best_tile(found), _base_tile(found), _gain_tile(found), *_confirmed_tiles(found), *_cost_tiles(found)]
-    parts = (_official_warning(found), f'<div class="tiles">{"".join(tiles)}</div>', _verdict(found), _edges(found))
-    return f"{''.join(parts)}{_tuned_on(found)}"
+    scores = [*_unseen_tile(found), *_confirmed_tiles(found)]
+    tiles = [*scores, _gain_tile(found), _best_tile(found, main=not scores), _base_tile(found), *_cost_tiles(found)]
+    parts = (_official_warning(found), f'<div class="tiles">{"".join(tiles)}</div>', _verdict(found), _apart(found))
+    return f"{''.join(parts)}{_edges(found)}{_tuned_on(found)}"
 
 
-def _best_tile(found: Findings) -> str:
+def _unseen_tile(found: Findings) -> list[str]:
+    """What the official validation videos say of the winner, where they chose nothing."""
+    finals, best = found.confirmation.finals, found.winner
+    if best is None or best.number not in finals:
+        return []
+    of = [f"{_called(found, best)}, trained on all training videos and scored once"]
+    if found.base is not None and found.base is not best and found.base.number in finals:
+        of.append(f"the base <b>{percent(value_of(finals[found.base.number]))}</b>")
+    return [tile(UNSEEN, percent(value_of(finals[best.number])), "; ".join(of), "main")]
+
+
+def _best_tile(found: Findings, main: bool) -> str:
+    """What the search says of the winner. main: nothing else is known of it."""
     winner = found.winner
     if winner is None:
-        return tile("Best avg.mAP", "–", "no trial has completed yet", main=True)
+        return tile("Best avg.mAP", "–", "no trial has completed yet", "main")
     epoch = found.record(winner).best_epoch
     note = f"{_called(found, winner)}, at epoch {escaped(epoch)} of {found.epochs}" if epoch else _called(found, winner)
     top = found.highest
     if top is not None and top is not winner:
         score = f"{percent(value_of(top))} of trial {top.number}"
         note += f"; it won by its confirmed mean, the highest of one seed was {score}"
-    return tile("Winner's avg.mAP in the search", percent(value_of(winner)), note, main=True)
+    return tile(SEARCHED, percent(value_of(winner)), note, "main" if main else "doubtful")
 
 
 def _called(found: Findings, trial: FrozenTrial) -> str:
@@ -74,7 +87,7 @@ def _base_tile(found: Findings) -> str:
         return tile("Base", "–", why)
     own = own_setting_avg_map(found.space, found.base)
     note = "" if own is None else f"at its best detection setting; <b>{percent(own)}</b> at its own"
-    return tile(f"Base (trial {found.base.number})", percent(value_of(found.base)), note)
+    return tile(f"Base (trial {found.base.number}) in the search", percent(value_of(found.base)), note, "doubtful")
 
 
 def _gain_tile(found: Findings) -> str:
@@ -82,13 +95,18 @@ def _gain_tile(found: Findings) -> str:
     if gain is None or gain.avg_map is None:
         return tile("Gain over the base", "–", "not known without the base")
     if gain.over_seeds:
-        return tile("Gain over the base", f"{gain.avg_map:+.2f}", "confirmed over seeds")
+        return tile("Gain over the base", f"{gain.avg_map:+.2f}", "between means over new seeds")
     return tile("Gain over the base", f"{gain.avg_map:+.3f}", "on one seed")
 
 
 def _confirmed_tiles(found: Findings) -> list[str]:
     return [
-        tile("Confirmed mean", percent(row.mean), f"trial {row.number}, {_interval(row)}")
+        tile(
+            "Confirmed mean",
+            percent(row.mean),
+            f"trial {row.number}, {_interval(row)}",
+            "" if found.winner.number in found.confirmation.finals else "main",
+        )
         for row in found.confirmation.confirmed()
         if row.setting == "chosen" and found.winner is not None and row.number == found.winner.number
     ]
@@ -151,6 +169,14 @@ def _tuned_on(found: Findings) -> str:
         f"{tiou[0]:g} to {tiou[-1]:g}, in percent. A trial's value is that of its "
         f"{escaped(found.space.plan.objective)} epoch, at the detection setting that scored best.</p>"
     )
+
+
+def _apart(found: Findings) -> str:
+    """The settings in which the winner differs from the base."""
+    rows = differences(found.space, found.winner) if found.winner is not None else []
+    if not rows:
+        return ""
+    return f"<h3>What sets the winner apart</h3>{markup.table(['setting', 'winner', 'base'], rows, 'Settings')}"
 
 
 def _edges(found: Findings) -> str:

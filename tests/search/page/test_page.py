@@ -209,7 +209,7 @@ def test_the_winner_is_what_the_seeds_decide_even_if_another_scored_higher_once(
     text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
     assert "it won by its confirmed mean" in text
     assert "+3.00 avg.mAP over the base (95 % interval +3.00 to +3.00, 3 seeds each)" in text
-    assert ">+3.00<" in text and ">confirmed over seeds<" in text
+    assert ">+3.00<" in text and ">between means over new seeds<" in text
     assert found.exported is None and "Not the winner" not in text
 
 
@@ -232,6 +232,19 @@ def without_yaml(text: str) -> str:
     """The page but for the exported file, which it shows as it is."""
     before, _, rest = text.partition('<pre id="yaml-text"')
     return before + rest.partition("</pre>")[2]
+
+
+def test_what_the_videos_say_that_chose_nothing_comes_first_and_what_the_search_says_is_grey(full: Run) -> None:
+    page = full.folder.report.read_text()
+    shown = re.findall(r'<div class="(tile[^"]*)"><div class="name">([^<]*)', page)
+    assert shown[:5] == [
+        ("tile main", "On the videos that chose nothing"),
+        ("tile", "Confirmed mean"),
+        ("tile", "Gain over the base"),
+        ("tile doubtful", "In the search, which chose by it"),
+        ("tile doubtful", "Base (trial 0) in the search"),
+    ]
+    assert "What sets the winner apart" in page
 
 
 def test_a_hand_in_the_comment_of_best_yaml_changes_nothing_that_the_report_says(full: Run, tmp_path: Path) -> None:

@@ -54,10 +54,9 @@ def test_a_gain_in_a_grid_over_seeds_is_between_equal_seeds(tmp_path: Path, seed
     assert (best.value, best.params["seed"]) == (8.0, 2)
     gain = winner.gain_over_base(space, trials, best, NOTHING)
     assert gain is not None and (gain.avg_map, gain.over_seeds) == (1.0, False)
-    lines = winner.comparison(space, study, best, NOTHING)
-    assert (
-        lines[0].startswith("Base: avg.mAP 7.000 at its best") and "Gain over the base: +1.000 on one seed" in lines[1]
-    )
+    gained, searched = winner.comparison(space, study, best, NOTHING)
+    assert gained == "Gain over the base: +1.000 on one seed, not confirmed over seeds"
+    assert searched.startswith("In the search, which chose by it: avg.mAP 8.000; the base 7.000 at its best")
     assert totals(trials, 2, 1.0, partial(is_base, space)).base == 7.0
     found = read_findings(RunFolder(tmp_path), space, study)
     assert found.base is not None and found.base.value == 7.0 and found.gain == gain
@@ -68,7 +67,7 @@ def test_without_a_base_of_the_winners_seed_no_gain_is_said(tmp_path: Path) -> N
     space, study = grid(tmp_path, 1.0, None, 3.0, 8.0)
     best = ranked(study.get_trials())[0]
     assert winner.gain_over_base(space, study.get_trials(), best, NOTHING) is None
-    assert winner.comparison(space, study, best, NOTHING) == []
+    assert winner.comparison(space, study, best, NOTHING) == ["In the search, which chose by it: avg.mAP 8.000"]
     assert totals(study.get_trials(), 2, 1.0, partial(is_base, space)).base is None
 
 
