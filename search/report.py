@@ -1,4 +1,7 @@
-"""What a search found, as one page that needs no network: `python search/report.py runs/demo`; run.py ends with it."""
+"""What a search found, as one page that needs no network: `python search/report.py runs/demo`; run.py ends with it.
+
+Of several runs it compares what they won and their settings; `haan-search runs` lists those that there are.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,17 +10,43 @@ import typer
 
 from haan.cli import run_script, say
 from search.page.page import write_report
+from search.results import listing
 from search.results.folder import RunFolder, open_study
 from search.space.read import read_space
 
 EXAMPLE = "python search/report.py runs/demo"
 
 
-def main(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/demo.")]) -> None:
-    """Write a run's report.html anew: one file that needs no network."""
-    folder = RunFolder(run_folder)
-    study = open_study(folder)
-    say(f"written to {write_report(folder, read_space(folder.space_yaml), study)}")
+def main(
+    run_folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="A run folder, such as runs/demo; several are compared.")
+    ],
+) -> None:
+    """Write a run's report.html anew: one file that needs no network. Several runs are compared instead."""
+    folders = [RunFolder(one) for one in run_folders]
+    for folder in folders:
+        study = open_study(folder)
+        if len(folders) == 1:
+            say(f"written to {write_report(folder, read_space(folder.space_yaml), study)}")
+    if len(folders) > 1:
+        known = [listing.listed(folder) for folder in folders]
+        apart = listing.differing(known)
+        _show(listing.overview(known), *([apart] if apart else []))
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the runs lie.")] = Path("runs"),
+) -> None:
+    """List the runs in a folder: how each stands, and what it won."""
+    _show(listing.overview([listing.listed(one) for one in listing.runs_below(folder)]))
+
+
+def _show(*tables: list[list[str]]) -> None:
+    for table in tables:
+        for line in [*listing.aligned(table), ""]:
+            say(line)
+    for line in listing.NOTES:
+        say(line)
 
 
 if __name__ == "__main__":

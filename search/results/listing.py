@@ -1,0 +1,163 @@
+"""Runs side by side: how each stands, what it won, and in which settings their winners differ."""
+
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from haan.errors import InputError
+from haan.words import clean, duration, short
+from haan.yamlconfig import plain
+from search.results import confirm, winner
+from search.results.folder import RunFolder, open_study
+from search.space.model import Space
+from search.space.read import read_space
+from search.study.record import SESSIONS, TrialRecord
+from search.study.study import FINISHED
+
+_HOLDER = re.compile(r"process (\d+) on (\S+), since")
+_UNKNOWN = "–"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run in a row. state: done, running, interrupted, no winner, or why it can't be read. settings: the winner's.
+
+    cells: began, trials, unseen, confirmed, gain, cost; in words, as `HEAD` has them.
+    """
+
+    name: str
+    state: str
+    cells: tuple[str, ...] = (_UNKNOWN,) * 6
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+HEAD = ("run", "state", "began", "trials", "unseen (base)", "confirmed", "gain (95 %)", "training time")
+NOTES = (
+    "unseen: avg.mAP on the official validation videos, which chose nothing. confirmed: mean +- sd over new seeds.",
+    "gain: of the confirmed mean over the base's.",
+)
+
+
+def runs_below(folder: Path) -> list[RunFolder]:
+    """The runs in a folder, by name. Raises InputError where there is none."""
+    found = [RunFolder(one) for one in sorted(folder.iterdir()) if one.is_dir()] if folder.is_dir() else []
+    runs = [one for one in found if one.space_yaml.exists() or one.journal.exists()]
+    if not runs:
+        raise InputError(f"{folder}: must be a folder with runs in it, as search/run.py makes them; got none")
+    return runs
+
+
+def listed(folder: RunFolder) -> Listed:
+    """What a run has come to so far; one that can't be read says why."""
+    name = folder.root.name
+    try:
+        space, study = read_space(folder.space_yaml), open_study(folder)
+        known = confirm.read_confirmation(folder, space, study)
+    except (InputError, OSError) as error:
+        return Listed(name, clean(str(error)))
+    trials = study.get_trials(deepcopy=False)
+    best = confirm.winner(space, trials, known) if winner.no_choice(trials) is None else None
+    cells = (_began(study), _trials(space, trials), *_scores(space, trials, best, known), _cost(trials, known))
+    settings = dict(_flat(plain(winner.trial_config(space, best)))) if best is not None else {}
+    return Listed(name, _state(folder, space, trials, best, known), cells, settings)
+
+
+def _state(
+    folder: RunFolder,
+    space: Space,
+    trials: Sequence[FrozenTrial],
+    best: FrozenTrial | None,
+    known: confirm.Confirmation,
+) -> str:
+    if _is_driven(folder):
+        return "running"
+    if sum(trial.state in FINISHED for trial in trials) < space.plan.trials:
+        return "interrupted"
+    if best is None:
+        return "no winner"
+    return "interrupted" if space.plan.confirm is not None and known.ranking is None else "done"
+
+
+def _is_driven(folder: RunFolder) -> bool:
+    """Whether its driver is alive; of one on another machine nothing is known here."""
+    held = _HOLDER.match(folder.lock.read_text(encoding="utf-8")) if folder.lock.exists() else None
+    if held is None or held[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(held[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _began(study: optuna.Study) -> str:
+    sessions = study.user_attrs.get(SESSIONS) or []
+    return f"{datetime.fromtimestamp(sessions[0]['started']):%Y-%m-%d %H:%M}" if sessions else _UNKNOWN
+
+
+def _trials(space: Space, trials: Sequence[FrozenTrial]) -> str:
+    counts = {state: sum(trial.state == state for trial in trials) for state in FINISHED}
+    parts = [f"{sum(counts.values())} of {space.plan.trials}"]
+    parts += [f"{counts[TrialState.PRUNED]} pruned"] * bool(counts[TrialState.PRUNED])
+    parts += [f"{counts[TrialState.FAIL]} failed"] * bool(counts[TrialState.FAIL])
+    return ", ".join(parts)
+
+
+def _scores(
+    space: Space, trials: Sequence[FrozenTrial], best: FrozenTrial | None, known: confirm.Confirmation
+) -> tuple[str, str, str]:
+    """Unseen, confirmed and gain."""
+    if best is None:
+        return _UNKNOWN, _UNKNOWN, _UNKNOWN
+    base, standing = winner.base_of(space, trials, best), known.standing(best.number)
+    values = [known.finals[one.number].value for one in (best, base) if one is not None and one.number in known.finals]
+    unseen = f"{values[0]:.2f}" + "".join(f" ({value:.2f})" for value in values[1:]) if values else _UNKNOWN
+    if standing is None or known.ranking is None:
+        return unseen, _UNKNOWN, _UNKNOWN
+    confirmed = f"{standing.mean:.2f}" + (f" +- {standing.sd:.2f}" if standing.sd is not None else "")
+    gain, interval = known.ranking.gain, known.ranking.interval
+    won = _UNKNOWN if gain is None else f"{gain:+.2f}"
+    return unseen, confirmed, won + (f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else "")
+
+
+def _cost(trials: Sequence[FrozenTrial], known: confirm.Confirmation) -> str:
+    records = [*map(TrialRecord.of, trials), *(run.record for run in known.runs)]
+    return duration(sum(record.seconds or 0.0 for record in records))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def overview(runs: Sequence[Listed]) -> list[list[str]]:
+    """A row a run, below a row of names."""
+    return [list(HEAD), *([run.name, run.state, *run.cells] for run in runs)]
+
+
+def differing(runs: Sequence[Listed]) -> list[list[str]]:
+    """The settings in which the runs' winners differ, a row each, below a row of names; empty where in none."""
+    known = [run for run in runs if run.settings]
+    keys = {key: None for run in known for key in run.settings}
+    rows = [[key, *(short(run.settings.get(key, _UNKNOWN)) for run in known)] for key in keys]
+    rows = [row for row in rows if len(set(row[1:])) > 1]
+    return [["winner's setting", *(run.name for run in known)], *rows] if rows else []
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of texts as lines with columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
