@@ -77,7 +77,8 @@ def test_imports_run_downwards_only() -> None:
 
 
 def test_no_imports_run_in_a_circle() -> None:
-    assert all(not any(imported(MODULES[module])) for module in PACKAGES), "a package's __init__ imports nothing"
+    for module in PACKAGES:
+        assert roots(module) <= sys.stdlib_module_names, "a package's __init__ imports nothing of ours, nor of others"
     try:
         TopologicalSorter(EDGES).prepare()
     except CycleError as error:

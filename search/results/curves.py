@@ -146,6 +146,11 @@ def _figures(result: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
         yield from ((f"{group}.{name}", value) for name, value in result[group].items())
 
 
+def read(folder: RunFolder) -> pd.DataFrame:
+    """A row an epoch; no rows where a run left none."""
+    return pd.read_csv(folder.curves_csv) if folder.curves_csv.exists() else pd.DataFrame()
+
+
 def _drop_torn(path: Path) -> None:
     if path.exists():
         content = path.read_bytes()

@@ -1,6 +1,6 @@
 """trials.csv: a row a trial."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -38,8 +38,12 @@ def _row(space: Space, trial: FrozenTrial) -> Mapping[str, Any]:
     return row
 
 
-def write_trials(folder: RunFolder, space: Space, trials: list[FrozenTrial]) -> None:
-    """trials.csv: a row a trial; `avg_map` and what the sweep chose are of the epoch that counts, in every state."""
-    rows = [_row(space, trial) for trial in trials if trial.state != TrialState.WAITING]
+def table(space: Space, trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    """A row a trial; `avg_map` and what the sweep chose are of the epoch that counts, in every state."""
+    return pd.DataFrame([_row(space, trial) for trial in trials if trial.state != TrialState.WAITING])
+
+
+def write_trials(folder: RunFolder, space: Space, trials: Sequence[FrozenTrial]) -> None:
+    """The same as trials.csv."""
     with whole(folder.trials_csv) as partial:
-        pd.DataFrame(rows).to_csv(partial, index=False)
+        table(space, trials).to_csv(partial, index=False)
