@@ -23,6 +23,7 @@ from haan.data.readers import open_data, open_unlabelled
 from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
 from haan.errors import InputError
 from haan.files import check_file, check_folder, make_folder, whole
+from haan.keys import shown
 from haan.metrics import Evaluator
 from haan.predict import predict
 from haan.train import EpochResult, Trainer
@@ -39,11 +40,20 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE wi
 
 @app.command("config", epilog="Example: python -m haan config spaces/demo.yaml")
 def config_(
-    file: Annotated[Path, typer.Argument(help="A configuration, or a search space, whose base is meant.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="A configuration, or a search space, whose base is meant.")
+    ] = None,
     set_: Overrides = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Print every key instead: default, values, meaning, source.")
+    ] = False,
 ) -> None:
-    """Print a configuration whole, every default in it."""
-    say(dump(read_config(file, tuple(set_ or ()))).rstrip())
+    """Print a configuration whole, every default in it, or every key that there is."""
+    if keys and (file is not None or set_):
+        raise InputError("--keys: must be given alone, got a configuration as well")
+    if not keys and file is None:
+        raise InputError("FILE: must be given unless --keys is, got none")
+    say("\n".join(shown()) if file is None else dump(read_config(file, tuple(set_ or ()))).rstrip())
 
 
 @app.command(epilog="Example: python -m haan train best.yaml --out trained")
