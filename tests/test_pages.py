@@ -293,7 +293,7 @@ def call(words: list[str], folder: Path) -> str:
         )
         shown, code = ended.stdout + ended.stderr, ended.returncode
     else:
-        _PROCESSES.set_forkserver_preload(["tests.test_pages", "haan.__main__", "search.results.winner"])
+        _PROCESSES.set_forkserver_preload(["tests.test_pages", "haan.training_folder", "search.results.winner"])
         log = folder / "shown.log"
         process = _PROCESSES.Process(target=as_python, args=(words, folder, log))
         process.start()
