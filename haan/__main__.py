@@ -1,37 +1,27 @@
 """`python -m haan train | detect | evaluate | figures | plant | convert | split`."""
 
-import csv
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from haan.activitynet import Benchmark, read_benchmark
 from haan.checked import RuleError
 from haan.cli import run, say, warn
-from haan.config import Config, Plant
+from haan.config import Plant
 from haan.convert import commands
-from haan.data import cache
-from haan.data.plant import MADE_UP, Like, plant, planted
-from haan.data.readers import open_data, open_unlabelled
-from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
 from haan.errors import InputError
-from haan.files import check_file, check_folder, make_folder, whole
+from haan.files import check_file, check_folder, make_folder
+from haan.keys import shown
 from haan.metrics import Evaluator
-from haan.predict import predict
-from haan.train import EpochResult, Trainer
-from haan.weights import STATE, WEIGHTS, write_weights
 from haan.yamlconfig import dump, naming_lines, parse_range, read_config
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-CONFIG, METRICS = "best.yaml", "metrics.csv"
 app.add_typer(commands.app, name="convert")
 app.command("split", epilog=commands.SPLIT_EXAMPLE)(commands.split)
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE with a dotted key; may be repeated.")]
@@ -39,11 +29,20 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE wi
 
 @app.command("config", epilog="Example: python -m haan config spaces/demo.yaml")
 def config_(
-    file: Annotated[Path, typer.Argument(help="A configuration, or a search space, whose base is meant.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="A configuration, or a search space, whose base is meant.")
+    ] = None,
     set_: Overrides = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Print every key instead: default, values, meaning, source.")
+    ] = False,
 ) -> None:
-    """Print a configuration whole, every default in it."""
-    say(dump(read_config(file, tuple(set_ or ()))).rstrip())
+    """Print a configuration whole, every default in it, or every key that there is."""
+    if keys and (file is not None or set_):
+        raise InputError("--keys: must be given alone, got a configuration as well")
+    if not keys and file is None:
+        raise InputError("FILE: must be given unless --keys is, got none")
+    say("\n".join(shown()) if file is None else dump(read_config(file, tuple(set_ or ()))).rstrip())
 
 
 @app.command(epilog="Example: python -m haan train best.yaml --out trained")
@@ -58,107 +57,9 @@ def train(
 ) -> None:
     """Train one configuration and write its best weights, metrics and predictions."""
     settings = read_config(config, tuple(set_ or ()))
-    check_folder(out)
-    state = out / STATE
-    if out.exists() and any(out.iterdir()) and not resume:
-        raise InputError(f"{out}: --out must be a new or empty folder unless --resume is given, got one with files")
-    if resume and not state.exists():
-        raise InputError(f"{out}: --resume needs {STATE} of an interrupted training, got none")
-    with naming_lines(config, tuple(set_ or ())):
-        table, parts, mark = _packed(settings)
-        trainer = Trainer(settings, table, parts, alone=True, data=mark)
-    make_folder(out)
-    if resume:
-        trainer.load(state)
-        _cut(out / METRICS, trainer.epoch)
-    else:
-        trainer.save(state)
-    with whole(out / CONFIG) as partial:
-        partial.write_text(dump(settings), encoding="utf-8")
-    if planted(settings.data) is not None:
-        say(MADE_UP)
-    say(f"{len(parts.train)} training and {len(parts.validation)} validation videos, {trainer.device.type}")
-    try:
-        for result in trainer.epochs():
-            _log(out / METRICS, result, settings)
-            trainer.save(state)
-            _show(result)
-    except KeyboardInterrupt:
-        typer.echo(f"interrupted after epoch {trainer.epoch}; the same command with --resume goes on", err=True)
-        raise typer.Exit(130) from None
-    finally:
-        trainer.close()
-    best = trainer.best
-    assert best is not None
-    write_weights(out / WEIGHTS, best.tensors, best.epoch, table.annotations.fine_names)
-    packed = Packed(Path(settings.data.root, settings.data.features), table.chunks[0], table.num_clips)
-    predict(settings, packed, table.annotations, parts.validation, out / WEIGHTS, out / "predictions.json")
-    state.unlink()
-    say(f"{settings.eval.epoch} epoch {best.epoch}: avg.mAP {best.avg_map!r}; written to {out}")
+    from haan.training_folder import fill  # PyTorch, which other commands need not wait for
 
-
-def _trained(
-    folder: Path, data: Path | None, set_: list[str] | None, test: bool = False
-) -> tuple[Config, cache.OnDisk, Annotations, NDArray[np.int64]]:
-    """The configuration of a run or training folder, its data (or those of another), and the videos to detect in."""
-    settings = read_config(folder / CONFIG, () if data else tuple(set_ or ()))
-    if data is not None:
-        settings = replace(settings, data=read_config(data, tuple(set_ or ())).data)
-    with naming_lines(data or folder / CONFIG, tuple(set_ or ())):
-        source, annotations, warnings = (open_unlabelled if test else open_data)(settings.data)
-        warn(warnings)
-        videos = np.arange(len(annotations.names)) if test else split(annotations, settings.data).validation
-    return settings, source, annotations, videos
-
-
-def _show(result: EpochResult) -> None:
-    if not result.avg_map:
-        say(f"epoch {result.epoch:3d}  loss {result.losses['total']:.4f}")
-        return
-    shown = "  ".join(f"mAP@{tiou:g} {value:.2f}" for tiou, value in result.map.items())
-    say(f"epoch {result.epoch:3d}  loss {result.losses['total']:.4f}  {shown}  avg.mAP {result.avg_map[0]:.3f}")
-    if result.collapsed:
-        say("  warning: the network scores every clip the same; a lower optim.lr may help")
-    if result.empty_clusters:
-        say(f"  warning: {result.empty_clusters} of the clusters hold no clip")
-
-
-def _packed(settings: Config) -> tuple[ClipTable, Split, str]:
-    """The table, its split and the data's fingerprint.
-
-    Nothing holds on to the features as they were read: they may be as large again.
-    """
-    features, annotations, warnings = open_data(settings.data)
-    warn(warnings)
-    parts = split(annotations, settings.data)
-    source, kept = cache.keep(settings.data, features, annotations)
-    if kept:
-        typer.echo(f"note: {kept}", err=True)
-    table = pack(source, annotations, settings.data.dtype)
-    return table, parts, cache.packed_fingerprint(source, table)
-
-
-def _cut(path: Path, epochs: int) -> None:
-    """Takes out rows of epochs that the checkpoint does not know yet; they will be trained again."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        with whole(path) as partial:
-            partial.write_text("".join(lines[: 1 + epochs]), encoding="utf-8")
-
-
-def _log(path: Path, result: EpochResult, settings: Config) -> None:
-    scored = bool(result.avg_map)
-    row = {"epoch": result.epoch, "avg_map": result.avg_map[0] if scored else "", "detections": result.detections}
-    row |= {"empty_clusters": result.empty_clusters}
-    row |= {f"map@{tiou:g}": result.map.get(tiou, "") for tiou in settings.eval.report}
-    row |= {f"loss.{name}": value for name, value in result.losses.items()}
-    row |= {f"seconds.{name}": result.seconds.get(name, "") for name in ("cluster", "train", "detect", "score")}
-    new = result.epoch == 1
-    with path.open("w" if new else "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    fill(out, settings, naming_lines(config, tuple(set_ or ())), resume)
 
 
 @app.command(epilog="Example: python -m haan detect trained --out predictions.json")
@@ -172,7 +73,11 @@ def detect(
 ) -> None:
     """Detect actions in validation videos with trained weights, or in testing videos for a server."""
     check_file(out)
-    settings, source, annotations, videos = _trained(folder, data, set_, test)
+    from haan.predict import predict  # PyTorch
+    from haan.training_folder import opened
+    from haan.weights import WEIGHTS
+
+    settings, source, annotations, videos = opened(folder, data, tuple(set_ or ()), test)
     make_folder(out.parent)
     written = predict(settings, source, annotations, videos, folder / WEIGHTS, out, external_data)
     say(f"{written.detections} detections in {written.videos} videos; written to {out}")
@@ -252,6 +157,8 @@ def figures_(
     from haan.figures import choose  # Matplotlib, which no other command needs to wait for
     from haan.figures.folder import NAME
     from haan.figures.observe import observe
+    from haan.training_folder import opened
+    from haan.weights import WEIGHTS
 
     wanted = choose.Wanted(
         coarse=coarse,
@@ -264,10 +171,10 @@ def figures_(
     )
     target = out or folder / NAME
     check_folder(target)
-    settings, source, annotations, shown = _trained(folder, data, set_)
-    seen = observe(settings, source, annotations, shown, folder / WEIGHTS)
+    settings, source, annotations, validation = opened(folder, data, tuple(set_ or ()))
+    seen = observe(settings, source, annotations, validation, folder / WEIGHTS)
     count = choose.write(seen, settings, wanted, folder / WEIGHTS, target)
-    say(f"{count} figures of {len(shown)} validation videos; written to {target}")
+    say(f"{count} figures of {len(validation)} validation videos; written to {target}")
 
 
 def _whole_numbers(option: str, text: str) -> tuple[int, ...]:
@@ -296,6 +203,8 @@ def plant_(
     seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 0,
 ) -> None:
     """Write a data set with planted features in the `haan` layout."""
+    from haan.data.plant import Like, plant  # PyTorch
+
     given: dict[str, float | int] = {"seed": seed}
     given |= {"dim": dim} if dim is not None else {}
     given |= {"noise": noise} if noise is not None else {}

@@ -35,22 +35,25 @@ TIOU = Rule("must hold tIoU thresholds > 0 and <= 1", lambda v: len(v) > 0 and a
 SEED = Rule("must be >= 0 and < 2**31", lambda v: 0 <= v < 2**31)
 
 
-def setting(default: Any, rule: Rule, path: bool = False) -> Any:
-    """A dataclass field with a default and a rule on its value. path: `~` before it is the home folder."""
-    return field(default=default, metadata={"rule": rule, "path": path})
+def setting(default: Any, rule: Rule | None = None, path: bool = False, what: str = "", source: str = "") -> Any:
+    """A dataclass field with a default and a rule on its value.
+
+    path: `~` before it is the home folder. what, source: what it means and where that is from (see haan.keys).
+    """
+    return field(default=default, metadata={"rule": rule, "path": path, "what": what, "source": source})
 
 
-def required(rule: Rule, path: bool = False) -> Any:
+def required(rule: Rule, path: bool = False, what: str = "", source: str = "") -> Any:
     """A dataclass field without a default, as `setting` else."""
-    return field(metadata={"rule": rule, "path": path})
+    return field(metadata={"rule": rule, "path": path, "what": what, "source": source})
 
 
-def added(default: Any, rule: Rule) -> Any:
+def added(default: Any, rule: Rule, what: str = "", source: str = "") -> Any:
     """The same of a key that came later: `haan.yamlconfig.plain` leaves it out while it has its default.
 
     So configurations and checkpoints of before stay what they were.
     """
-    return field(default=default, metadata={"rule": rule, "added": True})
+    return field(default=default, metadata={"rule": rule, "added": True, "what": what, "source": source})
 
 
 @cache

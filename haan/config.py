@@ -1,7 +1,7 @@
 """What one training run needs to know: frozen dataclasses that check themselves.
 
-Defaults are those of the released code for FineAction; keys marked "paper differs" hold one point where the paper's
-text and the released code part, so that either can be chosen.
+Defaults are those of the released code for FineAction. A key whose source names the paper beside the code holds one
+point where the two part, so that either can be chosen. haan.keys makes a table of all keys.
 """
 
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from haan.checked import (
     setting,
 )
 
+CODE, OURS = "code", "ours"  # sources beside the paper: its authors' released code, and this project
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 
 
@@ -32,21 +33,21 @@ Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 class Holdout(Checked):
     """A part of the training videos that is kept for validation."""
 
-    holdout: float = required(PART)
-    seed: int = setting(0, SEED)
+    holdout: float = required(PART, what="share of the training videos that validates", source=OURS)
+    seed: int = setting(0, SEED, what="which videos these are", source=OURS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plant(Checked):
     """Planted features to write at `data.root` when nothing is there (see haan.data.plant)."""
 
-    train_videos: int = setting(120, AT_LEAST_ONE)
-    validation_videos: int = setting(40, AT_LEAST_ONE)
-    dim: int = setting(64, Rule("must be >= 8", lambda v: v >= 8))
-    fine_classes: int = setting(12, Rule("must be >= 2", lambda v: v >= 2))
-    coarse_classes: int = setting(3, AT_LEAST_ONE)
-    noise: float = setting(0.7, NON_NEGATIVE)
-    seed: int = setting(0, SEED)
+    train_videos: int = setting(120, AT_LEAST_ONE, what="training videos", source=OURS)
+    validation_videos: int = setting(40, AT_LEAST_ONE, what="validation videos", source=OURS)
+    dim: int = setting(64, Rule("must be >= 8", lambda v: v >= 8), what="size of a feature", source=OURS)
+    fine_classes: int = setting(12, Rule("must be >= 2", lambda v: v >= 2), what="fine classes", source=OURS)
+    coarse_classes: int = setting(3, AT_LEAST_ONE, what="coarse classes, <= `fine_classes`", source=OURS)
+    noise: float = setting(0.7, NON_NEGATIVE, what="noise of a clip; an atom is 1", source=OURS)
+    seed: int = setting(0, SEED, what="the same seed plants the same bytes", source=OURS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,23 +58,26 @@ class Plant(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Checked):
-    """Where the clips are and which videos train.
+    """Where the clips are and which videos train."""
 
-    train_videos: the first so many rows of a `haan` data set. annotations, hierarchy: file names below `root` of an
-    `activitynet` one, whose ground truth says itself which videos train. skip: videos to leave out; a file below `root`
-    that names them one a line, or `missing`: those without a feature file.
-    """
-
-    root: str = required(NOT_EMPTY, path=True)
-    features: str = required(NOT_EMPTY, path=True)
-    train_videos: int | None = setting(None, AT_LEAST_ONE)
-    format: Literal["haan", "activitynet"] = "haan"
-    annotations: str | None = setting(None, NOT_EMPTY, path=True)
-    hierarchy: str | None = setting(None, NOT_EMPTY, path=True)
-    validation: Holdout | Literal["official"] = "official"
-    dtype: Literal["float16", "float32"] = "float16"
-    plant: Plant | None = None
-    skip: str | None = added(None, NOT_EMPTY)
+    root: str = required(NOT_EMPTY, path=True, what="folder of the data set", source=OURS)
+    features: str = required(NOT_EMPTY, path=True, what="clips: a file or folder in `root`", source=OURS)
+    train_videos: int | None = setting(
+        None, AT_LEAST_ONE, what="`haan` needs it: so many first rows train", source=CODE
+    )
+    format: Literal["haan", "activitynet"] = setting("haan", what="layout: the authors', ActivityNet's", source=CODE)
+    annotations: str | None = setting(
+        None, NOT_EMPTY, path=True, what="`activitynet` needs it: ground truth", source=OURS
+    )
+    hierarchy: str | None = setting(
+        None, NOT_EMPTY, path=True, what="`activitynet` needs it: coarse classes", source=OURS
+    )
+    validation: Holdout | Literal["official"] = setting(
+        "official", what="validation videos, or part of training's", source=OURS
+    )
+    dtype: Literal["float16", "float32"] = setting("float16", what="how clips are kept in memory", source=OURS)
+    plant: Plant | None = setting(None, what="planted features where no `root` is", source=OURS)
+    skip: str | None = added(None, NOT_EMPTY, what="what to leave out: a list, or `missing`", source=OURS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,23 +95,23 @@ class Data(Checked):
 class Model(Checked):
     """The encoder and the heads."""
 
-    width: int = setting(1024, AT_LEAST_ONE)
-    dropout: float = setting(0.3, PROBABILITY)
-    classifier_layers: Literal[1, 2] = 2  # paper differs: S is one layer
+    width: int = setting(1024, AT_LEAST_ONE, what="width of all hidden layers", source=CODE)
+    dropout: float = setting(0.3, PROBABILITY, what="dropout behind all hidden layers", source=CODE)
+    classifier_layers: Literal[1, 2] = setting(2, what="layers of S", source=f"{CODE}; paper: 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Concepts(Checked):
     """Clustering of clips into visual concepts, and their choice per class."""
 
-    clusters: int = setting(500, AT_LEAST_ONE)
-    top_k: int = setting(5, AT_LEAST_ONE)
-    method: Literal["kmeans", "gmm", "birch"] = "kmeans"
-    distance: Literal["cosine", "euclidean"] = "cosine"
-    refresh_epochs: int = setting(5, AT_LEAST_ONE)  # paper differs: before each epoch
-    sample_rate: float = setting(0.03, SHARE)  # paper differs: all clips
-    warm_start: bool = False  # k-means goes on from the last centroids, so that clusters keep their numbers
-    fit_limit_s: float = setting(1800.0, POSITIVE)  # a gmm or birch that takes longer ends the training
+    clusters: int = setting(500, AT_LEAST_ONE, what="N, clusters of all clips", source="Sec. 4.2")
+    top_k: int = setting(5, AT_LEAST_ONE, what="k, concepts of a class, <= `clusters`", source="Eq. 6")
+    method: Literal["kmeans", "gmm", "birch"] = setting("kmeans", what="how clips are clustered", source="Table 3")
+    distance: Literal["cosine", "euclidean"] = setting("cosine", what="D of Eq. 5 and 7", source="Table 4")
+    refresh_epochs: int = setting(5, AT_LEAST_ONE, what="epochs to the next clustering", source=f"{CODE}; paper: 1")
+    sample_rate: float = setting(0.03, SHARE, what="share of clips that it is fitted on", source=f"{CODE}; paper: 1")
+    warm_start: bool = setting(False, what="k-means goes on from its last centroids", source=OURS)
+    fit_limit_s: float = setting(1800.0, POSITIVE, what="longest fit of a `gmm` or `birch`, in seconds", source=OURS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,16 +126,24 @@ class Concepts(Checked):
 class Loss(Checked):
     """Weights (lambda 1 to 4 of Eq. 10) and forms of the four losses."""
 
-    mil: float = setting(1.0, NON_NEGATIVE)
-    pseudo: float = setting(0.001, NON_NEGATIVE)
-    concept: float = setting(0.01, NON_NEGATIVE)
-    coarse: float = setting(1.0, NON_NEGATIVE)
-    coarse_pooling: Literal["max", "mean"] = "max"
-    class_weights: Literal["balanced", "none"] = "balanced"  # paper differs: plain BCE in Eq. 2 and 9
-    pseudo_weights: Literal["frequency", "none"] = "frequency"  # paper differs: plain cross entropy in Eq. 3
-    pseudo_per_clip: bool = True  # paper differs: the mean of Eq. 3 is not divided by the number of clips again
-    concept_reduction: Literal["mean", "sum"] = "mean"  # paper differs: a sum over the video's classes in Eq. 7
-    detach_prototypes: bool = True  # the paper does not say; False lets gradients of Eq. 7 reach w
+    mil: float = setting(1.0, NON_NEGATIVE, what="weight of L_mil, lambda 1", source="Eq. 10")
+    pseudo: float = setting(0.001, NON_NEGATIVE, what="weight of L_pseudo, lambda 2", source="Eq. 10")
+    concept: float = setting(0.01, NON_NEGATIVE, what="weight of L_concept, lambda 3", source="Eq. 10")
+    coarse: float = setting(1.0, NON_NEGATIVE, what="weight of L_coarse, lambda 4", source="Eq. 10")
+    coarse_pooling: Literal["max", "mean"] = setting(
+        "max", what="C' of Eq. 8, fine to coarse classes", source="Sec. 4.2"
+    )
+    class_weights: Literal["balanced", "none"] = setting(
+        "balanced", what="of classes in Eq. 2 and 9", source=f"{CODE}; paper: none"
+    )
+    pseudo_weights: Literal["frequency", "none"] = setting(
+        "frequency", what="of clusters in Eq. 3", source=f"{CODE}; paper: none"
+    )
+    pseudo_per_clip: bool = setting(True, what="Eq. 3 over the clips once more", source=f"{CODE}; paper: false")
+    concept_reduction: Literal["mean", "sum"] = setting(
+        "mean", what="Eq. 7 over a video's classes", source=f"{CODE}; paper: sum"
+    )
+    detach_prototypes: bool = setting(True, what="no gradient of Eq. 7 to w", source=f"{CODE}; paper: not said")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,32 +155,35 @@ class Loss(Checked):
 class Optim(Checked):
     """Adam, and how long."""
 
-    lr: float = setting(3e-5, POSITIVE)
-    batch_videos: int = setting(2, AT_LEAST_ONE)
-    epochs: int = setting(50, AT_LEAST_ONE)
+    lr: float = setting(3e-5, POSITIVE, what="learning rate of Adam", source="Sec. 4.2")
+    batch_videos: int = setting(2, AT_LEAST_ONE, what="videos a step; their losses are added", source=CODE)
+    epochs: int = setting(50, AT_LEAST_ONE, what="how often over the training videos", source=CODE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Detect(Checked):
     """Class activation sequences to detections (Sec. 3.4)."""
 
-    alpha: float = -0.8
-    top_clips: float = setting(0.25, SHARE)
-    class_threshold: float = 0.0
-    class_score_weight: float = 0.5
+    alpha: float = setting(-0.8, what="places the threshold of clips", source="Eq. 11")
+    top_clips: float = setting(0.25, SHARE, what="share of clips that make a class's score", source=CODE)
+    class_threshold: float = setting(0.0, what="a class is kept above this score", source=CODE)
+    class_score_weight: float = setting(0.5, what="weight of its score in a detection's", source=CODE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Eval(Checked):
-    """tIoU thresholds: `tiou` are averaged into avg.mAP, `report` are shown one by one.
+    """What scores an epoch, and which epoch counts.
 
-    epoch: whose weights and figure count. best: the one that scores best on the validation videos; last: the last,
-    which alone is scored, so that the validation videos choose nothing.
+    With the last one, which alone is scored, the validation videos choose nothing.
     """
 
-    tiou: tuple[float, ...] = setting(tuple(round(0.5 + 0.05 * i, 10) for i in range(10)), TIOU)
-    report: tuple[float, ...] = setting((0.5, 0.75, 0.95), TIOU)
-    epoch: Literal["best", "last"] = "best"
+    tiou: tuple[float, ...] = setting(
+        tuple(round(0.5 + 0.05 * i, 10) for i in range(10)), TIOU, what="averaged into avg.mAP", source="Sec. 4.1"
+    )
+    report: tuple[float, ...] = setting(
+        (0.5, 0.75, 0.95), TIOU, what="shown one by one, among `tiou`", source="Sec. 4.1"
+    )
+    epoch: Literal["best", "last"] = setting("best", what="whose weights count; `last` alone is scored", source=CODE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -187,9 +202,9 @@ class Config(Checked):
     optim: Optim = field(default_factory=Optim)
     detect: Detect = field(default_factory=Detect)
     eval: Eval = field(default_factory=Eval)
-    seed: int = setting(1, SEED)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Precision = "auto"  # of the matrix products; losses and weights stay float32. auto: tf32 on CUDA
-    threads: int | None = setting(
-        None, AT_LEAST_ONE
-    )  # CPU threads; rounding depends on them, so exports fix the number
+    seed: int = setting(1, SEED, what="of weights, order, dropout and clustering", source=OURS)
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", what="where it trains; `auto`: on CUDA, if there", source=OURS
+    )
+    precision: Precision = setting("auto", what="rounding of matrix products", source=OURS)
+    threads: int | None = setting(None, AT_LEAST_ONE, what="CPU threads; rounding depends on them", source=OURS)

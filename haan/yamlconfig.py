@@ -109,7 +109,7 @@ def declared(cls: type, key: str) -> Any:
     """The type of a dotted key of a dataclass; None where it has no such key."""
     kind: Any = cls
     for part in key.split("."):
-        nested = next((one for one in _kinds(kind) if is_dataclass(one)), None)
+        nested = next((one for one in kinds_of(kind) if is_dataclass(one)), None)
         kind = None if nested is None else field_types(nested).get(part)  # type: ignore[arg-type]  # a dataclass type
     return kind
 
@@ -130,18 +130,18 @@ def override(tree: yaml.MappingNode, path: Sequence[str], text: str, kind: Any, 
     _put(node, path[-1], value, option)
 
 
-def _kinds(kind: Any) -> tuple[Any, ...]:
+def kinds_of(kind: Any) -> tuple[Any, ...]:
     """The members of a union; of another type it alone."""
     return get_args(kind) if isinstance(kind, types.UnionType) or get_origin(kind) is Union else (kind,)
 
 
 def _is_nested(kind: Any) -> bool:
-    return kind is Any or any(is_dataclass(one) or get_origin(one) is tuple for one in _kinds(kind))
+    return kind is Any or any(is_dataclass(one) or get_origin(one) is tuple for one in kinds_of(kind))
 
 
 def _is_text(kind: Any) -> bool:
     """Whether every value of a type but null is text."""
-    words = [one for one in _kinds(kind) if one not in (str, type(None))]
+    words = [one for one in kinds_of(kind) if one not in (str, type(None))]
     return all(get_origin(one) is Literal and all(isinstance(word, str) for word in get_args(one)) for one in words)
 
 
@@ -162,7 +162,7 @@ def _scalar_node(text: str, kind: Any, option: Option) -> yaml.Node:
     if not _is_text(kind):
         tag = yaml.resolver.Resolver().resolve(yaml.ScalarNode, text, (True, False))
     else:
-        tag = _NULL if type(None) in _kinds(kind) and text in ("", "null") else _STR
+        tag = _NULL if type(None) in kinds_of(kind) and text in ("", "null") else _STR
     return yaml.ScalarNode(tag, text, *_marks(option))
 
 

@@ -1217,7 +1217,7 @@ def test_an_output_that_can_not_be_written_is_refused_before_anything_starts(
         "too long": (tmp_path / ("n" * 256), "File name too long"),
         "a folder": (tmp_path / "data", "Is a directory"),
     }[place]
-    for module in ("haan.__main__.open_data", "haan.convert.commands.open_data", "search.driver.job.open_data"):
+    for module in ("haan.training_folder.open_data", "haan.data.readers.open_data", "search.driver.job.open_data"):
         monkeypatch.setattr(module, lambda *about: pytest.fail("the data are read before the output is looked at"))
     before = files(tmp_path)
     ended = shell(*(word.replace("{folder}", str(tmp_path)) for word in words), out)

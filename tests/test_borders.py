@@ -1,6 +1,7 @@
 """The borders between rooms: imports run downwards, private names stand behind two fences, light things stay light."""
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,9 +26,9 @@ UNPROMISED = {"run_metadata", "temporary_state", "error_file", "system_attrs", "
 UNPROMISED_MODULES = ("ray.experimental", "ray.autoscaler", "ray.dashboard")
 # What a program of ours, or of Ray's or Linux's, has written is read back as it is; the rest by haan.files alone.
 READ_BACK = {
-    "haan.__main__", "haan.data.cache", "haan.figures.folder", "search.driver.gpus", "search.guard", "search.page.page",
-    "search.remote.head", "search.results.curves", "search.results.listing", "search.trials.internals",
-    "search.trials.trial",
+    "haan.data.cache", "haan.figures.folder", "haan.training_folder", "search.driver.gpus", "search.guard",
+    "search.page.page", "search.remote.head", "search.results.curves", "search.results.listing",
+    "search.trials.internals", "search.trials.trial",
 }  # fmt: skip
 OTHERWISE_TESTED = {"haan/data/npy.py: pickle._Unpickler"}  # in tests/haan/data/test_npy.py
 
@@ -253,6 +254,35 @@ def python(*words: str) -> str:
 @pytest.mark.parametrize("module", ["haan.cli", "search.guard"])
 def test_what_runs_before_anything_is_installed_needs_python_alone(module: str) -> None:
     assert python("-S", "-c", f"import {module}, sys; print('typer' in sys.modules)") == "False\n"
+
+
+HEAVY = {"torch", "pandas", "faiss", "scipy", "sklearn", "matplotlib", "PIL", "safetensors", "jaxtyping", "rich"}
+COMMAND = """
+import runpy, sys
+try:
+    runpy.run_module("haan", run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    assert not end.code, end.code
+print()
+print(*(name for name in sys.modules if "." not in name))
+"""
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "evaluate truth.json found.json", "split train.txt val.txt --out OUT", "config --keys"]
+)
+def test_a_command_that_needs_no_pytorch_imports_nothing_heavy(words: str, tmp_path: Path) -> None:
+    segment = {"label": "jump", "segment": [0.0, 2.0]}
+    truth, found = {"v": {"subset": "validation", "annotations": [segment]}}, {"v": [{**segment, "score": 1.0}]}
+    (tmp_path / "truth.json").write_text(json.dumps({"database": truth}))
+    (tmp_path / "found.json").write_text(json.dumps({"results": found}))
+    lines = [f"video{video:06d}_E_000001_000009_A_000{label}_0009 {label}\n" for video in range(16) for label in (0, 1)]
+    (tmp_path / "train.txt").write_text("".join(lines[:20]))
+    (tmp_path / "val.txt").write_text("".join(lines[20:]))
+    given = [str(tmp_path / word) if "." in word or word == "OUT" else word for word in words.split()]
+    shown, _, modules = python("-c", COMMAND, *given).strip().rpartition("\n")
+    assert shown and {"haan", "typer", "numpy"} <= set(modules.split())
+    assert HEAVY & set(modules.split()) == set()
 
 
 def test_a_laptop_that_sends_a_search_on_imports_no_pytorch() -> None:

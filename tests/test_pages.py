@@ -30,6 +30,7 @@ from haan.checked import Checked
 from haan.yamlconfig import plain
 from search.space.model import Plan, Repeats, Resources
 from search.space.read import read_space
+from tests import keys
 from tests.haan.data.tiny import CLASS_OF, database
 from tests.paths import ROOT
 from tests.planted import tiny_config
@@ -51,6 +52,7 @@ RUN = {
     "python -m haan train start.yaml --out start2 --set data.validation=official --set eval.epoch=last "
     "--set optim.epochs=26 --set seed=2": "--set optim.epochs=1",
     "python -m haan config spaces/demo.yaml": "",
+    "python -m haan config --keys": "",
     "python -m haan detect trained --out predictions.json": "",
     "python -m haan convert truth trained/best.yaml --out truth.json": "",
     "python -m haan evaluate truth.json predictions.json --subset validation": "",
@@ -291,7 +293,7 @@ def call(words: list[str], folder: Path) -> str:
         )
         shown, code = ended.stdout + ended.stderr, ended.returncode
     else:
-        _PROCESSES.set_forkserver_preload(["tests.test_pages", "haan.__main__", "search.results.winner"])
+        _PROCESSES.set_forkserver_preload(["tests.test_pages", "haan.training_folder", "search.results.winner"])
         log = folder / "shown.log"
         process = _PROCESSES.Process(target=as_python, args=(words, folder, log))
         process.start()
@@ -463,6 +465,10 @@ def test_the_table_of_search_keys_is_the_code_s(tmp_path: Path) -> None:
     expected |= {f"resources.{key}": value for key, value in defaults(Resources()).items()}
     expected |= {f"confirm.{key}": value for key, value in defaults(Repeats()).items()}
     assert said == expected
+
+
+def test_the_table_of_a_configuration_s_keys_is_the_code_s() -> None:
+    assert keys.on_page() == keys.made(), "`python -m tests.keys` renews the table in haan/README.md"
 
 
 def defaults(made: Checked, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

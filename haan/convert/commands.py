@@ -9,14 +9,11 @@ import typer
 
 from haan.activitynet import write_json
 from haan.cli import say, warn
-from haan.convert import deal, fineaction, finegym, openpack
+from haan.convert import deal, finegym
 from haan.convert.deal import Dealt
 from haan.convert.finegym import Sample
 from haan.data import layout
 from haan.data.layout import Classes, Video
-from haan.data.readers import open_data
-from haan.data.table import split as split_of
-from haan.data.truth import truth as ground_truth
 from haan.errors import InputError
 from haan.files import check_file, make_folder
 from haan.yamlconfig import naming_lines, read_config
@@ -24,6 +21,7 @@ from haan.yamlconfig import naming_lines, read_config
 app = typer.Typer(no_args_is_help=True, help="Published data sets into the `haan` layout, and ground truth out.")
 
 HIERARCHY = "hierarchy.json"
+OPENPACK_HZ = 30.0  # what OpenPack's papers and configurations say
 Out = Annotated[Path, typer.Option(help="Folder of the data set; features may lie there already.")]
 
 FINEGYM_EXAMPLE = (
@@ -68,6 +66,8 @@ def fineaction_(
     clips: Annotated[int, typer.Option(min=1, help="Clips of every video.")] = 100,
 ) -> None:
     """FineAction's ground truth into the `haan` layout."""
+    from haan.convert import fineaction  # PyTorch, which `split` and --help need not wait for
+
     files = (*layout.FILES, HIERARCHY)
     layout.check_free(out, files)
     videos, classes, num_train = fineaction.convert(annotations, hierarchy, clips)
@@ -82,9 +82,11 @@ def fineaction_(
 def openpack_(
     source: Annotated[Path, typer.Argument(help="Folder with USER/annotation and USER/atr.")],
     out: Out,
-    hz: Annotated[float, typer.Option(min=1e-6, help="Samples a second, to time clips by.")] = openpack.NOMINAL_HZ,
+    hz: Annotated[float, typer.Option(min=1e-6, help="Samples a second, to time clips by.")] = OPENPACK_HZ,
 ) -> None:
     """OpenPack's sensor recordings into the `haan` layout, features included (CC BY-NC-SA 4.0)."""
+    from haan.convert import openpack  # pandas
+
     features = "features.npy"
     files = (*layout.FILES, features)
     layout.check_free(out, files)
@@ -108,6 +110,10 @@ def truth_(
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE with a dotted key; repeatable.")] = None,
 ) -> None:
     """The ground truth that a configuration trains and scores on, for `haan evaluate --subset validation`."""
+    from haan.data.readers import open_data  # PyTorch
+    from haan.data.table import split as split_of
+    from haan.data.truth import truth as ground_truth
+
     check_file(out)
     settings = read_config(config, tuple(set_ or ()))
     with naming_lines(config, tuple(set_ or ())):

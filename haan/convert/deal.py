@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haan.convert.finegym import Sample
-from haan.data.table import IntArray
 from haan.errors import InputError
 
 SHARE = 0.75  # of the samples of every class
@@ -90,9 +89,9 @@ def split(
 class _Groups:
     """What is dealt. of_sample: [samples] the group of each. counts: [groups, classes] samples."""
 
-    of_sample: IntArray
-    counts: IntArray
-    labels: IntArray
+    of_sample: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    labels: NDArray[np.int64]
 
     @classmethod
     def of(cls, samples: Sequence[Sample], by: str) -> "_Groups":
@@ -153,7 +152,7 @@ def _free(queue: list[int], free: NDArray[np.bool_]) -> int | None:
     return None
 
 
-def _cover(shows: NDArray[np.bool_], free: NDArray[np.bool_], rng: np.random.Generator) -> IntArray | None:
+def _cover(shows: NDArray[np.bool_], free: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64] | None:
     """Few free groups that together show every class, taken from `free`; None where they can't."""
     order = rng.permutation(np.flatnonzero(free))  # of equally good ones, any
     shuffled = shows[order].astype(np.float32)

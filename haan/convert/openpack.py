@@ -31,7 +31,6 @@ CHANNELS = (*(f"{kind}_{axis}" for kind in ("acc", "gyro") for axis in "xyz"), *
 ACTIONS = 9  # of a recording
 MARGIN_S = 1.0
 WINDOW = 10  # samples of a clip
-NOMINAL_HZ = 30.0  # what OpenPack's papers and configurations say
 VALIDATION_EVERY = 4
 SMALLEST = 1e-6  # added to a standard deviation: a channel that never changes stays 0
 

@@ -4,16 +4,17 @@ import difflib
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from haan.checked import RuleError, field_types
+from haan.checked import RuleError
 from haan.config import Config, Detect
-from haan.yamlconfig import items, parse_range, place, shown, value_of
-from search.space.model import base_value, ends_of, points_of, with_values
+from haan.keys import keys_of
+from haan.yamlconfig import declared, items, parse_range, place, shown, value_of
+from search.space.model import SEED, base_value, ends_of, points_of, with_values
 from search.study import algorithms
 
 _MAX_CORNERS = 4096
@@ -21,8 +22,26 @@ _MAX_SWEEP = 1000
 _MAX_POINTS = 10_000
 
 
-_FORMS = ("int", "float", "choice", "sweep")
+_SWEEP = "sweep"
+_FORMS = ("int", "float", "choice", _SWEEP)
 _SEARCHABLE = ("model", "concepts", "loss", "optim", "detect")
+_EPOCHS = "optim.epochs"
+
+
+def forms_of(key: str, grid: bool = False) -> tuple[str, ...]:
+    """How a key of the configuration may be searched, under a grid or else; no form where it may not be."""
+    section, kind = key.partition(".")[0], declared(Config, key)
+    if section not in (*_SEARCHABLE, SEED) or kind is None or is_dataclass(kind) or key == _EPOCHS:
+        return ()
+    if section == "detect":
+        return (_SWEEP,)
+    if grid or section == SEED:
+        return ("list",) if grid else ()
+    return (kind.__name__, "choice") if kind in (int, float) else ("choice",)
+
+
+def _is_swept(key: str) -> bool:
+    return _SWEEP in forms_of(key)
 
 
 def _num_values(distribution: BaseDistribution) -> int:
@@ -73,7 +92,7 @@ def read_rows(
 def _row(name: str, spec: yaml.Node, errors: list[str]) -> _Row:
     row = _Row({}, {})
     for key, (key_node, value) in items(spec, f"search.rows.{name}", errors).items():
-        if key.startswith("detect."):
+        if _is_swept(key):
             rule = "must be swept under search.parameters, as it needs no training"
             errors.append(f"{place(key_node)}: {key}: {rule}, got it in row {name!r}")
             continue
@@ -115,14 +134,14 @@ def read_parameters(
         if key in in_rows:
             errors.append(f"{place(name)}: {key}: must stand in search.rows or in search.parameters, got it in both")
             continue
-        if isinstance(spec, yaml.SequenceNode) or (grid and not key.startswith("detect.")):
+        if isinstance(spec, yaml.SequenceNode) or (grid and not _is_swept(key)):
             distribution = _listed(key, kind, spec, grid, errors)
             if distribution is not None:
                 parameters[key] = distribution
             continue
         form, one = _form(key, spec, errors)
-        if form == "sweep":
-            _read_sweep(key, one["sweep"][1], sweeps, errors)
+        if form == _SWEEP:
+            _read_sweep(key, one[_SWEEP][1], sweeps, errors)
         elif form is not None:
             distribution = _distribution(key, form, kind, one, errors)
             if distribution is not None:
@@ -152,7 +171,7 @@ def _form(key: str, spec: yaml.Node, errors: list[str]) -> tuple[str | None, dic
         errors.append(f"{place(node)}: {key}.{idle[0]}: is for int and float alone, got {shown(node)}")
     elif form is None or extra:
         errors.append(f"{place(spec)}: {key}: must be one of {{int|float|choice|sweep: ...}}, got {sorted(one)}")
-    elif key.startswith("detect.") and form != "sweep":
+    elif form != _SWEEP and _is_swept(key):
         errors.append(f"{place(spec)}: {key}: must be swept, as it needs no training, got {form}")
     return form if len(errors) == count else None, one
 
@@ -177,7 +196,7 @@ def _check_counts(
 
 def _listed(key: str, kind: Any, node: yaml.Node, grid: bool, errors: list[str]) -> BaseDistribution | None:
     """The values of one parameter of a grid."""
-    if key.startswith("detect."):
+    if _is_swept(key):
         errors.append(f"{place(node)}: {key}: must be swept, as it needs no training, got a list")
     elif not grid:
         rule = f"must be one of {{int|float|choice|sweep: ...}}, for a list is for sampler: {{name: {algorithms.GRID}}}"
@@ -205,18 +224,15 @@ def _choice(key: str, kind: Any, node: yaml.SequenceNode, errors: list[str]) -> 
 
 def _kind_of(key: str, node: yaml.Node, grid: bool, errors: list[str]) -> Any:
     """The type of the configuration field that a parameter names."""
-    section, _, name = key.partition(".")
-    sections = field_types(Config)
-    valid = [f"{s}.{f}" for s in _SEARCHABLE for f in field_types(sections[s])] + ["seed"] * grid
-    if key not in valid:
-        near = difflib.get_close_matches(key, valid, n=1)
+    if key == _EPOCHS:
+        errors.append(f"{place(node)}: {key}: can't be searched, for the pruner compares trials epoch by epoch")
+        return None
+    if not forms_of(key, grid):
+        near = difflib.get_close_matches(key, [one.name for one in keys_of() if forms_of(one.name, grid)], n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"sections are {', '.join(_SEARCHABLE)}"
         errors.append(f"{place(node)}: {key}: must be a key of the configuration that can be searched; {hint}")
         return None
-    if key == "optim.epochs":
-        errors.append(f"{place(node)}: {key}: can't be searched, for the pruner compares trials epoch by epoch")
-        return None
-    return field_types(sections[section])[name] if name else sections[section]
+    return declared(Config, key)
 
 
 def _distribution(
@@ -228,9 +244,8 @@ def _distribution(
         return None
     if form == "choice":
         return _choice(key, kind, node, errors)
-    if kind is not {"int": int, "float": float}[form]:
-        wanted = "float" if kind is float else "int" if kind is int else "choice"
-        errors.append(f"{place(node)}: {key}: must be searched as {wanted}, got {form}")
+    if form not in forms_of(key):
+        errors.append(f"{place(node)}: {key}: must be searched as {forms_of(key)[0]}, got {form}")
         return None
     count = len(errors)
     bounds = [value_of(kind, element, key, errors) for element in node.value]
@@ -272,7 +287,7 @@ def _made(key: str, node: yaml.Node, errors: list[str], make: Any) -> BaseDistri
 
 
 def _read_sweep(key: str, node: yaml.Node, sweeps: dict[str, tuple[float, ...]], errors: list[str]) -> None:
-    if not key.startswith("detect."):
+    if not _is_swept(key):
         rule = "sweep is for detect.* alone, which needs no training"
         errors.append(f"{place(node)}: {key}: {rule}, got {shown(node)}")
         return

@@ -1,0 +1,82 @@
+"""Every key of a configuration, as haan.config has it, in words."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from haan.checked import Rule, describe, field_types
+from haan.config import Config
+from haan.yamlconfig import join, kinds_of, parse_range
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key in words. name: dotted. value: what it may be. what, source: what it means, and where that is from."""
+
+    name: str
+    value: str
+    default: str
+    what: str
+    source: str
+
+
+def keys_of(cls: type = Config, above: str = "") -> Iterator[Key]:
+    """The keys of a dataclass in the order of its fields, each before those below it; a section itself is none."""
+    types = field_types(cls)
+    for f in fields(cls):
+        kinds, name = kinds_of(types[f.name]), join(above, f.name)
+        nested = next((kind for kind in kinds if is_dataclass(kind)), None)
+        if kinds != (nested,):
+            yield Key(name, _values(kinds, f.metadata["rule"]), _default(f), f.metadata["what"], f.metadata["source"])
+        if nested is not None:
+            yield from keys_of(nested, name)  # type: ignore[arg-type]  # a dataclass type
+
+
+def _values(kinds: tuple[Any, ...], rule: Rule | None) -> str:
+    return _either([_in_words(kind, rule) for kind in kinds])
+
+
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _in_words(kind: Any, rule: Rule | None) -> str:
+    if get_origin(kind) is Literal or kind is bool:
+        return _either([f"`{_yaml(choice)}`" for choice in get_args(kind) or (True, False)])
+    if kind is type(None):
+        return "`null`"
+    words = describe(kind).removeprefix("a ").removeprefix("finite ")
+    if rule is None:
+        return words
+    must = rule.text.removeprefix("must ")
+    if must.startswith("hold "):  # which names what is in the list
+        return must.removeprefix("hold ")
+    return f"{words} {must.replace('be ', '', 1)}"
+
+
+def _default(f: Field[Any]) -> str:
+    return "required" if f.default is MISSING else f"`{_yaml(f.default)}`"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return _as_range(value) or json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _as_range(values: tuple[float, ...]) -> str | None:
+    """`low:high:step`, where that reads as these values."""
+    if len(values) < 3:
+        return None
+    text = f"{values[0]:g}:{values[-1]:g}:{values[1] - values[0]:g}"
+    return text if parse_range(text) == values else None
+
+
+def shown() -> Iterator[str]:
+    """Lines of text: key, default, values, meaning and source in columns."""
+    rows = [(key.name, key.default, key.value, f"{key.what} ({key.source})") for key in keys_of()]
+    texts = [tuple(cell.replace("`", "") for cell in row) for row in rows]
+    widths = [max(len(row[column]) for row in texts) for column in range(3)]
+    for *cells, what in texts:
+        yield "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), what])

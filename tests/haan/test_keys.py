@@ -1,0 +1,68 @@
+"""Every key of a configuration in words."""
+
+from pathlib import Path
+
+import pytest
+
+from haan.errors import InputError
+from haan.keys import keys_of
+from haan.yamlconfig import plain, read_config
+from tests.haan.commands import haan
+
+KEYS = {key.name: key for key in keys_of()}
+
+
+def leaves(value: object, above: str = "") -> set[str]:
+    """The dotted keys of nested mappings."""
+    if not isinstance(value, dict):
+        return {above}
+    return set().union(*(leaves(below, f"{above}.{name}".strip(".")) for name, below in value.items()))
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    """A configuration that says only what is required."""
+    path = tmp_path / "c.yaml"
+    path.write_text("data: {root: x, features: y, train_videos: 3}\n")
+    return path
+
+
+def test_every_key_of_a_configuration_is_among_them_and_says_what_it_means(given: Path) -> None:
+    config = read_config(given, ("data.validation={holdout: 0.2}", "data.plant={train_videos: 3}", "data.skip=z"))
+    assert leaves(plain(config)) == set(KEYS) - {"data.validation", "data.plant"}
+    assert [key.name for key in KEYS.values() if not (key.what and key.source)] == []
+
+
+def test_each_default_reads_back_to_itself(given: Path) -> None:
+    defaults = {name: key.default.strip("`") for name, key in KEYS.items() if name.count(".") < 2}
+    changed = [
+        f"{name}={text}" for name, text in defaults.items() if text != "required" and name != "data.train_videos"
+    ]
+    assert read_config(given, tuple(changed)) == read_config(given)
+    assert {name for name, text in defaults.items() if text == "required"} == {"data.root", "data.features"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("concepts.top_k", "whole number >= 1"),
+        ("concepts.method", "`kmeans`, `gmm` or `birch`"),
+        ("concepts.warm_start", "`true` or `false`"),
+        ("model.classifier_layers", "`1` or `2`"),
+        ("data.validation", "mapping or `official`"),
+        ("data.skip", "text not empty or `null`"),
+        ("eval.tiou", "tIoU thresholds > 0 and <= 1"),
+    ],
+)
+def test_what_a_key_may_be_is_in_words(name: str, value: str) -> None:
+    assert KEYS[name].value == value
+
+
+def test_a_command_prints_them_alone(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    haan("config", "--keys")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(KEYS)
+    assert " ".join(lines[0].split()) == "data.root required text not empty folder of the data set (ours)"
+    for words, message in ((("--keys", given), "--keys: must be given alone"), ((), "FILE: must be given unless")):
+        with pytest.raises(InputError, match=message):
+            haan("config", *words)
