@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from haan.activitynet import Benchmark, read_benchmark
+from haan import notebook
+from haan.activitynet import Benchmark
 from haan.checked import RuleError
 from haan.cli import run, say, warn
 from haan.config import Plant
@@ -17,8 +18,7 @@ from haan.convert import commands
 from haan.errors import InputError
 from haan.files import check_file, check_folder, make_folder
 from haan.keys import shown
-from haan.metrics import Evaluator
-from haan.yamlconfig import dump, naming_lines, parse_range, read_config
+from haan.yamlconfig import dump, naming_lines, read_config
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -92,19 +92,10 @@ def evaluate(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Temporal mAP of predictions, in percent."""
-    try:
-        thresholds = parse_range(tiou)
-    except ValueError as error:
-        raise InputError(f"--tiou: {error}, got {tiou!r}") from None
-    if not all(0 < t <= 1 for t in thresholds):
-        raise InputError(f"--tiou: must hold thresholds > 0 and <= 1, got {tiou!r}")
-    benchmark = read_benchmark(ground_truth, predictions, subset)
+    score = notebook.evaluate(ground_truth, predictions, tiou, subset, "--tiou")
+    benchmark = score.benchmark
     warn(_doubts(benchmark))
-    score = Evaluator(benchmark.truth, len(benchmark.classes), thresholds).score(benchmark.detections)
-    table = {
-        f"{t:.2f}" if round(t, 2) == t else f"{t:g}": float(value)
-        for t, value in zip(thresholds, score.map, strict=True)
-    }
+    table = {f"{t:.2f}" if round(t, 2) == t else f"{t:g}": value for t, value in score.map.items()}
     if json_:
         counts = {"classes": len(benchmark.classes), "detections": len(benchmark.detections)}
         counts |= {"videos": benchmark.videos, "videos_predicted": benchmark.predicted}

@@ -184,6 +184,7 @@ class Eval(Checked):
         (0.5, 0.75, 0.95), TIOU, what="shown one by one, among `tiou`", source="Sec. 4.1"
     )
     epoch: Literal["best", "last"] = setting("best", what="whose weights count; `last` alone is scored", source=CODE)
+    every: int = added(1, AT_LEAST_ONE, what="score one epoch in so many, and the last", source=OURS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

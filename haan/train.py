@@ -74,11 +74,11 @@ class Trainer:
     """Trains one configuration on a table.
 
     detects: the detection settings that score an epoch, of which the best is chosen; by default the configuration's
-    own. beside: settings that are scored as well and never chosen. every_epoch: whether each epoch is scored or the
-    last alone; by default as `eval.epoch` needs it. alone: whether this process has its GPU to itself, so that all
-    clips may stay there. ahead: whether an epoch is scored while the next one is trained, so that the network itself
-    may be an epoch further than `epoch`; by default on a GPU. data: the fingerprint of the data, which a checkpoint
-    has to share.
+    own. beside: settings that are scored as well and never chosen. every_epoch: whether epochs are scored as
+    `eval.every` says, or the last alone; by default as `eval.epoch` needs it. alone: whether this process has its GPU
+    to itself, so that all clips may stay there. ahead: whether an epoch is scored while the next one is trained, so
+    that the network itself may be an epoch further than `epoch`; by default on a GPU. data: the fingerprint of the
+    data, which a checkpoint has to share.
     Raises InputError when the table is too small for the configuration, or its validation videos have no ground truth.
     """
 
@@ -164,8 +164,8 @@ class Trainer:
         marks.append(time.perf_counter())
         seconds = {"cluster": marks[1] - marks[0], "train": marks[2] - marks[1]}
         result = EpochResult(epoch=epoch, losses=means, seconds=seconds, empty_clusters=self.method.empty_clusters)
-        if not self.every_epoch and epoch < self.config.optim.epochs:
-            return _Trained(result)
+        if not self._is_scored(epoch):
+            return _Trained(result) if self._aside is None else _Trained(result, None, self._state(epoch).copied())
         cas = self._scorer.activations(self.model, self._feed.blocks(self.split.validation))
         seconds["detect"] = time.perf_counter() - marks[2]
         if self._aside is None:
@@ -173,6 +173,10 @@ class Trainer:
             return _Trained(result, lambda: found)
         scores = self._aside.submit(self._scorer.score, cas, lambda: self._closed).result
         return _Trained(result, scores, self._state(epoch).copied(), self.method.kept())
+
+    def _is_scored(self, epoch: int) -> bool:
+        one_in = self.config.eval.every
+        return epoch == self.config.optim.epochs or (self.every_epoch and epoch % one_in == 0)
 
     def _scored(self, trained: _Trained, found: Scored) -> EpochResult:
         """The result of an epoch with its scores; its weights are kept where they are the best."""

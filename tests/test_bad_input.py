@@ -784,6 +784,15 @@ SPACES = [
         f"{S}:11: search.objective: must be last where base.eval.epoch is, got best",
     ),
     case(
+        "epochs to judge that have no score",
+        [
+            ("report: [0.1, 0.5]}", "report: [0.1, 0.5], every: 5}"),
+            ("min_resource: 1}", "min_resource: 1, interval: 3}"),
+        ],
+        f"{S}:13: search.pruner.interval: must be a multiple of base.eval.every (5), for no other epoch has a score, "
+        "got 3",
+    ),
+    case(
         "more clusters than clips",
         [(CLUSTERS, "concepts.clusters: {int: [2, 60]}")],
         f"{S}:15: concepts.clusters: must be <= the number of sampled clips (concepts.sample_rate 1.0 of 15 training "

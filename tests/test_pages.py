@@ -251,7 +251,7 @@ def pytest_understands(words: Sequence[str]) -> bool:
 
 def test_every_command_of_every_page_is_run_or_read() -> None:
     languages = {mark for page in PAGES for mark in re.findall(r"^```(.*)\n(?:.*\n)*?```$", text_of(page), re.M)}
-    assert languages <= {"", "bash"}, "a block of commands is marked as bash"
+    assert languages <= {"", "bash", "python"}, "a block of commands is marked as bash"
     listed, there = set(RUN) | set(READ), on_pages()
     assert not set(RUN) & set(READ)
     assert there - listed == set(), "put it into RUN, or into READ with a reason"
@@ -350,6 +350,9 @@ def test_the_commands_of_the_pages_run(folder: Path) -> None:
         if " plant " in command:
             shutil.rmtree(folder / "data" / "planted", ignore_errors=True)
         assert call([*shlex.split(command)[1:], *shlex.split(shorter)], folder), command
+    for page in PAGES:
+        for block in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S):
+            assert call(["-c", block], folder), block
 
 
 @pytest.mark.slow

@@ -218,7 +218,7 @@ def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[st
     seconds = timed.seconds
     base, pruner = job.space.base, job.space.pruner
     refresh = base.concepts.refresh_epochs
-    one = epoch_s(seconds, refresh)
+    one = epoch_s(seconds, refresh, base.eval.every)
     phases = ", ".join(f"{phase} {duration(value)}" for phase, value in seconds.items() if phase != "cluster")
     yield (
         f"Time: about {duration(one)} an epoch on {timed.where}: {phases}, cluster {_clustering(timed)} every "

@@ -101,7 +101,7 @@ def method_parts(space: Space) -> dict[str, float]:
 def _by(method: str, config: Config) -> Config:
     """A configuration that clusters by another method."""
     warm_start = config.concepts.warm_start and method == "kmeans"  # no other may
-    return with_values(config, {"concepts.method": method, "concepts.warm_start": warm_start})
+    return with_values(config, {"concepts.method": method, "concepts.warm_start": warm_start, "eval.every": 1})
 
 
 @contextmanager
@@ -233,6 +233,7 @@ class _Timer:
         return mean | {"cluster": float(np.mean(clustering))}
 
 
-def epoch_s(seconds: Mapping[str, float], refresh_epochs: int) -> float:
-    """A mean epoch: every one trains and is scored, one in so many clusters."""
-    return sum(seconds.values()) - seconds["cluster"] * (1 - 1 / refresh_epochs)
+def epoch_s(seconds: Mapping[str, float], refresh_epochs: int, scored_one_in: int = 1) -> float:
+    """A mean epoch: every one trains, one in so many clusters, and one in so many is scored."""
+    scoring = seconds["detect"] + seconds["score"]
+    return sum(seconds.values()) - seconds["cluster"] * (1 - 1 / refresh_epochs) - scoring * (1 - 1 / scored_one_in)

@@ -142,8 +142,8 @@ def _figures(result: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:
     """The figures of an epoch by column; avg.mAP is None where the epoch was not scored."""
     yield "avg_map", result["avg_map"]
     yield from ((f"map@{tiou}", value) for tiou, value in result.get("map", {}).items())
-    for group in ("losses", "seconds"):
-        yield from ((f"{group}.{name}", value) for name, value in result[group].items())
+    yield from ((f"loss.{name}", value) for name, value in result["losses"].items())
+    yield from ((f"seconds.{name}", value) for name, value in result["seconds"].items())
 
 
 def read(folder: RunFolder) -> pd.DataFrame:

@@ -162,6 +162,12 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
         node_of = found["objective"][1] if "objective" in found else node
         errors.append(f"{place(node_of)}: search.objective: must be last where base.eval.epoch is, got best")
         return None
+    every, interval = base.eval.every, pruner.arguments.get("interval", 1)
+    if interval > 1 and interval % every:
+        rule = f"must be a multiple of base.eval.every ({every}), for no other epoch has a score"
+        where = _nearest(node, ("pruner", "interval"))
+        errors.append(f"{place(where)}: search.pruner.interval: {rule}, got {interval}")
+        return None
     broken = rehearsal.rehearse(sampler, pruner, parameters, base.optim.epochs)
     if broken is not None:
         errors.append(f"{place(_nearest(node, broken.path))}: search.{'.'.join(broken.path)}: {broken}")

@@ -28,7 +28,9 @@ def given(tmp_path: Path) -> Path:
 
 
 def test_every_key_of_a_configuration_is_among_them_and_says_what_it_means(given: Path) -> None:
-    config = read_config(given, ("data.validation={holdout: 0.2}", "data.plant={train_videos: 3}", "data.skip=z"))
+    config = read_config(
+        given, ("data.validation={holdout: 0.2}", "data.plant={train_videos: 3}", "data.skip=z", "eval.every=5")
+    )
     assert leaves(plain(config)) == set(KEYS) - {"data.validation", "data.plant"}
     assert [key.name for key in KEYS.values() if not (key.what and key.source)] == []
 

@@ -98,6 +98,24 @@ def test_epochs_that_are_scored_while_the_next_trains_are_those_of_one_after_the
     assert (tmp_path / "again").read_bytes() == (tmp_path / "3-after").read_bytes()
 
 
+def test_one_epoch_in_so_many_is_scored_and_the_last(tiny: Problem, tmp_path: Path) -> None:
+    config, table, parts = tiny
+    config = replace(config, eval=replace(config.eval, every=2), optim=replace(config.optim, epochs=5))
+    every = list(Trainer(replace(config, eval=replace(config.eval, every=1)), table, parts, ahead=False).epochs())
+    both = [Trainer(config, table, parts, ahead=ahead) for ahead in (False, True)]
+    files = [tmp_path / name for name in ("after", "beside")]
+    for epoch in every:
+        found = [trainer.train_epoch() for trainer in both]
+        assert timeless(found[:1]) == timeless(found[1:])
+        assert found[0].avg_map == (epoch.avg_map if epoch.epoch in (2, 4, 5) else ())
+        assert found[0].losses == epoch.losses
+        for trainer, file in zip(both, files, strict=True):
+            trainer.save(file)
+        assert files[0].read_bytes() == files[1].read_bytes()
+    best = max((epoch for epoch in every if epoch.epoch in (2, 4, 5)), key=lambda epoch: epoch.avg_map)
+    assert both[0].best is not None and both[0].best.epoch == best.epoch
+
+
 def test_an_error_of_the_next_epoch_is_its_own(tiny: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     config, table, parts = tiny
     trainer, train = Trainer(config, table, parts, ahead=True), Trainer._train

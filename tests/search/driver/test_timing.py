@@ -141,6 +141,8 @@ def test_an_epoch_is_timed_by_its_phases_with_every_method(
 def test_a_mean_epoch_has_its_share_of_the_clustering() -> None:
     # 30 + 2 + 3 + 6 / 5
     assert epoch_s({"cluster": 6.0, "train": 30.0, "detect": 2.0, "score": 3.0}, 5) == pytest.approx(36.2)
+    # scored one in four: 30 + 5 / 4 + 6 / 5
+    assert epoch_s({"cluster": 6.0, "train": 30.0, "detect": 2.0, "score": 3.0}, 5, 4) == pytest.approx(32.45)
 
 
 class _Ray:

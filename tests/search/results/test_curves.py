@@ -45,7 +45,7 @@ def test_an_epoch_is_a_row_with_the_figures_of_its_kind_under_one_prefix(folder:
     curves = Curves(folder)
     curves.add(FIRST, result(1, 20.0))
     assert folder.curves_csv.read_text() == (
-        "number,videos,seed,epoch,avg_map,map@0.1,map@0.5,losses.mil,losses.total,seconds.train\n"
+        "number,videos,seed,epoch,avg_map,map@0.1,map@0.5,loss.mil,loss.total,seconds.train\n"
         "0,holdout,1,1,20.0,30.0,10.0,0.5,0.75,2.0\n"
     ), "at once"
     curves.add(FIRST, result(2, None))
@@ -86,7 +86,7 @@ def test_a_file_keeps_its_columns_though_a_later_session_has_others(folder: RunF
     later.add(FIRST, result(2, 2.0) | {"losses": {"total": 0.5, "new": 1.0}})
     later.close()
     last = pd.read_csv(folder.curves_csv).iloc[-1]
-    assert last["losses.total"] == 0.5 and pd.isna(last["losses.mil"]) and "losses.new" not in last
+    assert last["loss.total"] == 0.5 and pd.isna(last["loss.mil"]) and "loss.new" not in last
 
 
 def test_tensorboard_has_a_dozen_cards_with_names_and_one_curve_a_trial(folder: RunFolder) -> None:
@@ -99,7 +99,7 @@ def test_tensorboard_has_a_dozen_cards_with_names_and_one_curve_a_trial(folder: 
     assert scalars(found, "mAP/avg.mAP") == [20.0, 15.0]
     tags = {value.tag for event in events(found) for value in event.summary.value if not value.HasField("metadata")}
     assert tags == {
-        "mAP/avg.mAP", "mAP/tIoU_0.1", "mAP/tIoU_0.5", "losses/mil", "losses/total", "seconds/train", "value",
+        "mAP/avg.mAP", "mAP/tIoU_0.1", "mAP/tIoU_0.5", "loss/mil", "loss/total", "seconds/train", "value",
     }  # fmt: skip
 
 
