@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,7 @@ from search.driver.phases import Ended, Work, end_session, make_study, run_confi
 from search.driver.progress import totals
 from search.driver.request import AGAIN, Request
 from search.driver.screen import Screen
+from search.driver.timeleft import SessionClock
 from search.page.page import write_report
 from search.results import checkpoints, confirm, winner
 from search.results.folder import RunFolder
@@ -52,6 +54,7 @@ def search(
     asked: Request, address: str | None, deadline: float | None, quiet: bool, script: str = "search/run.py"
 ) -> tuple[int, RunFolder]:
     """The search itself; the exit code, and where its run lies. script: the command line that goes on with it."""
+    began = time.monotonic()
     with ExitStack() as held:
         job = replace(prepare(asked, held), address=address, script=script)
         held.enter_context(_logged(job.folder.log))
@@ -59,7 +62,7 @@ def search(
         held.callback(ray.shutdown)
         try:
             with _screen(quiet) as screen:
-                work = _settle(job, screen, deadline, service)
+                work = _settle(job, screen, deadline, service, began)
                 study = make_study(work)
                 ended = _run(work, study)
             code = _finish(work, study, ended)
@@ -116,7 +119,7 @@ def _logged(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack) -> Work:
+def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack, began: float) -> Work:
     """Finds or starts Ray, says what will run there, and shares the features.
 
     Raises InputError where the search doesn't fit; a new run's name stays free then.
@@ -129,7 +132,7 @@ def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack
         raise
     shared = features.share(job.source, job.annotations, job.space.base.data.dtype, say=screen.line)
     signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
-    return Work(job, str(found), share, shared, screen, deadline)
+    return Work(job, str(found), share, shared, screen, deadline, SessionClock(share.concurrent, began))
 
 
 def _find(

@@ -7,6 +7,7 @@ import pytest
 from search.driver import progress
 from search.driver.progress import Progress, Totals
 from search.driver.screen import Status
+from search.driver.timeleft import SessionClock
 from search.trials.bridge import Running
 
 
@@ -25,7 +26,7 @@ def test_a_status_is_made_four_times_a_second_however_many_epochs_end(monkeypatc
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     seen: Any = Seen()
     heading = Status(stage="search", name="a", where="here", budget=10, unit="CPU")
-    shown = Progress(seen, heading, lambda running: ("", ""), Totals(epochs=3, units=1))
+    shown = Progress(seen, heading, lambda running: ("", ""), Totals(epochs=3, units=1), SessionClock(1, 100.0))
     running = Running(number=0, params={}, epochs=3)
     for epoch in range(1, 101):  # 100 in a second
         running.epoch = epoch
