@@ -10,6 +10,7 @@ from typing import TextIO
 
 from haan.errors import InputError, TrainingError
 from haan.files import at_home
+from haan.words import wrapped
 
 
 def say(text: str, to: TextIO | None = None) -> None:
@@ -17,6 +18,12 @@ def say(text: str, to: TextIO | None = None) -> None:
     stream = to or sys.stdout
     stream.write(f"{text}\n")
     stream.flush()
+
+
+def tell(text: str) -> None:
+    """A sentence; on a terminal in lines of its width. A command to copy is for `say`, which breaks none."""
+    lines = wrapped(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else [text]
+    say("\n".join(lines))
 
 
 def warn(messages: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,10 +13,10 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from ray import tune
 
-from haan.words import byte_size, clock
+from haan.words import byte_size, clock, settings
 from search.driver import nodes, placement
 from search.driver.job import Job
-from search.driver.progress import Progress, Totals, params, totals
+from search.driver.progress import Progress, Totals, totals
 from search.driver.screen import Screen, Status
 from search.driver.timeleft import SessionClock
 from search.results import checkpoints, confirm, curves, provenance, trialscsv
@@ -148,8 +148,8 @@ class Phase(ABC):
         """What a trial needs to know; see search.trials.trial."""
 
     @abstractmethod
-    def describe(self, running: Running) -> tuple[str, str]:
-        """What a trial is called, and its settings."""
+    def describe(self, running: Running) -> tuple[str, Sequence[str]]:
+        """What a trial is called, and its settings, each of which stays on one line."""
 
     @abstractmethod
     def curve(self, running: Running) -> curves.Run:
@@ -175,9 +175,9 @@ class Search(Phase):
     def config(self, suggestion: Suggestion) -> dict[str, Any]:
         return {"params": dict(suggestion.params), "sweep": True, "epochs": self.study.epochs}
 
-    def describe(self, running: Running) -> tuple[str, str]:
+    def describe(self, running: Running) -> tuple[str, Sequence[str]]:
         head = f"trial {running.number:3d}{' (base)' if self.is_base(running.number, running.params) else ''}"
-        return head, params(named_params(self.work.job.space, running.params))
+        return head, settings(named_params(self.work.job.space, running.params))
 
     def curve(self, running: Running) -> curves.Run:
         base = self.work.job.space.base
@@ -217,10 +217,10 @@ class Confirmation(Phase):
             epochs = confirm.final_epochs(self._space, trial, self.study.trials())
         return {"params": confirm.settings(self._space, trial, asked, epochs), "sweep": False, "epochs": epochs}
 
-    def describe(self, running: Running) -> tuple[str, str]:
+    def describe(self, running: Running) -> tuple[str, Sequence[str]]:
         number = running.params["trial"]
         head = f"confirm trial {number}{' (base)' if number == self._base else ''}"
-        return head, f"seed {running.params['seed']} on {running.params['videos']} videos"
+        return head, [f"seed {running.params['seed']} on {running.params['videos']} videos"]
 
     def curve(self, running: Running) -> curves.Run:
         asked = running.params

@@ -10,8 +10,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from haan.words import clock, short
-from search.driver.screen import Row, Screen, Status
+from search.driver.screen import Account, Row, Screen, Status, mark
 from search.driver.timeleft import Ahead, SessionClock, later_s, ran_s
 from search.space.model import SEED
 from search.study.record import TrialRecord
@@ -114,7 +113,7 @@ class Progress:
         self,
         screen: Screen,
         heading: Status,
-        describe: Callable[[Running], tuple[str, str]],
+        describe: Callable[[Running], tuple[str, Sequence[str]]],
         sums: Totals,
         clock: SessionClock,
         searched: Totals | None = None,
@@ -124,7 +123,7 @@ class Progress:
         self._totals, self._clock, self._searched, self._later = sums, clock, searched, later
         self._shown = -math.inf
         self._failures: deque[str] = deque(maxlen=_LAST)
-        self._last: deque[str] = deque(maxlen=_LAST)
+        self._last: deque[Account] = deque(maxlen=_LAST)
 
     @property
     def later_s(self) -> float:
@@ -138,10 +137,10 @@ class Progress:
         self._clock.ended(running.stretches)
         if running.failure is not None:
             self._failures.append(f"trial {running.number}: {running.failure}")
-        so_far = clock(self._clock.elapsed_s)
-        text = f"[{self._totals.done:3d}/{self._heading.budget} {so_far:>6}] {self._line(running, trial.state)}"
-        self._last.append(text)
-        self._screen.ended(text, self._status(under_way))
+        status = self._status(under_way)
+        account = self._account(running, trial.state, f"{mark(status)} ")
+        self._last.append(account)
+        self._screen.ended(account, replace(status, last=tuple(self._last)))
 
     def over(self, under_way: Collection[Running]) -> None:
         """The phase has ended: nothing runs any more."""
@@ -154,16 +153,20 @@ class Progress:
             self._screen.update(self._status(under_way))
             self._shown = now
 
-    def _line(self, running: Running, state: TrialState) -> str:
+    def _account(self, running: Running, state: TrialState, before: str) -> Account:
         summary, best = running.summary, (self._searched or self._totals).best
         value = f"{summary.avg_map:6.2f} at epoch {summary.best_epoch}" if summary.best_epoch else "   none"
-        note = f"  {running.failure}" if running.failure else ""
-        note += "  collapsed: every clip scored the same" if summary.collapsed_epochs else ""
-        note += f"  up to {summary.empty_clusters} clusters without a clip" if summary.empty_clusters else ""
-        note += f"  taken up again {len(running.retries)}x" if running.retries else ""
-        shown = f"best so far {best[1]:.2f}" if best else "best so far none yet"
-        head, tail = self._describe(running)
-        return f"{head} {state.name:8s} avg.mAP {value} of {running.epoch}, {shown}  {tail}{note}"
+        notes = [running.failure] if running.failure else []
+        notes += ["collapsed: every clip scored the same"] if summary.collapsed_epochs else []
+        notes += [f"up to {summary.empty_clusters} clusters without a clip"] if summary.empty_clusters else []
+        notes += [f"taken up again {len(running.retries)}x"] if running.retries else []
+        head, settings = self._describe(running)
+        return Account(
+            facts=f"{before}{head} {state.name:8s} avg.mAP {value} of {running.epoch}",
+            best=f"best so far {best[1]:.2f}" if best else "best so far none yet",
+            notes=tuple(notes),
+            settings=tuple(settings),
+        )
 
     def _status(self, under_way: Collection[Running]) -> Status:
         counts = self._totals
@@ -218,8 +221,3 @@ def _row(running: Running, is_base: IsBase) -> Row:
         node=running.node,
         seconds=ran_s(running.stretches),
     )
-
-
-def params(values: Mapping[str, Any]) -> str:
-    """Parameters in short."""
-    return " ".join(f"{key}={short(value)}" for key, value in values.items())

@@ -19,7 +19,7 @@ import ray
 from optuna.trial import TrialState
 from rich.console import Console
 
-from haan.cli import in_checkout, python, say
+from haan.cli import in_checkout, python, say, tell
 from haan.words import amount, clean
 from haan.yamlconfig import read_config
 from search.driver import estimate, nodes, placement, storagecheck
@@ -91,7 +91,7 @@ def show_plan(asked: Request, address: str | None, quiet: bool) -> None:
         screen = held.enter_context(_screen(quiet))
         found, share = _find(job, screen, scratch.log, service, with_room=True)
         for line in estimate.plan(job, found, share, scratch, screen.line):
-            say(clean(line))
+            tell(clean(line))
 
 
 def _screen(quiet: bool) -> Screen:
@@ -229,15 +229,18 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     # All is written before the first word: a terminal that was closed must cost nothing.
     found = _leave(work, study) if has_winner else []
     write_report(job.folder, job.space, study.inner)
-    for line in [*_counted(work, study), *found, f"Report: {job.folder.report}"]:
-        say(clean(line))
+    for line in [*_counted(work, study), *found]:
+        tell(clean(line))
+    if has_winner:
+        say(clean(f"Train it again: {python('-m', 'haan', 'train', job.folder.best_yaml, '--out', 'trained')}"))
+    say(clean(f"Report: {job.folder.report}"))
     if ended.halt is not None:
         say(f"Ended early: {ended.halt.reason}; {resume}")
     if ended.interrupted:
         say(f"Interrupted; what is finished is kept in {job.folder.root}; {resume}")
         return 130
     if not has_winner:
-        say(winner.no_choice(study.trials()) or f"No trial completed; see {job.folder.log}")
+        tell(winner.no_choice(study.trials()) or f"No trial completed; see {job.folder.log}")
         return 3
     return 0
 
@@ -290,4 +293,4 @@ def _leave(work: Work, study: Study) -> list[str]:
     lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
-    return [*lines, f"Train it again: {python('-m', 'haan', 'train', yaml, '--out', 'trained')}"]
+    return lines

@@ -1,12 +1,13 @@
 """Commands that are printed for a user to run."""
 
+import io
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
-from haan.cli import in_checkout, python
+from haan.cli import in_checkout, python, tell
 from tests.paths import ROOT
 
 
@@ -36,3 +37,21 @@ def test_a_script_is_named_as_it_is_reached_from_the_current_folder(
         assert in_checkout("search/run.py").samefile(ROOT / "search" / "run.py")
     monkeypatch.chdir(ROOT)
     assert str(in_checkout("search/run.py")) == "search/run.py"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_sentence_fits_its_terminal_and_stays_whole_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Its settings: " + ", ".join(f"loss.part{i} 0.{i} (base 0.0)" for i in range(9))
+    monkeypatch.setenv("COLUMNS", "40")
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", stream)
+        tell(text)
+        lines = stream.getvalue().splitlines()
+        assert " ".join(line.strip() for line in lines) == text
+        assert (max(map(len, lines)) <= 40) == (len(lines) > 1) == stream.isatty()
