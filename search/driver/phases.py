@@ -284,6 +284,10 @@ class PhaseEvents(Events):
         """Shows it."""
         self._progress.reported(under_way)
 
+    def goes_on(self, under_way: Collection[Running]) -> None:
+        """Shows it: an epoch may take long."""
+        self._progress.reported(under_way)
+
     def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
         """Shows it, and writes the table, but not at each of a thousand quick trials."""
         known = self._phase.study.trials()[trial.number]

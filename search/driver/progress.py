@@ -147,7 +147,7 @@ class Progress:
         self._screen.update(replace(self._status(under_way), running=()))
 
     def reported(self, under_way: Collection[Running]) -> None:
-        """An epoch has ended."""
+        """An epoch has ended, or a few seconds have."""
         now = time.monotonic()
         if now - self._shown >= _STATUS_S:
             self._screen.update(self._status(under_way))
@@ -186,6 +186,7 @@ class Progress:
             best_params=found.best_params,
             spent_s=before_s + counts.spent_s + counts.units * running_s,
             saved_s=found.saved_s,
+            epochs=counts.trained + sum(running.epoch for running in under_way),
             elapsed_s=self._clock.elapsed_s,
             left_s=self._left_s(under_way),
             failures=tuple(self._failures),

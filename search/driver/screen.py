@@ -26,6 +26,7 @@ _LEAST_S = 0.25  # between two redraws
 _WIDEST = 180  # beyond, lines are hard to follow
 _LABEL = 9
 _INDENT = " " * 4
+_BEAT_S = 60  # of silence in plain lines, until one says how it goes
 _ENOUGH = 3  # ended trials that are shown with their settings, or all without
 _NARROW, _WIDE = 50, 112  # below: no settings of running trials; from: also time and node
 _SHOW_CURSOR = "\x1b[?25h"
@@ -91,7 +92,7 @@ class Status:
     stage: "search", "confirm" or "final"; name: of the run; where: it runs. done, of a budget: trials that ended, among
     them complete, pruned and failed ones. best: trial number and avg.mAP in percent, base: the base's avg.mAP, history:
     the best so far after each ended trial. spent_s, saved_s: seconds times `unit`s ("GPU" or "CPU"), by training and by
-    pruning. elapsed_s, left_s: of all stages; left_s is None where not known yet.
+    pruning. epochs: trained so far in this stage. elapsed_s, left_s: of all stages; left_s is None where not known yet.
     failures: the latest reasons, last: the last ended trials, newest at the end.
     """
 
@@ -111,6 +112,7 @@ class Status:
     best_params: Mapping[str, Any] = field(default_factory=dict)
     spent_s: float = 0.0
     saved_s: float = 0.0
+    epochs: int = 0
     elapsed_s: float = 0.0
     left_s: float | None = None
     failures: tuple[str, ...] = ()
@@ -120,6 +122,13 @@ class Status:
 def mark(status: Status) -> str:
     """What a plain line begins with: how many have ended, and when."""
     return f"[{status.done:3d}/{status.budget} {clock(status.elapsed_s):>6}]"
+
+
+def heartbeat(status: Status) -> str:
+    """How it goes, in a plain line."""
+    value = "none yet" if status.best is None else f"{status.best[1]:.2f}"
+    head = f"{mark(status)} {_STAGES.get(status.stage, status.stage)}: {len(status.running)} running"
+    return f"{head}, {status.epochs} epochs done, best so far {value}, {_left(status)} left"
 
 
 class Screen:
@@ -135,7 +144,7 @@ class Screen:
         self._stream = _Stream(console.file)
         self._live: Live | None = None
         self._status: Status | None = None
-        self._drawn = -math.inf
+        self._drawn, self._spoke = -math.inf, monotonic()
         self._slots = 0
 
     def __enter__(self) -> Self:
@@ -162,6 +171,7 @@ class Screen:
     def _write(self, lines: Sequence[str]) -> None:
         if self._quiet:
             return
+        self._spoke = monotonic()
         if self._live is not None:
             self._console.print(Text("\n".join(lines)), overflow="fold")
         else:
@@ -169,10 +179,14 @@ class Screen:
             self._stream.flush()
 
     def update(self, status: Status) -> None:
-        """Shows this status, if there is a live view; at most four times a second."""
+        """Shows this status, if there is a live view, at most four times a second; else in a line after a silence."""
         self._status = status
         self._slots = max(self._slots, len(status.running))
-        if not self._wants_live or monotonic() - self._drawn < _LEAST_S:
+        if not self._wants_live:
+            if status.running and monotonic() - self._spoke >= _BEAT_S:
+                self.line(heartbeat(status))
+            return
+        if monotonic() - self._drawn < _LEAST_S:
             return
         if self._live is None:
             self._live = Live(
@@ -333,8 +347,11 @@ def _hours(status: Status) -> Text:
 
 
 def _time(status: Status) -> Text:
-    left = "-" if status.left_s is None else clock(status.left_s)
-    return Text(f"{clock(status.elapsed_s)} so far, {left} left")
+    return Text(f"{clock(status.elapsed_s)} so far, {_left(status)} left")
+
+
+def _left(status: Status) -> str:
+    return "-" if status.left_s is None else clock(status.left_s)
 
 
 def _rows(params: Mapping[str, Any], width: int, most: int) -> list[str]:

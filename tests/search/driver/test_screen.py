@@ -262,6 +262,44 @@ def test_plain_lines_have_no_control_characters() -> None:
     assert file.getvalue() == f"Running on [31ma local Ray\n{facts}  {'x' * 200}  {settings}\n"
 
 
+def test_plain_lines_have_a_heartbeat_after_a_minute_of_silence(time: list[float]) -> None:
+    file = io.StringIO()
+    with Screen(Console(file=file), live=True, quiet=False) as it:
+        it.line("Starting 2 worker(s) ...")
+        for second in range(0, 250, 5):
+            time[0] = 100 + second
+            it.update(status(epochs=45, elapsed_s=float(second)))
+            if second == 100:
+                it.line("a line of another kind")
+    assert file.getvalue().splitlines() == [
+        "Starting 2 worker(s) ...",
+        "[  6/20   1:00] search: 2 running, 45 epochs done, best so far 24.03, 2:05 left",
+        "a line of another kind",
+        "[  6/20   2:40] search: 2 running, 45 epochs done, best so far 24.03, 2:05 left",
+        "[  6/20   3:40] search: 2 running, 45 epochs done, best so far 24.03, 2:05 left",
+    ]
+
+
+@pytest.mark.parametrize(("quiet", "live"), [(True, False), (True, True), (False, True)])
+def test_neither_a_quiet_screen_nor_a_live_one_has_a_heartbeat(quiet: bool, live: bool, time: list[float]) -> None:
+    file = Tty()
+    with Screen(console(file=file), live=live, quiet=quiet) as it:
+        for second in range(0, 250, 5):
+            time[0] = 100 + second
+            it.update(status())
+    assert "epochs done" not in file.getvalue()
+
+
+def test_nothing_beats_where_no_trial_runs_and_nothing_is_made_up(time: list[float]) -> None:
+    file = io.StringIO()
+    with Screen(Console(file=file), live=True, quiet=False) as it:
+        time[0] = 1000
+        it.update(status(running=()))
+        it.update(status(stage="final", best=None, left_s=None))
+    head = "[  6/20 1:02:03] final training on all training videos: 2 running"
+    assert file.getvalue() == f"{head}, 0 epochs done, best so far none yet, - left\n"
+
+
 def test_only_a_terminal_that_can_move_its_cursor_is_live() -> None:
     assert can_be_live(console())
     assert not can_be_live(console(TERM="dumb"))
