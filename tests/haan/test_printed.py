@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from haan.cli import in_checkout, python, tell
+from haan.cli import in_checkout, python, show_table, tell
 from tests.paths import ROOT
 
 
@@ -55,3 +55,18 @@ def test_a_sentence_fits_its_terminal_and_stays_whole_elsewhere(monkeypatch: pyt
         lines = stream.getvalue().splitlines()
         assert " ".join(line.strip() for line in lines) == text
         assert (max(map(len, lines)) <= 40) == (len(lines) > 1) == stream.isatty()
+
+
+def test_a_table_on_a_terminal_keeps_its_columns_however_narrow_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["method", "mAP@0.5", "avg.mAP"], ["HAAN [bold] without its concepts", "7.00", "12.50"]]
+    for name in ("FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for width, height in (("80", 1), ("30", 5)):
+        monkeypatch.setenv("COLUMNS", width)
+        stream = io.StringIO()
+        monkeypatch.setattr(sys, "stdout", stream)
+        show_table(rows)
+        head, rule, *lines = [line.rstrip() for line in stream.getvalue().splitlines() if line.strip()]
+        assert max(map(len, (head, rule, *lines))) <= int(width) and len(lines) == height
+        assert head.split() == rows[0] and set(rule) <= {"─", " "}
+        assert " ".join(" ".join(line.replace("7.00", "").replace("12.50", "").split()) for line in lines) == rows[1][0]
