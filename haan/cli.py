@@ -4,12 +4,13 @@ import errno
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from haan.errors import InputError, TrainingError
 from haan.files import at_home
+from haan.words import wrapped
 
 
 def say(text: str, to: TextIO | None = None) -> None:
@@ -17,6 +18,32 @@ def say(text: str, to: TextIO | None = None) -> None:
     stream = to or sys.stdout
     stream.write(f"{text}\n")
     stream.flush()
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal, whose user reads rather than a script."""
+    return sys.stdout.isatty()
+
+
+def show_table(rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+    """Rows on a terminal, the first a head; so many columns of text, the rest figures. A cell breaks where need be."""
+    from rich import box  # not everything that imports this module has rich
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, title in enumerate(rows[0]):
+        table.add_column(Text(title), justify="left" if number < texts else "right")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    Console(file=sys.stdout).print(table)
+
+
+def tell(text: str) -> None:
+    """A sentence; on a terminal in lines of its width. A command to copy is for `say`, which breaks none."""
+    lines = wrapped(text, shutil.get_terminal_size().columns) if on_terminal() else [text]
+    say("\n".join(lines))
 
 
 def warn(messages: Iterable[str]) -> None:

@@ -1,6 +1,11 @@
-"""Sizes, times and values in words, and read from words."""
+"""Sizes, times and values in words, and read from words; words in lines."""
+
+import textwrap
+from collections.abc import Mapping
 
 from haan.errors import InputError
+
+_BLANK = "\xa0"  # where no line is broken
 
 
 def duration(seconds: float) -> str:
@@ -38,6 +43,34 @@ def seconds(text: str, option: str) -> float:
 def clean(text: str) -> str:
     """One line of text without control characters; every kind of white space becomes a blank."""
     return "".join(" " if char.isspace() else char for char in text if char.isspace() or char.isprintable())
+
+
+def whole(part: str) -> str:
+    """A piece of text that `wrapped` keeps on one line, whatever blanks it holds."""
+    return part.replace(" ", _BLANK)
+
+
+def wrapped(text: str, width: int, indent: str = "    ", first: str = "") -> list[str]:
+    """A text in lines of at most so many characters, broken at blanks alone, so a longer word makes a longer line.
+
+    first, indent: what the first line and the others begin with.
+    """
+    lines = textwrap.wrap(
+        text,
+        max(width, len(indent) + 1),
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(_BLANK, " ") for line in lines] or [""]
+
+
+def settings(values: Mapping[str, object]) -> list[str]:
+    """Each setting in short, by the last part of its key where that is the only one of its name."""
+    ends = [key.rpartition(".")[2] for key in values]
+    names = [end if ends.count(end) == 1 else key for key, end in zip(values, ends, strict=True)]
+    return [f"{name}={short(value)}" for name, value in zip(names, values.values(), strict=True)]
 
 
 def clock(seconds: float) -> str:

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from haan.cli import run_script, say
+from haan.cli import on_terminal, run_script, say, show_table, tell
 from haan.errors import InputError
 from haan.words import clean, seconds
 from search.driver.request import Request
 from search.driver.session import search
 from search.results.folder import RunFolder, open_study
-from search.results.papertable import write_table
+from search.results.papertable import Tabulated, cells, markdown, notes, write_table
 from search.space.read import read_space
 
 _RUN_ONLY = "must stand with a space to run, not with a run folder, whose table is only printed"
@@ -59,17 +59,28 @@ def _only_print(folder: Path, given: dict[str, object]) -> None:
 def _show(folder: RunFolder, strict: bool = True) -> None:
     """Writes and prints the table of a run folder; of a run that was cut short, as much of it as there is."""
     try:
-        text = write_table(folder, read_space(folder.space_yaml), open_study(folder))
+        made = write_table(folder, read_space(folder.space_yaml), open_study(folder))
     except InputError as error:
         if strict:
             raise
-        say(f"No table yet: {error}")
+        tell(f"No table yet: {error}")
         return
     say("")
-    for line in text.splitlines():
-        say(clean(line))
+    if on_terminal():
+        _draw(made)
+    else:
+        for line in markdown(made).splitlines():
+            say(clean(line))
     say("")
     say(clean(f"Table: {folder.table_md} and {folder.table_csv}"))
+
+
+def _draw(made: Tabulated) -> None:
+    """The table on a terminal."""
+    say(clean(made.table.form.title))
+    show_table([[clean(cell) for cell in row] for row in cells(made)], texts=2)
+    for note in notes(made):
+        tell(clean(note))
 
 
 if __name__ == "__main__":

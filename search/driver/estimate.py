@@ -80,8 +80,7 @@ def remaining(job: Job, studies: RunFolder) -> Left:
     interrupted = sum(trial.state == TrialState.RUNNING for trial in trials)
     ended = sum(trial.state in FINISHED for trial in trials)
     left = max(space.plan.trials - ended, interrupted)
-    finals = len(confirm.finals(space, 1, has_official))
-    repeats = confirm.num_runs(space, has_official) - finals
+    repeats, finals = confirm.num_runs(space, has_official)
     if not left:  # else the best may change, and with them what is repeated
         done = [run for run in _trials(studies.confirm_journal) if run.state in FINISHED]
         last = sum(run.params.get("videos") == OFFICIAL for run in done) if finals else 0

@@ -4,7 +4,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,11 +13,12 @@ from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from ray import tune
 
-from haan.words import byte_size, clock
+from haan.words import byte_size, clock, settings
 from search.driver import nodes, placement
 from search.driver.job import Job
-from search.driver.progress import Progress, Totals, params, totals
+from search.driver.progress import Progress, Totals, totals
 from search.driver.screen import Screen, Status
+from search.driver.timeleft import SessionClock
 from search.results import checkpoints, confirm, curves, provenance, trialscsv
 from search.space.model import SEED, base_number, front, is_base, named_params
 from search.space.studies import study_of
@@ -43,6 +44,7 @@ class Work:
     shared: SharedTable
     screen: Screen
     deadline: float | None
+    clock: SessionClock
     copies: Copies = field(default_factory=Copies)
 
     def stage(self, name: str) -> Stage:
@@ -126,12 +128,13 @@ class Phase(ABC):
     """A study on its way through Ray Tune.
 
     title: as search.driver.screen.Status has it. folder: of its checkpoints. budget: of trials. searched: what the
-    search found, where that is over.
+    search found, where that is over. later: how many runs each phase after it has at most.
     """
 
     title: str
     folder: str
     searched: Totals | None = None
+    later: tuple[int, ...] = ()
 
     def __init__(self, work: Work, study: Study, budget: int):
         self.work, self.study, self.budget = work, study, budget
@@ -140,18 +143,13 @@ class Phase(ABC):
         """Whether one of its trials is the base, by its number and parameters."""
         return False
 
-    @property
-    def later_runs(self) -> int:
-        """How many runs the time budget has to leave time for."""
-        return 0
-
     @abstractmethod
     def config(self, suggestion: Suggestion) -> dict[str, Any]:
         """What a trial needs to know; see search.trials.trial."""
 
     @abstractmethod
-    def describe(self, running: Running) -> tuple[str, str]:
-        """What a trial is called, and its settings."""
+    def describe(self, running: Running) -> tuple[str, Sequence[str]]:
+        """What a trial is called, and its settings, each of which stays on one line."""
 
     @abstractmethod
     def curve(self, running: Running) -> curves.Run:
@@ -169,20 +167,17 @@ class Search(Phase):
 
     def __init__(self, work: Work, study: Study):
         super().__init__(work, study, work.job.space.plan.trials)
+        self.later = confirm.num_runs(work.job.space, confirm.OFFICIAL in work.job.splits)
 
     def is_base(self, number: int, params: Mapping[str, Any]) -> bool:
         return is_base(self.work.job.space, number, params)
 
-    @property
-    def later_runs(self) -> int:
-        return confirm.num_runs(self.work.job.space, "official" in self.work.job.splits)
-
     def config(self, suggestion: Suggestion) -> dict[str, Any]:
         return {"params": dict(suggestion.params), "sweep": True, "epochs": self.study.epochs}
 
-    def describe(self, running: Running) -> tuple[str, str]:
+    def describe(self, running: Running) -> tuple[str, Sequence[str]]:
         head = f"trial {running.number:3d}{' (base)' if self.is_base(running.number, running.params) else ''}"
-        return head, params(named_params(self.work.job.space, running.params))
+        return head, settings(named_params(self.work.job.space, running.params))
 
     def curve(self, running: Running) -> curves.Run:
         base = self.work.job.space.base
@@ -198,9 +193,18 @@ class Confirmation(Phase):
 
     folder = checkpoints.CONFIRM
 
-    def __init__(self, work: Work, search: Study, again: Study, title: str, runs: list[confirm.Again]):
+    def __init__(
+        self,
+        work: Work,
+        search: Study,
+        again: Study,
+        title: str,
+        runs: list[confirm.Again],
+        later: tuple[int, ...] = (),
+    ):
         again.start_with(runs)
         super().__init__(work, again, len(again.trials()))
+        self.later = later
         self.title, self._space = title, work.job.space
         self._trials, self._base = search.trials(), base_number(self._space)
         ended = [trial for trial in self._trials if trial.state in FINISHED]
@@ -213,10 +217,10 @@ class Confirmation(Phase):
             epochs = confirm.final_epochs(self._space, trial, self.study.trials())
         return {"params": confirm.settings(self._space, trial, asked, epochs), "sweep": False, "epochs": epochs}
 
-    def describe(self, running: Running) -> tuple[str, str]:
+    def describe(self, running: Running) -> tuple[str, Sequence[str]]:
         number = running.params["trial"]
         head = f"confirm trial {number}{' (base)' if number == self._base else ''}"
-        return head, f"seed {running.params['seed']} on {running.params['videos']} videos"
+        return head, [f"seed {running.params['seed']} on {running.params['videos']} videos"]
 
     def curve(self, running: Running) -> curves.Run:
         asked = running.params
@@ -247,13 +251,15 @@ def run_confirmation(work: Work, study: Study) -> Ended:
         epochs=study.epochs,
         objective=space.plan.objective,
     )
-    phase = Confirmation(work, study, again, "confirm", confirm.repeats(space, study.trials()))
+    has_official = confirm.OFFICIAL in job.splits
+    later = confirm.num_runs(space, has_official)[1:]
+    phase = Confirmation(work, study, again, "confirm", confirm.repeats(space, study.trials()), later)
     ended = _drive(phase)
     if ended.early:
         return ended
     best = confirm.winner(space, study.trials(), phase.so_far())
     assert best is not None
-    finals = confirm.finals(space, best.number, "official" in job.splits)
+    finals = confirm.finals(space, best.number, has_official)
     return _drive(Confirmation(work, study, again, "final", finals))
 
 
@@ -276,6 +282,10 @@ class PhaseEvents(Events):
 
     def reported(self, under_way: Collection[Running]) -> None:
         """Shows it."""
+        self._progress.reported(under_way)
+
+    def goes_on(self, under_way: Collection[Running]) -> None:
+        """Shows it: an epoch may take long."""
         self._progress.reported(under_way)
 
     def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
@@ -318,7 +328,8 @@ class PhaseEvents(Events):
         deadline = self._work.deadline
         if deadline is None:
             return False
-        reserve_s = self._progress.run_s * self._phase.later_runs / self._work.share.concurrent
+        # A confirmation that is cut short is followed by nothing, so it leaves no time for the final runs.
+        reserve_s = 0.0 if self._phase.searched else self._progress.later_s
         return time.monotonic() + reserve_s >= deadline
 
 
@@ -344,7 +355,7 @@ def _drive(phase: Phase) -> Ended:
         unit=work.share.unit,
     )
     sums = totals(before, study.epochs, work.share.units, phase.is_base)
-    progress = Progress(work.screen, heading, phase.describe, sums, phase.searched)
+    progress = Progress(work.screen, heading, phase.describe, sums, work.clock, phase.searched, phase.later)
     found = curves.Curves(work.job.folder)
     bridge = Bridge(study, left, to_config, PhaseEvents(phase, progress, found), stage.checkpoints, work.job.last_seen)
     try:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,8 +10,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from haan.words import clock, short
-from search.driver.screen import Row, Screen, Status
+from search.driver.screen import Account, Row, Screen, Status, mark
+from search.driver.timeleft import Ahead, SessionClock, later_s, ran_s
 from search.space.model import SEED
 from search.study.record import TrialRecord
 from search.trials.bridge import Running
@@ -26,8 +27,8 @@ class Totals:
     """Sums over the trials that have ended.
 
     epochs: of a full trial. units: GPUs that a trial takes, or CPUs where it takes none. is_base: whether a trial is
-    the base, by its number and parameters. spent_s, saved_s: seconds of one such unit. full_s: of training of COMPLETE
-    trials.
+    the base, by its number and parameters. spent_s, saved_s: seconds of one such unit. full_s: for how long COMPLETE
+    trials ran, all together, lengths_s: each that has ended, ascending. trained: epochs, all together.
     """
 
     epochs: int
@@ -42,12 +43,21 @@ class Totals:
     spent_s: float = 0.0
     saved_s: float = 0.0
     full_s: float = 0.0
+    lengths_s: list[float] = field(default_factory=list)
+    trained: int = 0
     history: list[float] = field(default_factory=list)
 
     @property
     def done(self) -> int:
         """How many trials have ended."""
         return self.complete + self.pruned + self.failed
+
+    @property
+    def run_s(self) -> float:
+        """How long a trial of all epochs takes, in seconds; by the pace of the others before one has; 0 before any."""
+        if self.complete:
+            return self.full_s / self.complete
+        return sum(self.lengths_s) / self.trained * self.epochs if self.trained else 0.0
 
     @property
     def base(self) -> float | None:
@@ -58,7 +68,10 @@ class Totals:
     def add(self, trial: FrozenTrial) -> None:
         """Takes in a trial that has ended."""
         record = TrialRecord.of(trial)
-        self.spent_s += self.units * ran_s(record.runs or ())
+        length_s = ran_s(record.runs or ())
+        insort(self.lengths_s, length_s)
+        self.spent_s += self.units * length_s
+        self.trained += record.epochs or 0
         if trial.state == TrialState.FAIL:
             self.failed += 1
         elif trial.state == TrialState.PRUNED:
@@ -66,7 +79,7 @@ class Totals:
             self.saved_s += self.units * record.saved_s(self.epochs)
         else:
             self.complete += 1
-            self.full_s += record.seconds or 0.0
+            self.full_s += length_s
             self._compare(trial)
         if self.best is not None:
             self.history.append(self.best[1])
@@ -87,75 +100,78 @@ def totals(ended: Sequence[FrozenTrial], epochs: int, units: float, is_base: IsB
     return found
 
 
-def ran_s(stretches: Sequence[Sequence[Any]]) -> float:
-    """For how long a trial has run, in seconds: the sum of its `runs`, the open one counted up to now."""
-    return sum((end or time.time()) - start for start, end, _ in stretches)
-
-
 class Progress:
     """One phase on the screen.
 
     heading: what stays as it is while the phase goes on. describe: what a trial is called, and its settings. sums: over
-    the trials of this phase that an earlier driver finished. searched: what the search found, where that is over.
-    under_way, of all below: the trials that have not ended.
+    the trials of this phase that an earlier driver finished. clock: of the session. searched: what the search
+    found, where that is over. later: how many runs each later phase has. under_way, of all below: the trials that have
+    not ended.
     """
 
     def __init__(
         self,
         screen: Screen,
         heading: Status,
-        describe: Callable[[Running], tuple[str, str]],
+        describe: Callable[[Running], tuple[str, Sequence[str]]],
         sums: Totals,
+        clock: SessionClock,
         searched: Totals | None = None,
+        later: Sequence[int] = (),
     ):
         self._screen, self._heading, self._describe = screen, heading, describe
-        self._totals, self._searched = sums, searched
-        self._started, self._before, self._shown = time.monotonic(), sums.done, -math.inf
+        self._totals, self._clock, self._searched, self._later = sums, clock, searched, later
+        self._shown = -math.inf
         self._failures: deque[str] = deque(maxlen=_LAST)
-        self._last: deque[str] = deque(maxlen=_LAST)
+        self._last: deque[Account] = deque(maxlen=_LAST)
 
     @property
-    def run_s(self) -> float:
-        """How long a trial of all epochs takes, in seconds, from those that have ended; 0 before any has."""
-        return self._totals.full_s / self._totals.complete if self._totals.complete else 0.0
+    def later_s(self) -> float:
+        """How long the later phases are expected to take, in seconds; 0 before a trial has ended."""
+        counts = self._searched or self._totals
+        return later_s(self._later, counts.run_s, self._clock.concurrent)
 
     def ended(self, running: Running, trial: FrozenTrial, under_way: Collection[Running]) -> None:
         """A trial has ended, `running` to Ray and `trial` to the study: a line of its own, or a new picture."""
         self._totals.add(trial)
+        self._clock.ended(running.stretches)
         if running.failure is not None:
             self._failures.append(f"trial {running.number}: {running.failure}")
-        so_far = clock(time.monotonic() - self._started)
-        text = f"[{self._totals.done:3d}/{self._heading.budget} {so_far:>6}] {self._line(running, trial.state)}"
-        self._last.append(text)
-        self._screen.ended(text, self._status(under_way))
+        status = self._status(under_way)
+        account = self._account(running, trial.state, f"{mark(status)} ")
+        self._last.append(account)
+        self._screen.ended(account, replace(status, last=tuple(self._last)))
 
     def over(self, under_way: Collection[Running]) -> None:
         """The phase has ended: nothing runs any more."""
-        self._screen.update(replace(self._status(under_way), running=(), left_s=None))
+        self._screen.update(replace(self._status(under_way), running=()))
 
     def reported(self, under_way: Collection[Running]) -> None:
-        """An epoch has ended."""
+        """An epoch has ended, or a few seconds have."""
         now = time.monotonic()
         if now - self._shown >= _STATUS_S:
             self._screen.update(self._status(under_way))
             self._shown = now
 
-    def _line(self, running: Running, state: TrialState) -> str:
+    def _account(self, running: Running, state: TrialState, before: str) -> Account:
         summary, best = running.summary, (self._searched or self._totals).best
         value = f"{summary.avg_map:6.2f} at epoch {summary.best_epoch}" if summary.best_epoch else "   none"
-        note = f"  {running.failure}" if running.failure else ""
-        note += "  collapsed: every clip scored the same" if summary.collapsed_epochs else ""
-        note += f"  up to {summary.empty_clusters} clusters without a clip" if summary.empty_clusters else ""
-        note += f"  taken up again {len(running.retries)}x" if running.retries else ""
-        shown = f"best so far {best[1]:.2f}" if best else "best so far none yet"
-        head, tail = self._describe(running)
-        return f"{head} {state.name:8s} avg.mAP {value} of {running.epoch}, {shown}  {tail}{note}"
+        notes = [running.failure] if running.failure else []
+        notes += ["collapsed: every clip scored the same"] if summary.collapsed_epochs else []
+        notes += [f"up to {summary.empty_clusters} clusters without a clip"] if summary.empty_clusters else []
+        notes += [f"taken up again {len(running.retries)}x"] if running.retries else []
+        head, settings = self._describe(running)
+        return Account(
+            facts=f"{before}{head} {state.name:8s} avg.mAP {value} of {running.epoch}",
+            best=f"best so far {best[1]:.2f}" if best else "best so far none yet",
+            notes=tuple(notes),
+            settings=tuple(settings),
+        )
 
     def _status(self, under_way: Collection[Running]) -> Status:
-        counts, elapsed = self._totals, time.monotonic() - self._started
+        counts = self._totals
         found = self._searched or counts
         before_s = self._searched.spent_s if self._searched else 0.0
-        here = counts.done - self._before
         running_s = sum(ran_s(running.stretches) for running in under_way)
         return replace(
             self._heading,
@@ -170,10 +186,28 @@ class Progress:
             best_params=found.best_params,
             spent_s=before_s + counts.spent_s + counts.units * running_s,
             saved_s=found.saved_s,
-            elapsed_s=elapsed,
-            left_s=elapsed / here * (self._heading.budget - counts.done) if here else None,
+            epochs=counts.trained + sum(running.epoch for running in under_way),
+            elapsed_s=self._clock.elapsed_s,
+            left_s=self._left_s(under_way),
             failures=tuple(self._failures),
             last=tuple(self._last),
+        )
+
+    def _left_s(self, under_way: Collection[Running]) -> float | None:
+        ahead = self._ahead(under_way)
+        return self._clock.shown_s(ahead.left_s()) if ahead.run_s else None
+
+    def _ahead(self, under_way: Collection[Running]) -> Ahead:
+        """All that is to come. In a confirmation run_s is the search's, until one of its runs has ended."""
+        counts = self._totals
+        run_s = counts.run_s or (self._searched.run_s if self._searched else 0.0)
+        return Ahead(
+            ended_s=counts.lengths_s or [run_s],
+            to_begin=max(self._heading.budget - counts.done - len(under_way), 0),
+            running_s=[ran_s(running.stretches) for running in under_way],
+            later=self._later,
+            run_s=run_s,
+            workers=self._clock.workers([running.stretches for running in under_way]),
         )
 
 
@@ -188,8 +222,3 @@ def _row(running: Running, is_base: IsBase) -> Row:
         node=running.node,
         seconds=ran_s(running.stretches),
     )
-
-
-def params(values: Mapping[str, Any]) -> str:
-    """Parameters in short."""
-    return " ".join(f"{key}={short(value)}" for key, value in values.items())

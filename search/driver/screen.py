@@ -7,22 +7,27 @@ as markup, and no control character of it reaches the terminal.
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from time import monotonic
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from haan.words import clean, clock, short
+from haan.words import clean, clock, settings, whole, wrapped
 
 _LEAST_S = 0.25  # between two redraws
 _WIDEST = 180  # beyond, lines are hard to follow
 _LABEL = 9
+_INDENT = " " * 4
+_BEAT_S = 60  # of silence in plain lines, until one says how it goes
+_ENOUGH = 3  # ended trials that are shown with their settings, or all without
 _NARROW, _WIDE = 50, 112  # below: no settings of running trials; from: also time and node
 _SHOW_CURSOR = "\x1b[?25h"
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -49,14 +54,46 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Account:
+    """What is said of a trial that has ended.
+
+    facts: when, which, how, its avg.mAP. best: so far. notes: what was odd. settings: none is broken between lines.
+    """
+
+    facts: str
+    best: str = ""
+    notes: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """All of it, the facts first."""
+        return clean(", ".join(filter(None, [self.facts, "  ".join(self._rest())])))
+
+    def lines(self, width: int) -> list[str]:
+        """All of it, on one line if it fits; else the facts first, and the rest on lines of their own."""
+        if cell_len(self.line()) <= width:
+            return [self.line()]
+        return [*wrapped(clean(self.facts), width), *wrapped("  ".join(self._rest()), width, _INDENT, first=_INDENT)]
+
+    def _rest(self) -> list[str]:
+        said = [clean(part) for part in (self.best, *self.notes) if part]
+        return [*said, _joined(self.settings)] if self.settings else said
+
+
+def _joined(settings: Sequence[str]) -> str:
+    """Settings as one text that `wrapped` breaks between them alone."""
+    return " ".join(whole(clean(setting)) for setting in settings)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """What the live view shows.
 
     stage: "search", "confirm" or "final"; name: of the run; where: it runs. done, of a budget: trials that ended, among
     them complete, pruned and failed ones. best: trial number and avg.mAP in percent, base: the base's avg.mAP, history:
     the best so far after each ended trial. spent_s, saved_s: seconds times `unit`s ("GPU" or "CPU"), by training and by
-    pruning. left_s: None where not known yet. failures: the latest reasons, last: the last ended trials, newest at the
-    end, a line each.
+    pruning. epochs: trained so far in this stage. elapsed_s, left_s: of all stages; left_s is None where not known yet.
+    failures: the latest reasons, last: the last ended trials, newest at the end.
     """
 
     stage: str
@@ -75,10 +112,23 @@ class Status:
     best_params: Mapping[str, Any] = field(default_factory=dict)
     spent_s: float = 0.0
     saved_s: float = 0.0
+    epochs: int = 0
     elapsed_s: float = 0.0
     left_s: float | None = None
     failures: tuple[str, ...] = ()
-    last: tuple[str, ...] = ()
+    last: tuple[Account, ...] = ()
+
+
+def mark(status: Status) -> str:
+    """What a plain line begins with: how many have ended, and when."""
+    return f"[{status.done:3d}/{status.budget} {clock(status.elapsed_s):>6}]"
+
+
+def heartbeat(status: Status) -> str:
+    """How it goes, in a plain line."""
+    value = "none yet" if status.best is None else f"{status.best[1]:.2f}"
+    head = f"{mark(status)} {_STAGES.get(status.stage, status.stage)}: {len(status.running)} running"
+    return f"{head}, {status.epochs} epochs done, best so far {value}, {_left(status)} left"
 
 
 class Screen:
@@ -94,7 +144,7 @@ class Screen:
         self._stream = _Stream(console.file)
         self._live: Live | None = None
         self._status: Status | None = None
-        self._drawn = -math.inf
+        self._drawn, self._spoke = -math.inf, monotonic()
         self._slots = 0
 
     def __enter__(self) -> Self:
@@ -114,20 +164,29 @@ class Screen:
             self._console.file = self._stream.inner
 
     def line(self, text: str) -> None:
-        """A plain line, above the live view if there is one."""
+        """A plain line, above the live view if there is one; on a terminal as many as its width asks for."""
+        text = clean(text)
+        self._write(wrapped(text, self._console.width) if self._stream.isatty() else [text])
+
+    def _write(self, lines: Sequence[str]) -> None:
         if self._quiet:
             return
+        self._spoke = monotonic()
         if self._live is not None:
-            self._console.print(Text(clean(text)), overflow="fold")
+            self._console.print(Text("\n".join(lines)), overflow="fold")
         else:
-            self._stream.write(clean(text) + "\n")
+            self._stream.write("\n".join(lines) + "\n")
             self._stream.flush()
 
     def update(self, status: Status) -> None:
-        """Shows this status, if there is a live view; at most four times a second."""
+        """Shows this status, if there is a live view, at most four times a second; else in a line after a silence."""
         self._status = status
         self._slots = max(self._slots, len(status.running))
-        if not self._wants_live or monotonic() - self._drawn < _LEAST_S:
+        if not self._wants_live:
+            if status.running and monotonic() - self._spoke >= _BEAT_S:
+                self.line(heartbeat(status))
+            return
+        if monotonic() - self._drawn < _LEAST_S:
             return
         if self._live is None:
             self._live = Live(
@@ -141,10 +200,10 @@ class Screen:
         self._live.refresh()
         self._drawn = monotonic()
 
-    def ended(self, text: str, status: Status) -> None:
+    def ended(self, account: Account, status: Status) -> None:
         """A trial ended: its line where lines are plain, else the new status."""
         if not self._wants_live:
-            self.line(text)
+            self._write(account.lines(self._console.width) if self._stream.isatty() else [account.line()])
         self.update(status)
 
     def _view(self) -> RenderableType:
@@ -193,7 +252,7 @@ def view(status: Status, width: int, height: int, slots: int, ascii_only: bool) 
     """The live view, no wider or higher than said. slots: rows kept for running trials, so that nothing jumps."""
     width = min(width, _WIDEST)
     inner, free = max(width - 4, 1), max(height - 2, 1)
-    lines = _summary(status, inner, ascii_only)
+    lines = _summary(status, inner, max(free - 12, 1), ascii_only)
     if free < len(lines) + 4:
         lines = [line for line in lines if line.plain]
     lines += _sections(status, inner, free - len(lines), slots, ascii_only)
@@ -210,15 +269,15 @@ def _stage(status: Status) -> str:
     return _STAGES.get(status.stage, clean(status.stage))
 
 
-def _summary(status: Status, width: int, ascii_only: bool) -> list[Text]:
-    """The rows that are always there."""
+def _summary(status: Status, width: int, most: int, ascii_only: bool) -> list[Text]:
+    """The rows that are always there. most: rows for the best trial's settings."""
     return [
         Text(clean(status.where), "bright_black"),
         Text(),
         _progress(status, width, ascii_only),
         _labelled("", _counts(status, width)),
         _best(status, width, ascii_only),
-        _labelled("", Text(_params(status.best_params), "bright_black")),
+        *(_labelled("", Text(row, "bright_black")) for row in _rows(status.best_params, width - _LABEL, most)),
         _labelled("spent", _hours(status)),
         _labelled("time", _time(status)),
     ]
@@ -288,27 +347,45 @@ def _hours(status: Status) -> Text:
 
 
 def _time(status: Status) -> Text:
-    left = "-" if status.left_s is None else clock(status.left_s)
-    return Text(f"{clock(status.elapsed_s)} so far, {left} left")
+    return Text(f"{clock(status.elapsed_s)} so far, {_left(status)} left")
 
 
-def _params(params: Mapping[str, Any]) -> str:
-    """Settings in short: the last part of a key where it is the only one of that name."""
-    ends = [key.rpartition(".")[2] for key in params]
-    names = [end if ends.count(end) == 1 else key for end, key in zip(ends, params, strict=True)]
-    return clean(" ".join(f"{name}={short(value)}" for name, value in zip(names, params.values(), strict=True)))
+def _left(status: Status) -> str:
+    return "-" if status.left_s is None else clock(status.left_s)
+
+
+def _rows(params: Mapping[str, Any], width: int, most: int) -> list[str]:
+    """Settings in rows of so many columns; what would be more rows is on the last, which is cut."""
+    rows = wrapped(_joined(settings(params)), width, indent="")
+    return [*rows[: most - 1], " ".join(rows[most - 1 :])] if len(rows) > most else rows
 
 
 def _sections(status: Status, width: int, free: int, slots: int, ascii_only: bool) -> list[Text]:
     """Running trials, failures and ended trials, in as many rows as are free."""
     failures = _titled("failures", [Text(clean(reason), "red") for reason in status.failures[-2:]])
-    ended = [Text(clean(line), "bright_black") for line in status.last]
     free -= len(failures)
-    kept = min(len(ended) + 2, free // 3) if ended and free >= 9 else 0
+    kept = min(len(status.last) + 2, free // 3) if status.last and free >= 9 else 0
     running = _running(status.running, width, free - kept, slots, ascii_only)
-    free -= len(running)
-    shown = _titled("last ended", ended[-(free - 2) :]) if free > 2 else []
-    return [*running, *failures, *shown]
+    ended = [Text(line, "bright_black") for line in _ended(status.last, width, free - len(running) - 2)]
+    return [*running, *failures, *_titled("last ended", ended)]
+
+
+def _ended(accounts: Sequence[Account], width: int, free: int) -> list[str]:
+    """The newest ended trials that fit into so many rows: with their settings where enough do, else without any."""
+    if free < 1:
+        return []
+    newest = [replace(account, best="") for account in accounts[-free:]]
+    blocks = _newest([account.lines(width) for account in newest], free)
+    if len(blocks) < min(_ENOUGH, len(accounts)):
+        blocks = _newest([replace(account, settings=()).lines(width) for account in newest], free)
+    return [line for lines in blocks for line in lines]
+
+
+def _newest(blocks: Sequence[list[str]], free: int) -> list[list[str]]:
+    """The last blocks that have no more than so many lines together."""
+    ends = accumulate(len(lines) for lines in reversed(blocks))
+    count = sum(end <= free for end in ends)
+    return list(blocks[len(blocks) - count :])
 
 
 def _titled(title: str, lines: list[Text]) -> list[Text]:
@@ -316,7 +393,10 @@ def _titled(title: str, lines: list[Text]) -> list[Text]:
 
 
 def _running(rows: Sequence[Row], width: int, free: int, slots: int, ascii_only: bool) -> list[Text]:
-    """A title and the trials that fit; as many rows as `slots` trials would take."""
+    """A title and the trials that fit; as many rows as `slots` trials would take.
+
+    Settings that don't fit beside a trial stand below it where there is room for those of all, else they are cut.
+    """
     if free < 3 or not slots:
         return []
     room = free - 2
@@ -324,20 +404,33 @@ def _running(rows: Sequence[Row], width: int, free: int, slots: int, ascii_only:
     bar = 16 if width >= _WIDE else 10 if width >= _NARROW else 6
     digits = max((len(str(row.epochs)) for row in rows), default=1)
     node = max((len(clean(row.node)) for row in shown), default=0)
-    lines = [_trial(row, width, bar, digits, min(max(node, 4), 20), ascii_only) for row in shown]
+    heads = [_head(row, width, bar, digits, min(max(node, 4), 20), ascii_only) for row in shown]
+    beside = max(width - heads[0].cell_len - 2, 1) if heads else 1
+    told = [_rows(row.params, beside, most=room) if width >= _NARROW else [] for row in shown]
+    each = max([1, *map(len, told)])
+    if len(shown) < len(rows) or each * max(slots, len(shown)) > room:
+        each, told = 1, [[" ".join(lines)] for lines in told]
+    lines = [line for head, lines in zip(heads, told, strict=True) for line in _beside(head, lines)]
     if len(shown) < len(rows):
         lines.append(Text(f"... and {len(rows) - len(shown)} more", "bright_black"))
-    lines += [Text()] * (min(slots, room) - len(lines))
+    lines += [Text()] * (min(slots * each, room) - len(lines))
     return [Text(), Text(f"{'running':{_LABEL}}{'epoch':{bar + 2 * digits + 2}}{'avg.mAP':>9}", "bold"), *lines]
 
 
-def _trial(row: Row, width: int, bar: int, digits: int, node: int, ascii_only: bool) -> Text:
+def _head(row: Row, width: int, bar: int, digits: int, node: int, ascii_only: bool) -> Text:
+    """A running trial but for its settings; as wide as every other."""
     value = "-" if row.value is None else f"{row.value:.2f}"
     text = Text(f"{'base' if row.base else row.number:>{_LABEL - 2}}  ")
     text.append_text(_bar(row.epoch / row.epochs if row.epochs else 0.0, bar, ascii_only))
     text.append(f" {row.epoch:{digits}}/{row.epochs:<{digits}}{value:>9}")
     if width >= _WIDE:
         text.append(f"  {clock(row.seconds):>7}  {clean(row.node)[:node]:{node}}", "bright_black")
-    if width >= _NARROW:
-        text.append(f"  {_params(row.params)}", "bright_black")
     return text
+
+
+def _beside(head: Text, lines: Sequence[str]) -> list[Text]:
+    """Rows of settings, the first beside what they belong to, the others below the first."""
+    blank = " " * head.cell_len
+    begins = [head, *(Text(blank) for _ in lines[1:])]
+    told = [*(f"  {line}" for line in lines), ""][: len(begins)]
+    return [begin.append(line, "bright_black") for begin, line in zip(begins, told, strict=True)]

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ import ray
 from optuna.trial import TrialState
 from rich.console import Console
 
-from haan.cli import in_checkout, python, say
+from haan.cli import in_checkout, python, say, tell
 from haan.words import amount, clean
 from haan.yamlconfig import read_config
 from search.driver import estimate, nodes, placement, storagecheck
@@ -28,6 +29,7 @@ from search.driver.phases import Ended, Work, end_session, make_study, run_confi
 from search.driver.progress import totals
 from search.driver.request import AGAIN, Request
 from search.driver.screen import Screen
+from search.driver.timeleft import SessionClock
 from search.page.page import write_report
 from search.results import checkpoints, confirm, winner
 from search.results.folder import RunFolder
@@ -52,6 +54,7 @@ def search(
     asked: Request, address: str | None, deadline: float | None, quiet: bool, script: str = "search/run.py"
 ) -> tuple[int, RunFolder]:
     """The search itself; the exit code, and where its run lies. script: the command line that goes on with it."""
+    began = time.monotonic()
     with ExitStack() as held:
         job = replace(prepare(asked, held), address=address, script=script)
         held.enter_context(_logged(job.folder.log))
@@ -59,7 +62,7 @@ def search(
         held.callback(ray.shutdown)
         try:
             with _screen(quiet) as screen:
-                work = _settle(job, screen, deadline, service)
+                work = _settle(job, screen, deadline, service, began)
                 study = make_study(work)
                 ended = _run(work, study)
             code = _finish(work, study, ended)
@@ -88,7 +91,7 @@ def show_plan(asked: Request, address: str | None, quiet: bool) -> None:
         screen = held.enter_context(_screen(quiet))
         found, share = _find(job, screen, scratch.log, service, with_room=True)
         for line in estimate.plan(job, found, share, scratch, screen.line):
-            say(clean(line))
+            tell(clean(line))
 
 
 def _screen(quiet: bool) -> Screen:
@@ -116,7 +119,7 @@ def _logged(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack) -> Work:
+def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack, began: float) -> Work:
     """Finds or starts Ray, says what will run there, and shares the features.
 
     Raises InputError where the search doesn't fit; a new run's name stays free then.
@@ -128,7 +131,7 @@ def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack
             shutil.rmtree(job.folder.root)
         raise
     shared = features.share(job.source, job.annotations, job.space.base.data.dtype, say=screen.line)
-    return Work(job, str(found), share, shared, screen, deadline)
+    return Work(job, str(found), share, shared, screen, deadline, SessionClock(share.concurrent, began))
 
 
 def _find(
@@ -226,15 +229,18 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     # All is written before the first word: a terminal that was closed must cost nothing.
     found = _leave(work, study) if has_winner else []
     write_report(job.folder, job.space, study.inner)
-    for line in [*_counted(work, study), *found, f"Report: {job.folder.report}"]:
-        say(clean(line))
+    for line in [*_counted(work, study), *found]:
+        tell(clean(line))
+    if has_winner:
+        say(clean(f"Train it again: {python('-m', 'haan', 'train', job.folder.best_yaml, '--out', 'trained')}"))
+    say(clean(f"Report: {job.folder.report}"))
     if ended.halt is not None:
         say(f"Ended early: {ended.halt.reason}; {resume}")
     if ended.interrupted:
         say(f"Interrupted; what is finished is kept in {job.folder.root}; {resume}")
         return 130
     if not has_winner:
-        say(winner.no_choice(study.trials()) or f"No trial completed; see {job.folder.log}")
+        tell(winner.no_choice(study.trials()) or f"No trial completed; see {job.folder.log}")
         return 3
     return 0
 
@@ -287,4 +293,4 @@ def _leave(work: Work, study: Study) -> list[str]:
     lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
-    return [*lines, f"Train it again: {python('-m', 'haan', 'train', yaml, '--out', 'trained')}"]
+    return lines

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 
-from haan.cli import say
+from haan.cli import on_terminal, say, show_table, tell
 from haan.yamlconfig import Option, override
 from search.replays.pool import Pool, Trust, read_pool, trust
 from search.replays.simulation import Replay, simulate
@@ -140,8 +140,8 @@ def summary(replays: Sequence[Replay]) -> dict[str, Spread | None]:
     return {key: Spread.of([column.figure(one) for one in replays]) for key, column in _COLUMNS.items()}
 
 
-def table(found: Mapping[str, Sequence[Replay]]) -> list[str]:
-    """Setups by name as aligned lines, one figure a line; mean +- sd over repeats."""
+def table(found: Mapping[str, Sequence[Replay]]) -> list[list[str]]:
+    """Setups by name as columns, one figure a row; mean +- sd over repeats."""
     longest = max(one.end_s for replays in found.values() for one in replays)
     unit, unit_s = next((one for one in _UNITS if longest >= one[1]), _UNITS[-1])
     figures = {name: summary(replays) for name, replays in found.items()}
@@ -150,6 +150,11 @@ def table(found: Mapping[str, Sequence[Replay]]) -> list[str]:
         scale = unit_s if column.timed else 1.0
         cells = [_cell(figures[name][key], column.form, scale, len(replays)) for name, replays in found.items()]
         rows.append([column.title.format(unit), *cells])
+    return rows
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in plain lines."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
@@ -239,14 +244,20 @@ def compare(
     notes = caveats(pool, known, space.plan.trials)
     if not as_json:
         for line in notes:
-            say(line)
+            tell(line)
     found = _replays(compared, pool, recorded.study_name, workers, repeats)
     if as_json:
         say(json.dumps(_as_json(folder, compared, found, pool, known, notes, workers), indent=2))
         return
-    say(f"Replay: {workers} workers, mean +- sd of {repeats} repeats, virtual time")
-    for line in [*(f"{one.name}: {one.description}" for one in compared), *table(found), *_costs(found)]:
-        say(line)
+    tell(f"Replay: {workers} workers, mean +- sd of {repeats} repeats, virtual time")
+    for setup in compared:
+        tell(f"{setup.name}: {setup.description}")
+    if on_terminal():
+        show_table(table(found))
+    else:
+        say("\n".join(aligned(table(found))))
+    for line in _costs(found):
+        tell(line)
 
 
 def _replays(

@@ -143,10 +143,10 @@ def finals(space: Space, winner: int, has_official: bool) -> list[Again]:
     return [{"trial": number, "seed": space.base.seed, "videos": OFFICIAL} for number in dict.fromkeys(again)]
 
 
-def num_runs(space: Space, has_official: bool) -> int:
-    """How many runs the confirmation has at most."""
+def num_runs(space: Space, has_official: bool) -> tuple[int, int]:
+    """How many runs the confirmation has at most: with new seeds, and on all training videos."""
     confirm = space.plan.confirm
-    return ((confirm.top + 1) * confirm.seeds if confirm else 0) + len(finals(space, 1, has_official))
+    return (confirm.top + 1) * confirm.seeds if confirm else 0, len(finals(space, 1, has_official))
 
 
 def settings(space: Space, trial: FrozenTrial, again: Mapping[str, Any], num_epochs: int) -> dict[str, Any]:

@@ -156,10 +156,20 @@ def _empty(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, int]:
 
 def markdown(made: Tabulated) -> str:
     """The whole table and what has to be said of it."""
-    return "\n".join([f"# {made.table.form.title}", "", *_grid(made), "", *_notes(made)]) + "\n"
+    paragraphs = [line for note in notes(made) for line in (note, "")][:-1]
+    return "\n".join([f"# {made.table.form.title}", "", *_grid(made), "", *paragraphs]) + "\n"
 
 
 def _grid(made: Tabulated) -> list[str]:
+    rows = cells(made)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i < 2 else ":") for i, w in enumerate(widths)) + "|"  # figures right
+    return [lines[0], rule, *lines[1:]]
+
+
+def cells(made: Tabulated) -> list[list[str]]:
+    """The table's cells, the head first; two columns of names, the rest figures."""
     form, published = made.table.form, made.table.published
     paired = bool(made.paired)
     head = [form.lines, "", *(_column(made, key) for key in made.columns), *(["against the first"] if paired else [])]
@@ -171,12 +181,9 @@ def _grid(made: Tabulated) -> list[str]:
         rows.append([line.name, our_name(made), *ours, *([_against(made, line)] if paired else [])])
         figures = published.lines.get(line.name) if published else None
         if figures is not None:
-            cells = _published_cells(made, published, figures)
-            rows.append(["", _source(published), *cells, *([_published_against(made, line)] if paired else [])])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["| " + " | ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    rule = "|" + "|".join("-" * (w + 1) + ("-" if i < 2 else ":") for i, w in enumerate(widths)) + "|"  # figures right
-    return [lines[0], rule, *lines[1:]]
+            theirs = _published_cells(made, published, figures)
+            rows.append(["", _source(published), *theirs, *([_published_against(made, line)] if paired else [])])
+    return rows
 
 
 def our_name(made: Tabulated) -> str:
@@ -255,8 +262,8 @@ def _published_against(made: Tabulated, line: Line) -> str:
     return f"{here[0] - first[0]:+.2f}" if first and here and line is not made.lines[0] else ""
 
 
-def _notes(made: Tabulated) -> list[str]:
-    """What a reader has to know, a paragraph a line."""
+def notes(made: Tabulated) -> list[str]:
+    """What a reader has to know, in paragraphs."""
     space, base = made.space, made.space.base
     swept = len(space.detects) > 1
     setting = f"the best of {len(space.detects)} detection settings" if swept else f"alpha {base.detect.alpha:g}"
@@ -267,28 +274,28 @@ def _notes(made: Tabulated) -> list[str]:
     spread = f"mean ± standard deviation over {len(made.seeds)} seeds ({seeds})" if many else f"seed {seeds}"
     tiou = base.eval.tiou
     cell = f"mAP@{made.table.form.map_at:g}" if made.table.form.across else "mAP"
-    notes = [
+    said = [
         f"Ours: {cell} in percent, {spread}, each of {epoch} avg.mAP (tIoU {tiou[0]:g} to {tiou[-1]:g}) of "
         f"{base.optim.epochs}, at {setting}."
     ]
     if made.paired:
-        notes.append(
+        said.append(
             "Against the first line: difference of avg.mAP, paired by seed, with a 95 % interval (Student's t), which "
             "is not adjusted for the number of lines."
         )
-    notes += provenance.sentences(made.known, made.fingerprint, made.table.form.dataset)
+    said += provenance.sentences(made.known, made.fingerprint, made.table.form.dataset)
     points, complete = made.states["points"], made.states["COMPLETE"]
     if complete < points:
         failed = f", {made.states['FAIL']} failed" if made.states["FAIL"] else ""
-        notes.append(f"NOT WHOLE: {complete} of {points} trials are complete{failed}.")
+        said.append(f"NOT WHOLE: {complete} of {points} trials are complete{failed}.")
     published, ours = made.table.published, lines_of(space)
     others = [name for name in published.lines if name not in ours] if published else []
     if others:
-        notes.append(f"Published figures without a line of ours, and so not shown: {', '.join(others)}.")
+        said.append(f"Published figures without a line of ours, and so not shown: {', '.join(others)}.")
     if made.empty:
         shown = "; ".join(f"{name}: up to {count}" for name, count in made.empty.items())
-        notes.append(f"Clusters that held no clip in some epoch: {shown}.")
-    return [line for note in notes for line in (note, "")][:-1]
+        said.append(f"Clusters that held no clip in some epoch: {shown}.")
+    return said
 
 
 def rows(made: Tabulated) -> list[dict[str, Any]]:
@@ -319,12 +326,11 @@ def rows(made: Tabulated) -> list[dict[str, Any]]:
     return found
 
 
-def write_table(folder: RunFolder, space: Space, study: optuna.Study) -> str:
-    """table.md and table.csv of a run, from what it left; the Markdown. Raises InputError."""
+def write_table(folder: RunFolder, space: Space, study: optuna.Study) -> Tabulated:
+    """Writes table.md and table.csv of a run, from what it left. Raises InputError."""
     made = tabulate(space, study, str(folder.space_yaml))
-    text = markdown(made)
     with whole(folder.table_md) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(markdown(made), encoding="utf-8")
     with whole(folder.table_csv) as partial:
         pd.DataFrame(rows(made)).to_csv(partial, index=False)
-    return text
+    return made

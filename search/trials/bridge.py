@@ -78,6 +78,9 @@ class Events:
     def reported(self, under_way: Collection[Running]) -> None:
         """Epochs of a trial have ended, one or several in a row."""
 
+    def goes_on(self, under_way: Collection[Running]) -> None:
+        """A trial runs; called every few seconds while one does."""
+
     def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
         """A trial has ended; `state` as Optuna names it."""
 
@@ -263,8 +266,10 @@ class Bridge:
         return self.halted is not None
 
     def look(self, running: bool, waiting: bool) -> None:
-        """Says so where trials have waited for a while and none runs: their nodes are still starting, or are gone."""
+        """Says that a trial runs, or that some have waited for a while and none does: their nodes start or are gone."""
         now = time.monotonic()
+        if running:
+            self._events.goes_on(self.by_id.values())
         if not waiting:
             self._queue_since = now
         elif now - self._queue_since > _QUEUE_S:

@@ -1,12 +1,13 @@
 """Commands that are printed for a user to run."""
 
+import io
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
-from haan.cli import in_checkout, python
+from haan.cli import in_checkout, python, show_table, tell
 from tests.paths import ROOT
 
 
@@ -36,3 +37,36 @@ def test_a_script_is_named_as_it_is_reached_from_the_current_folder(
         assert in_checkout("search/run.py").samefile(ROOT / "search" / "run.py")
     monkeypatch.chdir(ROOT)
     assert str(in_checkout("search/run.py")) == "search/run.py"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_sentence_fits_its_terminal_and_stays_whole_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Its settings: " + ", ".join(f"loss.part{i} 0.{i} (base 0.0)" for i in range(9))
+    monkeypatch.setenv("COLUMNS", "40")
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stdout", stream)
+        tell(text)
+        lines = stream.getvalue().splitlines()
+        assert " ".join(line.strip() for line in lines) == text
+        assert (max(map(len, lines)) <= 40) == (len(lines) > 1) == stream.isatty()
+
+
+def test_a_table_on_a_terminal_keeps_its_columns_however_narrow_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["method", "mAP@0.5", "avg.mAP"], ["HAAN [bold] without its concepts", "7.00", "12.50"]]
+    for name in ("FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for width, height in (("80", 1), ("30", 5)):
+        monkeypatch.setenv("COLUMNS", width)
+        stream = io.StringIO()
+        monkeypatch.setattr(sys, "stdout", stream)
+        show_table(rows)
+        head, rule, *lines = [line.rstrip() for line in stream.getvalue().splitlines() if line.strip()]
+        assert max(map(len, (head, rule, *lines))) <= int(width) and len(lines) == height
+        assert head.split() == rows[0] and set(rule) <= {"─", " "}
+        assert " ".join(" ".join(line.replace("7.00", "").replace("12.50", "").split()) for line in lines) == rows[1][0]

@@ -3,12 +3,22 @@
 from dataclasses import replace
 from typing import Any
 
-from search.driver.screen import Row, Status
+from search.driver.screen import Account, Row, Status
 
 
 def row(number: int, **changes: Any) -> Row:
     params = {"optim.lr": 3e-5, "concepts.clusters": 50}
     known = Row(number=number, base=False, epoch=3, epochs=18, value=17.5, params=params, node="host-a", seconds=65)
+    return replace(known, **changes)
+
+
+def account(number: int, **changes: Any) -> Account:
+    at = f"[{number:3d}/20   0:{number:02d}]"
+    known = Account(
+        facts=f"{at} trial {number:3d} COMPLETE avg.mAP {20 + number / 100:6.2f} at epoch 14 of 18",
+        best="best so far 24.03",
+        settings=("clusters=164", "top_k=4", "pseudo=0.0179", "concept=0.0286", "coarse=0.206", "coarse_pooling=mean"),
+    )
     return replace(known, **changes)
 
 
@@ -33,6 +43,6 @@ def status(**changes: Any) -> Status:
         elapsed_s=3723.0,
         left_s=125.0,
         failures=("trial 4: loss mil is nan in epoch 1",),
-        last=tuple(f"[  {i}/20   0:0{i}] trial   {i} COMPLETE avg.mAP  20.0{i}" for i in range(1, 7)),
+        last=tuple(account(i) for i in range(1, 7)),
     )
     return replace(known, **changes)

@@ -22,6 +22,6 @@ def test_a_table_that_a_killed_driver_did_not_live_to_write_is_written_though_no
         study.report(number, 1, 10.0)
         study.complete(number, {})
     folder.trials_csv.write_text("number\n0\n")
-    work: Any = SimpleNamespace(job=SimpleNamespace(space=space, folder=folder), stage=lambda name: None)
+    work: Any = SimpleNamespace(job=SimpleNamespace(space=space, folder=folder, splits={}), stage=lambda name: None)
     assert run_search(work, study) == Ended()
     assert pd.read_csv(folder.trials_csv)["number"].tolist() == [0, 1, 2]

@@ -1,12 +1,16 @@
 """What is gathered for the screen, and how often."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.driver import progress
+from search.driver import progress, timeleft
 from search.driver.progress import Progress, Totals
-from search.driver.screen import Status
+from search.driver.screen import Account, Status
+from search.driver.timeleft import SessionClock
+from search.study.record import Summary
 from search.trials.bridge import Running
 
 
@@ -15,9 +19,14 @@ class Seen:
 
     def __init__(self) -> None:
         self.statuses: list[Status] = []
+        self.accounts: list[Account] = []
 
     def update(self, status: Status) -> None:
         self.statuses.append(status)
+
+    def ended(self, account: Account, status: Status) -> None:
+        self.accounts.append(account)
+        self.update(status)
 
 
 def test_a_status_is_made_four_times_a_second_however_many_epochs_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +34,7 @@ def test_a_status_is_made_four_times_a_second_however_many_epochs_end(monkeypatc
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     seen: Any = Seen()
     heading = Status(stage="search", name="a", where="here", budget=10, unit="CPU")
-    shown = Progress(seen, heading, lambda running: ("", ""), Totals(epochs=3, units=1))
+    shown = Progress(seen, heading, lambda running: ("", ""), Totals(epochs=3, units=1), SessionClock(1, 100.0))
     running = Running(number=0, params={}, epochs=3)
     for epoch in range(1, 101):  # 100 in a second
         running.epoch = epoch
@@ -34,3 +43,72 @@ def test_a_status_is_made_four_times_a_second_however_many_epochs_end(monkeypatc
     assert [status.running[0].epoch for status in seen.statuses] in ([1, 26, 51, 76], [1, 27, 53, 79])  # rounding
     shown.over([running])
     assert seen.statuses[-1].running == ()
+
+
+BEGAN = 1_000_000.0  # Unix seconds; the monotonic clock stands at 100 then
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds since the session began, as a list of one number that a test may change."""
+    now = [0.0]
+    for module in (progress, timeleft):
+        monkeypatch.setattr(module.time, "monotonic", lambda: 100 + now[0])
+        monkeypatch.setattr(module.time, "time", lambda: BEGAN + now[0])
+    return now
+
+
+def ran(number: int, start: float, end: float | None, epoch: int, **changes: Any) -> Running:
+    stretch = [BEGAN + start, None if end is None else BEGAN + end, "a"]
+    return Running(number=number, params={}, epochs=18, epoch=epoch, stretches=[stretch], **changes)
+
+
+def told(running: Running, state: TrialState) -> FrozenTrial:
+    attributes = {"runs": running.stretches, "epochs": running.epoch, "seconds": 1.0}
+    return create_trial(state=state, value=20.0, user_attrs=attributes)
+
+
+def phase(
+    seen: Any, stage: str, clock: SessionClock, budget: int, *rest: Any, settings: Sequence[str] = ()
+) -> Progress:
+    heading = Status(stage=stage, name="a", where="here", budget=budget, unit="CPU")
+    return Progress(seen, heading, lambda running: ("trial", settings), Totals(epochs=18, units=1), clock, *rest)
+
+
+def test_the_clock_and_the_time_left_go_on_from_phase_to_phase(at: list[float]) -> None:
+    seen: Any = Seen()
+    clock = SessionClock(2, 100.0)
+    search = phase(seen, "search", clock, 3, None, (4, 2))
+    at[0] = 10
+    search.reported([ran(0, 0, None, 9), ran(1, 0, None, 9)])
+    assert seen.statuses[-1].left_s is None, "nothing has ended"
+    at[0] = 20
+    first, others = ran(0, 0, 20, 18), [ran(1, 0, None, 17)]
+    search.ended(first, told(first, TrialState.COMPLETE), others)
+    # Two were busy for 20 s. One more of 20 s, on 2 workers no sooner than in 20 s; then 4 and 2 runs of 20 s: 40 + 20.
+    assert (seen.statuses[-1].elapsed_s, seen.statuses[-1].left_s) == (20, 80)
+    at[0] = 40
+    for number, start, end in ((1, 0, 20), (2, 20, 40)):
+        at[0] = end
+        one = ran(number, start, end, 18)
+        search.ended(one, told(one, TrialState.COMPLETE), [ran(2, 20, None, 0)] if number == 1 else [])
+    search.over([])
+    at_end = seen.statuses[-1].left_s
+    confirm = phase(seen, "confirm", clock, 4, search._totals, (2,))
+    at[0] = 41
+    confirm.reported([ran(0, 40, None, 1)])
+    assert seen.statuses[-1].stage == "confirm" and seen.statuses[-1].elapsed_s == 41
+    assert at_end - 1 <= seen.statuses[-1].left_s < at_end
+
+
+def test_an_ended_trial_is_told_by_its_facts_first(at: list[float]) -> None:
+    at[0] = 3723
+    seen: Any = Seen()
+    shown = phase(seen, "search", SessionClock(1, 100.0), 20, settings=("clusters=50", "top_k=5"))
+    summary = Summary(best_epoch=14, avg_map=23.614, empty_clusters=3)
+    one = ran(0, 0, 20, 18, summary=summary, retries=["its node was lost"])
+    shown.ended(one, told(one, TrialState.COMPLETE), [])
+    facts = "[  1/20 1:02:03] trial COMPLETE avg.mAP  23.61 at epoch 14 of 18, best so far 20.00"
+    notes = "up to 3 clusters without a clip  taken up again 1x"
+    assert seen.accounts[0].line() == f"{facts}  {notes}  clusters=50 top_k=5"
+    assert seen.statuses[-1].last == tuple(seen.accounts)

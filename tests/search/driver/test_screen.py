@@ -18,7 +18,7 @@ from haan.words import clean, clock
 from search.driver import screen
 from search.driver.screen import Screen, can_be_live
 from tests.paths import ROOT
-from tests.search.driver.statuses import row, status
+from tests.search.driver.statuses import account, row, status
 
 SIZES = [(80, 24), (120, 40), (40, 20), (20, 6), (250, 60)]
 HOSTILE = "[bold red]x[/]\x1b[31m\x1b]0;title\x07\r\n\tend\u202e\ud800 \U0001f9ea\u4e2d\u6587[/nothing]"
@@ -95,12 +95,14 @@ def test_the_view_shows_everything_that_matters() -> None:
 @pytest.mark.parametrize("hostile", [False, True])
 def test_the_view_fits_its_terminal(width: int, height: int, hostile: bool) -> None:
     running = tuple(row(number, node="n" * 50) for number in range(60))
-    changes: dict[str, Any] = {"running": running, "failures": ("x" * 300,) * 3, "last": ("y" * 300,) * 50}
+    changes: dict[str, Any] = {"running": running, "failures": ("x" * 300,) * 3}
+    changes |= {"last": (account(1, notes=("y" * 300,)),) * 50}
     if hostile:
         nasty = HOSTILE * 20
         running = tuple(row(number, node=nasty, params={nasty: nasty}) for number in range(60))
         changes |= {"running": running, "name": nasty, "where": nasty, "stage": nasty, "unit": nasty}
-        changes |= {"failures": (nasty,), "last": (nasty,) * 9, "best_params": {nasty: nasty}}
+        told = account(1, facts=nasty, best=nasty, notes=(nasty,), settings=(nasty,) * 3)
+        changes |= {"failures": (nasty,), "last": (told,) * 9, "best_params": {nasty: nasty}}
     lines = shown(width, height, 60, **changes)
     assert len(lines) < height
     assert max(cell_len(line) for line in lines) <= width
@@ -128,9 +130,9 @@ def test_a_wider_terminal_shows_where_a_trial_runs_and_how_long() -> None:
 
 
 def test_the_newest_ended_trials_stand_where_not_all_fit() -> None:
-    got = text(80, 24, last=tuple(f"line {i}." for i in range(50)))
-    assert "line 49." in got
-    assert "line 0." not in got
+    got = text(80, 24, last=tuple(account(i) for i in range(50)))
+    assert "trial  49 " in got
+    assert "trial   0 " not in got
 
 
 def test_the_view_keeps_its_height_while_fewer_trials_run() -> None:
@@ -140,13 +142,50 @@ def test_the_view_keeps_its_height_while_fewer_trials_run() -> None:
 def test_the_live_view_keeps_rows_for_as_many_trials_as_ever_ran_at_once(time: list[float]) -> None:
     file = Tty()
     with Screen(console(height=40, file=file), live=True, quiet=False) as it:
-        it.update(status(running=tuple(row(number) for number in range(6))))
+        it.update(status(running=tuple(row(number) for number in range(6)), last=()))
         time[0] += 1
         before = file.tell()
-        it.update(status(running=(row(6),)))
+        it.update(status(running=(row(6),), last=()))
         last = file.getvalue()[before:]
-    assert ESCAPE.sub("", last).count("\n") + 1 == len(shown(80, 40, 6, running=(row(6),)))
-    assert len(shown(80, 40, 6, running=(row(6),))) == len(shown(80, 40, 2)) + 4
+    assert ESCAPE.sub("", last).count("\n") + 1 == len(shown(80, 40, 6, running=(row(6),), last=()))
+    assert len(shown(80, 40, 6, running=(row(6),), last=())) == len(shown(80, 40, 2, last=())) + 4
+
+
+PARAMS = {
+    "concepts.clusters": 164,
+    "concepts.top_k": 4,
+    "loss.pseudo": 0.0179,
+    "loss.concept": 0.0286,
+    "loss.coarse": 0.206,
+    "loss.coarse_pooling": "mean",
+}
+
+
+def test_80_columns_show_all_settings_of_the_best_and_of_running_trials() -> None:
+    running = (row(6, params=PARAMS), row(7, params=PARAMS))
+    lines = shown(80, 24, best_params=PARAMS, running=running, failures=())
+    body = [line[2:-2].rstrip() for line in lines]
+    at = body.index("         clusters=164 top_k=4 pseudo=0.0179 concept=0.0286 coarse=0.206")
+    assert body[at + 1] == "         coarse_pooling=mean"
+    at = body.index("      6  ━────────  3/18    17.50  clusters=164 top_k=4 pseudo=0.0179".replace("━──", "━───"))
+    assert [line.strip() for line in body[at + 1 : at + 3]] == ["concept=0.0286 coarse=0.206", "coarse_pooling=mean"]
+    assert "…" not in "".join(body[2:]), "nothing but where it runs is cut"
+
+
+def test_where_many_run_their_settings_are_cut_and_the_cut_shows() -> None:
+    running = tuple(row(number, params=PARAMS) for number in range(60))
+    lines = [line for line in shown(80, 24, 60, running=running) if "/18 " in line]
+    assert len(lines) > 3 and all("…" in line for line in lines)
+
+
+def test_ended_trials_are_shown_with_settings_where_three_fit_so() -> None:
+    narrow = text(80, 24)
+    assert "trial   6 COMPLETE avg.mAP  20.06 at epoch 14 of 18" in narrow and "top_k=4" not in narrow
+    tall = shown(80, 50)
+    at = next(number for number, line in enumerate(tall) if "trial   6 COMPLETE" in line)
+    assert tall[at + 1][2:-2].rstrip() == "    clusters=164 top_k=4 pseudo=0.0179 concept=0.0286 coarse=0.206"
+    assert tall[at + 2][2:-2].rstrip() == "    coarse_pooling=mean"
+    assert "20.06 at epoch 14 of 18, clusters=164" in text(180, 40), "one row each where that is wide enough"
 
 
 def test_before_the_first_trial_nothing_is_made_up() -> None:
@@ -196,7 +235,13 @@ def test_clock_by_hand() -> None:
 
 def test_hostile_text_reaches_no_terminal_as_control() -> None:
     file = Tty()
-    nasty = status(name=HOSTILE, where=HOSTILE, failures=(HOSTILE,), last=(HOSTILE,), best_params={HOSTILE: HOSTILE})
+    nasty = status(
+        name=HOSTILE,
+        where=HOSTILE,
+        failures=(HOSTILE,),
+        last=(account(1, notes=(HOSTILE,)),),
+        best_params={HOSTILE: HOSTILE},
+    )
     with Screen(console(file=file), live=True, quiet=False) as it:
         it.update(nasty)
         it.line(HOSTILE)
@@ -211,8 +256,48 @@ def test_plain_lines_have_no_control_characters() -> None:
     with Screen(Console(file=file), live=True, quiet=False) as it:
         it.line("Running on \x1b[31ma local Ray")
         it.update(status())
-        it.ended("[  1/20] trial   0 (base) COMPLETE " + "x" * 200, status())
-    assert file.getvalue() == "Running on [31ma local Ray\n[  1/20] trial   0 (base) COMPLETE " + "x" * 200 + "\n"
+        it.ended(account(1, notes=("x\x1b" * 200,)), status())
+    facts = "[  1/20   0:01] trial   1 COMPLETE avg.mAP  20.01 at epoch 14 of 18, best so far 24.03"
+    settings = "clusters=164 top_k=4 pseudo=0.0179 concept=0.0286 coarse=0.206 coarse_pooling=mean"
+    assert file.getvalue() == f"Running on [31ma local Ray\n{facts}  {'x' * 200}  {settings}\n"
+
+
+def test_plain_lines_have_a_heartbeat_after_a_minute_of_silence(time: list[float]) -> None:
+    file = io.StringIO()
+    with Screen(Console(file=file), live=True, quiet=False) as it:
+        it.line("Starting 2 worker(s) ...")
+        for second in range(0, 250, 5):
+            time[0] = 100 + second
+            it.update(status(epochs=45, elapsed_s=float(second)))
+            if second == 100:
+                it.line("a line of another kind")
+    assert file.getvalue().splitlines() == [
+        "Starting 2 worker(s) ...",
+        "[  6/20   1:00] search: 2 running, 45 epochs done, best so far 24.03, 2:05 left",
+        "a line of another kind",
+        "[  6/20   2:40] search: 2 running, 45 epochs done, best so far 24.03, 2:05 left",
+        "[  6/20   3:40] search: 2 running, 45 epochs done, best so far 24.03, 2:05 left",
+    ]
+
+
+@pytest.mark.parametrize(("quiet", "live"), [(True, False), (True, True), (False, True)])
+def test_neither_a_quiet_screen_nor_a_live_one_has_a_heartbeat(quiet: bool, live: bool, time: list[float]) -> None:
+    file = Tty()
+    with Screen(console(file=file), live=live, quiet=quiet) as it:
+        for second in range(0, 250, 5):
+            time[0] = 100 + second
+            it.update(status())
+    assert "epochs done" not in file.getvalue()
+
+
+def test_nothing_beats_where_no_trial_runs_and_nothing_is_made_up(time: list[float]) -> None:
+    file = io.StringIO()
+    with Screen(Console(file=file), live=True, quiet=False) as it:
+        time[0] = 1000
+        it.update(status(running=()))
+        it.update(status(stage="final", best=None, left_s=None))
+    head = "[  6/20 1:02:03] final training on all training videos: 2 running"
+    assert file.getvalue() == f"{head}, 0 epochs done, best so far none yet, - left\n"
 
 
 def test_only_a_terminal_that_can_move_its_cursor_is_live() -> None:
@@ -229,15 +314,22 @@ def test_quiet_says_nothing(live: bool) -> None:
     with Screen(console(file=file), live=live, quiet=True) as it:
         it.line("a line")
         it.update(status())
-        it.ended("trial 1", status())
+        it.ended(account(1), status())
     assert file.getvalue() == ""
 
 
 def test_not_live_is_plain_on_a_terminal_too() -> None:
     file = Tty()
     with Screen(console(file=file), live=False, quiet=False) as it:
-        it.ended("trial 1", status())
-    assert file.getvalue() == "trial 1\n"
+        it.ended(account(1), status())
+        it.line("Running on " + "a long way off " * 6)
+    assert file.getvalue().splitlines() == [
+        "[  1/20   0:01] trial   1 COMPLETE avg.mAP  20.01 at epoch 14 of 18",
+        "    best so far 24.03  clusters=164 top_k=4 pseudo=0.0179 concept=0.0286",
+        "    coarse=0.206 coarse_pooling=mean",
+        "Running on a long way off a long way off a long way off a long way off a long",
+        "    way off a long way off",
+    ]
 
 
 def test_live_shows_lines_above_the_view_and_no_line_for_an_ended_trial() -> None:
@@ -246,7 +338,7 @@ def test_live_shows_lines_above_the_view_and_no_line_for_an_ended_trial() -> Non
         it.line("before the view")
         it.update(status())
         it.line("above the view")
-        it.ended("as a plain line", status())
+        it.ended(account(1, notes=("as a plain line",)), status())
     got = ESCAPE.sub("", file.getvalue())
     assert got.index("before the view") < got.index("╭") < got.index("above the view")
     assert "as a plain line" not in got
@@ -289,7 +381,7 @@ def test_a_closed_terminal_silences_the_screen_and_ends_nothing(
     with Screen(to, live=live, quiet=False) as it:
         for tick in range(5):
             time[0] += 1
-            it.ended("a line", status(done=tick))
+            it.ended(account(tick), status(done=tick))
             it.line("a line")
     assert file.refused == 1
     assert [record.getMessage() for record in caplog.records] == [

@@ -314,7 +314,7 @@ def test_the_table_has_a_column_a_setup_and_says_what_never_happened() -> None:
         return Replay(10, 5, 5, best, 9.0, end_s, 4 * end_s, 8 * end_s, 0.0, 0.0, near_s, 99, 8, Costs(), 0.1)
 
     found = {"as run": [one(20.0, 7200, 3600), one(22.0, 10800, None)], "yardstick": [one(None, 7200, None)] * 2}
-    lines = [" ".join(line.split()) for line in compare.table(found)]
+    lines = [" ".join(line.split()) for line in compare.aligned(compare.table(found))]
     assert lines == [
         "as run yardstick",
         "trials 10 10",

@@ -200,8 +200,8 @@ def test_a_published_average_over_other_thresholds_is_left_out(tmp_path: Path) -
 
 def test_the_csv_holds_the_same_figures_a_row_each_with_its_data(tmp_path: Path) -> None:
     space, folder = space_of(tmp_path), RunFolder(tmp_path)
-    text = write_table(folder, space, study_of(space))
-    assert folder.table_md.read_text() == text
+    made = write_table(folder, space, study_of(space))
+    assert folder.table_md.read_text() == markdown(made)
     table = pd.read_csv(folder.table_csv).set_index(["line", "column"])
     assert len(table) == 6 and set(table["data"]) == {"Toys"} and not table["planted"].any()
     cell = table.loc[("both", AVERAGE)]

@@ -39,6 +39,9 @@ class Noted(Events):
     def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
         self.heard.append(("ended", trial.number, state, numbers(under_way)))
 
+    def goes_on(self, under_way: Collection[Running]) -> None:
+        self.heard.append(("goes on", numbers(under_way)))
+
     def waits(self, seconds: float) -> None:
         self.heard.append(("waits", seconds))
 
@@ -105,7 +108,8 @@ def test_trials_that_wait_are_heard_of_now_and_then_and_lack_of_nodes_where_none
     for running in (True, False, False, False):
         now[0] += 21  # the limits of both are 20 s
         bridge.look(running=running, waiting=True)
-    assert noted.heard == [("queues", [0])] * 2 + [("waits", 21.0)] + [("queues", [0])] * 2
+    queues = ("queues", [0])
+    assert noted.heard == [("goes on", [0]), queues, queues, ("waits", 21.0), queues, queues]
 
 
 def test_a_search_that_is_late_halts_for_its_time_and_one_without_events_never_is(tmp_path: Path) -> None:

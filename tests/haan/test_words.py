@@ -1,0 +1,34 @@
+"""Words in lines, and settings in short."""
+
+from haan.words import settings, whole, wrapped
+
+
+def test_lines_are_broken_at_blanks_and_hang() -> None:
+    assert wrapped("Its settings: clusters 107 (base 50), top_k 8", 30) == [
+        "Its settings: clusters 107",
+        "    (base 50), top_k 8",
+    ]
+    assert wrapped("short", 30) == ["short"]
+    assert wrapped("", 30) == [""]
+
+
+def test_a_long_word_is_not_broken_nor_is_one_at_its_hyphens() -> None:
+    assert wrapped("written to runs/demo-2026/best.yaml today", 12) == [
+        "written to",
+        "    runs/demo-2026/best.yaml",
+        "    today",
+    ]
+
+
+def test_what_is_to_stay_whole_stays_on_one_line() -> None:
+    text = " ".join(map(whole, ("row=all of it", "lr=0.1")))
+    assert wrapped(text, 16, first="  ") == ["  row=all of it", "    lr=0.1"]
+
+
+def test_a_terminal_of_no_width_is_no_error() -> None:
+    assert wrapped("a b", 0) == ["a b"]
+
+
+def test_a_setting_goes_by_the_last_part_of_its_key_unless_another_has_the_same() -> None:
+    values = {"detect.alpha": 0.5, "loss.alpha": 0.25, "optim.lr": 1e-4, "row": "HAAN full"}
+    assert settings(values) == ["detect.alpha=0.5", "loss.alpha=0.25", "lr=0.0001", "row=HAAN full"]
