@@ -155,14 +155,16 @@ class Progress:
 
     def _account(self, running: Running, state: TrialState, before: str) -> Account:
         summary, best = running.summary, (self._searched or self._totals).best
-        value = f"{summary.avg_map:6.2f} at epoch {summary.best_epoch}" if summary.best_epoch else "   none"
+        value = f"{summary.avg_map:6.2f}" if summary.best_epoch else "  none"
+        at = f"at epoch {summary.best_epoch} " if summary.best_epoch else ""
         notes = [running.failure] if running.failure else []
         notes += ["collapsed: every clip scored the same"] if summary.collapsed_epochs else []
         notes += [f"up to {summary.empty_clusters} clusters without a clip"] if summary.empty_clusters else []
         notes += [f"taken up again {len(running.retries)}x"] if running.retries else []
         head, settings = self._describe(running)
         return Account(
-            facts=f"{before}{head} {state.name:8s} avg.mAP {value} of {running.epoch}",
+            facts=f"{before}{head} {state.name:8s} avg.mAP {value}",
+            epochs=f"{at}of {running.epoch}",
             best=f"best so far {best[1]:.2f}" if best else "best so far none yet",
             notes=tuple(notes),
             settings=tuple(settings),

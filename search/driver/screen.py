@@ -57,23 +57,28 @@ class Row:
 class Account:
     """What is said of a trial that has ended.
 
-    facts: when, which, how, its avg.mAP. best: so far. notes: what was odd. settings: none is broken between lines.
+    facts: when, which, how, its avg.mAP. epochs: the one of that, of how many. best: so far. notes: what was odd.
+    settings: none is broken between lines.
     """
 
     facts: str
+    epochs: str = ""
     best: str = ""
     notes: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
 
     def line(self) -> str:
         """All of it, the facts first."""
-        return clean(", ".join(filter(None, [self.facts, "  ".join(self._rest())])))
+        return clean(", ".join(filter(None, [f"{self.facts} {self.epochs}", "  ".join(self._rest())])))
 
     def lines(self, width: int) -> list[str]:
         """All of it, on one line if it fits; else the facts first, and the rest on lines of their own."""
         if cell_len(self.line()) <= width:
             return [self.line()]
-        return [*wrapped(clean(self.facts), width), *wrapped("  ".join(self._rest()), width, _INDENT, first=_INDENT)]
+        facts, rest = clean(f"{self.facts} {self.epochs}"), self._rest()
+        if cell_len(facts) > width:
+            facts, rest = clean(self.facts), [clean(self.epochs), *rest]
+        return [*wrapped(facts, width), *(wrapped("  ".join(rest), width, _INDENT, first=_INDENT) if rest else [])]
 
     def _rest(self) -> list[str]:
         said = [clean(part) for part in (self.best, *self.notes) if part]

@@ -103,10 +103,11 @@ class SessionClock:
 
         So it never jumps up, neither as a phase begins nor as a long trial ends, and an estimate that stays is shown in
         the end: after t seconds exp(-4 t / the less of the time that passed and the estimate) of the gap is left.
+        Where nothing is left it says so at once.
         """
         now = time.monotonic()
         shown_s, when = self._shown or (estimate_s, now)
         gap_s = max(shown_s - (now - when), 0.0) - estimate_s
         calm_s = max(min(self.elapsed_s, estimate_s) / 4, _LEAST_S)
-        self._shown = estimate_s + gap_s * math.exp((when - now) / calm_s), now
+        self._shown = estimate_s + (gap_s * math.exp((when - now) / calm_s) if estimate_s else 0.0), now
         return self._shown[0]

@@ -15,7 +15,8 @@ def row(number: int, **changes: Any) -> Row:
 def account(number: int, **changes: Any) -> Account:
     at = f"[{number:3d}/20   0:{number:02d}]"
     known = Account(
-        facts=f"{at} trial {number:3d} COMPLETE avg.mAP {20 + number / 100:6.2f} at epoch 14 of 18",
+        facts=f"{at} trial {number:3d} COMPLETE avg.mAP {20 + number / 100:6.2f}",
+        epochs="at epoch 14 of 18",
         best="best so far 24.03",
         settings=("clusters=164", "top_k=4", "pseudo=0.0179", "concept=0.0286", "coarse=0.206", "coarse_pooling=mean"),
     )

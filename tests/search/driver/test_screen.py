@@ -188,6 +188,14 @@ def test_ended_trials_are_shown_with_settings_where_three_fit_so() -> None:
     assert "20.06 at epoch 14 of 18, clusters=164" in text(180, 40), "one row each where that is wide enough"
 
 
+def test_facts_that_are_too_long_for_a_line_leave_their_epochs_for_the_next() -> None:
+    facts = "[  8/8   2:38] confirm trial 0 (base) COMPLETE avg.mAP  19.13"
+    told = account(8, facts=facts, best="", settings=("seed 1 on official videos",))
+    assert told.lines(76) == [facts, "    at epoch 14 of 18  seed 1 on official videos"]
+    assert told.lines(80) == [f"{facts} at epoch 14 of 18", "    seed 1 on official videos"]
+    assert told.lines(120) == [told.line()] == [f"{facts} at epoch 14 of 18, seed 1 on official videos"]
+
+
 def test_before_the_first_trial_nothing_is_made_up() -> None:
     nothing = {"done": 0, "complete": 0, "pruned": 0, "failed": 0, "best": None, "base": None, "history": ()}
     got = text(**nothing, best_params={}, running=(), failures=(), last=(), spent_s=0, saved_s=0, left_s=None)
