@@ -16,8 +16,8 @@ from typing import IO, Any
 import pandas as pd
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]  # protobuf makes them
+from tensorboardX.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
 from haan.files import whole
 from search.results.folder import RunFolder
