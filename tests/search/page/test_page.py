@@ -453,10 +453,10 @@ def test_the_command_writes_the_report_anew_and_refuses_a_folder_without_a_searc
     full: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     full.folder.report.unlink()
-    report.main(full.folder.root)
+    report.main([full.folder.root])
     assert capsys.readouterr().out == f"written to {full.folder.report}\n" and full.folder.report.exists()
     with pytest.raises(InputError, match="name the folder of a search"):
-        report.main(tmp_path)
+        report.main([tmp_path])
 
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="30"><rect width="40" height="30"/></svg>'
