@@ -286,7 +286,7 @@ def _leave(work: Work, study: Study) -> list[str]:
     found = winner.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
     lines = made_up(space.base.data, study.inner.user_attrs[record.DATA])
     lines += [f"Best: trial {trial.number}; written to {yaml}"]
-    apart = winner.set_apart(space, trial)
+    apart = winner.set_apart(space, trial, winner.base_of(space, study.trials(), trial))
     lines += [f"Its settings: {apart}"] if apart else []
     lines += winner.comparison(space, study.inner, trial, known)
     detect = confirm.chosen_detect(space, trial)

@@ -58,7 +58,7 @@ def curves(run: Findings) -> tuple[Figure, int, int] | None:
     chosen = _some(run, known)
     special = {trial.number for trial in run.shown}
     data: list[Figure] = []
-    for state, opacity in (("PRUNED", 0.45), ("FAIL", 0.6), ("COMPLETE", 0.4), ("RUNNING", 0.9)):
+    for state, opacity in (("PRUNED", 0.6), ("FAIL", 0.7), ("COMPLETE", 0.75), ("RUNNING", 0.9)):
         trials = [trial for trial in chosen if trial.state.name == state and trial.number not in special]
         if trials:
             data += [_lines(trials, state, opacity), *([_ends(trials, state)] if state != "COMPLETE" else [])]

@@ -173,7 +173,7 @@ def _tuned_on(found: Findings) -> str:
 
 def _apart(found: Findings) -> str:
     """The settings in which the winner differs from the base."""
-    rows = differences(found.space, found.winner) if found.winner is not None else []
+    rows = differences(found.space, found.winner, found.base) if found.winner is not None else []
     if not rows:
         return ""
     return f"<h3>What sets the winner apart</h3>{markup.table(['setting', 'winner', 'base'], rows, 'Settings')}"
@@ -198,8 +198,11 @@ def _confirmation(sheet: Sheet) -> str:
     where = "the official validation videos" if official else "the search's own validation videos"
     caption = (
         f"Each configuration trained again with new seeds, scored on {where}. A diamond is the mean, its bar the 95 % "
-        "interval of the mean, a circle one seed. Where bars overlap widely, the order may be chance."
+        "interval of the mean, a circle one seed. A bar looks at one configuration alone; the gain, which decides, "
+        "compares two seed by seed."
     )
+    if found.space.plan.objective == "best":
+        caption += " Each has its best epoch on these same videos, so the means flatter; the seeds alone are new."
     rows, unfinished = known.confirmed(), sum(not run.state.is_finished() for run in known.runs)
     waiting = f'<p class="quiet">{unfinished} runs have not ended.</p>' if unfinished else ""
     plot = sheet.figure("confirmation", plots.confirmation(found, rows), caption, "No run of it has completed yet.")
@@ -306,7 +309,8 @@ def _parallel(sheet: Sheet) -> str:
 
 def _tiou(sheet: Sheet) -> str:
     caption = (
-        "mAP against how much of a true action a detection must overlap (tIoU). A gain at the left is better finding, "
+        "mAP against the overlap that a detection and a true action must reach, as their intersection over their union "
+        "(tIoU). A gain at the left is better finding, "
         "a gain at the right is tighter boundaries. avg.mAP is the mean of these points."
     )
     otherwise = "Neither the winner nor the base has scores by tIoU."

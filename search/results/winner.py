@@ -71,17 +71,22 @@ def gain_over_base(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTri
     return Gain(gain, False, f"{gain:+.3f} on one seed, not confirmed over seeds")
 
 
-def differences(space: Space, trial: FrozenTrial) -> list[tuple[str, str, str]]:
-    """The settings in which a trial differs from the base, its seed left out: key, its value, the base's."""
+def differences(space: Space, trial: FrozenTrial, base: FrozenTrial | None) -> list[tuple[str, str, str]]:
+    """The settings in which a trial differs from the base, its seed left out: key, its value, the base's.
+
+    base: its trial. Of what is swept, its value is the one that the search chose for it, for its figures are of that.
+    """
+    other = space.base.detect if base is None or base.number == trial.number else chosen_detect(space, base)
     detect = {f"detect.{key}": value for key, value in vars(chosen_detect(space, trial)).items()}
     values = {key: value for key, value in {**trial.params, **detect}.items() if key != SEED}
-    pairs = ((key, value, base_value(space.base, key)) for key, value in values.items())
-    return [(key, short(value), short(base)) for key, value, base in pairs if value != base]
+    bases = {f"detect.{key}": value for key, value in vars(other).items()}
+    pairs = ((key, value, bases.get(key, base_value(space.base, key))) for key, value in values.items())
+    return [(key, short(value), short(old)) for key, value, old in pairs if value != old]
 
 
-def set_apart(space: Space, trial: FrozenTrial) -> str:
+def set_apart(space: Space, trial: FrozenTrial, base: FrozenTrial | None) -> str:
     """The same in words; empty where there is none."""
-    return ", ".join(f"{key} {value} (base {base})" for key, value, base in differences(space, trial))
+    return ", ".join(f"{key} {value} (base {old})" for key, value, old in differences(space, trial, base))
 
 
 def no_choice(trials: Sequence[FrozenTrial]) -> str | None:
