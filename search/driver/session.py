@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -116,7 +116,8 @@ def _logged(path: Path) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.handlers = [logging.NullHandler()]
-        handler.close()
+        with suppress(OSError):  # the disk is full, which has been said
+            handler.close()
 
 
 def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack, began: float) -> Work:

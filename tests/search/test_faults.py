@@ -187,7 +187,10 @@ def trained(folder: RunFolder, params: dict[str, Any], epochs: int) -> list[floa
     shared: Any = Opened(table)
     config = {"params": params, "sweep": True, "restore": []}
     runner.setup(config, base=base, detects=space.detects, splits={"holdout": split}, shared=shared)
-    return [runner.step()["avg_map"] for _ in range(epochs)]
+    curve: list[float] = []
+    while len(curve) < epochs:
+        curve += [epoch["avg_map"] for epoch in runner.step()["epochs"]]
+    return curve[:epochs]
 
 
 # Seconds after the start or the last trial's end; records of the search or of the confirmation after the start.

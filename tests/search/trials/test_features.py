@@ -145,7 +145,7 @@ def private_mib(videos: int) -> list[float]:
     settings = [{"number": i, "params": {}, "sweep": True, "restore": []} for i in range(2)]
     trials = [trial.remote(config=one) for one in settings]
     results: list[dict[str, Any]] = ray.get([trial.train.remote() for trial in trials])
-    assert [result["epoch"] for result in results] == [1, 1]
+    assert [result["epochs"][0]["epoch"] for result in results] == [1, 1]
     return ray.get([trial.private_mib.remote() for trial in trials])
 
 
