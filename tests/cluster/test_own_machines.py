@@ -15,7 +15,7 @@ from tests.cluster.own import OwnMachines, space
 from tests.search.journals import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-TRIALS, EPOCHS = 9, 100  # long enough that no host's first trial ends before another host has begun
+TRIALS, EPOCHS = 9, 150  # long enough that no host's first trial ends before another host has begun
 SUBMIT = f"python {CHECKOUT}/search/run.py tiny.yaml --cluster own.yaml --name own"
 LAPTOP = {"PYTHONPATH": str(CHECKOUT)}
 
