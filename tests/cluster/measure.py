@@ -67,7 +67,7 @@ def measure(videos: int) -> list[Held]:
         setting = {"number": number, "params": {}, "sweep": True, "restore": []}
         actors.append(ray.remote(num_cpus=1, scheduling_strategy=there)(trainable).remote(config=setting))
     epochs = ray.get([actor.train.remote() for actor in actors])
-    assert {result["epoch"] for result in epochs} == {1}
+    assert {result["epochs"][0]["epoch"] for result in epochs} == {1}
     held = ray.get([actor.held.remote() for actor in actors])
     names = [str(node["NodeManagerHostname"]) for node in nodes]
     return [Held(name, own, store) for name, (own, store) in zip(names, held, strict=True)]
