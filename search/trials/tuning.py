@@ -76,7 +76,16 @@ def run_stage(stage: Stage, bridge: Bridge) -> bool:
     except KeyboardInterrupt:
         return True
     except Exception as error:
+        if was_interrupted(error):
+            return True
         if not no_room(error):
             raise
         bridge.halt("disk", str(error))
     return bridge.halted is None and (bridge.asked < bridge.budget or bool(bridge.by_id))
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether a user's or a batch system's interrupt led to an exception: one in the midst of a lock's release does."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or was_interrupted(error.__cause__ or error.__context__)
+    )
