@@ -10,7 +10,7 @@ from typing import TextIO
 
 from haan.errors import InputError, TrainingError
 from haan.files import at_home
-from haan.words import wrapped
+from haan.words import aligned, wrapped
 
 
 def say(text: str, to: TextIO | None = None) -> None:
@@ -26,7 +26,10 @@ def on_terminal() -> bool:
 
 
 def show_table(rows: Sequence[Sequence[str]], texts: int = 1) -> None:
-    """Rows on a terminal, the first a head; so many columns of text, the rest figures. A cell breaks where need be."""
+    """Rows, the first a head; so many columns of text, the rest figures. On a terminal a cell breaks where need be."""
+    if not on_terminal():
+        say("\n".join(aligned(rows, texts)))
+        return
     from rich import box  # not everything that imports this module has rich
     from rich.console import Console
     from rich.table import Table

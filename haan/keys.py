@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from haan.checked import Rule, describe, field_types
 from haan.config import Config
+from haan.words import aligned
 from haan.yamlconfig import join, kinds_of, parse_range
 
 
@@ -76,7 +77,4 @@ def _as_range(values: tuple[float, ...]) -> str | None:
 def shown() -> Iterator[str]:
     """Lines of text: key, default, values, meaning and source in columns."""
     rows = [(key.name, key.default, key.value, f"{key.what} ({key.source})") for key in keys_of()]
-    texts = [tuple(cell.replace("`", "") for cell in row) for row in rows]
-    widths = [max(len(row[column]) for row in texts) for column in range(3)]
-    for *cells, what in texts:
-        yield "  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), what])
+    yield from aligned([[cell.replace("`", "") for cell in row] for row in rows], texts=4)

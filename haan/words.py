@@ -1,7 +1,7 @@
 """Sizes, times and values in words, and read from words; words in lines."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from haan.errors import InputError
 
@@ -64,6 +64,17 @@ def wrapped(text: str, width: int, indent: str = "    ", first: str = "") -> lis
         break_on_hyphens=False,
     )
     return [line.replace(_BLANK, " ") for line in lines] or [""]
+
+
+def aligned(rows: Sequence[Sequence[str]], texts: int) -> list[str]:
+    """Rows as lines with columns: so many of text, the rest figures, to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:texts], widths[:texts], strict=True)]
+        cells += [cell.rjust(width) for cell, width in zip(row[texts:], widths[texts:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def settings(values: Mapping[str, object]) -> list[str]:

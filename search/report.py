@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from haan.cli import run_script, say
+from haan.cli import run_script, say, show_table, tell
 from search.page.page import write_report
 from search.results import listing
 from search.results.folder import RunFolder, open_study
@@ -43,10 +43,10 @@ def runs(
 
 def _show(*tables: list[list[str]]) -> None:
     for table in tables:
-        for line in [*listing.aligned(table), ""]:
-            say(line)
+        show_table(table, texts=len(table[0]))
+        say("")
     for line in listing.NOTES:
-        say(line)
+        tell(line)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ UNPROMISED_MODULES = ("ray.experimental", "ray.autoscaler", "ray.dashboard")
 # What a program of ours, or of Ray's or Linux's, has written is read back as it is; the rest by haan.files alone.
 READ_BACK = {
     "haan.data.cache", "haan.figures.folder", "haan.training_folder", "search.driver.gpus", "search.guard",
-    "search.page.page", "search.remote.head", "search.results.curves", "search.results.listing",
+    "search.page.page", "search.remote.head", "search.results.curves", "search.study.journal",
     "search.trials.internals", "search.trials.trial",
 }  # fmt: skip
 OTHERWISE_TESTED = {"haan/data/npy.py: pickle._Unpickler"}  # in tests/haan/data/test_npy.py

@@ -27,7 +27,7 @@ from search.study import journal
 from search.study.algorithms import pruned_epochs
 from search.study.study import FINISHED
 
-_RUN_BYTES, _EPOCH_BYTES = 96 * 2**10, 8 * 2**10  # journal, TensorBoard's file and Ray's notes, a run and an epoch
+_RUN_BYTES, _EPOCH_BYTES = 96 * 2**10, 8 * 2**10  # journal, curves and Ray's notes, a run and an epoch
 _SIZES = (
     "model.width",
     "model.classifier_layers",

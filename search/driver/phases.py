@@ -152,7 +152,7 @@ class Phase(ABC):
         """What a trial is called, and its settings, each of which stays on one line."""
 
     @abstractmethod
-    def curve(self, running: Running) -> curves.Run:
+    def curve(self, running: Running) -> curves.Curve:
         """Whose epochs those of a trial are."""
 
     @abstractmethod
@@ -179,10 +179,10 @@ class Search(Phase):
         head = f"trial {running.number:3d}{' (base)' if self.is_base(running.number, running.params) else ''}"
         return head, settings(named_params(self.work.job.space, running.params))
 
-    def curve(self, running: Running) -> curves.Run:
-        base = self.work.job.space.base
-        videos = "official" if base.data.validation == "official" else "holdout"
-        return curves.Run(running.number, videos, int(running.params.get(SEED, base.seed)))
+    def curve(self, running: Running) -> curves.Curve:
+        space = self.work.job.space
+        seed = int(running.params.get(SEED, space.base.seed))
+        return curves.Curve(running.number, confirm.videos_of(space), seed)
 
     def write(self) -> None:
         trialscsv.write_trials(self.work.job.folder, self.work.job.space, self.study.trials())
@@ -222,9 +222,9 @@ class Confirmation(Phase):
         head = f"confirm trial {number}{' (base)' if number == self._base else ''}"
         return head, [f"seed {running.params['seed']} on {running.params['videos']} videos"]
 
-    def curve(self, running: Running) -> curves.Run:
+    def curve(self, running: Running) -> curves.Curve:
         asked = running.params
-        return curves.Run(asked["trial"], asked["videos"], asked["seed"], again=True)
+        return curves.Curve(asked["trial"], asked["videos"], asked["seed"], again=True)
 
     def write(self) -> None:
         confirm.write_csv(self.work.job.folder, self._space, self.so_far())

@@ -11,7 +11,7 @@ from typing import Any
 
 import optuna
 
-from haan.cli import on_terminal, say, show_table, tell
+from haan.cli import say, show_table, tell
 from haan.yamlconfig import Option, override
 from search.replays.pool import Pool, Trust, read_pool, trust
 from search.replays.simulation import Replay, simulate
@@ -153,15 +153,6 @@ def table(found: Mapping[str, Sequence[Replay]]) -> list[list[str]]:
     return rows
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table in plain lines."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-
-
 def _cell(spread: Spread | None, form: str, scale: float, repeats: int) -> str:
     if spread is None:
         return "never"
@@ -252,10 +243,7 @@ def compare(
     tell(f"Replay: {workers} workers, mean +- sd of {repeats} repeats, virtual time")
     for setup in compared:
         tell(f"{setup.name}: {setup.description}")
-    if on_terminal():
-        show_table(table(found))
-    else:
-        say("\n".join(aligned(table(found))))
+    show_table(table(found))
     for line in _costs(found):
         tell(line)
 

@@ -126,11 +126,16 @@ def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]
     return best + base if best else []
 
 
+def videos_of(space: Space) -> str:
+    """Which videos a search is scored on, and its repetitions with new seeds, in the words of confirm.csv."""
+    return HOLDOUT if isinstance(space.base.data.validation, Holdout) else VALIDATION
+
+
 def repeats(space: Space, trials: Sequence[FrozenTrial]) -> list[Again]:
     """Each candidate with each new seed; seed by seed, so that one that is cut short still compares like with like."""
-    confirm, held_out = space.plan.confirm, isinstance(space.base.data.validation, Holdout)
+    confirm = space.plan.confirm
     seeds = [(space.base.seed + i) % 2**31 for i in range(1, confirm.seeds + 1)] if confirm else []
-    videos = HOLDOUT if held_out else VALIDATION
+    videos = videos_of(space)
     chosen = candidates(space, trials)
     return [{"trial": trial.number, "seed": seed, "videos": videos} for seed in seeds for trial in chosen]
 

@@ -27,10 +27,10 @@ _FLUSH_S = 5.0  # between two writes to disk of a run's curves for TensorBoard
 
 
 @dataclass(frozen=True)
-class Run:
-    """Whose epoch it is: a trial of the search, or a repetition of it by the confirmation (`again`).
+class Curve:
+    """Whose it is: a trial of the search, or a repetition of it by the confirmation (`again`).
 
-    videos: that it is scored on, "holdout" or "official".
+    videos: that it is scored on, in the words of confirm.csv.
     """
 
     number: int
@@ -50,26 +50,26 @@ class Curves:
 
     def __init__(self, folder: RunFolder):
         self._folder = folder
-        self._drawn: dict[Run, _Drawn] = {}
+        self._drawn: dict[Curve, _Drawn] = {}
         self._file: IO[str] | None = None
         self._columns: list[str] = []
 
-    def add(self, run: Run, result: Mapping[str, Any]) -> None:
+    def add(self, curve: Curve, result: Mapping[str, Any]) -> None:
         """One epoch, as search.trials.trial reports it. Raises OSError."""
         figures, epoch = dict(_figures(result)), int(result["epoch"])
         if self._file is None:
             self._open([*_KEYS, *figures])
         assert self._file is not None
-        row = {"number": run.number, "videos": run.videos, "seed": run.seed, "epoch": epoch} | figures
+        row = {"number": curve.number, "videos": curve.videos, "seed": curve.seed, "epoch": epoch} | figures
         csv.writer(self._file, lineterminator="\n").writerow([row.get(key, "") for key in self._columns])
         self._file.flush()
-        if run not in self._drawn:
-            self._drawn[run] = _Drawn(self._folder.curves / run.folder, epoch)
-        self._drawn[run].add(epoch, figures)
+        if curve not in self._drawn:
+            self._drawn[curve] = _Drawn(self._folder.curves / curve.folder, epoch)
+        self._drawn[curve].add(epoch, figures)
 
-    def ended(self, run: Run, settings: Mapping[str, Any], value: float | None) -> None:
+    def ended(self, curve: Curve, settings: Mapping[str, Any], value: float | None) -> None:
         """A run is over. value: its own, that of the epoch that counts; None where it has none. Raises OSError."""
-        drawn = self._drawn.pop(run, None)
+        drawn = self._drawn.pop(curve, None)
         if drawn is not None:
             drawn.end(settings, value)
 

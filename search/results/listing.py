@@ -1,8 +1,5 @@
 """Runs side by side: how each stands, what it won, and in which settings their winners differ."""
 
-import os
-import re
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,10 +16,10 @@ from search.results import confirm, winner
 from search.results.folder import RunFolder, open_study
 from search.space.model import Space
 from search.space.read import read_space
+from search.study import journal
 from search.study.record import SESSIONS, TrialRecord
 from search.study.study import FINISHED
 
-_HOLDER = re.compile(r"process (\d+) on (\S+), since")
 _UNKNOWN = "–"
 
 
@@ -77,27 +74,13 @@ def _state(
     best: FrozenTrial | None,
     known: confirm.Confirmation,
 ) -> str:
-    if _is_driven(folder):
+    if journal.is_driven(folder.lock):
         return "running"
     if sum(trial.state in FINISHED for trial in trials) < space.plan.trials:
         return "interrupted"
     if best is None:
         return "no winner"
     return "interrupted" if space.plan.confirm is not None and known.ranking is None else "done"
-
-
-def _is_driven(folder: RunFolder) -> bool:
-    """Whether its driver is alive; of one on another machine nothing is known here."""
-    held = _HOLDER.match(folder.lock.read_text(encoding="utf-8")) if folder.lock.exists() else None
-    if held is None or held[2] != socket.gethostname():
-        return False
-    try:
-        os.kill(int(held[1]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def _began(study: optuna.Study) -> str:
@@ -155,9 +138,3 @@ def differing(runs: Sequence[Listed]) -> list[list[str]]:
     rows = [[key, *(short(run.settings.get(key, _UNKNOWN)) for run in known)] for key in keys]
     rows = [row for row in rows if len(set(row[1:])) > 1]
     return [["winner's setting", *(run.name for run in known)], *rows] if rows else []
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of texts as lines with columns."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from haan.errors import InputError
 from search.study.internals import append_lock
 
 _OPTUNA_LOCK_S = 2  # Optuna holds its own lock for one append; one that is older belongs to a process that was killed
+
+_HOLDER = re.compile(r"process (\d+) on (\S+), since")  # what a driver writes into its lock
 
 
 @contextmanager
@@ -39,6 +42,23 @@ def only_driver(path: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
         file.flush()
         yield
+
+
+def is_driven(path: Path) -> bool:
+    """Whether the driver that a lock names is alive, as far as that is known here: of another machine's it isn't.
+
+    The lock itself is not tried, for a search that starts in that moment would be refused.
+    """
+    held = _HOLDER.match(path.read_text(encoding="utf-8")) if path.exists() else None
+    if held is None or held[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(held[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 class _WholeAppends(JournalFileBackend):

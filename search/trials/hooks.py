@@ -51,7 +51,7 @@ class StudyScheduler(FIFOScheduler):
         internals.become(trial, StudyTrial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """STOP or CONTINUE after one epoch."""
+        """STOP or CONTINUE after the epochs of one message."""
         return TrialScheduler.STOP if self._bridge.judge(trial.trial_id, result) else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:

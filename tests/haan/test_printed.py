@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from haan import cli
 from haan.cli import in_checkout, python, show_table, tell
 from tests.paths import ROOT
 
@@ -61,6 +62,7 @@ def test_a_table_on_a_terminal_keeps_its_columns_however_narrow_it_is(monkeypatc
     rows = [["method", "mAP@0.5", "avg.mAP"], ["HAAN [bold] without its concepts", "7.00", "12.50"]]
     for name in ("FORCE_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cli, "on_terminal", lambda: True)  # a stream that says so itself is given colours
     for width, height in (("80", 1), ("30", 5)):
         monkeypatch.setenv("COLUMNS", width)
         stream = io.StringIO()
@@ -70,3 +72,8 @@ def test_a_table_on_a_terminal_keeps_its_columns_however_narrow_it_is(monkeypatc
         assert max(map(len, (head, rule, *lines))) <= int(width) and len(lines) == height
         assert head.split() == rows[0] and set(rule) <= {"─", " "}
         assert " ".join(" ".join(line.replace("7.00", "").replace("12.50", "").split()) for line in lines) == rows[1][0]
+
+
+def test_a_table_in_a_pipe_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table([["method", "avg.mAP"], ["HAAN", "12.50"]])
+    assert capsys.readouterr().out == "method  avg.mAP\nHAAN      12.50\n"

@@ -1,6 +1,6 @@
 """Words in lines, and settings in short."""
 
-from haan.words import settings, whole, wrapped
+from haan.words import aligned, settings, whole, wrapped
 
 
 def test_lines_are_broken_at_blanks_and_hang() -> None:
@@ -32,3 +32,8 @@ def test_a_terminal_of_no_width_is_no_error() -> None:
 def test_a_setting_goes_by_the_last_part_of_its_key_unless_another_has_the_same() -> None:
     values = {"detect.alpha": 0.5, "loss.alpha": 0.25, "optim.lr": 1e-4, "row": "HAAN full"}
     assert settings(values) == ["detect.alpha=0.5", "loss.alpha=0.25", "lr=0.0001", "row=HAAN full"]
+
+
+def test_columns_are_as_wide_as_their_longest_cell() -> None:
+    assert aligned([["a", "bb", "c"], ["long", "b", ""]], texts=3) == ["a     bb  c", "long  b"]
+    assert aligned([["", "x"], ["a", "10"]], texts=1) == ["    x", "a  10"], "figures to the right"

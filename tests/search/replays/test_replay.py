@@ -17,6 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from haan.errors import InputError
+from haan.words import aligned
 from search import replay
 from search.replays import compare
 from search.replays.compare import remaining_s
@@ -314,7 +315,7 @@ def test_the_table_has_a_column_a_setup_and_says_what_never_happened() -> None:
         return Replay(10, 5, 5, best, 9.0, end_s, 4 * end_s, 8 * end_s, 0.0, 0.0, near_s, 99, 8, Costs(), 0.1)
 
     found = {"as run": [one(20.0, 7200, 3600), one(22.0, 10800, None)], "yardstick": [one(None, 7200, None)] * 2}
-    lines = [" ".join(line.split()) for line in compare.aligned(compare.table(found))]
+    lines = [" ".join(line.split()) for line in aligned(compare.table(found), texts=1)]
     assert lines == [
         "as run yardstick",
         "trials 10 10",

@@ -8,11 +8,11 @@ import pytest
 from tensorboardX.proto.event_pb2 import SessionLog
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from search.results.curves import Curves, Run
+from search.results.curves import Curve, Curves
 from search.results.folder import RunFolder
 from tests.search.cards import events, scalars
 
-FIRST, SECOND = Run(0, "holdout", 1), Run(1, "holdout", 1)
+FIRST, SECOND = Curve(0, "holdout", 1), Curve(1, "holdout", 1)
 
 
 def result(epoch: int, value: float | None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def test_an_epoch_is_a_row_with_the_figures_of_its_kind_under_one_prefix(folder:
 
 
 def test_runs_that_go_on_side_by_side_stand_one_after_the_other_at_the_end(folder: RunFolder) -> None:
-    curves, again = Curves(folder), Run(0, "holdout", 2, again=True)
+    curves, again = Curves(folder), Curve(0, "holdout", 2, again=True)
     for run, epoch in ((SECOND, 1), (FIRST, 1), (again, 1), (FIRST, 2), (SECOND, 2)):
         curves.add(run, result(epoch, float(epoch)))
     curves.close()
@@ -89,31 +89,30 @@ def test_a_file_keeps_its_columns_though_a_later_session_has_others(folder: RunF
     assert last["loss.total"] == 0.5 and pd.isna(last["loss.mil"]) and "loss.new" not in last
 
 
-def test_tensorboard_has_a_dozen_cards_with_names_and_one_curve_a_trial(folder: RunFolder) -> None:
+@pytest.fixture
+def drawn(folder: RunFolder) -> Path:
+    """Of a trial of two epochs, the first the better one."""
     curves = Curves(folder)
     curves.add(FIRST, result(1, 20.0))
     curves.add(FIRST, result(2, 15.0))
     curves.ended(FIRST, {"optim.lr": 1e-3, "loss.coarse_pooling": "max"}, 20.0)
     curves.close()
-    found = file(folder, "trial-00000")
-    assert scalars(found, "mAP/avg.mAP") == [20.0, 15.0]
-    tags = {value.tag for event in events(found) for value in event.summary.value if not value.HasField("metadata")}
+    return file(folder, "trial-00000")
+
+
+def test_tensorboard_has_a_dozen_cards_with_names_and_one_curve_a_trial(drawn: Path) -> None:
+    assert scalars(drawn, "mAP/avg.mAP") == [20.0, 15.0]
+    tags = {value.tag for event in events(drawn) for value in event.summary.value if not value.HasField("metadata")}
     assert tags == {
         "mAP/avg.mAP", "mAP/tIoU_0.1", "mAP/tIoU_0.5", "loss/mil", "loss/total", "seconds/train", "value",
     }  # fmt: skip
 
 
-def test_beside_the_settings_stands_what_the_trial_came_to_and_not_its_last_epoch(folder: RunFolder) -> None:
-    curves = Curves(folder)
-    curves.add(FIRST, result(1, 20.0))
-    curves.add(FIRST, result(2, 15.0))
-    curves.ended(FIRST, {"optim.lr": 1e-3, "loss.coarse_pooling": "max"}, 20.0)
-    curves.close()
-    found = file(folder, "trial-00000")
-    assert scalars(found, "value") == [20.0]
+def test_beside_the_settings_stands_what_the_trial_came_to_and_not_its_last_epoch(drawn: Path) -> None:
+    assert scalars(drawn, "value") == [20.0]
     (start,) = (
         HParamsPluginData.FromString(value.metadata.plugin_data.content).session_start_info
-        for event in events(found)
+        for event in events(drawn)
         for value in event.summary.value
         if value.tag == "_hparams_/session_start_info"
     )

@@ -10,7 +10,7 @@ import pytest
 from haan.errors import InputError
 from search import report
 from search.results.folder import RunFolder
-from search.results.listing import Listed, aligned, differing, listed, runs_below
+from search.results.listing import Listed, differing, listed, runs_below
 from tests.paths import ROOT
 
 FROZEN = ROOT / "tests" / "frozen"
@@ -73,7 +73,3 @@ def test_settings_that_all_winners_share_are_left_out() -> None:
     assert differing(runs) == []
     runs.append(Listed("c", "done", settings={"seed": 1, "optim.lr": 0.2}))
     assert differing(runs) == [["winner's setting", "a", "c"], ["optim.lr", "0.1", "0.2"]]
-
-
-def test_columns_are_as_wide_as_their_longest_cell() -> None:
-    assert aligned([["a", "bb", "c"], ["long", "b", ""]]) == ["a     bb  c", "long  b"]
