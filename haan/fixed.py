@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from haan.adam import Adam
 from haan.data.table import IntArray, offsets_of
 from haan.feed import Feed
 from haan.methods.base import Method
@@ -184,14 +185,14 @@ class FixedStep:
     def __init__(
         self,
         method: Method,
-        adam: torch.optim.Adam,
+        adam: Adam,
         layout: Layout,
         history: Float[Tensor, "steps losses"],
         clips: Float[Tensor, "clips d"],
     ):
         self._method, self._adam, self._history, self.layout, self.clips = method, adam, history, layout, clips
         self.row = torch.zeros(layout.numbers, dtype=torch.int32, device=history.device)
-        self._parameters = [p for group in adam.param_groups for p in group["params"]]
+        self._parameters = adam.parameters
         self._repetition: Callable[[], None] | None = None
 
     def run(self) -> None:
@@ -223,12 +224,11 @@ class FixedStep:
         The step is taken kernel by kernel first: libraries set themselves up in it, and it says what a repetition must
         give.
         """
-        _begin_moments(self._adam)
+        self._adam.begin()  # in a graph a step would make them anew each time
         changed = [*self._parameters, *(value for state in self._adam.state.values() for value in state.values())]
         before = [value.detach().clone() for value in changed]
         expected = self._moved(self.run, changed, before)
-        with _recordable(self._adam):
-            repetition = record(self.run)
+        repetition = record(self.run)
         got = self._moved(repetition, changed, before)
         apart, length = float((got - expected).norm()), float(expected.norm())
         if math.isfinite(length) and not apart <= _APART * length:  # a loss that is not finite is told by its epoch
@@ -250,28 +250,6 @@ class FixedStep:
         return moved
 
 
-@contextmanager
-def _recordable(adam: torch.optim.Adam) -> Iterator[None]:
-    """Adam refuses to be recorded unless told so, and warns when told so and not recorded."""
-    for group in adam.param_groups:
-        group["capturable"] = True
-    try:
-        yield
-    finally:
-        for group in adam.param_groups:
-            group["capturable"] = False
-
-
-def _begin_moments(adam: torch.optim.Adam) -> None:
-    """Those that Adam would make at its first step: in a graph it would make them anew at each."""
-    for group in adam.param_groups:
-        for parameter in group["params"]:
-            if not adam.state[parameter]:
-                zeros = (torch.zeros_like(parameter, memory_format=torch.preserve_format) for _ in range(2))
-                step = torch.zeros((), device=parameter.device)
-                adam.state[parameter] = dict(zip(("step", "exp_avg", "exp_avg_sq"), (step, *zeros), strict=True))
-
-
 class FixedSteps:
     """The steps of a training, each in the smallest capacity that holds its batch.
 
@@ -279,7 +257,7 @@ class FixedSteps:
     in one warning, and goes on without.
     """
 
-    def __init__(self, method: Method, adam: torch.optim.Adam, feed: Feed, shapes: Sequence[Shape], graphs: bool):
+    def __init__(self, method: Method, adam: Adam, feed: Feed, shapes: Sequence[Shape], graphs: bool):
         """shapes: ascending."""
         self._method, self._adam, self._feed, self._shapes = method, adam, feed, shapes
         self._graphs = Graphs() if graphs else None

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from haan.adam import Adam
 from haan.config import Config, Detect
 from haan.data.table import ClipTable, IntArray, Split, check_truth
 from haan.errors import TrainingError
@@ -112,7 +113,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.method = METHODS["haan"](config, table, split.train, self._feed, self.device)
         self.model = self.method.network
-        self._adam = torch.optim.Adam(self.model.parameters(), lr=config.optim.lr, fused=True)
+        self._adam = Adam(self.model.parameters(), config.optim.lr)
         self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" else None
         scored = (table.annotations, split.validation, table.num_clips[split.validation], config.eval.tiou)
         self._scorer = Scorer(*scored, detects or [config.detect], beside, config.threads or torch.get_num_threads())
@@ -223,7 +224,7 @@ class Trainer:
         schedule = self._schedule
         clips = self._feed.videos(self.split.train[schedule.order[schedule.videos(step)]])
         values = self.method.batch_losses(clips, schedule.rows(self._columns, step), None)
-        self._adam.zero_grad(set_to_none=True)
+        self._adam.forget_gradients()
         values[-1].backward()
         self._adam.step()
         return values.detach()
@@ -250,8 +251,7 @@ class Trainer:
 
     def _state(self, epoch: int) -> State:
         """As all is now, after so many epochs; training goes on to change it."""
-        adam = self._adam.state_dict()["state"]
-        return State(epoch, self.model.state_dict(), adam, self.method.state(), self.best)
+        return State(epoch, self.model.state_dict(), self._adam.state, self.method.state(), self.best)
 
     def load(self, path: Path) -> None:
         """Takes up a run where `save` left it. Raises InputError when the file is of another run or damaged."""
@@ -261,7 +261,7 @@ class Trainer:
         # What the method refuses, it refuses first: a refused checkpoint leaves the trainer as it was.
         self.method.restore(state.method)
         self.model.load_state_dict(state.network)
-        self._adam.load_state_dict(self._adam.state_dict() | {"state": state.adam})
+        self._adam.load(state.adam)
         if self._fixed is not None:
             self._fixed.forget()
         self.best, self.epoch = state.best, state.epoch

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from haan import fixed
 from haan.config import Config
 from haan.data.table import ClipTable, Split
 from haan.fixed import FixedStep, FixedSteps
@@ -80,7 +79,7 @@ def test_each_batch_takes_the_smallest_shape_that_holds_it(tiny: Problem, monkey
 
 def test_moments_that_begin_at_zero_are_those_that_adam_would_begin_with(tiny: Problem) -> None:
     begun, plain = ready(tiny), ready(tiny)
-    fixed._begin_moments(begun._adam)
+    begun._adam.begin()
     assert torch.equal(epochs(begun, None), epochs(plain, None))
     states = zip(begun._adam.state.values(), plain._adam.state.values(), strict=True)
     assert all(torch.equal(a[name], b[name]) and a.keys() == b.keys() for a, b in states for name in a)
