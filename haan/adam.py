@@ -52,11 +52,12 @@ class Adam:
         }
 
     def _take(self, parameters: Sequence[Tensor], moments: Sequence[Moments]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         steps, firsts, seconds = ([one[name] for one in moments] for name in ("step", "exp_avg", "exp_avg_sq"))
-        torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
+        torch._foreach_add_(steps, 1)  # type: ignore[reportPrivateImportUsage]
+        torch._fused_adam_(  # type: ignore[reportPrivateImportUsage]
             list(parameters),
-            [parameter.grad for parameter in parameters],
+            gradients,
             firsts,
             seconds,
             [],

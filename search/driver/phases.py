@@ -4,13 +4,14 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial
 from ray import tune
 
 from haan.words import byte_size, clock, settings
@@ -19,7 +20,7 @@ from search.driver.job import Job
 from search.driver.progress import Progress, Totals, totals
 from search.driver.screen import Screen, Status
 from search.driver.timeleft import SessionClock
-from search.results import checkpoints, confirm, curves, provenance, trialscsv
+from search.results import checkpoints, confirm, curves, provenance, trialscsv, winner
 from search.space.model import SEED, base_number, front, is_base, named_params
 from search.space.studies import study_of
 from search.study import record
@@ -47,8 +48,8 @@ class Work:
     clock: SessionClock
     copies: Copies = field(default_factory=Copies)
 
-    def stage(self, name: str) -> Stage:
-        """A stage of the job as Ray Tune runs it."""
+    def stage(self) -> Stage:
+        """The job as Ray Tune runs it."""
         space, share = self.job.space, self.share
         base = share.pinned(replace(space.base, eval=replace(space.base.eval, epoch=space.plan.objective)))
         trainable = tune.with_parameters(
@@ -62,7 +63,6 @@ class Work:
         )
         request = placement.request(share, self.job.feature_bytes)
         return Stage(
-            name=name,
             place=checkpoints.place(self.job.folder, space),
             session=self.job.session,
             trainable=tune.with_resources(trainable, request),
@@ -127,12 +127,12 @@ def end_session(work: Work, study: Study) -> None:
 class Phase(ABC):
     """A study on its way through Ray Tune.
 
-    title: as search.driver.screen.Status has it. folder: of its checkpoints. budget: of trials. searched: what the
-    search found, where that is over. later: how many runs each phase after it has at most.
+    title: as search.driver.screen.Status has it. kind: what the folders of its checkpoints are called. budget: of
+    trials. searched: what the search found, where that is over. later: how many runs each phase after it has at most.
     """
 
     title: str
-    folder: str
+    kind: str
     searched: Totals | None = None
     later: tuple[int, ...] = ()
 
@@ -163,7 +163,7 @@ class Phase(ABC):
 class Search(Phase):
     """The trials of the search's budget."""
 
-    title, folder = "search", checkpoints.TRIALS
+    title, kind = "search", checkpoints.TRIAL
 
     def __init__(self, work: Work, study: Study):
         super().__init__(work, study, work.job.space.plan.trials)
@@ -191,7 +191,7 @@ class Search(Phase):
 class Confirmation(Phase):
     """Runs that repeat trials of the search, beside those that `again` holds already."""
 
-    folder = checkpoints.CONFIRM
+    kind = checkpoints.AGAIN
 
     def __init__(
         self,
@@ -234,14 +234,42 @@ class Confirmation(Phase):
         return confirm.summarise(self._space, self._trials, self.study.trials())
 
 
-def run_search(work: Work, study: Study) -> Ended:
-    """Runs the trials that are left of the budget."""
-    return _drive(Search(work, study))
+def has_winner(study: Study) -> bool:
+    """Whether a search has found something to confirm and to export."""
+    return study.best() is not None and winner.no_choice(study.trials()) is None
 
 
-def run_confirmation(work: Work, study: Study) -> Ended:
-    """Trains the best and the base again with new seeds, then the winner and the base on all training videos."""
+def run_phases(work: Work, study: Study) -> Ended:
+    """Runs what is left of all phases; how they ended.
+
+    A search that spent its time is confirmed all the same; whatever else ends a phase early ends the job.
+    """
+    course, ended = _Course(work, study), Ended()
+    bridge = course.follow()
+    while bridge is not None:
+        try:
+            interrupted = run_stage(course.stage, bridge, course.follow)
+        except BaseException:
+            course.close()
+            raise
+        phase, halted = course.finish()
+        ended = Ended(interrupted, halted).or_earlier(ended)
+        spent = halted is not None and halted.kind == "time" and phase.kind == checkpoints.TRIAL
+        if interrupted or (halted is not None and not spent):
+            break
+        bridge = course.follow()
+    return ended
+
+
+def _phases(work: Work, study: Study) -> Iterator["Phase"]:
+    """The search; the best and the base again, with new seeds; the winner and the base on all training videos.
+
+    Each is made once the one before it has ended.
+    """
     job, space = work.job, work.job.space
+    yield Search(work, study)
+    if not has_winner(study):
+        return
     again = Study.create(
         name=f"{study.inner.study_name} confirmation",
         journal=job.folder.confirm_journal,
@@ -254,13 +282,10 @@ def run_confirmation(work: Work, study: Study) -> Ended:
     has_official = confirm.OFFICIAL in job.splits
     later = confirm.num_runs(space, has_official)[1:]
     phase = Confirmation(work, study, again, "confirm", confirm.repeats(space, study.trials()), later)
-    ended = _drive(phase)
-    if ended.early:
-        return ended
+    yield phase
     best = confirm.winner(space, study.trials(), phase.so_far())
     assert best is not None
-    finals = confirm.finals(space, best.number, has_official)
-    return _drive(Confirmation(work, study, again, "final", finals))
+    yield Confirmation(work, study, again, "final", confirm.finals(space, best.number, has_official))
 
 
 class PhaseEvents(Events):
@@ -333,36 +358,73 @@ class PhaseEvents(Events):
         return time.monotonic() + reserve_s >= deadline
 
 
-def _drive(phase: Phase) -> Ended:
-    """Runs what is left of a phase's budget, on the screen and into its table."""
-    work, study = phase.work, phase.study
-    before, left = study.trials(*FINISHED), study.num_left(phase.budget)
-    if not left:
-        if before:  # the driver that saw the last of them end may not have lived to write them down
-            phase.write()
-        return Ended()
-    stage = work.stage(phase.folder)
+@dataclass(frozen=True)
+class _Leg:
+    """A phase under way."""
 
-    def to_config(suggestion: Suggestion) -> dict[str, Any]:
-        known = stage.checkpoints.of(suggestion.number) if suggestion.interrupted else []
-        return {"number": suggestion.number, "restore": known} | phase.config(suggestion)
+    phase: Phase
+    bridge: Bridge
+    progress: Progress
+    curves: curves.Curves
 
-    heading = Status(
-        stage=phase.title,
-        name=work.job.folder.root.name,
-        where=work.where,
-        budget=len(before) + left,
-        unit=work.share.unit,
-    )
-    sums = totals(before, study.epochs, work.share.units, phase.is_base)
-    progress = Progress(work.screen, heading, phase.describe, sums, work.clock, phase.searched, phase.later)
-    found = curves.Curves(work.job.folder)
-    bridge = Bridge(study, left, to_config, PhaseEvents(phase, progress, found), stage.checkpoints, work.job.last_seen)
-    try:
-        ended = Ended(run_stage(stage, bridge), bridge.halted)
-    finally:
-        found.close()
-    progress.over(bridge.by_id.values())
-    if ended.halt is None or ended.halt.kind != "disk":
-        phase.write()
-    return ended
+
+class _Course:
+    """The phases of a job, one after the other, each on the screen and into its table."""
+
+    def __init__(self, work: Work, study: Study):
+        self._work, self.stage = work, work.stage()
+        self._phases = _phases(work, study)
+        self._leg: _Leg | None = None
+        self._is_open = False
+
+    def follow(self) -> Bridge | None:
+        """Finishes the phase under way, if any, and begins the next that has something left to do."""
+        if self._leg is not None:
+            self.finish()
+        for phase in self._phases:
+            before, left = phase.study.trials(*FINISHED), phase.study.num_left(phase.budget)
+            if left:
+                self._leg, self._is_open = self._begun(phase, before, left), True
+                return self._leg.bridge
+            if before:  # the driver that saw the last of them end may not have lived to write them down
+                phase.write()
+        return None
+
+    def finish(self) -> tuple[Phase, Halt | None]:
+        """Ends the phase that was begun last, and writes its table; which it was, and why it halted."""
+        leg = self._leg
+        assert leg is not None
+        halted = leg.bridge.halted
+        if self._is_open:
+            self.close()
+            leg.progress.over(leg.bridge.by_id.values())
+            if halted is None or halted.kind != "disk":
+                leg.phase.write()
+        return leg.phase, halted
+
+    def close(self) -> None:
+        """Closes the files of the phase under way."""
+        if self._leg is not None:
+            self._leg.curves.close()
+            self._is_open = False
+
+    def _begun(self, phase: Phase, before: Sequence[FrozenTrial], left: int) -> _Leg:
+        work, study = self._work, phase.study
+        kept = self.stage.checkpoints(phase.kind)
+
+        def to_config(suggestion: Suggestion) -> dict[str, Any]:
+            known = kept.of(suggestion.number) if suggestion.interrupted else []
+            return {"number": suggestion.number, "kind": phase.kind, "restore": known} | phase.config(suggestion)
+
+        heading = Status(
+            stage=phase.title,
+            name=work.job.folder.root.name,
+            where=work.where,
+            budget=len(before) + left,
+            unit=work.share.unit,
+        )
+        sums = totals(before, study.epochs, work.share.units, phase.is_base)
+        progress = Progress(work.screen, heading, phase.describe, sums, work.clock, phase.searched, phase.later)
+        found, more = curves.Curves(work.job.folder), next((runs for runs in phase.later if runs), 0)
+        events = PhaseEvents(phase, progress, found)
+        return _Leg(phase, Bridge(study, left, to_config, events, kept, work.job.last_seen, more), progress, found)

@@ -25,7 +25,7 @@ from haan.yamlconfig import read_config
 from search.driver import estimate, nodes, placement, storagecheck
 from search.driver.gpus import Gpu, LocalGpus
 from search.driver.job import Job, prepare, preview
-from search.driver.phases import Ended, Work, end_session, make_study, run_confirmation, run_search
+from search.driver.phases import Ended, Work, end_session, has_winner, make_study, run_phases
 from search.driver.progress import totals
 from search.driver.request import AGAIN, Request
 from search.driver.screen import Screen
@@ -64,7 +64,8 @@ def search(
             with _screen(quiet) as screen:
                 work = _settle(job, screen, deadline, service, began)
                 study = make_study(work)
-                ended = _run(work, study)
+                screen.line(f"Starting {work.share.concurrent} worker(s) ...")
+                ended = run_phases(work, study)
             code = _finish(work, study, ended)
         except Exception as error:
             if not no_room(error):
@@ -210,15 +211,6 @@ def _description(job: Job, share: placement.Share) -> list[str]:
     return lines
 
 
-def _run(work: Work, study: Study) -> Ended:
-    """Search and confirmation; how they ended."""
-    work.screen.line(f"Starting {work.share.concurrent} worker(s) ...")
-    ended = run_search(work, study)
-    if _has_winner(study) and (not ended.early or (ended.halt is not None and ended.halt.kind == "time")):
-        ended = run_confirmation(work, study).or_earlier(ended)
-    return ended
-
-
 def _finish(work: Work, study: Study, ended: Ended) -> int:
     """Exports the winner, writes the report, and says what came out; the exit code."""
     job = work.job
@@ -226,13 +218,13 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     if ended.halt is not None and ended.halt.kind == "disk":
         return _full(job, ended.halt.reason)
     end_session(work, study)
-    has_winner = _has_winner(study)
+    is_won = has_winner(study)
     # All is written before the first word: a terminal that was closed must cost nothing.
-    found = _leave(work, study) if has_winner else []
+    found = _leave(work, study) if is_won else []
     write_report(job.folder, job.space, study.inner)
     for line in [*_counted(work, study), *found]:
         tell(clean(line))
-    if has_winner:
+    if is_won:
         say(clean(f"Train it again: {python('-m', 'haan', 'train', job.folder.best_yaml, '--out', 'trained')}"))
     say(clean(f"Report: {job.folder.report}"))
     if ended.halt is not None:
@@ -240,14 +232,10 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     if ended.interrupted:
         say(f"Interrupted; what is finished is kept in {job.folder.root}; {resume}")
         return 130
-    if not has_winner:
+    if not is_won:
         tell(winner.no_choice(study.trials()) or f"No trial completed; see {job.folder.log}")
         return 3
     return 0
-
-
-def _has_winner(study: Study) -> bool:
-    return study.best() is not None and winner.no_choice(study.trials()) is None
 
 
 def _resume_command(job: Job) -> str:

@@ -16,7 +16,7 @@ from haan.weights import WEIGHTS
 from haan.words import short
 from haan.yamlconfig import dump, read_config
 from search.results import confirm
-from search.results.checkpoints import CONFIRM, TRIALS, Checkpoints, below, place
+from search.results.checkpoints import AGAIN, TRIAL, of_run, place
 from search.results.confirm import Confirmation, chosen_detect
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
@@ -206,8 +206,7 @@ def export(
     with whole(target) as partial:
         partial.write_text(header(study, space, trial, known, final) + dump(config), encoding="utf-8")
         remove(weights)  # never another trial's weights beside this configuration
-    stage = CONFIRM if final is not None else TRIALS
-    checkpoints = Checkpoints(below(place(folder, space), stage))
+    checkpoints = of_run(place(folder, space), TRIAL if final is None else AGAIN)
     checkpoints.fetch((final or trial).number, WEIGHTS, weights)
     return trial
 

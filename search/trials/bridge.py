@@ -99,7 +99,8 @@ class Bridge:
     """The study and the trials under way; its views in search.trials.hooks are what Ray Tune sees.
 
     budget: how many trials this driver is to run, those it takes up again among them. to_config: what a trial needs to
-    know, with `epochs` among it. last_seen: when the driver before this one last wrote.
+    know, with `epochs` among it. last_seen: when the driver before this one last wrote. more: how many trials of
+    another study may follow; see search.trials.relay.
     """
 
     def __init__(
@@ -110,8 +111,9 @@ class Bridge:
         events: Events,
         checkpoints: Checkpoints,
         last_seen: float | None = None,
+        more: int = 0,
     ):
-        self.study, self.budget, self._to_config, self._events = study, budget, to_config, events
+        self.study, self.budget, self.more, self._to_config, self._events = study, budget, more, to_config, events
         self._checkpoints, self._last_seen = checkpoints, last_seen
         self._idle_since, self._said = time.monotonic(), 0.0
         self._queue_since = time.monotonic()
@@ -131,6 +133,11 @@ class Bridge:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Bridge":
         """Itself: there is one truth."""
         return self
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether all trials of its budget have begun."""
+        return self.asked >= self.budget
 
     def ask(self, trial_id: str) -> dict[str, Any]:
         """The next trial as Ray Tune's config."""

@@ -1,4 +1,4 @@
-"""What Ray Tune sees of a study: a searcher, a scheduler, a stopper and a listener."""
+"""What Ray Tune sees of studies in a row: a searcher, a scheduler, a stopper and a listener."""
 
 import time
 from collections.abc import Callable
@@ -10,8 +10,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.trials import internals
-from search.trials.bridge import Bridge, no_room
+from search.trials.bridge import no_room
 from search.trials.failures import StudyTrial, reason
+from search.trials.relay import Relay
 
 _LOOK_S = 5  # between two looks at all trials
 
@@ -19,14 +20,14 @@ _LOOK_S = 5  # between two looks at all trials
 class StudySearcher(Searcher):
     """What to run next."""
 
-    def __init__(self, bridge: Bridge):
+    def __init__(self, relay: Relay):
         super().__init__()  # without a metric: Ray would end the search at a result that lacks it, as a failure's does
-        self._bridge = bridge
+        self._relay = relay
 
-    def suggest(self, trial_id: str) -> Any:  # Ray declares a dict, and takes FINISHED, a text, as well
-        """A trial's config, or FINISHED once the budget is spent."""
-        over = self._bridge.is_over() or self._bridge.asked >= self._bridge.budget
-        return Searcher.FINISHED if over else self._bridge.ask(trial_id)
+    def suggest(self, trial_id: str) -> Any:  # Ray declares a dict, and takes FINISHED, a text, and None as well
+        """A trial's config, None while there is none yet, or FINISHED once all budgets are spent."""
+        self._relay.hand_over()
+        return Searcher.FINISHED if self._relay.is_over else self._relay.ask(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: StudyListener tells the study, for it knows why a trial ended."""
@@ -42,17 +43,21 @@ class StudySearcher(Searcher):
 class StudyScheduler(FIFOScheduler):
     """When to stop a trial: at the pruner's word, at its last epoch, or when it says itself that it can't go on."""
 
-    def __init__(self, bridge: Bridge):
+    def __init__(self, relay: Relay, idle: internals.IdleProcesses):
         super().__init__()
-        self._bridge = bridge
+        self._relay, self._idle = relay, idle
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Makes a new trial one that tells losses from failures; Ray Tune has no other place to say so."""
         internals.become(trial, StudyTrial)
+        self._idle.keep(tune_controller, trial, self._relay.idle())
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """STOP or CONTINUE after the epochs of one message."""
-        return TrialScheduler.STOP if self._bridge.judge(trial.trial_id, result) else TrialScheduler.CONTINUE
+        if not self._relay.now.judge(trial.trial_id, result):
+            return TrialScheduler.CONTINUE
+        self._idle.keep(tune_controller, trial, self._relay.idle(ending=1))
+        return TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Keeps Ray Tune 2.60 from giving up a trial whose process died just as it was handed to it.
@@ -62,7 +67,7 @@ class StudyScheduler(FIFOScheduler):
         """
         internals.forget_handover(tune_controller, trial)
         if trial.status == Trial.PENDING and internals.is_without_process(trial):
-            self._bridge.spared.add(trial.trial_id)
+            self._relay.now.spared.add(trial.trial_id)
             if not getattr(trial, "was_lost", False):  # a loss wasn't counted
                 internals.set_failures(trial, internals.failures(trial) - 1)
             trial.status = Trial.ERROR  # so Ray Tune finds nothing left to stop; StudyListener takes it back
@@ -71,8 +76,8 @@ class StudyScheduler(FIFOScheduler):
 class StudyStopper(Stopper):
     """When to stop all of it: at a halt. Ray then stops the trials under way without a word to the listener."""
 
-    def __init__(self, bridge: Bridge):
-        self._bridge = bridge
+    def __init__(self, relay: Relay):
+        self._relay = relay
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Never a single trial: StudyScheduler does."""
@@ -80,46 +85,51 @@ class StudyStopper(Stopper):
 
     def stop_all(self) -> bool:
         """Whether the search halts."""
-        return self._bridge.is_over()
+        return self._relay.now.is_over()
 
 
 class StudyListener(Callback):
     """Tells the study how each trial ended.
 
-    request: what a trial is to ask for; asked anew after a loss, for the nodes may be others.
+    idle: given back to trials that wait. request: what a trial is to ask for; asked anew after a loss, for the nodes
+    may be others.
     """
 
-    def __init__(self, bridge: Bridge, request: Callable[[dict[str, Any]], Any] | None = None):
-        self._bridge, self._request = bridge, request
+    def __init__(
+        self, relay: Relay, idle: internals.IdleProcesses, request: Callable[[dict[str, Any]], Any] | None = None
+    ):
+        self._relay, self._idle, self._request = relay, idle, request
         self._looked = 0.0
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Called in each turn of Ray Tune's loop."""
         if time.monotonic() - self._looked > _LOOK_S:
             states = {trial.status for trial in trials}
-            self._bridge.look(Trial.RUNNING in states, Trial.PENDING in states)
+            if Trial.PENDING in states:
+                self._idle.release()
+            self._relay.now.look(Trial.RUNNING in states, Trial.PENDING in states)
             self._looked = time.monotonic()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called once the trial has stopped."""
-        self._bridge.end(trial.trial_id)
+        self._relay.now.end(trial.trial_id)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called when a trial broke and goes on from its last checkpoint."""
         self._broke(trial)
-        self._bridge.interrupt(trial.trial_id, reason(trial))
+        self._relay.now.interrupt(trial.trial_id, reason(trial))
         if self._request is not None:
             trial.update_resources(self._request(trial.config))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called once a trial has failed more often than it may."""
-        if trial.trial_id in self._bridge.spared:
-            self._bridge.spared.remove(trial.trial_id)
+        if trial.trial_id in self._relay.now.spared:
+            self._relay.now.spared.remove(trial.trial_id)
             trial.status = Trial.PENDING
             return
         self._broke(trial)
-        self._bridge.end(trial.trial_id, failure=reason(trial))
+        self._relay.now.end(trial.trial_id, failure=reason(trial))
 
     def _broke(self, trial: Trial) -> None:
         if no_room(reason(trial)):  # no fault of the trial's, and the next one would meet it as well
-            self._bridge.halt("disk", reason(trial))
+            self._relay.now.halt("disk", reason(trial))

@@ -133,6 +133,30 @@ def forget_handover(controller: Any, trial: "Trial") -> None:
     controller._resetting_trials.discard(trial)
 
 
+class IdleProcesses:
+    """How many processes Ray Tune keeps that have no trial at the moment: of its own it keeps a single one.
+
+    What it keeps takes up room on its node, so `release` is for when trials wait.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Any, Any, int] | None = None
+
+    def keep(self, controller: Any, like: "Trial", count: int) -> None:
+        """Keeps so many that ran trials with the resources of this one, and no others."""
+        self.release()
+        cache, resources = controller._actor_cache, like.placement_group_factory
+        cache.increase_max(resources, count)
+        self._kept = cache, resources, count
+
+    def release(self) -> None:
+        """Keeps none, but what Ray Tune keeps of its own."""
+        if self._kept is not None:
+            cache, resources, count = self._kept
+            cache.decrease_max(resources, count)
+            self._kept = None
+
+
 def take_kills_for_deaths() -> None:
     """Has Ray Tune take whatever Ray says of a process that it killed for that process's death.
 

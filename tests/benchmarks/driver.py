@@ -98,7 +98,7 @@ def run(trials: int, epochs: int, live: int, together: int = 1) -> Spent:
         )
         assert isinstance(study, Clocked)
         trainable = tune.with_resources(Epochs, {"cpu": 2 / live})
-        stage = Stage("driver", folder, 1, trainable, concurrent=live, max_failures=0, log=Path(folder, "log"))
+        stage = Stage(folder, 1, trainable, concurrent=live, max_failures=0, log=Path(folder, "log"))
 
         def config(suggestion: Suggestion) -> dict[str, Any]:
             return {
@@ -109,7 +109,7 @@ def run(trials: int, epochs: int, live: int, together: int = 1) -> Spent:
             }
 
         noted = turnover.Noted()
-        bridge = Bridge(study, trials, config, noted, stage.checkpoints)
+        bridge = Bridge(study, trials, config, noted, stage.checkpoints())
         began_s, began = time.process_time(), time.monotonic()
         run_stage(stage, bridge)
         spent_s = time.process_time() - began_s - study.cpu_s

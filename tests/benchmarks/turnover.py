@@ -105,8 +105,8 @@ def ours(trials: int) -> None:
             epochs=1,
         )
         trainable = tune.with_resources(Empty, {"cpu": 1})
-        stage = Stage("ours", folder, 1, trainable, concurrent=2, max_failures=0, log=Path(folder, "log"))
-        run_stage(stage, Bridge(study, trials, config, noted, stage.checkpoints))
+        stage = Stage(folder, 1, trainable, concurrent=2, max_failures=0, log=Path(folder, "log"))
+        run_stage(stage, Bridge(study, trials, config, noted, stage.checkpoints()))
     assert noted.ended_as == ["COMPLETE"] * trials
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from search.driver.phases import Ended, run_search
+from search.driver.phases import Ended, run_phases
 from search.results.folder import RunFolder
 from search.space.read import read_space
 from search.space.studies import study_of
@@ -22,6 +22,7 @@ def test_a_table_that_a_killed_driver_did_not_live_to_write_is_written_though_no
         study.report(number, 1, 10.0)
         study.complete(number, {})
     folder.trials_csv.write_text("number\n0\n")
-    work: Any = SimpleNamespace(job=SimpleNamespace(space=space, folder=folder, splits={}), stage=lambda name: None)
-    assert run_search(work, study) == Ended()
+    job, share = SimpleNamespace(space=space, folder=folder, splits={}), SimpleNamespace(units=1)
+    work: Any = SimpleNamespace(job=job, share=share, stage=lambda: None)
+    assert run_phases(work, study) == Ended()
     assert pd.read_csv(folder.trials_csv)["number"].tolist() == [0, 1, 2]

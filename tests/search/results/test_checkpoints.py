@@ -20,7 +20,7 @@ from haan.errors import InputError, TrainingError
 from haan.train import EpochResult
 from haan.weights import STATE, WEIGHTS
 from search.driver import storagecheck
-from search.results.checkpoints import RESULT, Checkpoints, below, download, trial_folder
+from search.results.checkpoints import AGAIN, RESULT, TRIAL, Checkpoints, below, download, of_run, trial_folder
 from search.trials import features, trial
 from search.trials.trial import TrialRunner
 from tests.planted import tiny_config, tiny_table
@@ -361,3 +361,15 @@ def test_a_process_serves_the_next_trial_as_a_new_one_would(start: Start, unbrok
     runner.step()
     runner.reset_config({"params": PARAMS, "sweep": True, "restore": [str(unbroken.saved[2])]})
     assert rest(runner) == unbroken.results[2:]
+
+
+def test_repetitions_lie_beside_trials_and_those_of_an_older_version_are_found(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "trials", 3, 1, 7)
+    (tmp_path / "trials" / "confirm-00003-2" / "checkpoint_000000").mkdir(parents=True)
+    checkpoint(tmp_path / "confirm", 3, 1, 4)
+    for sessions in (None, 2):
+        assert names(of_run(str(tmp_path), TRIAL, sessions).of(3)) == ["trial-00003/checkpoint_000007"]
+        found = of_run(str(tmp_path), AGAIN, sessions)
+        assert names(found.of(3)) == ["confirm-00003-2/checkpoint_000000", "trial-00003/checkpoint_000004"]
+    of_run(str(tmp_path), AGAIN).remove(3, keep=1)
+    assert names(of_run(str(tmp_path), AGAIN).of(3)) == ["confirm-00003-2/checkpoint_000000"]

@@ -72,13 +72,13 @@ def search(
         epochs=EPOCHS,
     )
     wanted = tune.with_resources(trainable, request)
-    stage = Stage("trials", str(place), 1, wanted, concurrent, 0, place / "log", request=request)
+    stage = Stage(str(place), 1, wanted, concurrent, 0, place / "log", request=request)
     bridge = Bridge(
         study,
         trials,
         lambda one: {"number": one.number, "epochs": EPOCHS, "restore": []},
         events or Events(),
-        stage.checkpoints,
+        stage.checkpoints(),
     )
     run_stage(stage, bridge)
     return study.trials(), bridge

@@ -5,6 +5,8 @@ import json
 import os
 import platform
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -66,6 +68,27 @@ class RaisesOnce(Replay):
         return super().step()
 
 
+class Meets(Replay):
+    """No trial goes on before two processes are there: Ray Tune ends one that starts as another gets free."""
+
+    def step(self) -> dict[str, Any]:
+        while len(list(self.notes.glob("process-*"))) < 2:
+            time.sleep(0.05)
+        return super().step()
+
+
+class DiesIdle(Meets):
+    """The process of the first trial 0 dies half a second after its last epoch; trial 1 takes a second longer."""
+
+    def step(self) -> dict[str, Any]:
+        if self.epoch == EPOCHS - 1 and self.first_time("died"):
+            if self.number == 0:
+                threading.Timer(0.5, os._exit, [1]).start()
+            else:
+                time.sleep(1.5)
+        return super().step()
+
+
 class DiesAtHandover(Replay):
     """The first time, trial 1's process dies as it is handed over from trial 0."""
 
@@ -124,7 +147,6 @@ def through_ray(
         return {"number": suggestion.number, "epochs": study.epochs}
 
     stage = Stage(
-        name="trials",
         place=str(folder),
         session=1,
         trainable=tune.with_resources(tune.with_parameters(trainable, curves=CURVES, notes=str(folder)), {"cpu": 1}),
@@ -132,10 +154,29 @@ def through_ray(
         max_failures=max_failures,
         log=folder / "log",
     )
-    bridge = Bridge(study, trials, config, noted, stage.checkpoints)
+    bridge = Bridge(study, trials, config, noted, stage.checkpoints())
     if run_stage(stage, bridge):
         raise KeyboardInterrupt
     return bridge, noted.ends
+
+
+def one_after_the_other(studies: list[Study], folder: Path, trials: int, trainable: type[Replay]) -> None:
+    """Runs so many trials of each study, two at a time, as one search of Ray Tune's."""
+    resources = tune.with_resources(tune.with_parameters(trainable, curves=CURVES, notes=str(folder)), {"cpu": 1})
+    stage = Stage(str(folder), 1, resources, concurrent=2, max_failures=1, log=folder / "log")
+
+    def bridge(place: int) -> Bridge:
+        kind, study = ("trial", "confirm")[place], studies[place]
+
+        def config(suggestion: Suggestion) -> dict[str, Any]:
+            return {"number": suggestion.number, "kind": kind, "epochs": study.epochs}
+
+        more = trials * (len(studies) - 1 - place)
+        return Bridge(study, trials, config, Events(), stage.checkpoints(kind), more=more)
+
+    first, *others = map(bridge, range(len(studies)))
+    coming = iter(others)
+    assert not run_stage(stage, first, lambda: next(coming, None))
 
 
 NO_PRUNER = Component("none", {})
@@ -201,6 +242,27 @@ def test_one_process_serves_one_trial_after_another(tmp_path: Path) -> None:
     study = create(NO_PRUNER)
     through_ray(study, tmp_path, 6)
     assert len(list(tmp_path.glob("process-*"))) == 1
+
+
+def test_processes_live_through_studies_that_follow_each_other(tmp_path: Path) -> None:
+    studies = [create(NO_PRUNER), create(NO_PRUNER)]
+    one_after_the_other(studies, tmp_path, 4, Meets)
+    for study in studies:
+        assert [trial.state for trial in study.trials()] == [COMPLETE] * 4
+    begun, ended = ([trial.user_attrs["runs"][0][which] for trial in studies[1 - which].trials()] for which in (0, 1))
+    assert min(begun) >= max(ended) - 1  # the first epoch's own second is counted back from its message
+    assert len(list(tmp_path.glob("process-*"))) == 2
+    kinds = sorted(path.name.partition("-")[0] for path in (tmp_path / "trials").iterdir() if path.is_dir())
+    assert kinds == ["confirm"] * 4 + ["trial"] * 4
+
+
+def test_a_process_that_dies_between_two_studies_costs_no_trial(tmp_path: Path) -> None:
+    studies = [create(NO_PRUNER), create(NO_PRUNER)]
+    one_after_the_other(studies, tmp_path, 2, DiesIdle)
+    assert (tmp_path / "0-died").exists()
+    for study in studies:
+        assert [trial.state for trial in study.trials()] == [COMPLETE] * 2
+    assert len(list(tmp_path.glob("process-*"))) == 3
 
 
 def test_a_pruned_trial_leaves_no_checkpoint_and_a_complete_one_leaves_its_last(tmp_path: Path) -> None:

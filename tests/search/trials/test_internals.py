@@ -19,6 +19,7 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayT
 from ray.train._internal.storage import StorageContext
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
+from ray.tune.utils.object_cache import _ObjectCache
 
 from search.trials import internals
 from search.trials.failures import StudyTrial, is_loss
@@ -187,6 +188,29 @@ def test_a_handover_is_forgotten(trial: Trial) -> None:
         internals.forget_handover(controller, trial)
         internals.forget_handover(controller, trial)  # once more does no harm
         check(controller._resetting_trials == set())
+
+
+def test_ray_tune_keeps_as_many_idle_processes_as_it_is_told() -> None:
+    from ray.tune.execution.tune_controller import TuneController
+
+    with relied_on("TuneController._actor_cache, its increase_max and decrease_max"):
+        source = Path(importlib.import_module(TuneController.__module__).__file__ or "").read_text()
+        check("self._actor_cache = _ObjectCache(may_keep_one=True)" in source)
+        check("self._actor_cache.cache_object(\n            trial.placement_group_factory, tracked_actor" in source)
+        controller, trial, idle = MagicMock(), MagicMock(), internals.IdleProcesses()
+        cache = controller._actor_cache = _ObjectCache(may_keep_one=True)
+        trial.placement_group_factory = "a CPU"
+        idle.release()  # of nothing does no harm
+        check([cache.cache_object("a CPU", one) for one in "ab"] == [True, False])  # a single one of its own
+        idle.keep(controller, trial, 2)
+        check([cache.cache_object("a CPU", one) for one in "bc"] == [True, False])
+        check(list(cache.flush_cached_objects()) == [])
+        idle.keep(controller, trial, 1)
+        check(list(cache.flush_cached_objects()) == ["a"])
+        idle.release()
+        check(list(cache.flush_cached_objects()) == [] and cache.total_max_objects == 0)
+        cache.increase_max("a GPU")  # a trial waits, for which what idles makes room
+        check(list(cache.flush_cached_objects()) == ["b"])
 
 
 def test_a_process_that_ray_killed_has_died_to_ray_tune() -> None:
