@@ -143,6 +143,10 @@ class Phase(ABC):
         """Whether one of its trials is the base, by its number and parameters."""
         return False
 
+    def owns(self, trial: FrozenTrial) -> bool:
+        """Whether a trial of its study is one of its own, and not of another phase on the same study."""
+        return True
+
     @abstractmethod
     def config(self, suggestion: Suggestion) -> dict[str, Any]:
         """What a trial needs to know; see search.trials.trial."""
@@ -205,10 +209,14 @@ class Confirmation(Phase):
         again.start_with(runs)
         super().__init__(work, again, len(again.trials()))
         self.later = later
-        self.title, self._space = title, work.job.space
+        self.title, self._space, self._runs = title, work.job.space, runs
         self._trials, self._base = search.trials(), base_number(self._space)
         ended = [trial for trial in self._trials if trial.state in FINISHED]
         self.searched = totals(ended, search.epochs, work.share.units, partial(is_base, self._space))
+
+    def owns(self, trial: FrozenTrial) -> bool:
+        """The phases after the search share a study."""
+        return trial.params in self._runs
 
     def config(self, suggestion: Suggestion) -> dict[str, Any]:
         asked, epochs = suggestion.params, self.study.epochs
@@ -382,7 +390,8 @@ class _Course:
         if self._leg is not None:
             self.finish()
         for phase in self._phases:
-            before, left = phase.study.trials(*FINISHED), phase.study.num_left(phase.budget)
+            before = [trial for trial in phase.study.trials(*FINISHED) if phase.owns(trial)]
+            left = phase.study.num_left(phase.budget)
             if left:
                 self._leg, self._is_open = self._begun(phase, before, left), True
                 return self._leg.bridge

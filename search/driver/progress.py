@@ -154,9 +154,10 @@ class Progress:
             self._shown = now
 
     def _account(self, running: Running, state: TrialState, before: str) -> Account:
-        summary, best = running.summary, (self._searched or self._totals).best
+        summary = running.summary
         value = f"{summary.avg_map:6.2f}" if summary.best_epoch else "  none"
-        at = f"at epoch {summary.best_epoch} " if summary.best_epoch else ""
+        whole = running.epoch >= running.epochs
+        at = f"at epoch {summary.best_epoch}{'' if whole else ','} " if summary.best_epoch else ""
         notes = [running.failure] if running.failure else []
         notes += ["collapsed: every clip scored the same"] if summary.collapsed_epochs else []
         notes += [f"up to {summary.empty_clusters} clusters without a clip"] if summary.empty_clusters else []
@@ -164,11 +165,17 @@ class Progress:
         head, settings = self._describe(running)
         return Account(
             facts=f"{before}{head} {state.name:8s} avg.mAP {value}",
-            epochs=f"{at}of {running.epoch}",
-            best=f"best so far {best[1]:.2f}" if best else "best so far none yet",
+            epochs=f"{at}of {running.epoch}" if whole else f"{at}after {running.epoch} of {running.epochs}",
+            best=self._best_so_far(),
             notes=tuple(notes),
             settings=tuple(settings),
         )
+
+    def _best_so_far(self) -> str:
+        """In words; nothing in a confirmation, whose values are of other seeds or videos than the search's best."""
+        if self._searched:
+            return ""
+        return f"best so far {self._totals.best[1]:.2f}" if self._totals.best else "best so far none yet"
 
     def _status(self, under_way: Collection[Running]) -> Status:
         counts = self._totals

@@ -112,3 +112,21 @@ def test_an_ended_trial_is_told_by_its_facts_first(at: list[float]) -> None:
     notes = "up to 3 clusters without a clip  taken up again 1x"
     assert seen.accounts[0].line() == f"{facts}  {notes}  clusters=50 top_k=5"
     assert seen.statuses[-1].last == tuple(seen.accounts)
+
+
+def test_a_pruned_trial_is_told_with_the_epochs_that_it_had_before_it(at: list[float]) -> None:
+    seen: Any = Seen()
+    one = ran(0, 0, 20, 9, summary=Summary(best_epoch=8, avg_map=9.342))
+    phase(seen, "search", SessionClock(1, 100.0), 20).ended(one, told(one, TrialState.PRUNED), [])
+    assert seen.accounts[0].line() == (
+        "[  1/20   0:00] trial PRUNED   avg.mAP   9.34 at epoch 8, after 9 of 18, best so far none yet"
+    )
+
+
+def test_a_repetition_is_not_told_beside_the_best_of_the_search(at: list[float]) -> None:
+    seen: Any = Seen()
+    clock, one = SessionClock(1, 100.0), ran(0, 0, 20, 18, summary=Summary(best_epoch=14, avg_map=23.614))
+    search = phase(seen, "search", clock, 1)
+    search.ended(one, told(one, TrialState.COMPLETE), [])
+    phase(seen, "confirm", clock, 4, search._totals).ended(one, told(one, TrialState.COMPLETE), [])
+    assert seen.accounts[1].line() == "[  1/4   0:00] trial COMPLETE avg.mAP  23.61 at epoch 14 of 18"
