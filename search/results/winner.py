@@ -179,8 +179,8 @@ def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Con
     rows["search"] = f"{trial.value:.3f}" + (f"; the base {rows['base_avg_map']}" if "base_avg_map" in rows else "")
     names = {
         "official_avg_map": f"{UNSEEN}, after training on all training videos: avg.mAP",
-        "confirmation": "Confirmed: avg.mAP",
-        "gain_over_base": "Gain over the base:",
+        "confirmation": f"Confirmed on the {confirm.videos_of(space)} videos: avg.mAP",
+        "gain_over_base": "Gain there:" if "confirmation" in rows else "Gain in the search:",
         "search": f"{SEARCHED}: avg.mAP",
     }
     return [f"{name} {rows[key]}" for key, name in names.items() if key in rows]

@@ -1,19 +1,15 @@
-"""Who gets into a cluster, what listens on its hosts, and where its token lies."""
+"""Who gets into a cluster."""
 
-import re
 import shlex
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.conftest import Phase
-from tests.cluster.lab import CHECKOUT, OP, Lab
-from tests.cluster.own import HEAD, PROJECT, OwnMachines, space
+from tests.cluster.lab import Lab
+from tests.cluster.own import HEAD, OwnMachines
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-HOSTS = (HEAD, 2, 3)
 _JOIN = """
 import logging, ray
 # A Ray client that is refused ends with a timeout; its log alone says why.
@@ -84,52 +80,3 @@ def test_the_dashboard_answers_on_the_head_alone_and_only_with_the_token(cluster
     assert "ANSWERED" not in answer and "401" in answer
     answer = said(python(lab, 2, _ASK.format(address=f"{lab.address(HEAD)}:8265"), {}))
     assert "ANSWERED" not in answer and "Connection refused" in answer
-
-
-def named_ports() -> set[int]:
-    """The ports that own-machines.yaml names to its reader."""
-    text = (CHECKOUT / "search" / "clusters" / "own-machines.yaml").read_text()
-    found = re.search(r"# Ports: (\d+) to (\d+) and (\d+) to (\d+) between the machines, (\d+) from you", text)
-    assert found is not None
-    a, b, c, d, ssh = map(int, found.groups())
-    return {ssh, *range(a, b + 1), *range(c, d + 1)}
-
-
-def listening(cluster: OwnMachines, host: int) -> dict[int, str]:
-    """What others can reach on a host: port -> the line of `ss`, TCP and UDP, loopback left aside."""
-    found = {}
-    for line in cluster.lab.on(host, "ss -Hltunp").splitlines():
-        address, _, port = line.split()[4].rpartition(":")
-        if not re.fullmatch(r"127\..*|\[::1\]|\[::ffff:127\..*\]", address):
-            found[int(port)] = line
-    return found
-
-
-def test_a_search_opens_no_port_but_those_named_and_writes_the_token_nowhere(
-    cluster: OwnMachines, phase: Phase, tmp_path: Path
-) -> None:
-    lab = cluster.lab
-    cluster.send(space(tmp_path, 40, trials=8), "tiny.yaml")
-    seen: dict[int, dict[int, str]] = {host: {} for host in HOSTS}
-    command = f". ~/.haan-search.sh; cd {PROJECT}; exec python search/run.py tiny.yaml --name secure"
-    with phase("a search, its ports looked at all the while"), (tmp_path / "driver.txt").open("w") as out:
-        driver = lab.popen(HEAD, command, out=out)
-        while driver.poll() is None:
-            for host in HOSTS:
-                seen[host] |= listening(cluster, host)
-            time.sleep(0.5)
-    assert driver.returncode == 0, (tmp_path / "driver.txt").read_text()
-    for host in HOSTS:
-        others = [line for port, line in seen[host].items() if port not in named_ports()]
-        assert not others, f"{lab.name(host)}: {others}"
-        assert {22, 6380, 6381} <= set(seen[host]), "what is open is seen"
-        assert any(port >= 7000 for port in seen[host]), "and a trial's port as well"
-    assert 6379 in seen[HEAD] and 8265 not in seen[HEAD]
-
-    cluster.fetch("secure")
-    with phase("the token looked for in all files"):
-        for host in (OP, *HOSTS):
-            found = "grep -rlaF -D skip --exclude-dir=.pyenv -f ~/.ray/auth_token /root /tmp"
-            assert lab.on(host, f"{found} {lab.nfs}").split() == ["/root/.ray/auth_token"]
-            assert lab.on(host, "cat /proc/[0-9]*/cmdline | grep -caF -f ~/.ray/auth_token", check=False).strip() == "0"
-            assert lab.on(host, "stat -c %a ~/.ray/auth_token").strip() == "600"

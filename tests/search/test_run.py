@@ -56,7 +56,7 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     winner = int(means.idxmax())
     final = confirmed[confirmed["videos"] == "official"].set_index("number")
     assert set(final.index) == {winner, 0} and set(final["seed"]) == {seed}
-    assert f"Best: trial {winner}; " in ended.stdout and "Confirmed: avg.mAP mean" in ended.stdout
+    assert f"Best: trial {winner}; " in ended.stdout and "Confirmed on the holdout videos: avg.mAP mean" in ended.stdout
 
     best = read_config(folder.best_yaml)
     assert best.threads == 1
