@@ -21,9 +21,9 @@ from haan.files import digest, make_folder
 _IMAGES = (".jpg", ".jpeg", ".png")
 _PIXELS = (480, 360)  # of a picture at most: more than print shows
 _HOW_TO_READ = (
-    "The curve is the class activation sequence, the dashed line the threshold of Eq. 11; runs of clips above it are "
-    "detections. Below, the concepts that are among the nearest to the shown classes in this video, and the clips that "
-    "show them."
+    "The number below a detection is its score, a line lower where two would overlap. The curve is the class "
+    "activation sequence, the dashed line the threshold of Eq. 11; runs of clips above it are detections. Below, the "
+    "concepts that are among the nearest to the shown classes in this video, and the clips that show them."
 )
 _CHOSEN = "The videos of {} are shown in which most is detected right, so they are better than the others."
 _CONCEPTS, _TRACKS, _VIDEOS = 4, 3, 3
@@ -98,7 +98,7 @@ def write(seen: Observed, config: Config, wanted: Wanted, weights: Path, out: Pa
     make_folder(out)
     folder.clear()
     for one in drawn:
-        save(one, folder.png(one.name), folder.svg(one.name))
+        save(one, folder.files(one.name))
     folder.write_index(Index(digest(weights), tuple((one.name, one.caption) for one in drawn)))
     return len(drawn)
 

@@ -1,4 +1,4 @@
-"""The paper's Figures 3 to 5 as PNG and SVG, for print at a width of 12 cm: no letter is smaller than 7 pt.
+"""The paper's Figures 3 to 5 as PNG, SVG and PDF, for print at a width of 12 cm: no letter is smaller than 7 pt.
 
 Grey print and colour-blind eyes lose nothing: shades run from light to dark, and what differs in kind differs in its
 place, its outline or its hatching as well. Every text that comes from outside is drawn as it is, never as markup.
@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,11 @@ _STYLE: dict[Any, Any] = {
     "text.usetex": False,
     "svg.fonttype": "path",  # looks the same everywhere
     "svg.hashsalt": "haan",  # the same figure gives the same bytes
+    "pdf.fonttype": 42,  # TrueType, as journals ask: text stays text
     "axes.unicode_minus": False,
 }
+
+_SCORE_LINES, _SCORE_LINE = 3, 0.28  # of scores below the detections of a class, at most; one's height in cm
 
 Picture = NDArray[np.uint8]  # [height, width, 3]
 Look = Callable[[NearClip], Picture | None]
@@ -67,11 +71,20 @@ def style() -> Iterator[None]:
         yield
 
 
-def save(drawn: Drawn, png: Path, svg: Path) -> None:
-    """Both files of a figure."""
-    with style(), whole(png) as png_partial, whole(svg) as svg_partial:
-        drawn.figure.savefig(png_partial, dpi=_DPI, format="png", metadata={"Software": None})
-        drawn.figure.savefig(svg_partial, dpi=_DPI, format="svg", metadata={"Date": None, "Creator": None})
+# What a file would say of the moment and of the versions that made it.
+_UNSAID: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def save(drawn: Drawn, files: Sequence[Path]) -> None:
+    """A figure in the formats that the files' names end with; the same figure gives the same bytes."""
+    for file in files:
+        kind = file.suffix[1:]
+        with style(), whole(file) as partial:
+            drawn.figure.savefig(partial, dpi=_DPI, format=kind, metadata=_UNSAID[kind])
 
 
 def width_cm(text: str, size: float = SMALL) -> float:
@@ -247,8 +260,8 @@ def draw_clips(
     with style():
         figure = _clip_table(seen, rows) if look is None else _clip_pictures(seen, rows, look)
     caption = (
-        "Figure 4. The clips nearest to the centroid of each concept, one a video, by their Euclidean distance from it "
-        "in the space in which clips were clustered. In italics what the annotations say of the clip's middle; the "
+        "Figure 4. The clips nearest to the centroid of each concept, one a video, by their Euclidean distance d from "
+        "it in the space in which clips were clustered. In italics what the annotations say of the clip's middle; the "
         "concepts were found without them."
     )
     return Drawn("figure4", caption, figure)
@@ -270,7 +283,7 @@ def _clip_table(seen: Observed, rows: Sequence[ConceptClips]) -> Figure:
     y = 0.15
     for row in rows:
         sheet.text(0.15, y, _heading(row), fontsize=LARGE, weight="bold")
-        sheet.text(11.85, y + 0.04, "distance", ha="right", color=_GREY)
+        sheet.text(11.85, y + 0.04, "Euclidean distance d", ha="right", color=_GREY)
         y += head - 0.22
         for clip in row.clips:
             middle = y + line / 2
@@ -300,6 +313,7 @@ def _clip_pictures(seen: Observed, rows: Sequence[ConceptClips], look: Look) -> 
     for i, row in enumerate(rows):
         y = 0.15 + i * (head + tall + below)
         sheet.text(0.15, y, _heading(row), fontsize=LARGE, weight="bold")
+        sheet.text(11.85, y + 0.04, "d: Euclidean distance", ha="right", color=_GREY)
         for j, clip in enumerate(row.clips):
             left = 0.15 + j * (wide + gap)
             axes = sheet.axes(left, y + head, wide, tall)
@@ -328,15 +342,16 @@ def draw_timeline(seen: Observed, one: Timeline, name: str, why: str = "") -> Dr
     """
     rows = _concept_rows(one)
     left, wide = 2.0, WIDTH_CM - 2.35
-    block, raster = 2.75, 0.34 * (len(rows) + 1)
-    top = 0.75
-    sheet = _Sheet(top + block * len(one.tracks) + 0.45 + raster + 1.5)
+    raster = 0.34 * (len(rows) + 1)
     end = len(one.concept) / one.clips_per_s
+    scores = [score_lines(of, wide, end) for of in one.tracks]
+    tops = list(accumulate((2.75 + _SCORE_LINE * len(lines) for lines in scores), initial=0.75))
+    y = tops[-1]
+    sheet = _Sheet(y + 0.45 + raster + 1.5)
     with style():
         sheet.text(0.15, 0.15, fitted(seen.names[one.video], WIDTH_CM - 0.3, size=LARGE), fontsize=LARGE)
-        for i, of in enumerate(one.tracks):
-            _draw_track(sheet, seen, one, of, (left, top + block * i, wide), end)
-        y = top + block * len(one.tracks)
+        for of, top, lines in zip(one.tracks, tops, scores, strict=False):
+            _draw_track(sheet, seen, one, of, (left, top, wide), end, lines)
         sheet.text(left, y + 0.04, "concepts of the clips", weight="bold")
         axes = sheet.axes(left, y + 0.45, wide, raster)
         _draw_raster(axes, one, rows, end)
@@ -351,11 +366,36 @@ def draw_timeline(seen: Observed, one: Timeline, name: str, why: str = "") -> Dr
             handles=handles, loc="lower left", bbox_to_anchor=(0.1 / sheet.width, 0.05 / sheet.height), ncols=4,
             frameon=False, fontsize=SMALL, handlelength=1.5, columnspacing=1.0, borderpad=0.1,
         )  # fmt: skip
-    return Drawn(name, f"{_timeline_caption(seen, one)} {why}".rstrip(), sheet.figure)
+    written = sum(len(line) for lines in scores for line in lines)
+    unwritten = sum(len(of.found) for of in one.tracks) - written
+    return Drawn(name, f"{_timeline_caption(seen, one, unwritten)} {why}".rstrip(), sheet.figure)
+
+
+def score_lines(of: Track, wide: float, end: float) -> list[list[tuple[float, str]]]:
+    """The scores below detections: lines of (centre in cm from the left, text), in axes so wide that end there.
+
+    The best has the first choice. One whose place is taken goes a line lower, and is left out below the last line.
+    """
+    lines: list[list[tuple[float, float, str]]] = [[] for _ in range(_SCORE_LINES)]
+    for (start_s, end_s), score in zip(of.found, of.found_score, strict=True):
+        text = f"{score:.2f}"
+        half = width_cm(text) / 2 + 0.06
+        at = min(max(wide * (start_s + end_s) / 2 / end, half), wide - half)
+        for line in lines:
+            if all(abs(at - other) >= half + its_half for other, its_half, _ in line):
+                line.append((at, half, text))
+                break
+    return [[(at, text) for at, _, text in line] for line in lines if line]
 
 
 def _draw_track(
-    sheet: _Sheet, seen: Observed, one: Timeline, of: Track, place: tuple[float, float, float], end: float
+    sheet: _Sheet,
+    seen: Observed,
+    one: Timeline,
+    of: Track,
+    place: tuple[float, float, float],
+    end: float,
+    lines: Sequence[Sequence[tuple[float, str]]],
 ) -> None:
     left, top, wide = place
     note = "" if of.kept else "  (its video-level score is too low: nothing is detected)"
@@ -374,7 +414,10 @@ def _draw_track(
     bars.tick_params(length=0, pad=3)
     for spine in bars.spines.values():
         spine.set_color(_PALE)
-    scores = sheet.axes(left, top + 1.24, wide, 1.15)
+    for number, line in enumerate(lines):
+        for at, text in line:
+            sheet.text(left + at, top + 1.2 + _SCORE_LINE * number, text, ha="center")
+    scores = sheet.axes(left, top + 1.24 + _SCORE_LINE * len(lines), wide, 1.15)
     edges = np.arange(len(of.scores) + 1) / one.clips_per_s
     above = np.where(of.scores > of.threshold, of.scores, of.threshold)
     scores.stairs(above, edges, baseline=of.threshold, fill=True, color="#9ccbe6")
@@ -422,7 +465,7 @@ def _spans(here: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(edge[::2].tolist(), edge[1::2].tolist(), strict=True))
 
 
-def _timeline_caption(seen: Observed, one: Timeline) -> str:
+def _timeline_caption(seen: Observed, one: Timeline, unwritten: int) -> str:
     shown = ", ".join(_class_name(seen, of.fine) for of in one.tracks)
     others = ""
     if one.other_classes:
@@ -430,4 +473,6 @@ def _timeline_caption(seen: Observed, one: Timeline) -> str:
             f" Not shown: {one.other_found} detections and {one.other_truth} true segments of {one.other_classes} "
             "other classes."
         )
+    if unwritten:
+        others += f" Left out for room: the scores of {unwritten} detections, lower than those beside them."
     return f"Figure 5. Detections in {seen.names[one.video]}: {shown or 'no class'}.{others}"

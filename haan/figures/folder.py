@@ -1,4 +1,4 @@
-"""A folder of figures: NAME.png and NAME.svg of each, and figures.json, which says what they are of.
+"""A folder of figures: NAME.png, .svg and .pdf of each, and figures.json, which says what they are of.
 
 figures.json: `weights`, the SHA-256 of the weights, and `figures`, for each its `name` and `caption`.
 """
@@ -41,16 +41,24 @@ class FigureFolder:
         return self.root / f"{name}.png"
 
     def svg(self, name: str) -> Path:
-        """For print."""
+        """For a page that is to stay sharp."""
         return self.root / f"{name}.svg"
+
+    def pdf(self, name: str) -> Path:
+        """For print, and for LaTeX."""
+        return self.root / f"{name}.pdf"
+
+    def files(self, name: str) -> tuple[Path, Path, Path]:
+        """All that lie there of a figure."""
+        return self.png(name), self.svg(name), self.pdf(name)
 
     def clear(self) -> None:
         """Takes away the figures that the index names, and it. Raises InputError where it is no index."""
         if not self.index.exists():
             return
         for name, _ in self.read_index().figures:
-            remove(self.png(name))
-            remove(self.svg(name))
+            for file in self.files(name):
+                remove(file)
         remove(self.index)
 
     def write_index(self, index: Index) -> None:

@@ -115,14 +115,15 @@ class ConceptClips:
 class Track:
     """One class in one video. truth: [segments, 2]. found: [detections, 2], best score first; right: [detections].
 
-    scores: [clips] the class activation sequence. threshold: Eq. 11, above which a clip is positive. level: the
-    video-level score, kept: whether it is above `detect.class_threshold`; if not, nothing is detected.
-    near: the concepts among the k nearest to the class in this video.
+    found_score: [detections], as in the predictions. scores: [clips] the class activation sequence. threshold: Eq. 11,
+    above which a clip is positive. level: the video-level score, kept: whether it is above `detect.class_threshold`; if
+    not, nothing is detected. near: the concepts among the k nearest to the class in this video.
     """
 
     fine: int
     truth: NDArray[np.float64]
     found: NDArray[np.float64]
+    found_score: NDArray[np.float64]
     right: NDArray[np.bool_]
     scores: NDArray[np.float32]
     threshold: float
@@ -347,6 +348,7 @@ def track(seen: Observed, detect: Detect, place: int, fine: int) -> Track:
         fine=fine,
         truth=truth,
         found=found,
+        found_score=seen.found.score[mine],
         right=right_ones(found, truth),
         scores=scores,
         threshold=float(exact.mean() + detect.alpha * np.ptp(exact)),  # as Eq. 11

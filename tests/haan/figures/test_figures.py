@@ -205,6 +205,62 @@ def test_a_track_holds_threshold_level_and_detections_by_score() -> None:
     assert not observe.track(seen, Detect(class_threshold=4.0, top_clips=0.5), 0, 0).kept
 
 
+def a_track(found: list[tuple[float, float]], scores: list[float]) -> observe.Track:
+    return observe.Track(
+        fine=0, truth=np.zeros((0, 2)), found=np.array(found).reshape(-1, 2), found_score=np.array(scores),
+        right=np.zeros(len(found), dtype=bool), scores=np.zeros(10, np.float32), threshold=0.0, level=1.0, kept=True,
+        near=(),
+    )  # fmt: skip
+
+
+def test_the_score_of_a_detection_stands_below_it_a_line_lower_where_two_would_overlap() -> None:
+    apart = a_track([(6.0, 8.0), (1.0, 3.0)], [2.5, -0.256])
+    assert draw.score_lines(apart, 10.0, 10.0) == [[(7.0, "2.50"), (2.0, "-0.26")]]
+    together = a_track([(4.0, 4.2), (4.2, 4.4), (8.0, 9.0)], [3.0, 2.0, 1.0])
+    first, second = draw.score_lines(together, 10.0, 10.0)
+    assert [text for _, text in first] == ["3.00", "1.00"] and [text for _, text in second] == ["2.00"]
+    (((left, _), (right, _)),) = draw.score_lines(a_track([(0.0, 0.1), (9.9, 10.0)], [1.0, 1.0]), 10.0, 10.0)
+    assert 0.2 < left < 0.5 and left + right == pytest.approx(10)  # at an end it stays within the axes
+    assert draw.score_lines(a_track([], []), 10.0, 10.0) == []
+
+
+def written_scores(drawn: draw.Drawn) -> list[str]:
+    return [text.get_text() for text in drawn.figure.texts if re.fullmatch(r"-?\d+\.\d\d", text.get_text())]
+
+
+def test_of_too_many_scores_the_best_are_drawn_and_the_caption_counts_the_others() -> None:
+    found = [(0, 0, 0.2 * i, 0.2 * i + 0.1, 9.0 - i) for i in range(5)]
+    seen = observed([()], [(0, 0)], [0] * 60, clips=[60], found=found)
+    one = observe.timeline(seen, Detect(), 0, coarse=0, most=1)
+    drawn = draw.draw_timeline(seen, one, "figure5-1")
+    assert written_scores(drawn) == ["9.00", "8.00", "7.00"]
+    assert "Left out for room: the scores of 2 detections" in drawn.caption
+    (shown,) = one.tracks
+    few = replace(shown, found=shown.found[:1], found_score=shown.found_score[:1], right=shown.right[:1])
+    assert "Left out" not in draw.draw_timeline(seen, replace(one, tracks=(few,)), "figure5-1").caption
+
+
+def test_every_detection_that_is_shown_has_its_score_as_in_the_predictions(config: Config, seen: Observed) -> None:
+    count = 0
+    for place in range(len(seen.videos)):
+        one = observe.timeline(seen, config.detect, place, coarse=0, most=9)
+        labels = [of.fine for of in one.tracks]
+        mine = (seen.found.video == place) & np.isin(seen.found.label, labels)
+        drawn = draw.draw_timeline(seen, one, "figure5-1")
+        assert sorted(written_scores(drawn)) == sorted(f"{score:.2f}" for score in seen.found.score[mine])
+        count += int(mine.sum())
+    assert count > 10
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_figure_4_names_its_distance(pictures: bool) -> None:
+    seen = observed([(0,)], [(0, 0)], [0], clips=[1])
+    rows = [observe.nearest_clips(seen, 0, 1)]
+    drawn = draw.draw_clips(seen, rows, (lambda clip: None) if pictures else None)
+    assert any("Euclidean distance" in text.get_text() for text in drawn.figure.texts)
+    assert "Euclidean distance d from it" in drawn.caption
+
+
 def test_a_timeline_counts_what_it_does_not_show() -> None:
     segments = [(0, 0, 0.0, 1.0), (0, 1, 1.0, 2.0), (0, 1, 3.0, 4.0), (0, 3, 2.0, 3.0)]
     found = [(0, 3, 2.0, 3.0, 1.0), (0, 0, 2.0, 4.0, 1.0), (0, 0, 3.0, 4.0, 1.0), (0, 2, 0.0, 4.0, 1.0)]
@@ -414,7 +470,15 @@ def is_png(path: Path) -> bool:
         return image.format == "PNG" and image.width == 944  # 12 cm at 200 dots an inch
 
 
-def test_the_files_are_png_and_svg_and_no_text_becomes_markup(config: Config, tmp_path: Path) -> None:
+def is_pdf(path: Path) -> bool:
+    """12 cm wide, in the 72 dots an inch that a PDF counts in, with TrueType fonts and none of outlines (Type 3)."""
+    content = path.read_bytes()
+    (box,) = re.findall(rb"/MediaBox \[ 0 0 (\S+) \S+ \]", content)
+    whole = content.startswith(b"%PDF-") and content.endswith(b"%%EOF\n")
+    return whole and abs(float(box) - 12 / 2.54 * 72) < 0.01 and b"/Type3" not in content
+
+
+def test_the_files_are_png_svg_and_pdf_and_no_text_becomes_markup(config: Config, tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.write_bytes(b"w")
     wanted = choose.Wanted(coarse=f"Walk {EVIL}")
@@ -424,10 +488,11 @@ def test_the_files_are_png_and_svg_and_no_text_becomes_markup(config: Config, tm
     assert index.weights == digest(weights)
     assert [name for name, _ in index.figures] == ["figure3-coarse1", "figure4", "figure5-1", "figure5-2"]
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
-        "figures.json", *(f"{name}.{suffix}" for name, _ in index.figures for suffix in ("png", "svg")),
+        "figures.json", *(f"{name}.{suffix}" for name, _ in index.figures for suffix in ("png", "svg", "pdf")),
     }  # fmt: skip
     for name, caption in index.figures:
         assert is_png(tmp_path / "a" / f"{name}.png")
+        assert is_pdf(tmp_path / "a" / f"{name}.pdf")
         root = ET.fromstring((tmp_path / "a" / f"{name}.svg").read_text())
         tags = {element.tag.rpartition("}")[2] for element in root.iter()}
         assert root.tag.endswith("svg") and not tags & {"script", "a", "foreignObject", "animate"}
@@ -443,7 +508,9 @@ def test_figures_take_the_place_of_the_last_ones_and_of_nothing_else(config: Con
     choose.write(hostile(), config, choose.Wanted(), weights, out)
     (out / "mine.png").write_bytes(b"mine")
     choose.write(hostile(), config, choose.Wanted(videos=(f"{EVIL}1",)), weights, out)
-    assert sorted(path.stem for path in out.glob("*.svg")) == ["figure3-coarse0", "figure4", "figure5-1"]
+    for suffix in ("svg", "png", "pdf"):
+        made = sorted(path.stem for path in out.glob(f"figure*.{suffix}"))
+        assert made == ["figure3-coarse0", "figure4", "figure5-1"]
     assert (out / "mine.png").exists()
     with pytest.raises(InputError, match="--videos"):
         choose.write(hostile(), config, choose.Wanted(videos=("nobody",)), weights, out)
