@@ -2,13 +2,13 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from haan.errors import InputError
 from haan.figures.folder import FigureFolder
@@ -19,6 +19,7 @@ from search.results.folder import RunFolder
 from search.results.winner import Gain
 from search.space.model import Space, is_base
 from search.space.studies import scores_of
+from search.study.algorithms import silent
 from search.study.record import Scores, TrialRecord
 from search.study.study import ranked
 
@@ -29,11 +30,16 @@ _LARGE_SVG = 512 * 2**10  # bytes
 
 @dataclass(frozen=True)
 class Importances:
-    """PED-ANOVA's share of each parameter (they add up to 1), the largest first; top: trials in the better group."""
+    """PED-ANOVA's share of each parameter (they add up to 1), the largest first.
+
+    trials: how many were compared, top: those in the better group. epoch: by their scores up to it, pruned ones among
+    them; None: COMPLETE ones by their values.
+    """
 
     shares: Mapping[str, float]
-    complete: int
+    trials: int
     top: int
+    epoch: int | None
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ def read_findings(folder: RunFolder, space: Space, study: optuna.Study) -> Findi
         best_yaml=best_yaml,
         exported=winner.exported(folder, space, trials, known),
         about=about,
-        importances=_importances(study, space),
+        importances=_importances(trials, space),
         pictures=_pictures(folder),
     )
 
@@ -201,25 +207,52 @@ def curve(trial: FrozenTrial) -> list[tuple[int, float]]:
     return sorted((step, value) for step, value in trial.intermediate_values.items() if math.isfinite(value))
 
 
-def _importances(study: optuna.Study, space: Space) -> Importances | str:
-    complete = [
-        trial
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if value_of(trial) is not None
-    ]
+def _importances(trials: Sequence[FrozenTrial], space: Space) -> Importances | str:
+    compared, epoch = _comparable(trials, space.plan.objective)
     free = [key for key, distribution in space.parameters.items() if not distribution.single()]
-    free = [key for key in free if all(key in trial.params for trial in complete)]
-    if len(complete) < LEAST_FOR_IMPORTANCES:
-        return f"It needs at least {LEAST_FOR_IMPORTANCES} completed trials; here are {len(complete)}."
+    free = [key for key in free if all(key in trial.params for trial, _ in compared)]
+    if len(compared) < LEAST_FOR_IMPORTANCES:
+        return f"It needs at least {LEAST_FOR_IMPORTANCES} trials with the same epoch scored; here are {len(compared)}."
     if len(free) < 2:
         return "It compares parameters, and this space has fewer than two that vary."
-    if len({trial.value for trial in complete}) == 1:
-        return "All completed trials scored the same, so no setting separates better ones from others."
+    if len({value for _, value in compared}) == 1:
+        return "All trials that are compared scored the same, so no setting separates better ones from others."
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # scikit-learn is slow to import
 
-    quantile = max(_TOP_SHARE, min(0.5, _TOP_LEAST / len(complete)))
+    quantile = max(_TOP_SHARE, min(0.5, _TOP_LEAST / len(compared)))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), silent():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        shares = get_param_importances(study, evaluator=evaluator, params=free, normalize=True)
-    return Importances(shares, len(complete), math.ceil(quantile * len(complete)))
+        shares = get_param_importances(_as_complete(compared), evaluator=evaluator, params=free, normalize=True)
+    return Importances(shares, len(compared), math.ceil(quantile * len(compared)), epoch)
+
+
+def _comparable(trials: Sequence[FrozenTrial], objective: str) -> tuple[list[tuple[FrozenTrial, float]], int | None]:
+    """Trials with scores of equally many epochs, and up to which epoch these are taken.
+
+    The COMPLETE ones by their values (None) where these are enough; else, pruned ones among them, all that reached the
+    last epoch that enough reached.
+    """
+    complete = [(trial, value) for trial in trials if _is(trial, "COMPLETE") and (value := value_of(trial)) is not None]
+    if len(complete) >= LEAST_FOR_IMPORTANCES:
+        return complete, None
+    curves = [(trial, curve(trial)) for trial in trials if _is(trial, "COMPLETE", "PRUNED")]
+    lasts = sorted((points[-1][0] for _, points in curves if points), reverse=True)
+    epoch = lasts[min(LEAST_FOR_IMPORTANCES, len(lasts)) - 1] if lasts else 0
+    reached = [(trial, points) for trial, points in curves if points and points[-1][0] >= epoch]
+    scores = [(trial, [value for at, value in points if at <= epoch]) for trial, points in reached]
+    known = [(trial, max(values) if objective == "best" else values[-1]) for trial, values in scores if values]
+    return known, epoch
+
+
+def _is(trial: FrozenTrial, *states: str) -> bool:
+    return trial.state.name in states
+
+
+def _as_complete(compared: Sequence[tuple[FrozenTrial, float]]) -> optuna.Study:
+    """A study in memory in which trials are COMPLETE with these values, for Optuna compares no others."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(
+        [create_trial(value=value, params=trial.params, distributions=trial.distributions) for trial, value in compared]
+    )
+    return study

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.config import Holdout
 from haan.words import duration, shown
 from search.page import markup, plots
-from search.page.facts import Findings, value_of
+from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, value_of
 from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
@@ -267,19 +267,28 @@ def _importances(sheet: Sheet) -> str:
     known = sheet.found.importances
     if isinstance(known, str):
         return markup.empty(f"There is no figure of importances. {escaped(known)}")
+    which, left_out = _compared(known, sheet.found.epochs)
     caption = (
         f"How much each setting separates the better trials from the others. A long bar: the best {known.top} of the "
-        f"{known.complete} completed trials have values of this setting that the others mostly don't have. A short "
+        f"{known.trials} {which} have values of this setting that the others mostly don't have. A short "
         "bar: they took about the same values as all."
     )
     note = (
         '<p class="small quiet">The bars add up to 100 %. What they are not: proof that changing a setting alone '
         "changes the score; a statement about values that were not tried; or precise, with "
-        f"{known.complete} trials. Pruned trials are left out, for their scores are of fewer epochs, so a setting "
-        "whose bad values were pruned early shows shorter than it is. The method is PED-ANOVA (Watanabe et al., IJCAI "
-        "2023), as in Optuna.</p>"
+        f"{known.trials} trials. {left_out}, so a setting whose bad values were pruned early shows shorter than it is. "
+        "The method is PED-ANOVA (Watanabe et al., IJCAI 2023), as in Optuna.</p>"
     )
     return sheet.figure("importances", plots.importances(sheet.found), caption, "") + note
+
+
+def _compared(known: Importances, epochs: int) -> tuple[str, str]:
+    """Which trials the importances compare, and which they leave out and why."""
+    if known.epoch is None:
+        return "completed trials", "Pruned trials are left out, for their scores are of fewer epochs"
+    which = f"trials that reached epoch {known.epoch} of {epochs}, by what they scored until then,"
+    few = f"Fewer than {LEAST_FOR_IMPORTANCES} trials completed, so pruned ones are compared as well, all at one epoch"
+    return which, f"{few}; what a setting does after it is not seen. Trials pruned before it are left out"
 
 
 def _slices(sheet: Sheet) -> str:

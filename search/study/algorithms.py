@@ -8,7 +8,8 @@ import difflib
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,6 +83,17 @@ _REFUSED_ARGUMENTS: dict[tuple[str, str], str] = {
     ("grid", "seed"): "would never be used, for a grid draws nothing",
 }
 _MODELS = ("tpe", "gp", "cmaes")  # those that start at random in Optuna, and quasi-random here
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Within it Optuna says nothing of studies that are made up and forgotten."""
+    loud = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(loud)
 
 
 class ComponentError(ValueError):

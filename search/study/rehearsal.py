@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from search.study import internals
-from search.study.algorithms import Component, ComponentError, make_pruner, make_sampler, nearest
+from search.study.algorithms import Component, ComponentError, make_pruner, make_sampler, nearest, silent
 
 _REHEARSED = 15  # made-up trials; a start-up is shortened to fewer, so that the model is rehearsed, too
 _REHEARSED_STARTUP = 10
@@ -121,17 +121,14 @@ def _try(
     name: str, create: Callable[[], optuna.Study], parameters: Mapping[str, BaseDistribution], epochs: int
 ) -> None:
     """Made-up trials of made-up values; nothing is kept. Raises ComponentError."""
-    loud = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        study = create()
-        for number in range(_REHEARSED):
-            trial = study.ask(dict(parameters))
-            for epoch in range(1, epochs + 1):
-                trial.report(number % 5, epoch)
-                trial.should_prune()
-            study.tell(trial, number % 5)
+        with silent():
+            study = create()
+            for number in range(_REHEARSED):
+                trial = study.ask(dict(parameters))
+                for epoch in range(1, epochs + 1):
+                    trial.report(number % 5, epoch)
+                    trial.should_prune()
+                study.tell(trial, number % 5)
     except Exception as error:  # a sampler may raise anything at arguments it can't take
         raise ComponentError((), f"{name} can't be used: {type(error).__name__}: {error}") from None
-    finally:
-        optuna.logging.set_verbosity(loud)

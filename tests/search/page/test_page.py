@@ -175,12 +175,64 @@ def test_importances_name_the_setting_that_alone_makes_the_score_and_count_compl
     assert isinstance(found, Importances)
     assert next(iter(found.shares)) == "loss.pseudo" and found.shares["loss.pseudo"] > 0.5
     assert sum(found.shares.values()) == pytest.approx(1)
-    assert (found.complete, found.top) == (30, 5)
+    assert (found.trials, found.top, found.epoch) == (30, 5, None)
+
+
+def cut_short(root: Path, objective: str = "best") -> Run:
+    """Six trials of 18 epochs, six pruned after epoch 9 and eight after epoch 3; loss.pseudo alone makes the score."""
+    run = run_of(root, 0, objective=objective)
+    maker = Maker(run.space)
+    for number, epochs in enumerate([18] * 6 + [9] * 6 + [3] * 8):
+        params = maker.params(number + 1)
+        score = 10 + math.log10(params["loss.pseudo"])
+        # The last epochs say the opposite; up to epoch 9 all trials are alike but for their setting.
+        curve = {epoch: score if epoch <= 9 else 100 - score for epoch in range(1, epochs + 1)}
+        complete = epochs == 18
+        run.study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE if complete else TrialState.PRUNED,
+                value=curve[18] if complete else None,
+                params=params,
+                distributions=dict(run.space.parameters),
+                intermediate_values=curve,
+            )
+        )
+    return run
+
+
+@pytest.mark.parametrize("objective", ["best", "last"])
+def test_where_few_trials_completed_importances_compare_all_at_the_last_epoch_that_ten_reached(
+    objective: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = cut_short(tmp_path, objective)
+    found = read_findings(run.folder, run.space, run.study)
+    known = found.importances
+    assert isinstance(known, Importances)
+    assert (known.trials, known.top, known.epoch) == (12, 5, 9)
+    assert next(iter(known.shares)) == "loss.pseudo"
+    text = html.unescape(page(found, datetime(2026, 1, 2, tzinfo=UTC)))
+    assert "the best 5 of the 12 trials that reached epoch 9 of 18, by what they scored until then," in text
+    assert "Fewer than 10 trials completed, so pruned ones are compared as well, all at one epoch" in text
+    assert "A new study" not in "".join(capfd.readouterr())  # of the one that Optuna compares them in
+
+
+def test_importances_at_a_cut_compare_the_trials_as_a_study_of_them_alone_would(tmp_path: Path) -> None:
+    run = cut_short(tmp_path)
+    alone = optuna.create_study(direction="maximize")
+    for trial in run.study.trials[:12]:
+        value = max(score for epoch, score in trial.intermediate_values.items() if epoch <= 9)
+        alone.add_trial(create_trial(value=value, params=trial.params, distributions=trial.distributions))
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=5 / 12)
+    expected = optuna.importance.get_param_importances(alone, evaluator=evaluator)
+    found = read_findings(run.folder, run.space, run.study).importances
+    assert isinstance(found, Importances) and dict(found.shares) == pytest.approx(expected)
 
 
 def test_importances_say_why_there_are_none(tmp_path: Path) -> None:
     few = run_of(tmp_path / "few", 8)
-    assert "at least 10 completed trials" in str(read_findings(few.folder, few.space, few.study).importances)
+    assert "at least 10 trials with the same epoch scored; here are " in str(
+        read_findings(few.folder, few.space, few.study).importances
+    )
     one = run_of(tmp_path / "one", 40, parameters={"loss.pseudo": PARAMETERS["loss.pseudo"]})
     assert "fewer than two" in str(read_findings(one.folder, one.space, one.study).importances)
 
