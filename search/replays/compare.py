@@ -4,8 +4,10 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import optuna
 from haan.cli import say, show_table, tell
 from haan.yamlconfig import Option, override
 from search.replays.pool import Pool, Trust, read_pool, trust
-from search.replays.simulation import Replay, simulate
+from search.replays.simulation import NEAR, Replay, simulate
 from search.results.folder import RunFolder
 from search.space.model import Space, front
 from search.space.read import read_space, space_of, space_tree
@@ -28,6 +30,7 @@ REPEATS = 5  # of a comparison
 _PROGRESS_S = 10.0
 _ESTIMATE_AFTER = 100
 _Given = tuple[Option, tuple[str, ...], str, Any]  # an option; the key that it sets, what to, and the key's type
+AS_RUN, ASKED, YARDSTICK = "as run", "asked for", "yardstick"
 _UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
 
@@ -51,24 +54,42 @@ def _described(one: Component) -> str:
     return f"{one.name}({given})" if given else one.name
 
 
-def setups(path: Path, sampler: str | None, pruner: str | None, trials: int | None, seed: int | None) -> list[Setup]:
-    """The run's own sampler and pruner, the ones asked for, and random search without pruning, each once.
+def setups(
+    path: Path, samplers: Sequence[str], pruners: Sequence[str], trials: int | None, seed: int | None
+) -> list[Setup]:
+    """The run's own sampler and pruner, all pairs of those asked for, and random search without pruning, each once.
 
-    sampler, pruner: a name, or `{name: ..., argument: ...}`. Raises InputError, naming the option.
+    samplers, pruners: names, or `{name: ..., argument: ...}`; none: the run's own. Raises InputError, naming the
+    option.
     """
     read_space(path)  # what is wrong with the file itself is said first, and not of an option
     budget: list[_Given] = []
     if trials is not None:
         budget.append((Option("--trials"), ("search", "trials"), str(trials), int))
     own = _read(path, seed, budget)
-    wanted = [*_override("sampler", sampler), *_override("pruner", pruner)]
-    asked = _read(path, seed, [*budget, *wanted])
+    asked = [
+        _read(path, seed, [*budget, *_override("sampler", sampler), *_override("pruner", pruner)])
+        for sampler, pruner in product(samplers or [None], pruners or [None])
+    ]
     plain = replace(own, sampler=Component("random", {}), pruner=Component("none", {}))
     found: list[Setup] = []
-    for name, space in (("as run", own), ("asked for", asked), ("yardstick", plain)):
+    for name, space in ((AS_RUN, own), *((ASKED, one) for one in asked), (YARDSTICK, plain)):
         if all((space.sampler, space.pruner) != (other.space.sampler, other.space.pruner) for other in found):
             found.append(Setup(name, space))
-    return found
+    return found if len(asked) == 1 else _named(found)
+
+
+def _named(found: Sequence[Setup]) -> list[Setup]:
+    """Several that were asked for bear the names of their sampler and pruner; of equal names the later a number."""
+    named, counts = list[Setup](), Counter[str]()
+    for setup in found:
+        name = setup.name
+        if name == ASKED:
+            name = f"{setup.space.sampler.name} + {setup.space.pruner.name}"
+            counts[name] += 1
+            name += f" #{counts[name]}" if counts[name] > 1 else ""
+        named.append(replace(setup, name=name))
+    return named
 
 
 def _override(key: str, text: str | None) -> list[_Given]:
@@ -89,13 +110,22 @@ def _read(path: Path, seed: int | None, given: Sequence[_Given]) -> Space:
 
 
 def replay(
-    setup: Setup, pool: Pool, name: str, workers: int, seed: int, on_end: Callable[[int], object] = lambda ended: None
+    setup: Setup,
+    pool: Pool,
+    name: str,
+    workers: int,
+    seed: int,
+    on_end: Callable[[int], object] = lambda ended: None,
+    level: float | None = None,
 ) -> Replay:
-    """One replay of a setup. name: of the recorded study, for Hyperband chooses its brackets by it."""
+    """One replay of a setup, and when it reached a level.
+
+    name: of the recorded study, for Hyperband chooses its brackets by it. level: see `simulate`.
+    """
     space = setup.space
     study = study_of(space, name=name, journal=None, seed=seed)
     study.start_with(front(space))
-    return simulate(study, pool, study.num_left(space.plan.trials), workers, on_end)
+    return simulate(study, pool, study.num_left(space.plan.trials), workers, on_end, level=level)
 
 
 @dataclass(frozen=True)
@@ -127,9 +157,11 @@ class _Column:
 
 _COLUMNS: Mapping[str, _Column] = {
     "best": _Column("best avg.mAP", ".2f", lambda one: one.best),
-    "end_s": _Column("until the end [{}]", ".3g", lambda one: one.end_s, timed=True),
-    "near_s": _Column("until 99 % of the best recorded [{}]", ".3g", lambda one: one.near_s, timed=True),
-    "busy_s": _Column("work of all workers [{}]", ".3g", lambda one: one.busy_s, timed=True),
+    "end_s": _Column("until the end [{unit}]", ".3g", lambda one: one.end_s, timed=True),
+    "near_s": _Column("until {level} [{unit}]", ".3g", lambda one: one.near_s, timed=True),
+    "near_results": _Column("trial-epochs until {level}", ".0f", lambda one: one.near_results),
+    "results": _Column("trial-epochs", ".0f", lambda one: one.results),
+    "busy_s": _Column("work of all workers [{unit}]", ".3g", lambda one: one.busy_s, timed=True),
     "pruned_percent": _Column("pruned [%]", ".0f", lambda one: 100 * one.pruned / one.trials),
     "idle_percent": _Column("idle [%]", ".1f", lambda one: 100 * one.idle),
 }
@@ -140,16 +172,17 @@ def summary(replays: Sequence[Replay]) -> dict[str, Spread | None]:
     return {key: Spread.of([column.figure(one) for one in replays]) for key, column in _COLUMNS.items()}
 
 
-def table(found: Mapping[str, Sequence[Replay]]) -> list[list[str]]:
-    """Setups by name as columns, one figure a row; mean +- sd over repeats."""
+def table(found: Mapping[str, Sequence[Replay]], level: float | None = None) -> list[list[str]]:
+    """Setups by name as columns, one figure a row; mean +- sd over repeats. level: that the replays were timed to."""
     longest = max(one.end_s for replays in found.values() for one in replays)
     unit, unit_s = next((one for one in _UNITS if longest >= one[1]), _UNITS[-1])
+    aim = f"{NEAR:.0%} of the best recorded".replace("%", " %") if level is None else f"avg.mAP {level:g}"
     figures = {name: summary(replays) for name, replays in found.items()}
     rows = [["", *found], ["trials", *(str(replays[0].trials) for replays in found.values())]]
     for key, column in _COLUMNS.items():
         scale = unit_s if column.timed else 1.0
         cells = [_cell(figures[name][key], column.form, scale, len(replays)) for name, replays in found.items()]
-        rows.append([column.title.format(unit), *cells])
+        rows.append([column.title.format(unit=unit, level=aim), *cells])
     return rows
 
 
@@ -162,8 +195,8 @@ def _cell(spread: Spread | None, form: str, scale: float, repeats: int) -> str:
     return shown if spread.n == repeats else f"{shown} ({spread.n} of {repeats})"
 
 
-def caveats(pool: Pool, known: Trust | None, trials: int) -> list[str]:
-    """What the reader must know of the pool before believing a replay of so many trials."""
+def caveats(pool: Pool, known: Trust | None, trials: int, level: float | None = None) -> list[str]:
+    """What the reader must know of the pool before believing a replay of so many trials, timed to a level."""
     complete, whole = int(pool.complete.sum()), len(pool)
     lines = [
         f"Pool: {complete} COMPLETE trials with whole curves, best {pool.best:.2f}; {whole - complete} PRUNED ones, "
@@ -184,6 +217,8 @@ def caveats(pool: Pool, known: Trust | None, trials: int) -> list[str]:
     if trials >= whole:
         rule = f"{trials} trials share {whole} curves, so any sampler meets most of them"
         lines.append(f"warning: {rule}: compare times rather than best values")
+    if level is not None and level > pool.best:
+        lines.append(f"warning: no trial ran to the end with avg.mAP {level:g} or more; the best has {pool.best:.2f}")
     if above:
         rule = f"{above} PRUNED trial(s), as continued, end above the best COMPLETE one"
         lines.append(f"warning: {rule}: a best value above {pool.best:.2f} is a guess")
@@ -226,37 +261,44 @@ def remaining_s(half_s: float, now_s: float, ended: int, trials: int) -> float:
 
 
 def compare(
-    folder: RunFolder, recorded: optuna.Study, compared: Sequence[Setup], workers: int, repeats: int, as_json: bool
+    folder: RunFolder,
+    recorded: optuna.Study,
+    compared: Sequence[Setup],
+    workers: int,
+    repeats: int,
+    level: float | None,
+    as_json: bool,
 ) -> None:
-    """Replays the setups beside one another, and says what came of it."""
+    """Replays the setups beside one another, and says what came of it. level: avg.mAP, or None; see `simulate`."""
     space = compared[0].space
     pool = read_pool(recorded.get_trials(deepcopy=False), space, str(folder.root))
     known = trust(pool)
-    notes = caveats(pool, known, space.plan.trials)
+    notes = caveats(pool, known, space.plan.trials, level)
     if not as_json:
         for line in notes:
             tell(line)
-    found = _replays(compared, pool, recorded.study_name, workers, repeats)
+    found = _replays(compared, pool, recorded.study_name, workers, repeats, level)
     if as_json:
-        say(json.dumps(_as_json(folder, compared, found, pool, known, notes, workers), indent=2))
+        about = {"run": str(folder.root), "workers": workers, "level": level}
+        say(json.dumps(about | _as_json(compared, found, pool, known, notes), indent=2))
         return
     tell(f"Replay: {workers} workers, mean +- sd of {repeats} repeats, virtual time")
     for setup in compared:
         tell(f"{setup.name}: {setup.description}")
-    show_table(table(found))
+    show_table(table(found, level))
     for line in _costs(found):
         tell(line)
 
 
 def _replays(
-    compared: Sequence[Setup], pool: Pool, study_name: str, workers: int, repeats: int
+    compared: Sequence[Setup], pool: Pool, study_name: str, workers: int, repeats: int, level: float | None
 ) -> dict[str, list[Replay]]:
     progress = Progress(repeats * len(compared), repeats * sum(setup.space.plan.trials for setup in compared))
     found: dict[str, list[Replay]] = {}
     for setup in compared:
         budget, first = setup.space.plan.trials, setup.space.base.seed
         found[setup.name] = [
-            replay(setup, pool, study_name, workers, seed, progress.watch(budget))
+            replay(setup, pool, study_name, workers, seed, progress.watch(budget), level)
             for seed in range(first, first + repeats)
         ]
     return found
@@ -277,19 +319,15 @@ def _costs(found: Mapping[str, Sequence[Replay]]) -> list[str]:
 
 
 def _as_json(
-    folder: RunFolder,
     compared: Sequence[Setup],
     found: Mapping[str, Sequence[Replay]],
     pool: Pool,
     known: Trust | None,
     notes: Sequence[str],
-    workers: int,
 ) -> dict[str, Any]:
     complete = int(pool.complete.sum())
     counts = {"complete": complete, "pruned": len(pool) - complete, "left_out": pool.left_out}
     return {
-        "run": str(folder.root),
-        "workers": workers,
         "pool": counts | {"best": pool.best, "trust": asdict(known) if known else None},
         "notes": list(notes),
         "setups": {

@@ -17,7 +17,7 @@ from typing import Literal
 from search.replays.pool import Pool
 from search.study.study import Study
 
-NEAR = 0.99  # a trial is good that reaches this share of the best recorded value
+NEAR = 0.99  # a trial is good that reaches this share of the best recorded value, where no level is asked for
 
 
 Work = Literal["begin", "report", "end"]  # what the driver does for a trial
@@ -50,9 +50,9 @@ class Replay:
 
     best: value of the study's best COMPLETE trial, None without one. proposed: the mean value of all trials' whole
     curves, pruned or not: how good the sampler's proposals were. near_s: when the first trial completed whose value is
-    within 1 % of the best recorded one, None if none did. results: epochs that ended. busy_s: training of all workers
-    together; full_s: the same had none been pruned. wait_s: of all workers together, for the driver to begin their next
-    epoch. driver_s: what the driver was at work.
+    at the level asked for, None if none did; near_results: epochs of all trials that had ended by then. results: those
+    that ended in all. busy_s: training of all workers together; full_s: the same had none been pruned. wait_s: of
+    all workers together, for the driver to begin their next epoch. driver_s: what the driver was at work.
     """
 
     trials: int
@@ -66,6 +66,7 @@ class Replay:
     wait_s: float
     driver_s: float
     near_s: float | None
+    near_results: int | None
     results: int
     workers: int
     costs: Costs
@@ -91,14 +92,15 @@ class _Running:
 class _Simulation:
     """Workers that ask a study for trials and report to it, in the order of virtual time."""
 
-    def __init__(self, study: Study, pool: Pool, trials: int, workers: int, driver: DriverTime):
+    def __init__(self, study: Study, pool: Pool, trials: int, workers: int, driver: DriverTime, level: float):
         self._study, self._pool, self._trials, self._workers = study, pool, trials, workers
         self._driver = driver
-        self._epochs, self._good = pool.curves.shape[1], NEAR * pool.best
+        self._epochs, self._level = pool.curves.shape[1], level
         self._ends: list[tuple[float, int]] = []  # when a worker's epoch ends; of equal times the lower worker's first
         self._running: dict[int, _Running] = {}
         self._now_s = self._driver_s = self._busy_s = self._full_s = self._wait_s = 0.0
         self._near_s: float | None = None
+        self._near_results: int | None = None
         self._asked = self._complete = self._pruned = self._results = 0
         self._proposed = 0.0
         self._costs = Costs()
@@ -164,8 +166,8 @@ class _Simulation:
             (self._study.prune if pruned else self._study.complete)(one.number, {})
         self._pruned, self._complete = self._pruned + pruned, self._complete + (not pruned)
         self._busy_s += ended_s - one.start_s - one.wait_s
-        if self._near_s is None and not pruned and self._pool.values[one.row] >= self._good:
-            self._near_s = self._now_s
+        if self._near_s is None and not pruned and self._pool.values[one.row] >= self._level:
+            self._near_s, self._near_results = self._now_s, self._results
 
     @contextmanager
     def _serves(self, work: Work) -> Iterator[None]:
@@ -190,6 +192,7 @@ class _Simulation:
             wait_s=self._wait_s,
             driver_s=self._driver_s,
             near_s=self._near_s,
+            near_results=self._near_results,
             results=self._results,
             workers=self._workers,
             costs=self._costs,
@@ -212,9 +215,11 @@ def simulate(
     workers: int,
     on_end: Callable[[int], object] = lambda ended: None,
     driver: DriverTime = free,
+    level: float | None = None,
 ) -> Replay:
     """Runs so many trials through a study, in virtual time; it is left as a real search would leave it.
 
-    on_end: called with how many trials have ended, as each does. driver: how long it takes for what it does.
+    on_end: called with how many trials have ended, as each does. driver: how long it takes for what it does. level: the
+    avg.mAP whose first trial is timed; None: within 1 % of the best recorded value.
     """
-    return _Simulation(study, pool, trials, workers, driver).run(on_end)
+    return _Simulation(study, pool, trials, workers, driver, NEAR * pool.best if level is None else level).run(on_end)

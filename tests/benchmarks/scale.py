@@ -382,7 +382,8 @@ def _setup(
 ) -> Setup:
     """What is replayed: as asked for, or as the run was, with trials enough for the most workers. Raises InputError."""
     budget = max(TRIALS_A_WORKER * most, read_space(folder.space_yaml).plan.trials) if trials is None else trials
-    known = {setup.name: setup for setup in setups(folder.space_yaml, sampler, pruner, budget, seed)}
+    asked = [[] if given is None else [given] for given in (sampler, pruner)]
+    known = {setup.name: setup for setup in setups(folder.space_yaml, asked[0], asked[1], budget, seed)}
     return known.get("asked for", known["as run"])
 
 

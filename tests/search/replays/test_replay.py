@@ -57,7 +57,7 @@ def test_one_worker_on_the_recorded_parameters_repeats_every_decision_of_the_run
 def test_one_worker_with_the_runs_own_sampler_and_pruner_repeats_the_run(sampler: dict, tmp_path: Path) -> None:
     record_run(tmp_path, PRUNERS["hyperband"], sampler=sampler)
     recorded = open_study(RunFolder(tmp_path))
-    own, *_ = compare.setups(tmp_path / "space.yaml", None, None, None, None)
+    own, *_ = compare.setups(tmp_path / "space.yaml", (), (), None, None)
     pool = read_pool(recorded.trials, own.space, "here")
     found = compare.replay(own, pool, "recorded", 1, own.space.base.seed)
     states = [trial.state for trial in recorded.trials]
@@ -126,10 +126,15 @@ def test_the_first_good_trial_is_timed_when_it_completes(space: Space) -> None:
     study.start_with(params)
     found = simulate(study, pool, 4, 2)
     assert found.near_s == 2 * EPOCHS  # trial 2 (9.95 is within 1 % of 10), in the second round of two workers
-    assert found.best == 10
+    assert found.best == 10 and found.results == 4 * EPOCHS
+    assert found.near_results == 4 * EPOCHS - 1  # all but the last epoch of trial 3, which ends just after it
     poor = create(space)
     poor.start_with(params)
-    assert simulate(poor, pool, 2, 2).near_s is None
+    never = simulate(poor, pool, 2, 2)
+    assert (never.near_s, never.near_results) == (None, None)
+    low = create(space)
+    low.start_with(params)
+    assert simulate(low, pool, 4, 2, level=5.5).near_s == EPOCHS  # trial 1, which reaches 6 in the first round
 
 
 def create_trials(space: Space, curves: Sequence[Curve]) -> list[optuna.trial.FrozenTrial]:
@@ -236,20 +241,27 @@ def test_time_left_follows_a_growing_cost() -> None:
     assert remaining_s(60.0, 100.0, 100, 1000) == pytest.approx(900)  # slow at first only: taken as even
 
 
+def asked_for(
+    path: Path, sampler: str | None = None, pruner: str | None = None, trials: int | None = None
+) -> list[compare.Setup]:
+    """The setups with one sampler and one pruner, or none of either."""
+    samplers, pruners = ([] if given is None else [given] for given in (sampler, pruner))
+    return compare.setups(path, samplers, pruners, trials, None)
+
+
 def test_setups_are_the_runs_own_the_one_asked_for_and_the_yardstick_each_once(tmp_path: Path) -> None:
     path = write_space(tmp_path, pruner={"name": "median"})
 
-    def names(**options: Any) -> list[tuple[str, str]]:
-        asked = {"sampler": None, "pruner": None, "trials": None, "seed": None} | options
-        return [(one.name, one.description) for one in compare.setups(path, **asked)]
+    def names(**options: str) -> list[tuple[str, str]]:
+        return [(one.name, one.description) for one in asked_for(path, **options)]
 
     assert names() == [("as run", "random + median"), ("yardstick", "random + none")]
     assert names(pruner="none") == [("as run", "random + median"), ("asked for", "random + none")]
     inline = "{name: hyperband, min_resource: 3}"
     assert names(pruner=inline, sampler="tpe")[1] == ("asked for", "tpe + hyperband(min_resource=3)")
     assert names(sampler=" {name: tpe, prior_weight: 1e-1}")[1] == ("asked for", "tpe(prior_weight=0.1) + median")
-    budgets = [one.space.plan.trials for one in compare.setups(path, "tpe", None, 7, 5)]
-    seeds = [one.space.base.seed for one in compare.setups(path, "tpe", None, 7, 5)]
+    budgets = [one.space.plan.trials for one in compare.setups(path, ["tpe"], (), 7, 5)]
+    seeds = [one.space.base.seed for one in compare.setups(path, ["tpe"], (), 7, 5)]
     assert (budgets, seeds) == ([7] * 3, [5] * 3)
 
 
@@ -267,9 +279,44 @@ def test_setups_are_the_runs_own_the_one_asked_for_and_the_yardstick_each_once(t
 def test_what_is_asked_for_is_checked_as_a_space_is_and_the_option_named(
     options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    asked = {"sampler": None, "pruner": None, "trials": None, "seed": None} | options
     with pytest.raises(InputError, match=message):
-        compare.setups(write_space(tmp_path), **asked)
+        asked_for(write_space(tmp_path), **options)
+
+
+def test_of_several_samplers_and_pruners_every_pair_is_compared_once_under_a_name_of_its_own(tmp_path: Path) -> None:
+    path = write_space(tmp_path, pruner={"name": "median"})
+    found = compare.setups(path, ["random", "tpe", "tpe"], ["median", "{name: median, n_warmup_steps: 2}"], None, None)
+    assert [(one.name, one.description) for one in found] == [
+        ("as run", "random + median"),  # also the first pair that was asked for
+        ("random + median", "random + median(n_warmup_steps=2)"),
+        ("tpe + median", "tpe + median"),
+        ("tpe + median #2", "tpe + median(n_warmup_steps=2)"),
+        ("yardstick", "random + none"),
+    ]
+    assert [one.description for one in compare.setups(path, ["qmc", "tpe"], (), None, None)][1:3] == [
+        "qmc + median",
+        "tpe + median",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "each"),
+    [
+        (["tpe"], ["tpe"]),
+        (["tpe,random", "qmc"], ["tpe", "random", "qmc"]),
+        (["{name: tpe, n_startup_trials: 6}"], ["{name: tpe, n_startup_trials: 6}"]),
+        (
+            ["{name: patient, wrapped_pruner: {name: median, n_warmup_steps: 1}, patience: 2},none"],
+            ["{name: patient, wrapped_pruner: {name: median, n_warmup_steps: 1}, patience: 2}", "none"],
+        ),
+        (["tpe,"], ["tpe", ""]),
+        ([], []),
+    ],
+)
+def test_an_option_names_several_with_commas_between_but_for_those_within_braces(
+    given: list[str], each: list[str]
+) -> None:
+    assert replay._each(given) == each
 
 
 @pytest.mark.parametrize(
@@ -283,6 +330,10 @@ def test_what_is_asked_for_is_checked_as_a_space_is_and_the_option_named(
             "--workers: must be one whole number, got '8,64'; for several: ",
         ),
         ({"repeats": 0}, "--repeats: must be >= 1, got 0"),
+        ({"level": 0.0}, "--level: must be > 0 and <= 100, got 0"),
+        ({"level": 2400.0}, "--level: must be > 0 and <= 100, got 2400"),
+        ({"level": math.nan}, "--level: must be > 0 and <= 100, got nan"),
+        ({"sampler": ["tpe", "tpee"]}, "--sampler: search.sampler.name: must be one of "),
     ],
 )
 def test_wrong_options_are_refused_by_name(options: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -312,7 +363,8 @@ def test_a_run_without_a_complete_trial_or_without_seconds_is_refused(space: Spa
 
 def test_the_table_has_a_column_a_setup_and_says_what_never_happened() -> None:
     def one(best: float | None, end_s: float, near_s: float | None) -> Replay:
-        return Replay(10, 5, 5, best, 9.0, end_s, 4 * end_s, 8 * end_s, 0.0, 0.0, near_s, 99, 8, Costs(), 0.1)
+        near = None if near_s is None else 40
+        return Replay(10, 5, 5, best, 9.0, end_s, 4 * end_s, 8 * end_s, 0.0, 0.0, near_s, near, 99, 8, Costs(), 0.1)
 
     found = {"as run": [one(20.0, 7200, 3600), one(22.0, 10800, None)], "yardstick": [one(None, 7200, None)] * 2}
     lines = [" ".join(line.split()) for line in aligned(compare.table(found), texts=1)]
@@ -322,10 +374,21 @@ def test_the_table_has_a_column_a_setup_and_says_what_never_happened() -> None:
         "best avg.mAP 21.00 +- 1.41 never",  # sd of 20 and 22: sqrt(2)
         "until the end [h] 2.5 +- 0.71 2 +- 0",
         "until 99 % of the best recorded [h] 1 (1 of 2) never",
+        "trial-epochs until 99 % of the best recorded 40 (1 of 2) never",
+        "trial-epochs 99 +- 0 99 +- 0",
         "work of all workers [h] 10 +- 2.8 8 +- 0",
         "pruned [%] 50 +- 0 50 +- 0",
         "idle [%] 50.0 +- 0.0 50.0 +- 0.0",
     ]
+    levelled = [row[0] for row in compare.table(found, level=21.5)]
+    assert "until avg.mAP 21.5 [h]" in levelled and "trial-epochs until avg.mAP 21.5" in levelled
+
+
+def test_a_level_above_all_that_was_recorded_is_warned_of(space: Space) -> None:
+    pool = pool_of(space, record(12, EPOCHS))
+    said = f"warning: no trial ran to the end with avg.mAP 99 or more; the best has {pool.best:.2f}"
+    assert said in compare.caveats(pool, None, 6, 99.0)
+    assert not any("no trial ran to the end" in line for line in compare.caveats(pool, None, 6, pool.best))
 
 
 def test_the_command_compares_and_says_so(tmp_path: Path) -> None:
@@ -337,10 +400,23 @@ def test_the_command_compares_and_says_so(tmp_path: Path) -> None:
     assert "\nasked for: random + hyperband\n" in ended.stdout
 
 
+def test_the_command_takes_several_samplers_and_pruners_and_a_level(tmp_path: Path) -> None:
+    record_run(tmp_path / "a", PRUNERS["median"])
+    words = ["a", "--sampler", "tpe,qmc", "--sampler", "random", "--pruner", "{name: hyperband, min_resource: 3},none"]
+    command = [sys.executable, str(ROOT / "search" / "replay.py"), *words, "--repeats", "1", "--level", "1"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    head, *rows = ended.stdout.partition("random + none: random + none\n")[2].splitlines()
+    pairs = [f"{sampler} + {pruner}" for sampler in ("tpe", "qmc", "random") for pruner in ("hyperband", "none")]
+    assert re.split(r"  +", head.strip()) == ["as run", *pairs]  # random + none is the yardstick itself
+    assert {"trial-epochs", "trial-epochs until avg.mAP 1"} <= {re.split(r"  +", row)[0] for row in rows}
+
+
 def test_json_holds_every_replay_and_their_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record_run(tmp_path, PRUNERS["median"])
-    replay.main(tmp_path, pruner="hyperband", workers="4", repeats=2, as_json=True)
+    replay.main(tmp_path, pruner=["hyperband"], workers="4", repeats=2, level=5.0, as_json=True)
     found = json.loads(capsys.readouterr().out)
+    assert found["level"] == 5.0
     assert list(found["setups"]) == ["as run", "asked for", "yardstick"]
     assert found["pool"]["complete"] + found["pool"]["pruned"] == 30
     asked = found["setups"]["asked for"]
