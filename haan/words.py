@@ -91,6 +91,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def hours(seconds: float) -> str:
+    """Hours and minutes, as in 1 h 02 min; below an hour minutes and seconds, as in 2 min 05 s."""
+    minutes, rest = divmod(max(int(seconds), 0), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def shown(value: object, digits: int = 4) -> str:
     """A value as a reader wants it: so many digits of a float, anything else as it is."""
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

@@ -14,7 +14,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 from ray import tune
 
-from haan.words import byte_size, clock, settings
+from haan.words import byte_size, hours, settings
 from search.driver import nodes, placement
 from search.driver.job import Job
 from search.driver.progress import Progress, Totals, totals
@@ -333,7 +333,7 @@ class PhaseEvents(Events):
     def waits(self, seconds: float) -> None:
         """Says that no trial runs for lack of nodes, unless they only wait for features, which `queues` says."""
         if self._coming() is None:
-            self._work.screen.line(nodes.waiting(clock(seconds)))
+            self._work.screen.line(nodes.waiting(hours(seconds)))
 
     def queues(self, under_way: Collection[Running]) -> None:
         """While a trial waits: says how far its features are, and has nodes with room say so again.

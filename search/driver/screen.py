@@ -20,7 +20,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from haan.words import clean, clock, settings, whole, wrapped
+from haan.words import clean, clock, hours, settings, whole, wrapped
 
 _LEAST_S = 0.25  # between two redraws
 _WIDEST = 180  # beyond, lines are hard to follow
@@ -133,7 +133,7 @@ def heartbeat(status: Status) -> str:
     """How it goes, in a plain line."""
     value = "none yet" if status.best is None else f"{status.best[1]:.2f}"
     head = f"{mark(status)} {_STAGES.get(status.stage, status.stage)}: {len(status.running)} running"
-    return f"{head}, {status.epochs} epochs done, best so far {value}, {_left(status)} left"
+    return f"{head}, {status.epochs} epochs done, best so far {value}, {_left(status)}"
 
 
 class Screen:
@@ -352,11 +352,11 @@ def _hours(status: Status) -> Text:
 
 
 def _time(status: Status) -> Text:
-    return Text(f"{clock(status.elapsed_s)} so far, {_left(status)} left")
+    return Text(f"{hours(status.elapsed_s)} so far, {_left(status)}")
 
 
 def _left(status: Status) -> str:
-    return "-" if status.left_s is None else clock(status.left_s)
+    return "time left not known yet" if status.left_s is None else f"{hours(status.left_s)} left"
 
 
 def _rows(params: Mapping[str, Any], width: int, most: int) -> list[str]:

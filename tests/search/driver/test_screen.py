@@ -14,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from haan.words import clean, clock
+from haan.words import clean, clock, hours
 from search.driver import screen
 from search.driver.screen import Screen, can_be_live
 from tests.paths import ROOT
@@ -83,7 +83,7 @@ def test_the_view_shows_everything_that_matters() -> None:
         "▁▁▅██",  # round((23 - 21.68) / (24.03 - 21.68) * 7) = round(3.93) = 4: the fifth of eight
         "clusters=342 pseudo=0.0131",
         "2.0 GPU-hours, 0.5 saved by pruning (20 %)",
-        "1:02:03 so far, 2:05 left",
+        "1 h 02 min so far, 2 min 05 s left",
         " 3/18    17.50  lr=3e-05 clusters=50",
         "trial 4: loss mil is nan in epoch 1",
         "trial   6 COMPLETE avg.mAP  20.06",
@@ -202,7 +202,7 @@ def test_before_the_first_trial_nothing_is_made_up() -> None:
     assert "none yet; base not known yet" in got
     assert "0 pruned," in got
     assert "0.000 GPU-hours, 0.000 saved by pruning" in got
-    assert "1:02:03 so far, - left" in got
+    assert "1 h 02 min so far, time left not known yet" in got
 
 
 def test_a_base_that_is_the_best_so_far_is_called_so() -> None:
@@ -239,6 +239,11 @@ def test_clean_leaves_one_line_without_control_characters() -> None:
 
 def test_clock_by_hand() -> None:
     assert [clock(s) for s in (0, 65.9, 3600, 90061, -1)] == ["0:00", "1:05", "1:00:00", "25:01:01", "0:00"]
+
+
+def test_hours_by_hand() -> None:
+    expected = ["0 s", "59 s", "1 min 05 s", "1 h 00 min", "25 h 01 min", "0 s"]
+    assert [hours(s) for s in (0, 59.9, 65.9, 3600, 90061, -1)] == expected
 
 
 def test_hostile_text_reaches_no_terminal_as_control() -> None:
@@ -281,10 +286,10 @@ def test_plain_lines_have_a_heartbeat_after_a_minute_of_silence(time: list[float
                 it.line("a line of another kind")
     assert file.getvalue().splitlines() == [
         "Starting 2 worker(s) ...",
-        "[  6/20   1:00] search: 2 running, 45 epochs done, best so far 24.03, 2:05 left",
+        "[  6/20   1:00] search: 2 running, 45 epochs done, best so far 24.03, 2 min 05 s left",
         "a line of another kind",
-        "[  6/20   2:40] search: 2 running, 45 epochs done, best so far 24.03, 2:05 left",
-        "[  6/20   3:40] search: 2 running, 45 epochs done, best so far 24.03, 2:05 left",
+        "[  6/20   2:40] search: 2 running, 45 epochs done, best so far 24.03, 2 min 05 s left",
+        "[  6/20   3:40] search: 2 running, 45 epochs done, best so far 24.03, 2 min 05 s left",
     ]
 
 
@@ -305,7 +310,7 @@ def test_nothing_beats_where_no_trial_runs_and_nothing_is_made_up(time: list[flo
         it.update(status(running=()))
         it.update(status(stage="final", best=None, left_s=None))
     head = "[  6/20 1:02:03] final training on all training videos: 2 running"
-    assert file.getvalue() == f"{head}, 0 epochs done, best so far none yet, - left\n"
+    assert file.getvalue() == f"{head}, 0 epochs done, best so far none yet, time left not known yet\n"
 
 
 def test_only_a_terminal_that_can_move_its_cursor_is_live() -> None:
