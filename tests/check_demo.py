@@ -1,7 +1,7 @@
 """Checks a finished demo run as its user would: `python tests/check_demo.py runs/demo` from the folder above `runs`.
 
-The study holds a pruned trial, none running and the base as trial 0, the best were confirmed, and best.yaml trains
-again to its own figure, weights and detections.
+The study holds a pruned trial, none running and the base as trial 0, the best were confirmed, the report has enough
+trials for importances, and best.yaml trains again to its own figure, weights and detections.
 """
 
 import csv
@@ -41,6 +41,7 @@ def check(run: Path) -> None:
     confirmed = pd.read_csv(run / "confirm.csv").query("videos == 'holdout'")
     assert set(confirmed.groupby("number").size()) == {int(confirm["seeds"])}, confirmed
     assert 0 in set(confirmed["number"]) and confirmed["number"].nunique() >= int(confirm["top"]), confirmed
+    assert 'data-figure="importances"' in (run / "report.html").read_text(encoding="utf-8")
     header = dict(
         line[2:].split(": ", 1) for line in (run / "best.yaml").read_text().splitlines() if line.startswith("# ")
     )

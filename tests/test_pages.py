@@ -6,6 +6,7 @@ why it is not run. Of every one its options, its space and its files are checked
 """
 
 import argparse
+import ast
 import importlib
 import json
 import multiprocessing
@@ -47,6 +48,8 @@ RUN = {
     "python search/export.py runs/NAME --trial 0 --to base.yaml": "",
     "python search/export.py runs/openpack --trial 0 --to start.yaml": "",
     "python search/replay.py runs/demo --pruner '{name: hyperband, min_resource: 3}' --workers 64": "",
+    "python search/replay.py runs/demo --sampler tpe,random --pruner 'none,median,{name: hyperband, min_resource: 3}' "
+    "--level 20": "",
     "python -m haan train best.yaml --out trained": "",
     "python -m haan train runs/openpack/best.yaml --out best2 --set seed=2": "--set optim.epochs=1",
     "python -m haan train start.yaml --out start2 --set data.validation=official --set eval.epoch=last "
@@ -113,6 +116,8 @@ READ = {
     "python -m tests.benchmarks.replay": LONG,
     "python -m tests.benchmarks.driver": LONG,
     "python -m tests.benchmarks.fusion": LONG,
+    "python -m tests.benchmarks.cards": "counts; test_the_tables_of_cards_are_what_the_benchmark_prints",
+    "python -m tests.pictures": "takes minutes, and a Chromium",
     "python -m tests.benchmarks.scale runs/pool --workers 8,64": LONG,
     "python -m tests.benchmarks.scale runs/pool --workers 8,64,1000 --epoch-seconds 30 --plot plan.svg": LONG,
     "python -m tests.benchmarks.realsize fineaction --like ANNOTATIONS": "takes an hour and 40 GB of disk",
@@ -473,6 +478,40 @@ def test_the_table_of_search_keys_is_the_code_s(tmp_path: Path) -> None:
 
 def test_the_table_of_a_configuration_s_keys_is_the_code_s() -> None:
     assert keys.on_page() == keys.made(), "`python -m tests.keys` renews the table in haan/README.md"
+
+
+def texts_of_the_code() -> set[str]:
+    """Every text in haan/ and search/ that is no docstring; what is put into it is three dots."""
+    found = set()
+    for file in (*(ROOT / "haan").rglob("*.py"), *(ROOT / "search").rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        said = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.JoinedStr):
+                found.add("".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said:
+                found.add(node.value)
+    return found
+
+
+def test_every_message_of_the_troubleshooting_table_is_one_of_the_code() -> None:
+    table = text_of("search/README.md").partition("## Troubleshooting")[2].partition("\n## ")[0]
+    messages = re.findall(r"^\| `([^`]+)` \| .+ \|$", table, re.M)
+    assert len(messages) == table.count("\n| ") - 2, "a row is a message and what to do"
+    texts = texts_of_the_code()
+    assert [message for message in messages if not any(message in text for text in texts)] == []
+    assert not any("no message says this" in text for text in texts)
+
+
+def test_the_tables_of_cards_are_what_the_benchmark_prints() -> None:
+    from tests.benchmarks import cards  # imports Ray, which the server of processes here is not to do
+
+    page = text_of("search/README.md")
+    for rows in (cards.by_memory(), cards.by_cores(), cards.hours()):
+        for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]):
+            assert f"| {' | '.join(row)} |" in page
+    for one in cards.SHIPPED:
+        assert f"{one.steps:,}" in page
 
 
 def defaults(made: Checked, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:

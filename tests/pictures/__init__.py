@@ -1,0 +1,1 @@
+"""What the screen and the report look like: `python -m tests.pictures` makes both anew."""
