@@ -144,7 +144,7 @@ def figures_(
     data: Annotated[Path | None, typer.Option(help="Use the data of this configuration.")] = None,
     set_: Overrides = None,
 ) -> None:
-    """Draw the paper's Figures 3 to 5 for trained weights, on their validation videos, as PNG and SVG."""
+    """Draw the paper's Figures 3 to 5 for trained weights, on their validation videos, as PNG, SVG and PDF."""
     from haan.figures import choose  # Matplotlib, which no other command needs to wait for
     from haan.figures.folder import NAME
     from haan.figures.observe import observe

@@ -415,6 +415,15 @@ def test_links_lead_somewhere(page: str) -> None:
         assert not anchor or anchor in headings(there.read_text(encoding="utf-8")), target
 
 
+def test_the_pictures_of_the_pages_are_small_and_fetch_nothing() -> None:
+    pictures = [*(ROOT / "tests").glob("*/*.svg"), *(ROOT / "tests").glob("*/*.png")]
+    assert {"screen.svg", "report.png", "thousand-gpus.svg"} <= {one.name for one in pictures}
+    for one in pictures:
+        assert one.stat().st_size < 150 * 1024, one
+        fetched = re.findall(r"""(?:url\(|href=)["']?https?:""", one.read_bytes().decode("latin-1"))
+        assert not fetched, one
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_files_that_a_page_names_are_there(page: str) -> None:
     named = re.findall(r"`((?:haan|search|spaces|tests)/[\w/.-]+\.(?:py|yaml|txt|svg|md))`", text_of(page))

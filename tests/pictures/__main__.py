@@ -50,8 +50,10 @@ def searched(folder: Path) -> tuple[Path, list[Status]]:
 
 
 def of_the_search(statuses: Sequence[Status]) -> Status:
-    """The first that shows so many ended trials, and others running."""
-    return next(one for one in statuses if one.stage == "search" and one.running and one.done >= SHARE * one.budget)
+    """The first that shows so many ended trials, and as many running as ever ran at once."""
+    search = [one for one in statuses if one.stage == "search"]
+    most = max(len(one.running) for one in search)
+    return next(one for one in search if len(one.running) == most and one.done >= SHARE * one.budget)
 
 
 def draw_screen(status: Status, to: Path) -> None:
