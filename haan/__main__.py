@@ -80,7 +80,7 @@ def detect(
     settings, source, annotations, videos = opened(folder, data, tuple(set_ or ()), test)
     make_folder(out.parent)
     written = predict(settings, source, annotations, videos, folder / WEIGHTS, out, external_data)
-    say(f"{written.detections} detections in {written.videos} videos; written to {out}")
+    say(f"{len(written.found)} detections in {written.videos} videos; written to {out}")
 
 
 @app.command(epilog="Example: python -m haan evaluate ground_truth.json predictions.json --tiou 0.5:0.95:0.05")

@@ -54,6 +54,11 @@ class Score:
         return 100 * self.ap[:, scored].mean(axis=1)
 
     @property
+    def by_class(self) -> NDArray[np.float64]:
+        """[classes] mean over the thresholds, in percent, NaN for a class without ground truth; its mean is avg.mAP."""
+        return 100 * self.ap.mean(axis=0)
+
+    @property
     def avg_map(self) -> float:
         """Mean of `map` over the thresholds, in percent."""
         return float(self.map.mean())

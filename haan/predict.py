@@ -21,15 +21,17 @@ from haan.feed import BLOCK_CLIPS
 from haan.methods.base import Network
 from haan.methods.names import METHODS
 from haan.methods.parts import set_products
+from haan.metrics import Detections
 from haan.score import activations, choose_device
 from haan.weights import ABOUT, parted, read_tensors
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was written: how many detections in how many videos."""
+    """What was written where. found: the detections; `video` counts from 0 in the order in which they were given."""
 
-    detections: int
+    path: Path
+    found: Detections
     videos: int
 
 
@@ -42,9 +44,22 @@ def predict(
     out: Path,
     external: str | None = None,
 ) -> Predicted:
-    """Writes the detections in some videos; features are read block by block and not kept.
+    """Writes the detections in some videos; see `detections`.
 
     external: what else than the data set was used, for a server's `external_data`.
+    Raises InputError when the weights don't fit the configuration and the data.
+    """
+    found = detections(config, source, annotations, videos, weights)
+    names = [annotations.names[video] for video in videos]
+    write_predictions(out, names, annotations.fine_names, found, f"haan {__version__}", external)
+    return Predicted(out, found, len(videos))
+
+
+def detections(
+    config: Config, source: FeatureSource, annotations: Annotations, videos: IntArray, weights: Path
+) -> Detections:
+    """The detections in some videos; features are read block by block and not kept.
+
     Raises InputError when the weights don't fit the configuration and the data.
     """
     device = choose_device(config.device)
@@ -54,9 +69,7 @@ def predict(
     offsets = offsets_of(source.num_clips[videos])
     cas = activations(model.to(device), blocks, int(offsets[-1]))
     ((_, found),) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
-    names = [annotations.names[video] for video in videos]
-    write_predictions(out, names, annotations.fine_names, found, f"haan {__version__}", external)
-    return Predicted(len(found), len(videos))
+    return found
 
 
 def read_network(config: Config, dim: int, fine_names: Sequence[str], path: Path) -> tuple[Network, dict[str, Tensor]]:

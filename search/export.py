@@ -9,6 +9,7 @@ from haan.cli import run_script, say
 from haan.data.readers import open_data
 from haan.errors import InputError
 from haan.yamlconfig import read_config
+from search.results import classes
 from search.results.folder import RunFolder, open_study
 from search.results.winner import export, write_predictions
 from search.space.read import read_space
@@ -34,7 +35,13 @@ def main(
         say(f"no predictions written: {error}")
         return
     written = write_predictions(target, read_config(target), source, annotations)
-    say(f"detections written to {written}" if written else "no weights and no predictions: its checkpoint is not there")
+    if written is None:
+        say("no weights and no predictions: its checkpoint is not there")
+        return
+    say(f"detections written to {written.path}")
+    if target == folder.best_yaml and trial is None:
+        missing = classes.write_csv(folder, space, study, written.found, source, annotations)
+        say(f"figures by class written to {folder.classes_csv}" + (f", without the base: {missing}" if missing else ""))
 
 
 if __name__ == "__main__":

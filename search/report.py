@@ -1,8 +1,9 @@
 """What a search found, as one page that needs no network: `python search/report.py runs/demo`; run.py ends with it.
 
-Of several runs it compares what they won and their settings; `haan-search runs` lists those that there are.
+Of several runs it compares what they won, how fast, and their settings; `haan-search runs` lists those that there are.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from search.page.page import write_report
 from search.results import listing
 from search.results.folder import RunFolder, open_study
 from search.space.read import read_space
+from search.study import journal
 
 EXAMPLE = "python search/report.py runs/demo"
 
@@ -27,25 +29,26 @@ def main(
     for folder in folders:
         study = open_study(folder)
         if len(folders) == 1:
-            say(f"written to {write_report(folder, read_space(folder.space_yaml), study)}")
+            goes_on = journal.is_driven(folder.lock)
+            say(f"written to {write_report(folder, read_space(folder.space_yaml), study, goes_on)}")
     if len(folders) > 1:
         known = [listing.listed(folder) for folder in folders]
-        apart = listing.differing(known)
-        _show(listing.overview(known), *([apart] if apart else []))
+        tables = (listing.gathered(known), listing.by_epoch(known), listing.differing(known))
+        _show([listing.overview(known), *filter(None, tables)], (*listing.NOTES, *listing.CURVES_NOTES))
 
 
 def runs(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the runs lie.")] = Path("runs"),
 ) -> None:
     """List the runs in a folder: how each stands, and what it won."""
-    _show(listing.overview([listing.listed(one) for one in listing.runs_below(folder)]))
+    _show([listing.overview([listing.listed(one) for one in listing.runs_below(folder)])], listing.NOTES)
 
 
-def _show(*tables: list[list[str]]) -> None:
+def _show(tables: Sequence[list[list[str]]], notes: Sequence[str]) -> None:
     for table in tables:
         show_table(table, texts=len(table[0]))
         say("")
-    for line in listing.NOTES:
+    for line in notes:
         tell(line)
 
 

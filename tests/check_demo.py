@@ -17,8 +17,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 FILES = (
-    "space.yaml", "study.journal", "trials.csv", "confirm.csv", "curves.csv", "best.yaml", "best.safetensors",
-    "predictions.json", "report.html",
+    "space.yaml", "study.journal", "trials.csv", "confirm.csv", "curves.csv", "classes.csv", "best.yaml",
+    "best.safetensors", "predictions.json", "report.html",
 )  # fmt: skip
 
 

@@ -112,7 +112,10 @@ def test_the_winner_is_exported_as_it_was(home: Path) -> None:
     frozen["precision"] = "auto"  # the default since; on the CPU that it ran on it is float32
     assert {key: found.get(key) for key in frozen} == frozen  # a later version may have more keys
     found, frozen = header(home / "finished" / "best.yaml"), header(left / "best.yaml")
-    frozen["confirmation"] = frozen["confirmation"].replace(" over ", " (sd) over ")  # said since
+    frozen["confirmation"] = frozen["confirmation"].replace("+-", "±").replace(" over ", " (sd) over ")  # said since
+    official, _, at_own = found["official_avg_map"].partition(" at its best detection setting, ")  # said since, too
+    assert at_own.endswith(" at its own")
+    found["official_avg_map"] = official
     assert {key: found.get(key) for key in frozen} == frozen
     assert (home / "finished" / "best.safetensors").read_bytes() == (left / "best.safetensors").read_bytes()
     assert_alike(home / "finished" / "predictions.json", left / "predictions.json")

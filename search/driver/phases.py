@@ -18,6 +18,7 @@ from haan.words import byte_size, hours, settings
 from search.driver import nodes, placement
 from search.driver.job import Job
 from search.driver.progress import Progress, Totals, totals
+from search.driver.renewal import Renewal
 from search.driver.screen import Screen, Status
 from search.driver.timeleft import SessionClock
 from search.results import checkpoints, confirm, curves, provenance, trialscsv, winner
@@ -129,6 +130,7 @@ class Phase(ABC):
 
     title: as search.driver.screen.Status has it. kind: what the folders of its checkpoints are called. budget: of
     trials. searched: what the search found, where that is over. later: how many runs each phase after it has at most.
+    search: the search's study.
     """
 
     title: str
@@ -136,8 +138,8 @@ class Phase(ABC):
     searched: Totals | None = None
     later: tuple[int, ...] = ()
 
-    def __init__(self, work: Work, study: Study, budget: int):
-        self.work, self.study, self.budget = work, study, budget
+    def __init__(self, work: Work, study: Study, budget: int, search: Study):
+        self.work, self.study, self.budget, self.search = work, study, budget, search
 
     def is_base(self, number: int, params: Mapping[str, Any]) -> bool:
         """Whether one of its trials is the base, by its number and parameters."""
@@ -170,7 +172,7 @@ class Search(Phase):
     title, kind = "search", checkpoints.TRIAL
 
     def __init__(self, work: Work, study: Study):
-        super().__init__(work, study, work.job.space.plan.trials)
+        super().__init__(work, study, work.job.space.plan.trials, study)
         self.later = confirm.num_runs(work.job.space, confirm.OFFICIAL in work.job.splits)
 
     def is_base(self, number: int, params: Mapping[str, Any]) -> bool:
@@ -207,7 +209,7 @@ class Confirmation(Phase):
         later: tuple[int, ...] = (),
     ):
         again.start_with(runs)
-        super().__init__(work, again, len(again.trials()))
+        super().__init__(work, again, len(again.trials()), search)
         self.later = later
         self.title, self._space, self._runs = title, work.job.space, runs
         self._trials, self._base = search.trials(), base_number(self._space)
@@ -302,6 +304,7 @@ class PhaseEvents(Events):
     def __init__(self, phase: Phase, progress: Progress, found: curves.Curves):
         self._phase, self._work, self._progress, self._curves = phase, phase.work, progress, found
         self._written = time.monotonic()
+        self._report = Renewal(self._work.job.folder, self._work.job.space, phase.search.inner)
 
     def opened(self, how: Opened) -> None:
         """Says that the features came to a node, once for each copy."""
@@ -318,8 +321,9 @@ class PhaseEvents(Events):
         self._progress.reported(under_way)
 
     def goes_on(self, under_way: Collection[Running]) -> None:
-        """Shows it: an epoch may take long."""
+        """Shows it, in the report, too: an epoch may take long."""
         self._progress.reported(under_way)
+        self._report.renew()
 
     def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
         """Shows it, and writes the table, but not at each of a thousand quick trials."""

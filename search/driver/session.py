@@ -31,7 +31,7 @@ from search.driver.request import AGAIN, Request
 from search.driver.screen import Screen
 from search.driver.timeleft import SessionClock
 from search.page.page import write_report
-from search.results import checkpoints, confirm, winner
+from search.results import checkpoints, classes, confirm, winner
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
 from search.space.edges import edge_warnings
@@ -255,9 +255,14 @@ def _counted(work: Work, study: Study) -> list[str]:
     under_way = len(study.trials(TrialState.RUNNING))
     if under_way:
         lines[0] += f", {under_way} under way"
-    spent, saved = (amount(value, work.share.unit) for value in (found.spent_s, found.saved_s))
+    again_s = confirm.read_confirmation(work.job.folder, work.job.space, study.inner).seconds * work.share.units
+    spent, again, saved = (amount(value, work.share.unit) for value in (found.spent_s, again_s, found.saved_s))
     prunes = work.job.space.pruner.name != "none"
-    lines.append(f"Spent {spent} on them" + (f"; pruning saved about {saved}" if prunes else ""))
+    lines.append(
+        f"Spent {spent} on them"
+        + (f" and {again} on those trained again" if again_s else "")
+        + (f"; pruning saved about {saved}" if prunes else "")
+    )
     reasons: dict[str, list[int]] = {}
     for trial in study.trials(TrialState.FAIL):
         reasons.setdefault(TrialRecord.of(trial).failure or "unknown", []).append(trial.number)
@@ -282,4 +287,7 @@ def _leave(work: Work, study: Study) -> list[str]:
     lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
+    else:
+        missing = classes.write_csv(job.folder, space, study.inner, found.found, job.source, job.annotations)
+        lines += [f"warning: {job.folder.classes_csv} is without the base: {missing}"] if missing else []
     return lines

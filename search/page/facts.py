@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from haan.errors import InputError
 from haan.figures.folder import FigureFolder
 from haan.files import digest, read_text
-from search.results import confirm, winner
-from search.results.confirm import Confirmation
+from search.results import classes, confirm, winner
+from search.results.classes import Classes
+from search.results.confirm import OFFICIAL, Confirmation
 from search.results.folder import RunFolder
 from search.results.winner import Gain
 from search.space.model import Space, is_base
@@ -53,12 +54,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Findings:
-    """A run, read. trials: by number. winner: None before a trial is COMPLETE; gain: its own.
+    """A run, read. run: its name. trials: by number. winner: None before a trial is COMPLETE; gain: its own.
 
     best_yaml: what is exported, exported: whose it is, if any trial's. about: what is to be said of the winner that was
-    exported. importances, pictures: or why none.
+    exported. importances, classes, pictures: or why none.
     """
 
+    run: str
     space: Space
     study_name: str
     trials: tuple[FrozenTrial, ...]
@@ -70,6 +72,7 @@ class Findings:
     exported: FrozenTrial | None
     about: Mapping[str, str]
     importances: Importances | str
+    classes: Classes | str
     pictures: tuple[Picture, ...] | str
 
     def is_base(self, trial: FrozenTrial) -> bool:
@@ -142,7 +145,7 @@ class Findings:
 
     @cached_property
     def seconds(self) -> float:
-        """Training time of all trials."""
+        """Training time of all trials of the search."""
         return sum(record.seconds or 0.0 for record in self.records.values())
 
     @cached_property
@@ -158,8 +161,9 @@ def read_findings(folder: RunFolder, space: Space, study: optuna.Study) -> Findi
     best_yaml = read_text(folder.best_yaml) if folder.best_yaml.exists() else None
     about = {}
     if best is not None and best_yaml is not None:
-        about = winner.about(study, space, best, known, known.finals.get(best.number))
+        about = winner.about(folder.name, study, space, best, known, known.finals.get(best.number))
     return Findings(
+        run=folder.name,
         space=space,
         study_name=study.study_name,
         trials=trials,
@@ -171,8 +175,22 @@ def read_findings(folder: RunFolder, space: Space, study: optuna.Study) -> Findi
         exported=winner.exported(folder, space, trials, known),
         about=about,
         importances=_importances(trials, space),
+        classes=_classes(folder, best, known),
         pictures=_pictures(folder),
     )
+
+
+def _classes(folder: RunFolder, best: FrozenTrial | None, known: Confirmation) -> Classes | str:
+    """As above: a table that can't be read must not cost the report."""
+    try:
+        found = classes.read(folder)
+    except (ValueError, KeyError, OSError) as error:
+        return f"{folder.classes_csv.name} can't be read: {error}."
+    if found is None:
+        return f"There is no {folder.classes_csv.name}."
+    if best is None or found.number != best.number or (found.videos == OFFICIAL) != (best.number in known.finals):
+        return f"{folder.classes_csv.name} is of trial {found.number}, before the search went on."
+    return found
 
 
 def _pictures(folder: RunFolder) -> tuple[Picture, ...] | str:

@@ -58,16 +58,30 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str
     return f"{box}<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def cell(value: object, shown: str | None = None, *, number: bool = False) -> str:
-    """A cell that sorts by `value`; shown: its HTML, where that isn't the value itself."""
+def sortable(names: Iterable[tuple[str, bool]], rows: Iterable[tuple[str, str]], label: str, name: str = "") -> str:
+    """A table whose headings sort it, in a box of its own that scrolls.
+
+    names: heading, and whether its column is of numbers. rows: class of the row ("" for none), and its cells as HTML.
+    """
+    head = "".join(
+        f'<th scope="col"{_class("number" if number else "")}><button type="button">{escaped(text)}</button></th>'
+        for text, number in names
+    )
+    body = "".join(f"<tr{_class(kind)}>{cells}</tr>" for kind, cells in rows)
+    box = f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(label)}">'
+    table = f'<table id="{escaped(name)}">' if name else "<table>"
+    return f"{box}{table}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def cell(value: object, shown: str | None = None, *, number: bool = False, wraps: bool = False) -> str:
+    """A cell that sorts by `value`; shown: its HTML, where that isn't the value itself. wraps: over several lines."""
     text = escaped(value) if shown is None and value is not None else shown or ""
     key = "" if value is None else repr(value) if isinstance(value, float) else str(value)
-    return f'<td{number_class(number)} data-value="{escaped(key)}">{text}</td>'
+    return f'<td{_class("number" if number else "text" if wraps else "")} data-value="{escaped(key)}">{text}</td>'
 
 
-def number_class(number: bool) -> str:
-    """Marks a cell of numbers, which sort and align as such."""
-    return ' class="number"' if number else ""
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""
 
 
 def plot(name: str, figure: Figure, label: str) -> str:

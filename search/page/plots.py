@@ -29,10 +29,11 @@ COLORS = {
     "base": "#e08a00",
     "winner": "#0a9b6c",
 }
+ON_COLOR = "#000000"  # of text on any of them: white is too faint on the grey
 MANY = 300  # trials; above this only some curves are drawn
 _CURVES_BEST, _CURVES_SAMPLE = 50, 100
 _AVG_MAP = "avg.mAP (%)"
-_ROW = 78  # pixels of one parameter in the parallel coordinates
+_ROW = 66  # pixels of one parameter in the parallel coordinates
 
 
 def escaped(value: object) -> str:
@@ -542,31 +543,40 @@ def _through(
 
 
 def _parallel_axes(data: list[Figure], rows: Sequence[tuple[str, BaseDistribution]]) -> Figure:
-    """Lines, names and ends of the rows."""
+    """Lines, names and ends of the rows; the names stand beside them, where no line passes."""
     height = _ROW * len(rows) + 20
     figure = _figure(data, height, "", "")
-    hidden = {"visible": False, "fixedrange": True, "zeroline": False}
+    still: Figure = {"fixedrange": True, "zeroline": False, "showgrid": False}
+    (value, _), *settings = rows
+    texts = [value, *(_row_name(key, one) for key, one in settings)]
+    names = {"tickvals": list(range(len(rows))), "ticktext": texts}
+    names |= {"automargin": True, "ticks": "", "showline": False, "range": [len(rows) - 0.5, -0.3]}
     figure["layout"] |= {
-        "xaxis": hidden | {"range": [-0.02, 1.02]},
-        "yaxis": hidden | {"range": [len(rows) - 0.6, -0.45]},
+        "xaxis": still | {"visible": False, "range": [-0.02, 1.02]},
+        "yaxis": still | names,
         "shapes": [
             {"type": "line", "x0": 0, "x1": 1, "y0": i, "y1": i, "line": {"color": COLORS["PRUNED"], "width": 1}}
             for i in range(len(rows))
         ],
-        "annotations": [note for i, (key, one) in enumerate(rows) for note in _row_texts(i, key, one)],
+        "annotations": [note for i, (_, one) in enumerate(rows) for note in _row_ends(i, one)],
     }
     return figure
 
 
-def _row_texts(row: int, key: str, distribution: BaseDistribution) -> list[dict[str, Any]]:
-    common = {"y": row, "showarrow": False, "borderpad": 1}
+def _row_name(key: str, distribution: BaseDistribution) -> str:
+    """Beside its row, a parameter's section on a line of its own: a phone is narrow."""
     log = " (log)" if getattr(distribution, "log", False) else ""
-    name = {"x": 0, "xanchor": "left", "yanchor": "bottom", "yshift": 5, "text": f"<b>{escaped(key)}</b>{log}"}
+    section, dot, name = key.rpartition(".")
+    return f"{escaped(section + dot)}{'<br>' * bool(dot)}{escaped(name)}{log}"
+
+
+def _row_ends(row: int, distribution: BaseDistribution) -> list[dict[str, Any]]:
+    common = {"y": row, "showarrow": False, "borderpad": 1}
     if isinstance(distribution, CategoricalDistribution):
         ends = [(_share(distribution, choice), choice) for choice in distribution.choices]
     else:
         ends = [(0.0, getattr(distribution, "low", "")), (1.0, getattr(distribution, "high", ""))]
-    texts = [name | common]
+    texts = []
     for place, value in ends:
         anchor = "left" if place == 0 else "right" if place == 1 else "center"
         text = escaped(_cut(shown(value), 14))
@@ -599,9 +609,9 @@ def _bars(run: Findings, found: list[Stretch], name: str, first: dict[str, float
     }
     if name == _GIVEN_UP:
         bars["marker"]["pattern"] = {"shape": "/", "size": 5, "solidity": 0.35}
-    if few:
+    elif few:
         inside = {"textposition": "inside", "insidetextanchor": "middle", "textangle": 0}
-        bars |= {"text": [str(s.trial.number) for s in found], "insidetextfont": {"color": "#ffffff"}} | inside
+        bars |= {"text": [str(s.trial.number) for s in found], "insidetextfont": {"color": ON_COLOR}} | inside
     return bars
 
 

@@ -1,10 +1,12 @@
 """The sections of the report, top to bottom."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import pandas as pd
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -15,7 +17,7 @@ from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, valu
 from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
-from search.results.confirm import VALIDATION, Confirmation, Confirmed
+from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION, Confirmation, Confirmed
 from search.results.winner import SEARCHED, UNSEEN, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
 from search.study import record
@@ -59,7 +61,8 @@ def _unseen_tile(found: Findings) -> list[str]:
         return []
     of = [f"{_called(found, best)}, trained on all training videos and scored once"]
     if found.base is not None and found.base is not best and found.base.number in finals:
-        of.append(f"the base <b>{percent(value_of(finals[found.base.number]))}</b>")
+        own = {run.trial: run.own_avg_map for run in found.confirmation.official}.get(found.base.number)
+        of.append(f"the base <b>{percent(value_of(finals[found.base.number]))}</b> {_at_settings(own)}")
     return [tile(UNSEEN, percent(value_of(finals[best.number])), "; ".join(of), "main")]
 
 
@@ -85,9 +88,13 @@ def _base_tile(found: Findings) -> str:
     if found.base is None:
         why = "it has not completed" if any(map(found.is_base, found.trials)) else "this grid leaves it out"
         return tile("Base", "–", why)
-    own = own_setting_avg_map(found.space, found.base)
-    note = "" if own is None else f"at its best detection setting; <b>{percent(own)}</b> at its own"
+    note = _at_settings(own_setting_avg_map(found.space, found.base))
     return tile(f"Base (trial {found.base.number}) in the search", percent(value_of(found.base)), note, "doubtful")
+
+
+def _at_settings(own: float | None) -> str:
+    """Of which detection setting a figure of the base is. own: the figure at its own."""
+    return "at its best detection setting" + ("" if own is None else f", <b>{percent(own)}</b> at its own")
 
 
 def _gain_tile(found: Findings) -> str:
@@ -104,7 +111,7 @@ def _confirmed_tiles(found: Findings) -> list[str]:
         tile(
             "Confirmed mean",
             percent(row.mean),
-            f"trial {row.number}, {_interval(row)}",
+            f"trial {row.number}, {_spread(row)}",
             "" if found.winner.number in found.confirmation.finals else "main",
         )
         for row in found.confirmation.confirmed()
@@ -112,11 +119,15 @@ def _confirmed_tiles(found: Findings) -> list[str]:
     ]
 
 
-def _interval(row: Confirmed) -> str:
+def _spread(row: Confirmed) -> str:
     count = f"{len(row.scores)} new seed{'s' if len(row.scores) != 1 else ''}"
-    if row.half_width is None:
-        return f"{count}: no interval"
-    return f"95 % interval {row.mean - row.half_width:.2f} to {row.mean + row.half_width:.2f}, {count}"
+    return f"{count}: no spread is known" if row.sd is None else f"± {row.sd:.2f} (sd) over {count}"
+
+
+def _interval(row: Confirmed) -> str:
+    """Of the mean."""
+    half = row.half_width
+    return "–" if half is None else f"{row.mean - half:.2f} to {row.mean + half:.2f}"
 
 
 def _cost_tiles(found: Findings) -> list[str]:
@@ -130,12 +141,20 @@ def _cost_tiles(found: Findings) -> list[str]:
     tiles = [
         tile("Trials", str(len(found.trials)), ", ".join(parts) or "none has begun"),
         tile("Pruned", share, "of the trials that ended"),
-        tile("Training time spent", duration(found.seconds), f"of all trials together{where}"),
+        tile("Training time spent", duration(found.seconds + found.confirmation.seconds), f"{_time_of(found)}{where}"),
     ]
     if counts[TrialState.PRUNED]:
         note = "had each pruned trial gone on to its last epoch"
         tiles.append(tile("Saved by pruning", f"≈ {duration(found.seconds_saved)}", note))
     return tiles
+
+
+def _time_of(found: Findings) -> str:
+    """What the training time is of."""
+    after = found.confirmation.seconds
+    if not after:
+        return "of all trials together"
+    return f"{duration(found.seconds)} of all trials together, {duration(after)} of those trained again"
 
 
 def _verdict(found: Findings) -> str:
@@ -216,14 +235,17 @@ def _confirmed_table(rows: Sequence[Confirmed]) -> str:
         [
             plots.confirmed_name(row),
             percent(row.mean),
-            "–" if row.half_width is None else f"± {row.half_width:.2f}",
+            "–" if row.sd is None else f"{row.sd:.2f}",
+            _interval(row),
             f"{len(row.scores)} of {row.runs}",
             ", ".join(percent(score) for score in row.scores),
         ]
         for row in rows
     ]
     return markup.table(
-        ["configuration", "mean", "95 % interval", "seeds", "avg.mAP of each seed"], cells, "Confirmation"
+        ["configuration", "mean", "sd", "95 % interval", "seeds", "avg.mAP of each seed"],
+        cells,
+        "Confirmation",
     )
 
 
@@ -234,10 +256,14 @@ def _official_table(known: Confirmation) -> str:
         ["base" if run.base else f"trial {run.trial}", percent(run.avg_map), percent(run.own_avg_map)]
         for run in known.official
     ]
-    table = markup.table(["configuration", "avg.mAP", "at the base's own detection setting"], cells, "Official videos")
+    table = markup.table(
+        ["configuration", "at its chosen detection setting", "at the base's own"],
+        cells,
+        "Official videos",
+    )
     return (
         "<h3>Official validation videos</h3><p>Trained on all training videos, one seed, scored once; nothing was "
-        f"chosen by these figures.</p>{table}"
+        f"chosen by these figures. avg.mAP in percent:</p>{table}"
     )
 
 
@@ -326,6 +352,63 @@ def _tiou(sheet: Sheet) -> str:
     return sheet.figure("tiou", plots.by_tiou(sheet.found), caption, otherwise)
 
 
+_VIDEOS = {
+    OFFICIAL: "the official validation videos, after training on all training videos",
+    VALIDATION: "the official validation videos, which also chose the settings",
+    HOLDOUT: "the held-out training videos, which also chose the settings",
+}
+_MOST_CHANGED, _CLASS_FIGURES = 5, ("winner", "base", "gain")  # classes shown of either way; columns in percent
+
+
+def _classes(sheet: Sheet) -> str:
+    found, known = sheet.found, sheet.found.classes
+    if isinstance(known, str):
+        return markup.empty(
+            f"{escaped(known)} <code>python search/export.py RUN</code>, then <code>python search/report.py RUN</code>"
+            ", with this run's folder as RUN, bring it up to date where data and checkpoints are there."
+        )
+    rows = known.rows.sort_values("gain", ascending=False, kind="stable")
+    tiou = found.space.base.eval.tiou
+    caption = (
+        f"<p>Average precision of each fine class in percent, mean over tIoU {tiou[0]:g} to {tiou[-1]:g}, on "
+        f"{_VIDEOS[known.videos]}. A column's mean over the classes with ground truth is its avg.mAP. Of a class with "
+        "few instances a figure says little.</p>"
+    )
+    gained, lost = rows[rows["gain"] > 0][:_MOST_CHANGED], rows[rows["gain"] < 0][::-1][:_MOST_CHANGED]
+    parts = [
+        f"<h3>{title}</h3>{_class_table(some, title)}"
+        for title, some in (("Gained most over the base", gained), ("Lost most", lost))
+        if len(some)
+    ]
+    if rows["base"].isna().all():
+        why = "the base is the winner" if found.base is found.winner else "classes.csv has no figures of it"
+        parts = [f'<p class="quiet">Nothing is compared with the base: {why}.</p>']
+    elif not parts:
+        parts = ['<p class="quiet">No class gained or lost anything.</p>']
+    whole = _class_table(rows, "All classes")
+    return f"{caption}{''.join(parts)}<details><summary>All {len(rows)} classes</summary>{whole}</details>"
+
+
+def _class_table(rows: pd.DataFrame, label: str) -> str:
+    names = [("class", False), *((name, True) for name in ("instances", *_CLASS_FIGURES)), ("coarse class", False)]
+    cells = [
+        [
+            cell(row["class"], wraps=True),
+            cell(int(row["instances"]), number=True),
+            *(_figure_cell(row[name], signed=name == "gain") for name in _CLASS_FIGURES),
+            cell(row["coarse"], wraps=True),
+        ]
+        for row in rows.to_dict("records")
+    ]
+    return markup.sortable(names, [("", "".join(row)) for row in cells], label)
+
+
+def _figure_cell(value: float, signed: bool) -> str:
+    if math.isnan(value):
+        return cell(None, "–", number=True)
+    return cell(value, f"{value:+.2f}" if signed else percent(value), number=True)
+
+
 def _alpha(sheet: Sheet) -> str:
     found, parts = sheet.found, []
     if not found.swept:
@@ -380,16 +463,9 @@ def _trials(sheet: Sheet) -> str:
         ("time", True),
     ]
     names += [*((key, _numeric(found, key)) for key in keys), *((f"detect.{key}", True) for key in found.swept)]
-    head = "".join(
-        f'<th scope="col"{markup.number_class(number)}><button type="button">{escaped(name)}</button></th>'
-        for name, number in [*names, ("node", False)]
-    )
-    rows = "".join(_trial_row(found, trial, keys) for trial in found.trials)
-    return (
-        "<p>Press a heading to sort. A trial that did not complete shows its score so far.</p>"
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table of trials"><table id="trial-table">'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    rows = [_trial_row(found, trial, keys) for trial in found.trials]
+    table = markup.sortable([*names, ("node", False)], rows, "Table of trials", "trial-table")
+    return f"<p>Press a heading to sort. A trial that did not complete shows its score so far.</p>{table}"
 
 
 def _numeric(found: Findings, key: str) -> bool:
@@ -397,7 +473,7 @@ def _numeric(found: Findings, key: str) -> bool:
     return not isinstance(one, CategoricalDistribution) or all(type(choice) in (int, float) for choice in one.choices)
 
 
-def _trial_row(found: Findings, trial: FrozenTrial, keys: Sequence[str]) -> str:
+def _trial_row(found: Findings, trial: FrozenTrial, keys: Sequence[str]) -> tuple[str, str]:
     known, chosen, value = found.record(trial), found.scores(trial).chosen, found.reached(trial)
     state = f'<span class="state" style="--mark:{COLORS[trial.state.name]}">{trial.state.name}</span>'
     tags = '<span class="tag">base</span>' if found.is_base(trial) else ""
@@ -413,8 +489,7 @@ def _trial_row(found: Findings, trial: FrozenTrial, keys: Sequence[str]) -> str:
         *(cell(getattr(chosen, key) if chosen else None, number=True) for key in found.swept),
         cell(known.last_node),
     ]
-    kind = ' class="winner"' if trial is found.winner else ""
-    return f"<tr{kind}>{''.join(cells)}</tr>"
+    return "winner" if trial is found.winner else "", "".join(cells)
 
 
 def _retries(known: record.TrialRecord) -> str:
@@ -478,10 +553,9 @@ def _not_the_winner(found: Findings) -> str:
 
 def _about(sheet: Sheet) -> str:
     found = sheet.found
-    rows = {"study": found.study_name, "data fingerprint": found.attributes.get(record.FINGERPRINT) or "not recorded"}
-    rows |= {
-        key.replace("_", " "): value for key, value in found.about.items() if key not in ("study", "data_fingerprint")
-    }
+    rows: dict[str, str] = {"run": found.run, "study": found.study_name}
+    rows |= {"data fingerprint": found.attributes.get(record.FINGERPRINT) or "unknown"}
+    rows |= {key.replace("_", " "): value for key, value in found.about.items()}
     listed = "".join(f"<dt>{escaped(key)}</dt><dd>{escaped(str(value))}</dd>" for key, value in rows.items())
     return f"<dl>{listed}</dl>{_sessions(found)}"
 
@@ -509,20 +583,21 @@ def _moment(seconds: object) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}" if isinstance(seconds, int | float) else ""
 
 
-SECTIONS = (
-    ("summary", "Summary", "Summary", _summary),
-    ("confirmation", "Confirmation", "Confirmation over seeds", _confirmation),
-    ("history", "History", "Optimisation history", _history),
-    ("curves", "Curves", "Intermediate curves", _curves),
-    ("importances", "Importances", "Parameter importances", _importances),
-    ("slices", "Slices", "Slices: one setting at a time", _slices),
-    ("parallel", "Parallel", "Parallel coordinates: all settings together", _parallel),
-    ("tiou", "tIoU", "mAP against tIoU", _tiou),
-    ("alpha", "Detection", "Detection settings", _alpha),
-    ("paper", "Concepts", "The paper's figures, for the winner", _paper),
-    ("timeline", "Timeline", "Timeline by node", _timeline),
-    ("trials", "Trials", "Trials", _trials),
-    ("failures", "Failures", "Failures", _failures),
-    ("yaml", "YAML", "Exported configuration", _yaml),
-    ("about", "About", "About this run", _about),
+SECTIONS = (  # anchor, heading (in the navigation, too), body
+    ("summary", "Summary", _summary),
+    ("confirmation", "Confirmation over seeds", _confirmation),
+    ("history", "Trial by trial", _history),
+    ("curves", "Epoch by epoch", _curves),
+    ("importances", "Parameter importances", _importances),
+    ("slices", "One setting at a time", _slices),
+    ("parallel", "All settings together", _parallel),
+    ("tiou", "mAP against tIoU", _tiou),
+    ("classes", "Class by class", _classes),
+    ("alpha", "Detection settings", _alpha),
+    ("paper", "The paper's figures", _paper),
+    ("timeline", "Timeline by node", _timeline),
+    ("trials", "Trials", _trials),
+    ("failures", "Failures", _failures),
+    ("yaml", "Exported configuration", _yaml),
+    ("about", "About this run", _about),
 )

@@ -173,7 +173,7 @@ def summary(replays: Sequence[Replay]) -> dict[str, Spread | None]:
 
 
 def table(found: Mapping[str, Sequence[Replay]], level: float | None = None) -> list[list[str]]:
-    """Setups by name as columns, one figure a row; mean +- sd over repeats. level: that the replays were timed to."""
+    """Setups by name as columns, one figure a row; mean ± sd over repeats. level: that the replays were timed to."""
     longest = max(one.end_s for replays in found.values() for one in replays)
     unit, unit_s = next((one for one in _UNITS if longest >= one[1]), _UNITS[-1])
     aim = f"{NEAR:.0%} of the best recorded".replace("%", " %") if level is None else f"avg.mAP {level:g}"
@@ -190,7 +190,7 @@ def _cell(spread: Spread | None, form: str, scale: float, repeats: int) -> str:
     if spread is None:
         return "never"
     shown = f"{spread.mean / scale:{form}}" + (
-        f" +- {spread.sd / scale:{form.replace('3', '2')}}" if spread.n > 1 else ""
+        f" ± {spread.sd / scale:{form.replace('3', '2')}}" if spread.n > 1 else ""
     )
     return shown if spread.n == repeats else f"{shown} ({spread.n} of {repeats})"
 
@@ -282,7 +282,7 @@ def compare(
         about = {"run": str(folder.root), "workers": workers, "level": level}
         say(json.dumps(about | _as_json(compared, found, pool, known, notes), indent=2))
         return
-    tell(f"Replay: {workers} workers, mean +- sd of {repeats} repeats, virtual time")
+    tell(f"Replay: {workers} workers, mean ± sd of {repeats} repeats, virtual time")
     for setup in compared:
         tell(f"{setup.name}: {setup.description}")
     show_table(table(found, level))

@@ -7,7 +7,7 @@ trials of a study of their own, whose parameters say which trial of the search t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, stdev
 from typing import Any, Literal
 
 import numpy as np
@@ -76,6 +76,11 @@ class Confirmed:
         return float(np.mean(self.scores))
 
     @property
+    def sd(self) -> float | None:
+        """Over n - 1, in percent; None with one seed."""
+        return stdev(self.scores) if len(self.scores) > 1 else None
+
+    @property
     def half_width(self) -> float | None:
         """Of the mean's 95 % t-interval, in percent; None with fewer than two seeds."""
         return half_width(self.scores)
@@ -97,6 +102,11 @@ class Confirmation:
         """A trial's place in the ranking."""
         order = self.ranking.order if self.ranking is not None else ()
         return next((standing for standing in order if standing.number == number), None)
+
+    @property
+    def seconds(self) -> float:
+        """Of training, of all its runs."""
+        return sum(run.record.seconds or 0.0 for run in self.runs)
 
     @property
     def official(self) -> tuple[Run, ...]:

@@ -17,6 +17,11 @@ class RunFolder:
     root: Path
 
     @property
+    def name(self) -> str:
+        """The run's."""
+        return self.root.resolve().name
+
+    @property
     def is_run(self) -> bool:
         """Whether it is a run's, or is empty, as a driver leaves it that was killed in its first moment."""
         marks = (self.lock, self.space_yaml, self.journal)
@@ -66,6 +71,11 @@ class RunFolder:
     def best_yaml(self) -> Path:
         """The winning configuration; its weights lie beside it."""
         return self.root / "best.yaml"
+
+    @property
+    def classes_csv(self) -> Path:
+        """A row a fine class: what the winner and the base score on it."""
+        return self.root / "classes.csv"
 
     @property
     def predictions(self) -> Path:

@@ -1,4 +1,4 @@
-"""Runs side by side: how each stands, what it won, and in which settings their winners differ."""
+"""Runs side by side: how each stands, what it won, how fast, and in which settings their winners differ."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,25 +21,33 @@ from search.study.record import SESSIONS, TrialRecord
 from search.study.study import FINISHED
 
 _UNKNOWN = "–"
+Point = tuple[int, float | None]  # epochs, and avg.mAP in percent
 
 
 @dataclass(frozen=True)
 class Listed:
     """A run in a row. state: done, running, interrupted, no winner, or why it can't be read. settings: the winner's.
 
-    cells: began, trials, unseen, confirmed, gain, cost; in words, as `HEAD` has them.
+    cells: began, trials, unseen, confirmed, gain, cost; in words, as `HEAD` has them. path: after each trial that has
+    ended, in the order of their ends, the epochs that all so far had, and the best value of those COMPLETE (None: no
+    one yet). curve: the winner's avg.mAP by epoch.
     """
 
     name: str
     state: str
     cells: tuple[str, ...] = (_UNKNOWN,) * 6
     settings: Mapping[str, Any] = field(default_factory=dict)
+    path: Sequence[Point] = ()
+    curve: Sequence[Point] = ()
 
 
 HEAD = ("run", "state", "began", "trials", "unseen (base)", "confirmed", "gain (95 %)", "training time")
 NOTES = (
-    "unseen: avg.mAP on the official validation videos, which chose nothing. confirmed: mean +- sd over new seeds.",
+    "unseen: avg.mAP on the official validation videos, which chose nothing. confirmed: mean ± sd over new seeds.",
     "gain: of the confirmed mean over the base's.",
+)
+CURVES_NOTES = (
+    "best after trial-epochs: avg.mAP of the search, once all its trials together had trained for so many epochs.",
 )
 
 
@@ -64,7 +72,19 @@ def listed(folder: RunFolder) -> Listed:
     best = confirm.winner(space, trials, known) if winner.no_choice(trials) is None else None
     cells = (_began(study), _trials(space, trials), *_scores(space, trials, best, known), _cost(trials, known))
     settings = dict(_flat(plain(winner.trial_config(space, best)))) if best is not None else {}
-    return Listed(name, _state(folder, space, trials, best, known), cells, settings)
+    curve = sorted(best.intermediate_values.items()) if best is not None else []
+    return Listed(name, _state(folder, space, trials, best, known), cells, settings, _path(trials), curve)
+
+
+def _path(trials: Sequence[FrozenTrial]) -> list[Point]:
+    path: list[Point] = [(0, None)]
+    ended = [trial for trial in trials if trial.state in FINISHED]
+    for trial in sorted(ended, key=lambda trial: (trial.datetime_complete or datetime.max, trial.number)):
+        epochs, best = path[-1]
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
+            best = trial.value if best is None else max(best, trial.value)
+        path.append((epochs + (trial.last_step or 0), best))
+    return path[1:]
 
 
 def _state(
@@ -107,15 +127,14 @@ def _scores(
     unseen = f"{values[0]:.2f}" + "".join(f" ({value:.2f})" for value in values[1:]) if values else _UNKNOWN
     if standing is None or known.ranking is None:
         return unseen, _UNKNOWN, _UNKNOWN
-    confirmed = f"{standing.mean:.2f}" + (f" +- {standing.sd:.2f}" if standing.sd is not None else "")
+    confirmed = f"{standing.mean:.2f}" + (f" ± {standing.sd:.2f}" if standing.sd is not None else "")
     gain, interval = known.ranking.gain, known.ranking.interval
     won = _UNKNOWN if gain is None else f"{gain:+.2f}"
     return unseen, confirmed, won + (f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else "")
 
 
 def _cost(trials: Sequence[FrozenTrial], known: confirm.Confirmation) -> str:
-    records = [*map(TrialRecord.of, trials), *(run.record for run in known.runs)]
-    return duration(sum(record.seconds or 0.0 for record in records))
+    return duration(sum(TrialRecord.of(trial).seconds or 0.0 for trial in trials) + known.seconds)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -129,6 +148,45 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def overview(runs: Sequence[Listed]) -> list[list[str]]:
     """A row a run, below a row of names."""
     return [list(HEAD), *([run.name, run.state, *run.cells] for run in runs)]
+
+
+def gathered(runs: Sequence[Listed]) -> list[list[str]]:
+    """The best of each search so far, after as many epochs of all its trials as any of them had, and fewer.
+
+    A row a run, below a row of names; empty where no trial has ended. The last column is of each at its own end.
+    """
+    known = [run for run in runs if run.path]
+    marks = _marks([run.path for run in known], (1 / 8, 1 / 4, 1 / 2, 1))
+    ends = [run.path[-1] for run in known]
+    rows = [
+        [run.name, *(_at(run.path, mark) for mark in marks), f"{_percent(best)} ({epochs})"]
+        for run, (epochs, best) in zip(known, ends, strict=True)
+    ]
+    return [["best after trial-epochs", *map(str, marks), "at its end"], *rows] if rows else []
+
+
+def by_epoch(runs: Sequence[Listed]) -> list[list[str]]:
+    """avg.mAP of each run's winner by epoch, in the search; a row a run, below a row of names."""
+    known = [run for run in runs if run.curve]
+    marks = _marks([run.curve for run in known], [part / 6 for part in range(1, 7)])
+    rows = [[run.name, *(_at(run.curve, mark) for mark in marks)] for run in known]
+    return [["winner's avg.mAP at epoch", *map(str, marks)], *rows] if rows else []
+
+
+def _marks(paths: Sequence[Sequence[Point]], shares: Sequence[float]) -> list[int]:
+    """Numbers of epochs: shares of the most that any has."""
+    last = max((path[-1][0] for path in paths), default=0)
+    return sorted({max(1, round(share * last)) for share in shares}) if last else []
+
+
+def _at(path: Sequence[Point], mark: int) -> str:
+    """What was known after so many epochs; unknown beyond the end."""
+    values = [value for epochs, value in path if epochs <= mark <= path[-1][0]]
+    return _percent(values[-1] if values else None)
+
+
+def _percent(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:.2f}"
 
 
 def differing(runs: Sequence[Listed]) -> list[list[str]]:

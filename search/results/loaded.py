@@ -9,7 +9,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from haan.config import Config
-from search.results import confirm, curves, trialscsv, winner
+from search.results import classes, confirm, curves, trialscsv, winner
 from search.results.confirm import Confirmation
 from search.results.folder import RunFolder, open_study
 from search.space.model import Space
@@ -41,6 +41,12 @@ class Run:
     def curves(self) -> pd.DataFrame:
         """A row an epoch of each trial and repetition, as curves.csv has it; no rows where a run left none."""
         return curves.read(self.folder)
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """A row a fine class, as classes.csv has it: average precision in percent; no rows where a run left none."""
+        found = classes.read(self.folder)
+        return pd.DataFrame() if found is None else found.rows
 
     @cached_property
     def confirmation(self) -> Confirmation:

@@ -11,7 +11,7 @@ from haan.config import Config, Holdout
 from haan.data.table import Annotations, FeatureSource, split
 from haan.errors import InputError
 from haan.files import check_file, make_folder, remove, whole
-from haan.predict import predict
+from haan.predict import Predicted, predict
 from haan.weights import WEIGHTS
 from haan.words import short
 from haan.yamlconfig import dump, read_config
@@ -108,21 +108,18 @@ def base_of(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> 
     return next((one for one in alike if is_base(space, one.number, one.params)), None)
 
 
-def header(
-    study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation, final: FrozenTrial | None
-) -> str:
-    """The comment block above an exported configuration."""
-    return "".join(f"# {key}: {text}\n" for key, text in about(study, space, trial, known, final).items())
-
-
 def about(
-    study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation, final: FrozenTrial | None
+    run: str, study: optuna.Study, space: Space, trial: FrozenTrial, known: Confirmation, final: FrozenTrial | None
 ) -> dict[str, str]:
-    """What is to be said of an exported configuration. final: its run on all training videos, if that is exported."""
+    """What is to be said of an exported configuration, and stands above it as a comment.
+
+    run: the search's name. final: the configuration's run on all training videos, if that is exported.
+    """
     trained = final or trial
     avg_map = trained.value if final else scores_of(space, TrialRecord.of(trial)).avg_map
     sessions = study.user_attrs.get(SESSIONS) or [{}]
     rows: dict[str, object] = {
+        "run": run,
         "study": study.study_name,
         "trial": trial.number,
         # Of the epoch that counts, for that is what training it again reports.
@@ -157,20 +154,24 @@ def _against_base(
     rows: dict[str, str] = {}
     base, standing = base_of(space, trials, trial), known.standing(trial.number)
     if base is not None and base.state == TrialState.COMPLETE and base.value is not None:
-        own = own_setting_avg_map(space, base)
-        at_own = f", {own:.3f} at its own" if own is not None else ""
-        rows["base_avg_map"] = f"{base.value:.3f} at its best detection setting{at_own}"
+        rows["base_avg_map"] = _at_settings(base.value, own_setting_avg_map(space, base))
     if standing is not None:
-        spread = f" +- {standing.sd:.3f} (sd)" if standing.sd is not None else ""
+        spread = f" ± {standing.sd:.3f} (sd)" if standing.sd is not None else ""
         rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds"
     gain = gain_over_base(space, trials, trial, known)
     if gain is not None:
         rows["gain_over_base"] = gain.sentence
     if trial.number in known.finals:
         rows["official_avg_map"] = f"{known.finals[trial.number].value:.3f}"
-        if base is not None and base.number in known.finals:
-            rows["official_avg_map"] += f", the base {known.finals[base.number].value:.3f}"
+        if base is not None and base is not trial and base.number in known.finals:
+            own = {run.trial: run.own_avg_map for run in known.official}.get(base.number)
+            rows["official_avg_map"] += f", the base {_at_settings(known.finals[base.number].value, own)}"
     return rows
+
+
+def _at_settings(best: float | None, own: float | None) -> str:
+    """What the base scored at the detection setting that the search chose for it, and at its own."""
+    return f"{best:.3f} at its best detection setting" + (f", {own:.3f} at its own" if own is not None else "")
 
 
 def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Confirmation) -> list[str]:
@@ -197,21 +198,28 @@ def export(
     known = confirm.read_confirmation(folder, space, study)
     trial = _find(folder, study, number, known, space)
     final = known.finals.get(trial.number) if number is None else None
-    config = _leaving(space, trial, final)
+    config = leaving(space, trial, final)
     target = to or folder.best_yaml
     weights = target.with_suffix(".safetensors")
     for path in (target, weights, _predictions(target)):
         check_file(path)
     make_folder(target.parent)
     with whole(target) as partial:
-        partial.write_text(header(study, space, trial, known, final) + dump(config), encoding="utf-8")
+        rows = about(folder.name, study, space, trial, known, final)
+        comment = "".join(f"# {key}: {text}\n" for key, text in rows.items())
+        partial.write_text(comment + dump(config), encoding="utf-8")
         remove(weights)  # never another trial's weights beside this configuration
-    checkpoints = of_run(place(folder, space), TRIAL if final is None else AGAIN)
-    checkpoints.fetch((final or trial).number, WEIGHTS, weights)
+    fetch_weights(folder, space, trial, final, weights)
     return trial
 
 
-def _leaving(space: Space, trial: FrozenTrial, final: FrozenTrial | None) -> Config:
+def fetch_weights(folder: RunFolder, space: Space, trial: FrozenTrial, final: FrozenTrial | None, to: Path) -> bool:
+    """Copies the weights of a trial, or of its run on all training videos; whether they are there. Raises OSError."""
+    checkpoints = of_run(place(folder, space), TRIAL if final is None else AGAIN)
+    return checkpoints.fetch((final or trial).number, WEIGHTS, to)
+
+
+def leaving(space: Space, trial: FrozenTrial, final: FrozenTrial | None) -> Config:
     """A trial's configuration as it is exported."""
     if final is None:
         return trial_config(space, trial)
@@ -236,7 +244,7 @@ def exported(folder: RunFolder, space: Space, trials: Sequence[FrozenTrial], kno
 
 def _exports(space: Space, trial: FrozenTrial, known: Confirmation) -> tuple[Config, Config]:
     """A trial's configuration as it leaves by its number, and as the winner."""
-    return trial_config(space, trial), _leaving(space, trial, known.finals.get(trial.number))
+    return trial_config(space, trial), leaving(space, trial, known.finals.get(trial.number))
 
 
 def _find(folder: RunFolder, study: optuna.Study, number: int | None, known: Confirmation, space: Space) -> FrozenTrial:
@@ -258,7 +266,9 @@ def _predictions(exported: Path) -> Path:
     )
 
 
-def write_predictions(exported: Path, config: Config, source: FeatureSource, annotations: Annotations) -> Path | None:
+def write_predictions(
+    exported: Path, config: Config, source: FeatureSource, annotations: Annotations
+) -> Predicted | None:
     """Detections of an exported configuration on its validation videos, beside it; None where its weights are missing.
 
     They go into predictions.json beside best.yaml, into NAME-predictions.json beside any other NAME.yaml.
@@ -268,7 +278,5 @@ def write_predictions(exported: Path, config: Config, source: FeatureSource, ann
     remove(out)
     if not weights.exists():
         return None
-    predict(
-        replace(config, device="auto"), source, annotations, split(annotations, config.data).validation, weights, out
-    )
-    return out
+    videos = split(annotations, config.data).validation
+    return predict(replace(config, device="auto"), source, annotations, videos, weights, out)

@@ -118,6 +118,14 @@ def test_classes_without_truth_are_left_out_of_the_mean() -> None:
     assert result.map.tolist() == [50.0, 50.0] and result.avg_map == 50.0
 
 
+def test_a_class_has_the_mean_of_its_average_precision_over_the_thresholds() -> None:
+    # Class 0: [0, 10] against [0, 8] has tIoU 0.8, so AP 1 at 0.5 and 0 at 0.9: 50. Class 1: nothing found: 0. Class 2
+    # has no truth. The mean of the first two is avg.mAP: 25.
+    result = score([(0, 0, 0, 10), (0, 1, 0, 10)], [(0, 0, 0, 8, 0.9)], (0.5, 0.9), 3)
+    np.testing.assert_array_equal(result.by_class, [50.0, 0.0, np.nan])
+    assert np.nanmean(result.by_class) == result.avg_map == 25.0
+
+
 def test_precision_of_one_class_does_not_lift_another() -> None:
     # Class 0: nine misses, then the hit: AP 1/10. Class 1, behind it in the table: AP 1.
     misses = [(0, 0, 50.0, 60.0, 2.0)] * 9

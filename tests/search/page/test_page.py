@@ -11,13 +11,15 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import optuna
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from optuna.distributions import CategoricalDistribution
@@ -395,6 +397,103 @@ def test_of_many_trials_the_best_and_the_base_and_an_even_sample_have_their_curv
     assert "are drawn: the best 50" in page(found, datetime(2026, 1, 2, tzinfo=UTC))
 
 
+def test_the_names_of_the_settings_stand_beside_the_lines_of_all_settings_and_not_across_them(full: Run) -> None:
+    layout = all_figures(full)["parallel"]["layout"]
+    names = layout["yaxis"]["ticktext"]
+    assert names[0] == "avg.mAP" and {"loss.<br>pseudo (log)", "loss.<br>coarse_pooling"} < set(names)
+    assert len(names) == 1 + 6 and not any("pseudo" in note["text"] for note in layout["annotations"])
+
+
+def luminance(color: str) -> float:
+    """As WCAG 2 defines it."""
+    parts = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_numbers_on_the_bars_of_the_timeline_can_be_read(full: Run) -> None:
+    bars = [trace for trace in all_figures(full)["timeline"]["data"] if "text" in trace]
+    assert len(bars) == 4
+    for trace in bars:
+        dark, light = sorted(luminance(color) for color in (trace["insidetextfont"]["color"], trace["marker"]["color"]))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, trace["name"]
+
+
+def test_the_training_time_is_that_of_the_confirmation_too(full: Run) -> None:
+    # Four configurations with three seeds each, and two on all videos, of 400 s each: 14 x 400 s = 5,600 s.
+    assert ", 93 min of those trained again, on 2 nodes<" in full.folder.report.read_text()
+
+
+def test_a_figure_of_the_base_on_the_official_videos_says_at_which_detection_setting(full: Run) -> None:
+    known = read_findings(full.folder, full.space, full.study).confirmation
+    (base,) = (run for run in known.official if run.base)
+    assert base.avg_map is not None and base.own_avg_map is not None
+    best, own = (f"<b>{value:.2f}</b>" for value in (base.avg_map, base.own_avg_map))
+    assert f"the base {best} at its best detection setting, {own} at its own" in full.folder.report.read_text()
+
+
+def test_the_runs_name_is_the_title_and_stands_above_the_configuration(full: Run) -> None:
+    name, text = full.folder.root.name, full.folder.report.read_text()
+    assert f"<title>{name}: HAAN search</title>" in text and f"<h1>{name}</h1>" in text
+    assert full.folder.best_yaml.read_text().startswith(f"# run: {name}\n# study: ")
+
+
+def test_the_page_of_a_search_that_goes_on_looks_for_the_next_one_and_the_last_does_not(full: Run) -> None:
+    found, written = read_findings(full.folder, full.space, full.study), datetime(2026, 1, 2, tzinfo=UTC)
+    refresh = '<meta http-equiv="refresh" content="60">'
+    assert refresh in page(found, written, goes_on=True).partition("<body>")[0]
+    assert refresh not in page(found, written) and "The search goes on" not in page(found, written)
+
+
+def with_classes(full: Run, root: Path, rows: Sequence[tuple[str, float | None]], number: int | None = None) -> Run:
+    """A copy of a run whose winner scores 20 on each of some classes, with its gains over the base."""
+    shutil.copytree(full.folder.root, root)
+    run = replace(full, folder=RunFolder(root))
+    best = read_findings(run.folder, run.space, run.study).winner
+    assert best is not None
+    about = {"number": best.number if number is None else number, "videos": confirm.OFFICIAL, "coarse": "all"}
+    table = pd.DataFrame({**about, "class": [name for name, _ in rows], "instances": 9, "winner": 20.0})
+    table["gain"] = [gain for _, gain in rows]
+    table["base"] = table["winner"] - table["gain"]
+    table.to_csv(run.folder.classes_csv, index=False)
+    return run
+
+
+def rows_of(table: str) -> list[list[str]]:
+    """The texts of the cells of a table's body."""
+    cells = (re.findall(r"<td[^>]*>(.*?)</td>", row) for row in table.partition("<tbody>")[2].split("</tr>"))
+    return [texts for texts in cells if texts]
+
+
+def test_the_classes_that_gained_and_lost_most_come_first_and_all_of_them_lie_folded(full: Run, tmp_path: Path) -> None:
+    gains = [3.0, -1.0, 7.0, 0.0, 5.0, -4.0, 1.0, 2.0, 6.0, 4.0]
+    run = with_classes(full, tmp_path / "run", [(f"c{i}", gain) for i, gain in enumerate(gains)])
+    text = page_of(run).partition('<section id="classes"')[2].partition("</section>")[0]
+    gained, lost, whole = (rows_of(table) for table in text.split("<table>")[1:])
+    assert [(row[0], row[4]) for row in gained] == [
+        ("c2", "+7.00"),
+        ("c8", "+6.00"),
+        ("c4", "+5.00"),
+        ("c9", "+4.00"),
+        ("c0", "+3.00"),
+    ]
+    assert lost == [["c5", "9", "20.00", "24.00", "-4.00", "all"], ["c1", "9", "20.00", "21.00", "-1.00", "all"]]
+    assert len(whole) == 10 and "<details><summary>All 10 classes</summary>" in text
+    assert "on the official validation videos, after training on all training videos" in text
+
+
+def test_figures_by_class_that_are_missing_old_or_broken_are_said_to_be(full: Run, tmp_path: Path) -> None:
+    assert "There is no classes.csv." in page_of(full)
+    rows: list[tuple[str, float | None]] = [("a", None), ("b", None)]
+    run = with_classes(full, tmp_path / "alone", rows)
+    assert "Nothing is compared with the base: classes.csv has no figures of it." in page_of(run)
+    run = with_classes(full, tmp_path / "old", rows, number=99)
+    assert "classes.csv is of trial 99, before the search went on." in page_of(run)
+    for broken in ("", "number\n1\n", "number,videos\n", "\x00"):
+        run.folder.classes_csv.write_text(broken)
+        assert "classes.csv can&#x27;t be read: " in page_of(run)
+
+
 def failures_only(root: Path) -> Run:
     run = run_of(root, 0)
     maker = Maker(run.space)
@@ -614,6 +713,8 @@ def test_the_page_draws_every_plot_without_an_error_a_request_or_a_sideways_scro
     ids = seen.page.evaluate("[...document.querySelectorAll('[id]')].filter((e) => !e.closest('svg')).map((e) => e.id)")
     assert len(ids) == len(set(ids))
     assert all(link[1:] in ids for link in seen.page.evaluate("[...document.links].map((a) => a.getAttribute('href'))"))
+    words = seen.page.evaluate("[...document.querySelectorAll('nav a')].map((a) => a.textContent)")
+    assert words == seen.page.evaluate("[...document.querySelectorAll('h2')].map((h) => h.textContent)")
     back = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert back == ("rgb(20, 24, 29)" if dark else "rgb(246, 247, 249)")
     assert seen.problems == []
@@ -683,7 +784,7 @@ def test_the_yaml_is_copied_as_it_is_and_a_legend_entry_hides_its_curve(browser:
 
 @needs_chromium
 def test_hostile_text_is_shown_and_does_nothing(browser: Any, tmp_path: Path) -> None:
-    root = tmp_path / "hostile"
+    root = tmp_path / EVIL.replace("/", "_")
     space = write_space(root)
     choices = CategoricalDistribution((EVIL, "mean"))
     space = replace(space, parameters={**space.parameters, "loss.coarse_pooling": choices})
@@ -707,16 +808,22 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Any, tmp_path: Path) ->
         again.add_trial(
             create_trial(state=state, value=value, params=asked, distributions=distributions, user_attrs=hostile)
         )
-    seen = opened(browser, write_report(RunFolder(root), space, study), DESKTOP)
+    folder, before = RunFolder(root), "number,videos,class,coarse,instances,winner,base,gain\n"
+    best = read_findings(folder, space, study).winner
+    assert best is not None
+    quoted = EVIL.replace('"', '""')
+    folder.classes_csv.write_text(f'{before}{best.number},holdout,"{quoted}","{quoted}",3,2.0,1.0,1.0\n')
+    seen = opened(browser, write_report(folder, space, study), DESKTOP)
     assert all(dict(seen.page.evaluate(MARKS)).values())
     assert (
         seen.page.evaluate("window.hacked === undefined && document.querySelectorAll('img, a[href^=http]').length") == 0
     )
-    for place in ("h1", "#failures", "#trials", "#about", "#yaml"):
+    assert seen.page.locator("h1").text_content() == root.name
+    for place in ("#failures", "#trials", "#classes", "#about", "#yaml"):
         assert EVIL in seen.page.locator(place).first.text_content()
     assert EVIL[:9] in seen.page.locator('[data-figure="timeline"] .yaxislayer-above').text_content()
     assert seen.problems == []
-    assert seen.requests == [(root / "report.html").as_uri()]
+    assert [unquote(url) for url in seen.requests] == [unquote((root / "report.html").as_uri())]
     seen.page.context.close()
 
 

@@ -371,14 +371,14 @@ def test_the_table_has_a_column_a_setup_and_says_what_never_happened() -> None:
     assert lines == [
         "as run yardstick",
         "trials 10 10",
-        "best avg.mAP 21.00 +- 1.41 never",  # sd of 20 and 22: sqrt(2)
-        "until the end [h] 2.5 +- 0.71 2 +- 0",
+        "best avg.mAP 21.00 ± 1.41 never",  # sd of 20 and 22: sqrt(2)
+        "until the end [h] 2.5 ± 0.71 2 ± 0",
         "until 99 % of the best recorded [h] 1 (1 of 2) never",
         "trial-epochs until 99 % of the best recorded 40 (1 of 2) never",
-        "trial-epochs 99 +- 0 99 +- 0",
-        "work of all workers [h] 10 +- 2.8 8 +- 0",
-        "pruned [%] 50 +- 0 50 +- 0",
-        "idle [%] 50.0 +- 0.0 50.0 +- 0.0",
+        "trial-epochs 99 ± 0 99 ± 0",
+        "work of all workers [h] 10 ± 2.8 8 ± 0",
+        "pruned [%] 50 ± 0 50 ± 0",
+        "idle [%] 50.0 ± 0.0 50.0 ± 0.0",
     ]
     levelled = [row[0] for row in compare.table(found, level=21.5)]
     assert "until avg.mAP 21.5 [h]" in levelled and "trial-epochs until avg.mAP 21.5" in levelled
@@ -396,7 +396,7 @@ def test_the_command_compares_and_says_so(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "search" / "replay.py"), "a", "--pruner", "hyperband", "--workers", "4"]
     ended = subprocess.run([*command, "--repeats", "2"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "\nReplay: 4 workers, mean +- sd of 2 repeats, virtual time\n" in ended.stdout
+    assert "\nReplay: 4 workers, mean ± sd of 2 repeats, virtual time\n" in ended.stdout
     assert "\nasked for: random + hyperband\n" in ended.stdout
 
 

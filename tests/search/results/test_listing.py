@@ -3,15 +3,18 @@
 import os
 import shutil
 import socket
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from haan.errors import InputError
 from search import report
 from search.results.folder import RunFolder
-from search.results.listing import Listed, differing, listed, runs_below
+from search.results.listing import Listed, by_epoch, differing, gathered, listed, runs_below
 from tests.paths import ROOT
+from tests.search.page.report_run import new_study, write_space
 
 FROZEN = ROOT / "tests" / "frozen"
 
@@ -25,8 +28,8 @@ def test_a_run_is_a_row_with_how_it_stands_and_what_it_won() -> None:
     }
     _, trials, *scores = found["finished"].cells
     assert trials == "6 of 6, 2 pruned"
-    # As its best.yaml says: mean 28.232 +- 5.823, +3.32 (-8.83 to +15.47); official 11.018, the base 12.519.
-    assert scores[:3] == ["11.02 (12.52)", "28.23 +- 5.82", "+3.32 (-8.83 to +15.47)"]
+    # As its best.yaml says: mean 28.232 ± 5.823, +3.32 (-8.83 to +15.47); official 11.018, the base 12.519.
+    assert scores[:3] == ["11.02 (12.52)", "28.23 ± 5.82", "+3.32 (-8.83 to +15.47)"]
     assert found["interrupted"].cells[1:5] == ("2 of 5", "–", "–", "–")
 
 
@@ -61,11 +64,50 @@ def test_several_runs_are_compared_in_the_settings_in_which_their_winners_differ
 ) -> None:
     report.main([FROZEN / "finished", FROZEN / "table"])
     lines = capsys.readouterr().out.splitlines()
-    apart = lines[lines.index("") + 1 :]
+    heads = [line for before, line in zip(["", *lines], lines, strict=False) if before == ""]
+    assert [head.split()[0] for head in heads[:4]] == ["run", "best", "winner's", "winner's"]
+    apart = lines[lines.index(heads[3]) :]
     assert apart[0].split() == ["winner's", "setting", "finished", "table"]
     assert "loss.coarse_pooling      max       mean" in apart and not any("optim.lr" in line for line in apart)
     with pytest.raises(InputError, match="no such file; name the folder of a search"):
         report.main([FROZEN / "finished", FROZEN / "training"])
+
+
+def test_the_best_so_far_is_told_by_the_epochs_of_all_trials_that_had_ended(tmp_path: Path) -> None:
+    write_space(tmp_path)
+    study = new_study(tmp_path)
+    began = datetime(2026, 1, 2)
+    # By their ends: trial 1 (pruned) after 2 epochs, trial 0 after 4 more, trial 2 after 4 more; trial 3 has none.
+    for state, value, epochs, second in (
+        (TrialState.COMPLETE, 10.0, 4, 2),
+        (TrialState.PRUNED, None, 2, 1),
+        (TrialState.COMPLETE, 12.0, 4, 3),
+        (TrialState.FAIL, None, 0, 4),
+    ):
+        trial = create_trial(state=state, value=value, intermediate_values={i: 1.0 for i in range(1, epochs + 1)})
+        trial.datetime_complete = began + timedelta(seconds=second)
+        study.add_trial(trial)
+    assert listed(RunFolder(tmp_path)).path == [(2, None), (6, 10.0), (10, 12.0), (10, 12.0)]
+
+
+def test_best_so_far_and_the_winners_epochs_are_compared_at_the_same_numbers_of_epochs() -> None:
+    runs = [
+        Listed("a", "done", path=[(2, None), (6, 10.0), (10, 12.0)], curve=[(1, 3.0), (2, 5.0), (3, 4.0)]),
+        Listed("b", "done", path=[(16, 11.0)], curve=[(2, 6.0), (4, 8.0), (6, 9.0)]),  # every second epoch is scored
+        Listed("c", "must have a study"),
+    ]
+    # The most epochs are 16, of all trials, and 6, of a winner.
+    assert gathered(runs) == [
+        ["best after trial-epochs", "2", "4", "8", "16", "at its end"],
+        ["a", "–", "–", "10.00", "–", "12.00 (10)"],
+        ["b", "–", "–", "–", "11.00", "11.00 (16)"],
+    ]
+    assert by_epoch(runs) == [
+        ["winner's avg.mAP at epoch", "1", "2", "3", "4", "5", "6"],
+        ["a", "3.00", "5.00", "4.00", "–", "–", "–"],
+        ["b", "–", "6.00", "6.00", "8.00", "8.00", "9.00"],
+    ]
+    assert gathered(runs[2:]) == by_epoch(runs[2:]) == []
 
 
 def test_settings_that_all_winners_share_are_left_out() -> None:

@@ -1,0 +1,106 @@
+"""classes.csv: what the winner and the base score on each class, on the same videos, of run folders with weights."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+from haan.data.readers import open_data
+from haan.data.table import Annotations, FeatureSource
+from haan.yamlconfig import read_config
+from search.results import classes, winner
+from search.results.folder import RunFolder, open_study
+from search.space.model import Space
+from search.space.read import read_space
+from tests.paths import ROOT
+
+
+@dataclass
+class Run:
+    """A finished search of an older version: trial 2 won, trial 0 is the base; both were trained on all videos."""
+
+    folder: RunFolder
+    space: Space
+    study: optuna.Study
+    source: FeatureSource
+    annotations: Annotations
+
+    def write(self) -> tuple[pd.DataFrame, str | None]:
+        """classes.csv of the winner, exported anew; why it is without the base."""
+        winner.export(self.folder, self.space, self.study)
+        yaml = self.folder.best_yaml
+        written = winner.write_predictions(yaml, read_config(yaml), self.source, self.annotations)
+        assert written is not None
+        why = classes.write_csv(self.folder, self.space, self.study, written.found, self.source, self.annotations)
+        return pd.read_csv(self.folder.classes_csv), why
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)  # which the space names its data from
+    folder = RunFolder(Path(shutil.copytree(ROOT / "tests" / "frozen" / "finished", tmp_path / "finished")))
+    space = read_space(folder.space_yaml)
+    source, annotations, _ = open_data(space.base.data)
+    return Run(folder, space, open_study(folder), source, annotations)
+
+
+def test_the_mean_of_a_column_is_its_avg_map_on_the_official_videos(run: Run) -> None:
+    table, why = run.write()
+    official = pd.read_csv(run.folder.confirm_csv).query("videos == 'official'").set_index("trial")["avg_map"]
+    assert why is None and set(table["number"]) == {2} and set(table["videos"]) == {"official"}
+    # Another CPU rounds otherwise, which may change a detection.
+    assert table["winner"].mean() == pytest.approx(official[2], abs=0.05)
+    assert table["base"].mean() == pytest.approx(official[0], abs=0.05)
+    np.testing.assert_allclose(table["gain"], table["winner"] - table["base"], atol=1e-9)
+    assert tuple(table["class"]) == run.annotations.fine_names
+    official_videos = run.annotations.segment_offsets[24]  # the first of them, behind 24 training videos
+    assert table["instances"].sum() == len(run.annotations.segments) - official_videos
+
+
+def drop(weights: Path) -> None:
+    shutil.rmtree(weights.parents[1])
+
+
+def tear(weights: Path) -> None:
+    weights.write_bytes(b"torn")
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"), [(drop, "its weights were not found in "), (tear, "must be a safetensors file, got ")]
+)
+def test_what_is_wrong_with_the_bases_weights_costs_its_column_alone(
+    run: Run, harm: Callable[[Path], None], why: str
+) -> None:
+    (weights,) = run.folder.root.glob("confirm/trial-00007/checkpoint_*/best.safetensors")
+    whole, _ = run.write()
+    harm(weights)
+    table, said = run.write()
+    assert said is not None and why in said
+    assert table["winner"].tolist() == whole["winner"].tolist()
+    assert table["base"].isna().all() and table["gain"].isna().all()
+
+
+def test_before_the_final_runs_both_are_scored_on_the_videos_of_the_search(run: Run) -> None:
+    run.folder.confirm_journal.unlink()
+    table, why = run.write()
+    base, *others = (trial for trial in run.study.get_trials() if trial.state.name == "COMPLETE")
+    best = max(others, key=lambda trial: trial.value or 0.0)
+    assert why is None and set(table["number"]) == {best.number} and set(table["videos"]) == {"holdout"}
+    assert table["winner"].mean() == pytest.approx(best.value, abs=0.05)
+    assert table["base"].mean() == pytest.approx(base.value, abs=0.05)
+
+
+def test_names_are_read_back_as_they_are_and_what_is_not_known_is_nan(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert classes.read(folder) is None
+    head = "number,videos,class,coarse,instances,winner,base,gain"
+    folder.classes_csv.write_text(f"{head}\n7,holdout,NA,None,0,,,\n7,holdout,007,nan,3,1.5,0.5,1.0\n")
+    found = classes.read(folder)
+    assert found is not None and (found.number, found.videos) == (7, "holdout")
+    assert found.rows[["class", "coarse"]].to_numpy().tolist() == [["NA", "None"], ["007", "nan"]]
+    assert found.rows["winner"].isna().tolist() == [True, False] and found.rows["gain"].tolist()[1] == 1.0
