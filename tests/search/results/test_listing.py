@@ -84,7 +84,7 @@ def test_the_best_so_far_is_told_by_the_epochs_of_all_trials_that_had_ended(tmp_
         (TrialState.COMPLETE, 12.0, 4, 3),
         (TrialState.FAIL, None, 0, 4),
     ):
-        trial = create_trial(state=state, value=value, intermediate_values={i: 1.0 for i in range(1, epochs + 1)})
+        trial = create_trial(state=state, value=value, intermediate_values=dict.fromkeys(range(1, epochs + 1), 1.0))
         trial.datetime_complete = began + timedelta(seconds=second)
         study.add_trial(trial)
     assert listed(RunFolder(tmp_path)).path == [(2, None), (6, 10.0), (10, 12.0), (10, 12.0)]
