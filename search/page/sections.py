@@ -2,11 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
-import pandas as pd
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -367,20 +367,21 @@ def _classes(sheet: Sheet) -> str:
             f"{escaped(known)} <code>python search/export.py RUN</code>, then <code>python search/report.py RUN</code>"
             ", with this run's folder as RUN, bring it up to date where data and checkpoints are there."
         )
-    rows = known.rows.sort_values("gain", ascending=False, kind="stable")
+    rows: list[dict[str, Any]] = known.rows.sort_values("gain", ascending=False, kind="stable").to_dict("records")
     tiou = found.space.base.eval.tiou
     caption = (
         f"<p>Average precision of each fine class in percent, mean over tIoU {tiou[0]:g} to {tiou[-1]:g}, on "
         f"{_VIDEOS[known.videos]}. A column's mean over the classes with ground truth is its avg.mAP. Of a class with "
         "few instances a figure says little.</p>"
     )
-    gained, lost = rows[rows["gain"] > 0][:_MOST_CHANGED], rows[rows["gain"] < 0][::-1][:_MOST_CHANGED]
+    gained = [row for row in rows if row["gain"] > 0][:_MOST_CHANGED]
+    lost = [row for row in reversed(rows) if row["gain"] < 0][:_MOST_CHANGED]
     parts = [
         f"<h3>{title}</h3>{_class_table(some, title)}"
         for title, some in (("Gained most over the base", gained), ("Lost most", lost))
-        if len(some)
+        if some
     ]
-    if rows["base"].isna().all():
+    if all(math.isnan(row["base"]) for row in rows):
         why = "the base is the winner" if found.base is found.winner else "classes.csv has no figures of it"
         parts = [f'<p class="quiet">Nothing is compared with the base: {why}.</p>']
     elif not parts:
@@ -389,7 +390,7 @@ def _classes(sheet: Sheet) -> str:
     return f"{caption}{''.join(parts)}<details><summary>All {len(rows)} classes</summary>{whole}</details>"
 
 
-def _class_table(rows: pd.DataFrame, label: str) -> str:
+def _class_table(rows: Iterable[Mapping[str, Any]], label: str) -> str:
     names = [("class", False), *((name, True) for name in ("instances", *_CLASS_FIGURES)), ("coarse class", False)]
     cells = [
         [
@@ -398,7 +399,7 @@ def _class_table(rows: pd.DataFrame, label: str) -> str:
             *(_figure_cell(row[name], signed=name == "gain") for name in _CLASS_FIGURES),
             cell(row["coarse"], wraps=True),
         ]
-        for row in rows.to_dict("records")
+        for row in rows
     ]
     return markup.sortable(names, [("", "".join(row)) for row in cells], label)
 

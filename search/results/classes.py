@@ -23,7 +23,7 @@ from haan.score import truth
 from haan.weights import WEIGHTS
 from search.results import confirm, winner
 from search.results.checkpoints import place
-from search.results.confirm import OFFICIAL, videos_of
+from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION, videos_of
 from search.results.folder import RunFolder
 from search.space.model import Space
 
@@ -112,7 +112,9 @@ def read(folder: RunFolder) -> Classes | None:
         return None
     # A class may be called NA or None, which pandas would take for nothing.
     empty = {key: [""] for key in _FIGURES}
-    kinds = {"class": str, "coarse": str} | dict.fromkeys(_FIGURES, float)
+    kinds: Any = {"class": str, "coarse": str, "instances": int} | dict.fromkeys(_FIGURES, float)
     rows = pd.read_csv(folder.classes_csv, dtype=kinds, keep_default_na=False, na_values=empty)
     ((number, videos),) = set(zip(rows["number"], rows["videos"], strict=True))
-    return Classes(int(number), str(videos), rows[["class", "coarse", "instances", *_FIGURES]])
+    if videos not in (HOLDOUT, VALIDATION, OFFICIAL):
+        raise ValueError(f"videos must be {HOLDOUT}, {VALIDATION} or {OFFICIAL}, got {videos!r}")
+    return Classes(int(number), videos, rows.loc[:, ["class", "coarse", "instances", *_FIGURES]])

@@ -56,6 +56,10 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     winner = int(means.idxmax())
     final = confirmed[confirmed["videos"] == "official"].set_index("number")
     assert set(final.index) == {winner, 0} and set(final["seed"]) == {seed}
+    classes = pd.read_csv(folder.classes_csv)
+    assert set(classes["number"]) == {winner} and set(classes["videos"]) == {"official"}
+    scored = [classes["winner"].mean()] + ([classes["base"].mean()] if winner else [])
+    assert scored == pytest.approx(final["avg_map"][[winner, 0][: len(scored)]].tolist())
     assert f"Best: trial {winner}; " in ended.stdout and "Confirmed on the holdout videos: avg.mAP mean" in ended.stdout
 
     best = read_config(folder.best_yaml)

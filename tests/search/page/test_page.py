@@ -489,7 +489,15 @@ def test_figures_by_class_that_are_missing_old_or_broken_are_said_to_be(full: Ru
     assert "Nothing is compared with the base: classes.csv has no figures of it." in page_of(run)
     run = with_classes(full, tmp_path / "old", rows, number=99)
     assert "classes.csv is of trial 99, before the search went on." in page_of(run)
-    for broken in ("", "number\n1\n", "number,videos\n", "\x00"):
+    whole = run.folder.classes_csv.read_text()
+    for broken in (
+        "",
+        "number\n1\n",
+        "number,videos\n",
+        "\x00",
+        whole.replace("official", "other"),
+        whole.replace("9", "x"),
+    ):
         run.folder.classes_csv.write_text(broken)
         assert "classes.csv can&#x27;t be read: " in page_of(run)
 
