@@ -1,10 +1,12 @@
 """What every command line here shares: how it speaks, and how it ends. Python alone, so that it imports at once."""
 
+import codecs
 import errno
 import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -76,6 +78,21 @@ def _at_home(word: str) -> str:
     return f"{option}{equals}{at_home(value)}"
 
 
+_SPELLED = "haan.spelled"
+_PLAIN = {"±": "+-"}
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """What stands for letters that a stream's encoding lacks, as under LC_ALL=C: the search must not end for one."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(one, ascii(one)[1:-1]) for one in letters), error.end
+
+
+codecs.register_error(_SPELLED, _spelled)
+
+
 def run_script(command: Callable[..., object], example: str, name: str | None = None) -> None:
     """`run` for a script that is one command. name: what it was called by, where that isn't its file."""
     import typer  # half a second, which importing this module is not to take
@@ -92,6 +109,9 @@ def run(command: Callable[[], object]) -> None:
     An interrupt that no command catches ends with 130: Typer sees to it.
     """
     sys.argv[1:] = [_at_home(word) for word in sys.argv[1:]]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=_SPELLED)
     try:
         command()
     except InputError as error:
