@@ -48,7 +48,7 @@ def required(rule: Rule, path: bool = False, what: str = "", source: str = "") -
     return field(metadata={"rule": rule, "path": path, "what": what, "source": source})
 
 
-def added(default: Any, rule: Rule, what: str = "", source: str = "") -> Any:
+def added(default: Any, rule: Rule | None = None, what: str = "", source: str = "") -> Any:
     """The same of a key that came later: `haan.yamlconfig.plain` leaves it out while it has its default.
 
     So configurations and checkpoints of before stay what they were.

@@ -153,11 +153,31 @@ class Loss(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Optim(Checked):
-    """Adam, and how long."""
+    """How weights are moved, and how long."""
 
-    lr: float = setting(3e-5, POSITIVE, what="learning rate of Adam", source="Sec. 4.2")
+    lr: float = setting(3e-5, POSITIVE, what="learning rate, the highest of a schedule", source="Sec. 4.2")
     batch_videos: int = setting(2, AT_LEAST_ONE, what="videos a step; their losses are added", source=CODE)
     epochs: int = setting(50, AT_LEAST_ONE, what="how often over the training videos", source=CODE)
+    kind: Literal["adam", "adamw", "sgd"] = added("adam", what="optimiser", source="Sec. 4.2")
+    momentum: float = added(0.9, PROBABILITY, what="of `sgd`", source=OURS)
+    weight_decay: float = added(0.0, NON_NEGATIVE, what="`adamw`: decoupled; else L2", source=OURS)
+    clip_norm: float | None = added(None, POSITIVE, what="longest that all gradients may be", source=OURS)
+    schedule: Literal["constant", "cosine", "linear"] = added("constant", what="of `lr`, falling to 0", source=OURS)
+    warmup_epochs: int = added(0, NON_NEGATIVE, what="`lr` rises so long from 0, step by step", source=OURS)
+    schedule_epochs: int | None = added(None, AT_LEAST_ONE, what="its length; `null`: all", source=OURS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            raise RuleError("schedule_epochs", f"must be >= optim.epochs ({self.epochs})", self.schedule_epochs)
+        key = "epochs" if self.schedule_epochs is None else "schedule_epochs"
+        if self.warmup_epochs >= getattr(self, key):
+            raise RuleError("warmup_epochs", f"must be < optim.{key} ({getattr(self, key)})", self.warmup_epochs)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the learning rate does, from step to step."""
+        return self.schedule != "constant" or self.warmup_epochs > 0
 
 
 @dataclass(frozen=True, kw_only=True)

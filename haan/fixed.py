@@ -24,10 +24,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from haan.adam import Adam
 from haan.data.table import IntArray, offsets_of
 from haan.feed import Feed
 from haan.methods.base import Method
+from haan.optimiser import Optimiser
 from haan.schedule import Column, Schedule, Shape
 
 _PLACE = "place"  # the column of each clip's place in the table, where the whole table stays on the device
@@ -179,20 +179,23 @@ class FixedStep:
     """One step in one shape. `run` takes it on what `clips` and `row` hold.
 
     clips: [clips, d] the batch's in the table's own type; or all of the table, where the row has their places. row: as
-    `layout` has it. history: [steps, losses], which keeps the losses at the step's number.
+    `layout` has it. history: [steps, losses], which keeps the losses at the step's number. rates: its learning rate is
+    there; None where it is the same in all steps.
     """
 
     def __init__(
         self,
         method: Method,
-        adam: Adam,
+        optimiser: Optimiser,
         layout: Layout,
         history: Float[Tensor, "steps losses"],
+        rates: Float[Tensor, " steps"] | None,
         clips: Float[Tensor, "clips d"],
     ):
-        self._method, self._adam, self._history, self.layout, self.clips = method, adam, history, layout, clips
+        self._method, self._optimiser, self.layout, self.clips = method, optimiser, layout, clips
+        self._history, self._rates = history, rates
         self.row = torch.zeros(layout.numbers, dtype=torch.int32, device=history.device)
-        self._parameters = adam.parameters
+        self._parameters = optimiser.parameters
         self._repetition: Callable[[], None] | None = None
 
     def run(self) -> None:
@@ -205,8 +208,9 @@ class FixedStep:
         found = torch.autograd.grad(values[-1], self._parameters, allow_unused=True)
         for parameter, gradient in zip(self._parameters, found, strict=True):
             parameter.grad = gradient
-        self._history.index_copy_(0, self.row[-1:].long(), values.detach()[None])
-        self._adam.step()
+        step = self.row[-1:].long()
+        self._history.index_copy_(0, step, values.detach()[None])
+        self._optimiser.step(None if self._rates is None else self._rates.index_select(0, step)[0])
 
     def repeat(self, record: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
         """The step as one call, recorded the first time. Raises RuntimeError where its repetition is not the step."""
@@ -224,8 +228,8 @@ class FixedStep:
         The step is taken kernel by kernel first: libraries set themselves up in it, and it says what a repetition must
         give.
         """
-        self._adam.begin()  # in a graph a step would make them anew each time
-        changed = [*self._parameters, *(value for state in self._adam.state.values() for value in state.values())]
+        self._optimiser.begin()  # in a graph a step would make them anew each time
+        changed = [*self._parameters, *(value for state in self._optimiser.state.values() for value in state.values())]
         before = [value.detach().clone() for value in changed]
         expected = self._moved(self.run, changed, before)
         repetition = record(self.run)
@@ -257,12 +261,13 @@ class FixedSteps:
     in one warning, and goes on without.
     """
 
-    def __init__(self, method: Method, adam: Adam, feed: Feed, shapes: Sequence[Shape], graphs: bool):
+    def __init__(self, method: Method, optimiser: Optimiser, feed: Feed, shapes: Sequence[Shape], graphs: bool):
         """shapes: ascending."""
-        self._method, self._adam, self._feed, self._shapes = method, adam, feed, shapes
+        self._method, self._optimiser, self._feed, self._shapes = method, optimiser, feed, shapes
         self._graphs = Graphs() if graphs else None
         self._steps: dict[Shape, FixedStep] = {}
         self._history = torch.empty(0, len(method.losses))
+        self._rates: Float[Tensor, " steps"] | None = None  # where the graphs read them
 
     def forget(self) -> None:
         """Of weights or moments that lie elsewhere from now on."""
@@ -271,12 +276,22 @@ class FixedSteps:
             self._graphs.forget()
 
     def epoch(
-        self, schedule: Schedule, columns: Mapping[str, Column], videos: IntArray
+        self,
+        schedule: Schedule,
+        columns: Mapping[str, Column],
+        videos: IntArray,
+        rates: Float[Tensor, " steps"] | None = None,
     ) -> Float[Tensor, "steps losses"]:
-        """Takes all steps of an epoch; their losses, on the device. videos: of the table, in the schedule's order."""
+        """Takes all steps of an epoch; their losses, on the device.
+
+        videos: of the table, in the schedule's order. rates: their learning rates, in every epoch or in none.
+        """
         if len(schedule) > len(self._history):  # as many as before, in every epoch of a training
             self.forget()
             self._history = torch.zeros(len(schedule), len(self._method.losses), device=schedule.device)
+            self._rates = None if rates is None else torch.empty_like(rates)
+        if rates is not None and self._rates is not None:
+            self._rates[: len(rates)].copy_(rates)
         if self._feed.stay is not None:
             places = self._feed.places(videos).astype(np.int32)
             columns = {**columns, _PLACE: Column(schedule.on_device(places), of_clips=True)}
@@ -301,7 +316,7 @@ class FixedSteps:
         if shape not in self._steps:
             layout = Layout(columns, shape, schedule.batch_videos)
             clips = self._feed.empty(shape.clips) if self._feed.stay is None else self._feed.stay
-            self._steps[shape] = FixedStep(self._method, self._adam, layout, self._history, clips)
+            self._steps[shape] = FixedStep(self._method, self._optimiser, layout, self._history, self._rates, clips)
         return self._steps[shape]
 
     def _take(self, one: FixedStep) -> None:

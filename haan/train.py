@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from haan.adam import Adam
 from haan.config import Config, Detect
 from haan.data.table import ClipTable, IntArray, Split, check_truth
 from haan.errors import TrainingError
@@ -27,6 +26,7 @@ from haan.gpumemory import has_room
 from haan.methods.base import mix_seed
 from haan.methods.names import METHODS
 from haan.methods.parts import set_products
+from haan.optimiser import Optimiser, learning_rates
 from haan.schedule import Schedule
 from haan.score import Scored, Scorer, choose_device, report
 from haan.weights import Best, State, checked, copied, read_state, tensor_bytes, write_state
@@ -113,7 +113,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.method = METHODS["haan"](config, table, split.train, self._feed, self.device)
         self.model = self.method.network
-        self._adam = Adam(self.model.parameters(), config.optim.lr)
+        self._optimiser = Optimiser(self.model.parameters(), config.optim)
         self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" else None
         scored = (table.annotations, split.validation, table.num_clips[split.validation], config.eval.tiou)
         self._scorer = Scorer(*scored, detects or [config.detect], beside, config.threads or torch.get_num_threads())
@@ -196,27 +196,29 @@ class Trainer:
 
     def _train(self, epoch: int) -> dict[str, float]:
         order = np.random.default_rng(mix_seed(self.config.seed, epoch)).permutation(len(self.split.train))
-        steps = self.begin(order)
+        steps = self.begin(order, epoch)
         # The losses stay on the device: reading each step's would make the host wait for it.
         if self._fixed is None:
             history = torch.stack([self.train_step(step) for step in range(steps)])
         else:
-            history = self._fixed.epoch(self._schedule, self._columns, self.split.train[order])
+            history = self._fixed.epoch(self._schedule, self._columns, self.split.train[order], self._rates)
         return self._means(epoch, history.cpu())
 
     def fixed_steps(self, graphs: bool) -> FixedSteps:
         """Steps in fixed shapes, as CUDA graphs or kernel by kernel: those of `train_step` but for rounding."""
         shapes = capacities(self._num_clips, self.config.optim.batch_videos)
-        return FixedSteps(self.method, self._adam, self._feed, shapes, graphs)
+        return FixedSteps(self.method, self._optimiser, self._feed, shapes, graphs)
 
-    def begin(self, order: IntArray) -> int:
-        """Makes ready for steps on some videos, by their positions among the training videos; how many steps.
+    def begin(self, order: IntArray, epoch: int = 1) -> int:
+        """Makes ready for an epoch's steps on some videos, by their positions among those of training; how many steps.
 
         The method must be ready.
         """
         self.model.train()
         self._schedule = Schedule(order, self._num_clips, self.config.optim.batch_videos, self.device)
         self._columns = self.method.columns(self._schedule)
+        rates = learning_rates(self.config.optim, epoch, len(self._schedule))
+        self._rates = None if rates is None else torch.tensor(rates, dtype=torch.float32, device=self.device)
         return len(self._schedule)
 
     def train_step(self, step: int) -> Float[Tensor, " losses"]:
@@ -224,9 +226,9 @@ class Trainer:
         schedule = self._schedule
         clips = self._feed.videos(self.split.train[schedule.order[schedule.videos(step)]])
         values = self.method.batch_losses(clips, schedule.rows(self._columns, step), None)
-        self._adam.forget_gradients()
+        self._optimiser.forget_gradients()
         values[-1].backward()
-        self._adam.step()
+        self._optimiser.step(None if self._rates is None else self._rates[step])
         return values.detach()
 
     def _means(self, epoch: int, history: Float[Tensor, "steps losses"]) -> dict[str, float]:
@@ -251,7 +253,7 @@ class Trainer:
 
     def _state(self, epoch: int) -> State:
         """As all is now, after so many epochs; training goes on to change it."""
-        return State(epoch, self.model.state_dict(), self._adam.state, self.method.state(), self.best)
+        return State(epoch, self.model.state_dict(), self._optimiser.state, self.method.state(), self.best)
 
     def load(self, path: Path) -> None:
         """Takes up a run where `save` left it. Raises InputError when the file is of another run or damaged."""
@@ -261,7 +263,7 @@ class Trainer:
         # What the method refuses, it refuses first: a refused checkpoint leaves the trainer as it was.
         self.method.restore(state.method)
         self.model.load_state_dict(state.network)
-        self._adam.load(state.adam)
+        self._optimiser.load(state.moments)
         if self._fixed is not None:
             self._fixed.forget()
         self.best, self.epoch = state.best, state.epoch
@@ -290,13 +292,10 @@ def file_bytes(config: Config, dim: int, num_fine: int, num_clips: int, settings
     method = METHODS["haan"]
     with torch.device("meta"):
         network = method.build(config, dim, num_fine)
-    weights, count = network.state_dict(), torch.empty((), device="meta")
+    weights, optimiser = network.state_dict(), Optimiser(network.parameters(), config.optim)
     kept, state = method.outline(config, network, num_clips)
-    adam = {
-        number: {"step": count, "exp_avg": parameter, "exp_avg_sq": parameter}
-        for number, parameter in enumerate(network.parameters())
-    }
+    optimiser.begin()
     best = Best(0, 0, 0.0, weights, kept)
     identity = len(dump(config)) + settings * len(dump(config.detect))
-    whole = State(0, weights, adam, state, best)
+    whole = State(0, weights, optimiser.state, state, best)
     return FileBytes(tensor_bytes(whole.tensors) + identity, tensor_bytes(best.tensors))

@@ -16,7 +16,8 @@ from haan.files import whole
 WEIGHTS, STATE = "best.safetensors", "state.safetensors"  # files of a training: its result, and what it goes on from
 ABOUT = "about"  # the metadata of weights, one entry, for safetensors writes several in any order
 _KEPT = "concepts"  # before the names of those tensors of a result that are no weights of its network
-_OWN = ("model.", "adam.", "best.")  # before a checkpoint's names; all others are the method's
+_MOMENTS = "adam"  # before those that an optimiser of any kind keeps, as when there was no other
+_OWN = ("model.", f"{_MOMENTS}.", "best.")  # before a checkpoint's names; all others are the method's
 _ENTRY_BYTES = 100  # of a tensor in the header of a safetensors file
 
 T = TypeVar("T")
@@ -46,13 +47,13 @@ class Best:
 class State:
     """Everything that a training goes on from as if never stopped.
 
-    epoch: how many are trained. network: its weights. adam: what the optimiser keeps of each parameter, by its number.
-    method: `Method.state`.
+    epoch: how many are trained. network: its weights. moments: what the optimiser keeps of each parameter, by its
+    number. method: `Method.state`.
     """
 
     epoch: int
     network: Mapping[str, Tensor]
-    adam: Mapping[int, Mapping[str, Tensor]]
+    moments: Mapping[int, Mapping[str, Tensor]]
     method: Mapping[str, Tensor]
     best: Best | None
 
@@ -60,15 +61,15 @@ class State:
     def tensors(self) -> dict[str, Tensor]:
         """All of it, as a file holds it."""
         found = {f"model.{name}": value for name, value in self.network.items()}
-        for number, entry in self.adam.items():
-            found |= {f"adam.{number}.{name}": value for name, value in entry.items()}
+        for number, entry in self.moments.items():
+            found |= {f"{_MOMENTS}.{number}.{name}": value for name, value in entry.items()}
         found |= self.method
         return found | ({} if self.best is None else {f"best.{name}": t for name, t in self.best.tensors.items()})
 
     def copied(self) -> Self:
         """With copies, where they lie, of what training changes in place; a method replaces what is its own."""
-        adam = {number: _cloned(entry) for number, entry in self.adam.items()}
-        return replace(self, network=_cloned(self.network), adam=adam)
+        moments = {number: _cloned(entry) for number, entry in self.moments.items()}
+        return replace(self, network=_cloned(self.network), moments=moments)
 
 
 def _cloned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -99,12 +100,12 @@ def _state(path: Path, tensors: dict[str, Tensor], about: dict, run: str, data: 
     if about["best"] is not None:
         weights, kept = parted(below(tensors, "best"))
         best = Best(**about["best"], weights=weights, kept=kept)
-    adam = below(tensors, "adam")
-    numbers = sorted({int(name.split(".")[0]) for name in adam})
+    moments = below(tensors, _MOMENTS)
+    numbers = sorted({int(name.split(".")[0]) for name in moments})
     return State(
         epoch=int(about["epoch"]),
         network=below(tensors, "model"),
-        adam={number: below(adam, str(number)) for number in numbers},
+        moments={number: below(moments, str(number)) for number in numbers},
         method={name: value for name, value in tensors.items() if not name.startswith(_OWN)},
         best=best,
     )

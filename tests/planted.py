@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from haan.config import Concepts, Config, Data, Detect, Eval, Holdout, Loss, Model, Optim, Plant
 from haan.data.readers import open_data
@@ -10,7 +11,7 @@ from haan.data.table import ClipTable, Split, pack, split
 TIOU = tuple(round(0.1 + 0.05 * i, 2) for i in range(9))
 
 
-def tiny_config(root: Path, **optim: float) -> Config:
+def tiny_config(root: Path, **optim: Any) -> Config:
     """24 + 12 videos of 4 fine classes; a quarter of the training videos held out."""
     plant = Plant(train_videos=24, validation_videos=12, dim=16, fine_classes=4, coarse_classes=2, noise=0.3)
     return Config(
@@ -20,7 +21,7 @@ def tiny_config(root: Path, **optim: float) -> Config:
         model=Model(width=16, dropout=0.3),
         concepts=Concepts(clusters=8, top_k=3, refresh_epochs=2, sample_rate=0.5),
         loss=Loss(coarse=0.1, coarse_pooling="mean"),
-        optim=replace(Optim(lr=3e-3, epochs=4), **optim),  # type: ignore[arg-type]  # whole numbers where they must be
+        optim=replace(Optim(lr=3e-3, epochs=4), **optim),
         detect=Detect(alpha=0.0),
         eval=Eval(tiou=TIOU, report=(0.1, 0.3, 0.5)),
         device="cpu",

@@ -188,6 +188,21 @@ CONFIGS = [
         f"{C}:3: concepts.top_k: must be <= concepts.clusters (3), got 4",
     ),
     case(
+        "optimiser of no kind",
+        [("1.0e-3", "1.0e-3, kind: rmsprop")],
+        f"{C}:5: optim.kind: must be 'adam' or 'adamw' or 'sgd', got 'rmsprop'",
+    ),
+    case(
+        "warm-up that never ends",
+        [("epochs: 1}", "epochs: 4, warmup_epochs: 4}")],
+        f"{C}:5: optim.warmup_epochs: must be < optim.epochs (4), got 4",
+    ),
+    case(
+        "schedule that ends too early",
+        [("epochs: 1}", "epochs: 4, schedule: cosine, schedule_epochs: 3}")],
+        f"{C}:5: optim.schedule_epochs: must be >= optim.epochs (4), got 3",
+    ),
+    case(
         "list expected", [("[0.1, 0.5]}", "high}")], f"{C}:7: eval.report: must be a list of finite numbers, got 'high'"
     ),
     case(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,10 +27,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Problem:
     return config, *tiny_table(config)
 
 
-def ready(problem: Problem, batch_videos: int = 2, stay: bool = False) -> Trainer:
+def ready(problem: Problem, batch_videos: int = 2, stay: bool = False, **optim: Any) -> Trainer:
     """A trainer that has clustered and can take steps; stay: its clips are read where they lie on the device."""
     config, table, parts = problem
-    trainer = Trainer(replace(config, optim=replace(config.optim, batch_videos=batch_videos)), table, parts)
+    trainer = Trainer(replace(config, optim=replace(config.optim, batch_videos=batch_videos, **optim)), table, parts)
     trainer._feed.stay = table.on(trainer.device) if stay else None
     trainer.method.renew(1)
     return trainer
@@ -40,11 +41,12 @@ def epochs(trainer: Trainer, steps: FixedSteps | None, count: int = 2) -> torch.
     found = []
     for seed in range(count):
         order = np.random.default_rng(seed).permutation(len(trainer.split.train))
-        number = trainer.begin(order)
+        number = trainer.begin(order, seed + 1)
         if steps is None:
             found.append(torch.stack([trainer.train_step(step) for step in range(number)]))
         else:
-            found.append(steps.epoch(trainer._schedule, trainer._columns, trainer.split.train[order]).clone())
+            videos = trainer.split.train[order]
+            found.append(steps.epoch(trainer._schedule, trainer._columns, videos, trainer._rates).clone())
     return torch.cat(found)
 
 
@@ -58,6 +60,19 @@ def test_steps_in_fixed_shapes_are_those_of_the_loop(tiny: Problem, batch_videos
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)
     for ours, theirs in zip(other.model.parameters(), loop.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_a_schedule_gives_each_repetition_its_own_learning_rate(tiny: Problem, kind: str) -> None:
+    # The learning rates lie where a graph reads them: `remembering` fails where an epoch's lie elsewhere.
+    given = {"kind": kind, "schedule": "cosine", "warmup_epochs": 1, "weight_decay": 0.01, "clip_norm": 1.0}
+    loop, other, constant = ready(tiny, **given), ready(tiny, **given), ready(tiny, kind=kind)
+    expected = epochs(loop, None, count=3)
+    got = epochs(other, remembering(other), count=3)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-7)
+    for ours, theirs in zip(other.model.parameters(), loop.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(epochs(constant, None, count=3), expected, rtol=1e-3)
 
 
 def test_each_batch_takes_the_smallest_shape_that_holds_it(tiny: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +94,9 @@ def test_each_batch_takes_the_smallest_shape_that_holds_it(tiny: Problem, monkey
 
 def test_moments_that_begin_at_zero_are_those_that_adam_would_begin_with(tiny: Problem) -> None:
     begun, plain = ready(tiny), ready(tiny)
-    begun._adam.begin()
+    begun._optimiser.begin()
     assert torch.equal(epochs(begun, None), epochs(plain, None))
-    states = zip(begun._adam.state.values(), plain._adam.state.values(), strict=True)
+    states = zip(begun._optimiser.state.values(), plain._optimiser.state.values(), strict=True)
     assert all(torch.equal(a[name], b[name]) and a.keys() == b.keys() for a, b in states for name in a)
 
 
@@ -152,11 +167,12 @@ def test_where_no_graph_can_be_made_the_training_goes_on_and_says_so_once(
 
 
 def remembering(trainer: Trainer) -> FixedSteps:
-    """Steps of which a repetition, like a graph's, knows weights, moments and losses by where they lie."""
+    """Steps of which a repetition, like a graph's, knows weights, moments, losses and rates by where they lie."""
 
     def where() -> list[int]:
-        moments = [value for state in trainer._adam.state.values() for value in state.values()]
-        return [value.data_ptr() for value in (*trainer.model.parameters(), *moments, steps._history)]
+        moments = [value for state in trainer._optimiser.state.values() for value in state.values()]
+        held = [steps._history, *([] if steps._rates is None else [steps._rates])]
+        return [value.data_ptr() for value in (*trainer.model.parameters(), *moments, *held)]
 
     def make(work: Callable[[], None]) -> Callable[[], None]:
         known = where()
