@@ -406,7 +406,22 @@ SPACES = [
     case(
         "epochs that are sampled",
         [(PSEUDO, "optim.epochs: {int: [1, 9]}")],
-        f"{S}:16: optim.epochs: can't be searched, for the pruner compares trials epoch by epoch",
+        f"{S}:16: optim.epochs: can be searched under pruner: {{name: none}} alone, for the others compare trials "
+        "epoch by epoch, got hyperband",
+    ),
+    case(
+        "number whose base is null",
+        [(PSEUDO, "optim.clip_norm: {float: [0.1, 9]}")],
+        f"{S}:16: optim.clip_norm: the range must hold the base's value, got base None and [0.1, 9.0]",
+    ),
+    case(
+        "fewer epochs than the warm-up may take",
+        [
+            (HYPERBAND, "{name: none}"),
+            ("epochs: 1}", "epochs: 3, warmup_epochs: 1}"),
+            (PSEUDO, "optim.epochs: {int: [1, 9]}"),
+        ],
+        f"{S}:16: optim.epochs: at its bound 1: optim.warmup_epochs: must be < optim.epochs (1), got 1",
     ),
     case(
         "too many sweeps at once",

@@ -22,7 +22,7 @@ from search.driver.timing import Timed, epoch_s, sample_part, time_epoch
 from search.results import checkpoints, confirm
 from search.results.confirm import OFFICIAL
 from search.results.folder import RunFolder
-from search.space.model import Space, base_value, with_values
+from search.space.model import Space, base_value, most_epochs, with_values
 from search.study import journal
 from search.study.algorithms import pruned_epochs
 from search.study.study import FINISHED
@@ -102,7 +102,8 @@ def checkpoint_bytes(job: Job) -> FileBytes:
 
 def largest(space: Space) -> Config:
     """The base with the highest values that a trial can have of all that sizes depend on."""
-    return with_values(space.base, {key: _highest(space, key) for key in _SIZES})
+    adam = {"optim.kind": "adam"} if "optim.kind" in space.parameters else {}  # of all kinds it keeps most
+    return with_values(space.base, {key: _highest(space, key) for key in _SIZES} | adam)
 
 
 def _highest(space: Space, key: str) -> float:
@@ -113,7 +114,7 @@ def _highest(space: Space, key: str) -> float:
 
 
 def _runs_line(job: Job, share: Share, left: Left) -> str:
-    epochs, budget = job.space.base.optim.epochs, job.space.plan.trials
+    epochs, budget = most_epochs(job.space), job.space.plan.trials
     if left.trials == budget and not left.interrupted:
         head = f"Plan: {budget} trials"
     else:
@@ -176,7 +177,7 @@ def disk_line(job: Job, share: Share, left: Left, size: FileBytes) -> str:
     """What the search writes at most, and what room there is. Raises InputError where it doesn't fit."""
     # A new checkpoint is written before the old one goes; a pruned trial keeps none.
     kept = 2 * share.concurrent * size.state + left.runs * size.weights
-    records = left.runs * (_RUN_BYTES + _EPOCH_BYTES * job.space.base.optim.epochs) + size.weights + _REPORT_BYTES
+    records = left.runs * (_RUN_BYTES + _EPOCH_BYTES * most_epochs(job.space)) + size.weights + _REPORT_BYTES
     place, root = checkpoints.place(job.folder, job.space), _existing(job.folder.root, "--out")
     of_each = f"{byte_size(size.state)} a trial under way, {byte_size(size.weights)} a finished one"
     head = f"checkpoints every {job.space.base.concepts.refresh_epochs} epochs, {of_each}"
@@ -223,12 +224,13 @@ def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[st
         f"Time: about {duration(one)} an epoch on {timed.where}: {phases}, cluster {_clustering(timed)} every "
         f"{refresh} epochs (an estimate: the base's {base.concepts.clusters} clusters stand for all)"
     )
-    run_s = one * base.optim.epochs
+    epochs = most_epochs(job.space)
+    run_s = one * epochs
     search = run_s * math.ceil(left.trials / share.concurrent)
     line = f"Search: about {duration(search)} without pruning"
-    pruned = pruned_epochs(pruner, base.optim.epochs)
+    pruned = pruned_epochs(pruner, epochs)
     if pruned is not None and left.trials:
-        part = pruned / base.optim.epochs
+        part = pruned / epochs
         line += f", at least about {duration(max(search * part, run_s))} if {pruner.name} prunes as designed"
     after = run_s * (math.ceil(left.repeats / share.concurrent) + math.ceil(left.finals / share.concurrent))
     line += f"; confirmation: up to about {duration(after)}" if after else ""

@@ -22,7 +22,7 @@ from search.driver.renewal import Renewal
 from search.driver.screen import Screen, Status
 from search.driver.timeleft import SessionClock
 from search.results import checkpoints, confirm, curves, provenance, trialscsv, winner
-from search.space.model import SEED, base_number, front, is_base, named_params
+from search.space.model import SEED, base_number, epochs_of, front, is_base, named_params
 from search.space.studies import study_of
 from search.study import record
 from search.study.study import FINISHED, Study, Suggestion
@@ -179,7 +179,8 @@ class Search(Phase):
         return is_base(self.work.job.space, number, params)
 
     def config(self, suggestion: Suggestion) -> dict[str, Any]:
-        return {"params": dict(suggestion.params), "sweep": True, "epochs": self.study.epochs}
+        epochs = epochs_of(self.work.job.space, suggestion.params)
+        return {"params": dict(suggestion.params), "sweep": True, "epochs": epochs}
 
     def describe(self, running: Running) -> tuple[str, Sequence[str]]:
         head = f"trial {running.number:3d}{' (base)' if self.is_base(running.number, running.params) else ''}"
@@ -221,8 +222,9 @@ class Confirmation(Phase):
         return trial.params in self._runs
 
     def config(self, suggestion: Suggestion) -> dict[str, Any]:
-        asked, epochs = suggestion.params, self.study.epochs
+        asked = suggestion.params
         trial = self._trials[asked["trial"]]
+        epochs = epochs_of(self._space, trial.params)
         if asked["videos"] == confirm.OFFICIAL:
             epochs = confirm.final_epochs(self._space, trial, self.study.trials())
         return {"params": confirm.settings(self._space, trial, asked, epochs), "sweep": False, "epochs": epochs}

@@ -35,7 +35,7 @@ from search.results import checkpoints, classes, confirm, winner
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
 from search.space.edges import edge_warnings
-from search.space.model import is_base
+from search.space.model import is_base, most_epochs
 from search.study import record
 from search.study.record import TrialRecord
 from search.study.study import FINISHED, Study
@@ -201,7 +201,7 @@ def _description(job: Job, share: placement.Share) -> list[str]:
         f"{job.feature_bytes / 2**20:.0f} MiB in shared memory",
         *(f"warning: {note}" for note in job.notes),
         *([f"note: {job.kept}"] if job.kept else []),
-        f"Search: {plan.trials} trials of up to {job.space.base.optim.epochs} epochs, {share.concurrent} at once, "
+        f"Search: {plan.trials} trials of up to {most_epochs(job.space)} epochs, {share.concurrent} at once, "
         f"each with {share.cpu} CPU(s) and {share.gpu:g} GPU; run folder {job.folder.root}",
     ]
     if data.validation == "official":

@@ -18,7 +18,7 @@ from search.results.classes import Classes
 from search.results.confirm import OFFICIAL, Confirmation
 from search.results.folder import RunFolder
 from search.results.winner import Gain
-from search.space.model import Space, is_base
+from search.space.model import Space, epochs_of, is_base
 from search.space.studies import scores_of
 from search.study.algorithms import silent
 from search.study.record import Scores, TrialRecord
@@ -95,10 +95,9 @@ class Findings:
         base = self.base if self.base is not self.winner else None
         return tuple(trial for trial in (self.winner, base) if trial is not None)
 
-    @cached_property
-    def epochs(self) -> int:
-        """Epochs of a whole trial."""
-        return self.space.base.optim.epochs
+    def epochs(self, trial: FrozenTrial) -> int:
+        """Epochs of a whole trial with its parameters."""
+        return epochs_of(self.space, trial.params)
 
     def of(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials in these states, by number."""
@@ -151,7 +150,7 @@ class Findings:
     @cached_property
     def seconds_saved(self) -> float:
         """What the pruned trials would have trained on, had each gone on at its own pace to the last epoch."""
-        return sum(self.record(trial).saved_s(self.epochs) for trial in self.of(TrialState.PRUNED))
+        return sum(self.record(trial).saved_s(self.epochs(trial)) for trial in self.of(TrialState.PRUNED))
 
 
 def read_findings(folder: RunFolder, space: Space, study: optuna.Study) -> Findings:

@@ -72,7 +72,7 @@ def _best_tile(found: Findings, main: bool) -> str:
     if winner is None:
         return tile("Best avg.mAP", "–", "no trial has completed yet", "main")
     epoch = found.record(winner).best_epoch
-    note = f"{_called(found, winner)}, at epoch {escaped(epoch)} of {found.epochs}" if epoch else _called(found, winner)
+    note = _called(found, winner) + (f", at epoch {escaped(epoch)} of {found.epochs(winner)}" if epoch else "")
     top = found.highest
     if top is not None and top is not winner:
         score = f"{percent(value_of(top))} of trial {top.number}"

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from haan.data.table import IntArray
 from haan.errors import InputError
-from search.space.model import Space
+from search.space.model import Space, epochs_of, most_epochs
 from search.study.record import TrialRecord
 
 _SAMPLED = 400  # trials that the miss is estimated on
@@ -51,14 +52,15 @@ def _coordinates(distribution: BaseDistribution, value: Any) -> list[float]:
 class Pool:
     """Recorded trials, as a replay lends them; a row a trial, by its number.
 
-    curves: avg.mAP in percent by epoch, NaN where none was scored; those of PRUNED trials continued. seconds: of one
-    epoch. complete: whether the whole curve was recorded. values: of the whole curve, by the run's objective.
-    left_out: trials that FAILed or have no epoch.
+    curves: avg.mAP in percent by epoch, NaN where none was scored; those of PRUNED trials continued. epochs: of the
+    whole trial. seconds: of one epoch. complete: whether the whole curve was recorded. values: of the whole curve, by
+    the run's objective. left_out: trials that FAILed or have no epoch.
     """
 
     scale: Scale
     points: Float[np.ndarray, "trials axes"]
     curves: Float[np.ndarray, "trials epochs"]
+    epochs: IntArray
     seconds: Float[np.ndarray, " trials"]
     complete: np.ndarray
     values: Float[np.ndarray, " trials"]
@@ -85,14 +87,16 @@ def read_pool(trials: Sequence[FrozenTrial], space: Space, where: str) -> Pool:
         raise InputError(f"{where}: must have a COMPLETE trial to replay, got none of {len(trials)}")
     scale = Scale(space.parameters)
     points = np.stack([scale.point(one.params) for one in usable])
-    curves = np.stack([_curve(one, space.base.optim.epochs) for one in usable])
+    epochs = np.array([epochs_of(space, one.params) for one in usable])
+    curves = np.stack([_curve(one, most_epochs(space)) for one in usable])
     donors = np.flatnonzero(complete)
     for row in np.flatnonzero(~complete):
         donor = donors[_nearest(points[donors], points[row])]
         curves[row] = continued(curves[row], curves[donor])
+        curves[row, epochs[row] :] = np.nan
     values = np.nanmax(curves, axis=1) if space.plan.objective == "best" else _last_values(curves)
     seconds = _epoch_seconds(usable, where)
-    return Pool(scale, points, curves, seconds, complete, values, len(trials) - len(usable))
+    return Pool(scale, points, curves, epochs, seconds, complete, values, len(trials) - len(usable))
 
 
 def _is_usable(trial: FrozenTrial, space: Space) -> bool:

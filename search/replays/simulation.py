@@ -95,7 +95,7 @@ class _Simulation:
     def __init__(self, study: Study, pool: Pool, trials: int, workers: int, driver: DriverTime, level: float):
         self._study, self._pool, self._trials, self._workers = study, pool, trials, workers
         self._driver = driver
-        self._epochs, self._level = pool.curves.shape[1], level
+        self._level = level
         self._ends: list[tuple[float, int]] = []  # when a worker's epoch ends; of equal times the lower worker's first
         self._running: dict[int, _Running] = {}
         self._now_s = self._driver_s = self._busy_s = self._full_s = self._wait_s = 0.0
@@ -115,7 +115,7 @@ class _Simulation:
             one = self._running[worker]
             one.epoch += 1
             pruned = self._hear(one, ended_s)
-            if not pruned and one.epoch < self._epochs:
+            if not pruned and one.epoch < self._pool.epochs[one.row]:
                 self._wait_s += self._now_s - ended_s
                 one.wait_s += self._now_s - ended_s
                 self._train(worker, one)
@@ -134,7 +134,7 @@ class _Simulation:
         self._wait_s += self._now_s - free_s
         one = _Running(suggestion.number, self._pool.nearest(suggestion.params), self._now_s)
         self._proposed += float(self._pool.values[one.row])
-        self._full_s += self._epochs * float(self._pool.seconds[one.row])
+        self._full_s += float(self._pool.epochs[one.row] * self._pool.seconds[one.row])
         self._running[worker] = one
         self._train(worker, one)
 

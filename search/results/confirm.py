@@ -20,7 +20,7 @@ from haan.config import Config, Detect, Holdout
 from haan.files import whole
 from search.results.folder import RunFolder
 from search.results.ranking import Ranking, Standing, half_width, rank
-from search.space.model import Space, base_number, with_values
+from search.space.model import Space, base_number, epochs_of, with_values
 from search.space.studies import scores_of
 from search.study import journal
 from search.study.record import Scores, TrialRecord
@@ -170,6 +170,9 @@ def settings(space: Space, trial: FrozenTrial, again: Mapping[str, Any], num_epo
     values = trial.params | detect | {"seed": again["seed"], "eval.epoch": space.plan.objective}
     if again["videos"] == OFFICIAL:
         values |= {"data.validation": "official", "optim.epochs": num_epochs, "eval.epoch": "last"}
+        optim = with_values(space.base, trial.params).optim
+        if optim.varies:  # along the learning rates of the search, not along all of them in fewer epochs
+            values["optim.schedule_epochs"] = optim.schedule_epochs or optim.epochs
     return values
 
 
@@ -179,12 +182,13 @@ def final_epochs(space: Space, trial: FrozenTrial, runs: Sequence[FrozenTrial]) 
     That is its best epoch in the search; where the search ended it early, the median of its best epochs in the
     confirmation.
     """
+    whole = epochs_of(space, trial.params)
     if space.plan.objective == "last":
-        return space.base.optim.epochs
+        return whole
     mine = [run for run in runs if is_repeat(run) and run.params["trial"] == trial.number]
     epochs = [epoch for run in mine if (epoch := TrialRecord.of(run).best_epoch)]
     if trial.state == TrialState.COMPLETE or not epochs:
-        return TrialRecord.of(trial).best_epoch or space.base.optim.epochs
+        return TrialRecord.of(trial).best_epoch or whole
     return round(median(epochs))
 
 
@@ -261,7 +265,7 @@ def winner(space: Space, trials: Sequence[FrozenTrial], known: Confirmation) -> 
 
 def final_config(space: Space, trial: FrozenTrial, run: FrozenTrial) -> Config:
     """The configuration of a run on all training videos."""
-    values = settings(space, trial, run.params, TrialRecord.of(run).epochs or space.base.optim.epochs)
+    values = settings(space, trial, run.params, TrialRecord.of(run).epochs or epochs_of(space, trial.params))
     return with_values(space.base, values)
 
 

@@ -13,6 +13,7 @@ from search.space.tableform import Table
 from search.study import algorithms
 
 SEED = "seed"  # the key that a grid may list beside its settings
+EPOCHS = "optim.epochs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +176,17 @@ def is_base(space: Space, number: int, params: Mapping[str, Any]) -> bool:
         return number == base_number(space)
     base = {key: base_value(space.base, key) for key in space.parameters}
     return dict(params) | {SEED: None} == base | {SEED: None}
+
+
+def epochs_of(space: Space, params: Mapping[str, Any]) -> int:
+    """How many epochs a trial with these parameters has."""
+    return int(params.get(EPOCHS, space.base.optim.epochs))
+
+
+def most_epochs(space: Space) -> int:
+    """The largest number of epochs that a trial can have."""
+    ends = ends_of(space.parameters[EPOCHS]) if EPOCHS in space.parameters else ()
+    return max((space.base.optim.epochs, *ends))
 
 
 def most_demanding(space: Space) -> tuple[int, float]:

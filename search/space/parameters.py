@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from haan.checked import RuleError
 from haan.config import Config, Detect
 from haan.keys import keys_of
-from haan.yamlconfig import declared, items, parse_range, place, shown, value_of
+from haan.yamlconfig import declared, items, kinds_of, parse_range, place, shown, value_of
 from search.space.model import SEED, base_value, ends_of, points_of, with_values
 from search.study import algorithms
 
@@ -24,20 +24,25 @@ _MAX_POINTS = 10_000
 
 _SWEEP = "sweep"
 _FORMS = ("int", "float", "choice", _SWEEP)
-_SEARCHABLE = ("model", "concepts", "loss", "optim", "detect")
-_EPOCHS = "optim.epochs"
+_SEARCHABLE = ("model", "concepts", "loss", "optim", "detect", "precision")
 
 
 def forms_of(key: str, grid: bool = False) -> tuple[str, ...]:
     """How a key of the configuration may be searched, under a grid or else; no form where it may not be."""
     section, kind = key.partition(".")[0], declared(Config, key)
-    if section not in (*_SEARCHABLE, SEED) or kind is None or is_dataclass(kind) or key == _EPOCHS:
+    if section not in (*_SEARCHABLE, SEED) or kind is None or is_dataclass(kind):
         return ()
     if section == "detect":
         return (_SWEEP,)
     if grid or section == SEED:
         return ("list",) if grid else ()
-    return (kind.__name__, "choice") if kind in (int, float) else ("choice",)
+    number = _number_of(kind)
+    return ("choice",) if number is None else (number.__name__, "choice")
+
+
+def _number_of(kind: Any) -> type[int] | type[float] | None:
+    """Which kind of number a key takes, perhaps beside null; None where it takes none."""
+    return next((one for one in kinds_of(kind) if one in (int, float)), None)
 
 
 def _is_swept(key: str) -> bool:
@@ -224,9 +229,6 @@ def _choice(key: str, kind: Any, node: yaml.SequenceNode, errors: list[str]) -> 
 
 def _kind_of(key: str, node: yaml.Node, grid: bool, errors: list[str]) -> Any:
     """The type of the configuration field that a parameter names."""
-    if key == _EPOCHS:
-        errors.append(f"{place(node)}: {key}: can't be searched, for the pruner compares trials epoch by epoch")
-        return None
     if not forms_of(key, grid):
         near = difflib.get_close_matches(key, [one.name for one in keys_of() if forms_of(one.name, grid)], n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"sections are {', '.join(_SEARCHABLE)}"
@@ -247,7 +249,7 @@ def _distribution(
     if form not in forms_of(key):
         errors.append(f"{place(node)}: {key}: must be searched as {forms_of(key)[0]}, got {form}")
         return None
-    count = len(errors)
+    count, kind = len(errors), _number_of(kind)
     bounds = [value_of(kind, element, key, errors) for element in node.value]
     log = value_of(bool, one["log"][1], f"{key}.log", errors) if "log" in one else False
     step = value_of(kind, one["step"][1], f"{key}.step", errors) if "step" in one else None
@@ -317,8 +319,8 @@ def _check_base(key: str, distribution: BaseDistribution, base: Config, node: ya
         if value not in distribution.choices:
             errors.append(f"{place(node)}: {key}: choice must hold the base's value, got base {value!r}")
     elif isinstance(distribution, IntDistribution | FloatDistribution):
-        inside = distribution.low <= value <= distribution.high
-        steps = (value - distribution.low) / distribution.step if distribution.step else 0
+        inside = value is not None and distribution.low <= value <= distribution.high
+        steps = (value - distribution.low) / distribution.step if value is not None and distribution.step else 0
         if not inside or not math.isclose(steps, round(steps), abs_tol=1e-6):
             where = f"[{distribution.low}, {distribution.high}]" + (
                 f" in steps of {distribution.step}" if distribution.step not in (None, 1) else ""

@@ -27,7 +27,7 @@ from haan.yamlconfig import (
     unknown_key,
     value_of,
 )
-from search.space.model import Plan, Space, listed_keys
+from search.space.model import EPOCHS, Plan, Space, listed_keys
 from search.space.parameters import detects_of, num_points, read_parameters, read_rows
 from search.space.tableform import Table, read_table
 from search.study import algorithms, rehearsal
@@ -167,6 +167,11 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
         rule = f"must be a multiple of base.eval.every ({every}), for no other epoch has a score"
         where = _nearest(node, ("pruner", "interval"))
         errors.append(f"{place(where)}: search.pruner.interval: {rule}, got {interval}")
+        return None
+    if EPOCHS in parameters and pruner.name != "none":
+        rule = "can be searched under pruner: {name: none} alone, for the others compare trials epoch by epoch"
+        where = _nearest(node, ("parameters", EPOCHS))
+        errors.append(f"{place(where)}: {EPOCHS}: {rule}, got {pruner.name}")
         return None
     broken = rehearsal.rehearse(sampler, pruner, parameters, base.optim.epochs)
     if broken is not None:

@@ -111,6 +111,25 @@ def test_equal_epochs_without_pruning_take_as_many_rounds_as_workers_need(
     assert (found.trials, found.complete, found.pruned) == (trials, trials, 0)
 
 
+def test_a_trial_ends_with_its_own_epochs_where_these_are_searched(tmp_path: Path) -> None:
+    """Trials of 12, 3 and 5 epochs of a second each: one worker takes 20 s."""
+    space = read_space(write_space(tmp_path, parameters={"optim.epochs": {"int": [2, 14]}}))
+    study = create(space)
+    for epochs in (EPOCHS, 3, 5):
+        study.start_with([{"optim.epochs": epochs}])
+        number = study.ask().number
+        for epoch in range(1, epochs + 1):
+            study.report(number, epoch, float(epochs + epoch))
+        study.complete(number, {"seconds": 1.0 * epochs, "epochs": epochs})
+    pool = read_pool(study.trials(), space, "here")
+    assert pool.epochs.tolist() == [12, 3, 5] and pool.values.tolist() == [24.0, 6.0, 10.0]
+    again = create(space)
+    again.start_with([trial.params for trial in study.trials()])
+    found = simulate(again, pool, 3, 1)
+    assert found.end_s == pytest.approx(20.0) and found.busy_s == found.full_s
+    assert [trial.last_step for trial in again.trials()] == [12, 3, 5]
+
+
 def test_more_workers_never_take_longer_without_pruning(space: Space) -> None:
     pool = pool_of(space, record(20, EPOCHS), seconds=np.random.default_rng(1).uniform(1, 5, 20))
     ends = [simulate(create(space), pool, 25, workers).end_s for workers in range(1, 28)]

@@ -1,6 +1,7 @@
 """What is confirmed, what wins, and what is said before all of it is known."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 import yaml
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from haan.optimiser import learning_rates
 from haan.yamlconfig import plain
 from search.results import confirm
 from search.results.folder import RunFolder
-from search.space.model import Space
+from search.space.model import Space, with_values
 from search.space.read import read_space
 from tests.planted import tiny_config
 
@@ -101,6 +103,23 @@ def test_a_final_run_takes_all_training_videos_and_the_epochs_of_the_search(tmp_
     config = confirm.final_config(of, trials[1], run(again[0], 4.0, epochs=2))
     assert (config.data.validation, config.optim.epochs, config.eval.epoch) == ("official", 2, "last")
     assert (config.seed, config.detect) == (of.base.seed, of.detects[1])
+
+
+def test_a_final_run_goes_along_the_learning_rates_of_its_trial(tmp_path: Path) -> None:
+    """It had 3 epochs of a cosine and was best in its second: that run takes two, of the same cosine."""
+    of = space(tmp_path, parameters={"optim.epochs": {"int": [2, 9]}})
+    of = replace(of, base=with_values(of.base, {"optim.schedule": "cosine", "optim.warmup_epochs": 1}))
+    trial = create_trial(
+        value=9.0, params={"optim.epochs": 3}, distributions=dict(of.parameters), user_attrs={"best_epoch": 2}
+    )
+    assert confirm.final_epochs(of, trial, []) == 2
+    again = {"trial": 1, "seed": 1, "videos": "official"}
+    optim = confirm.final_config(of, trial, run(again, 4.0, epochs=2)).optim
+    assert (optim.epochs, optim.schedule_epochs) == (2, 3)
+    assert [learning_rates(optim, epoch, 4) for epoch in (1, 2)] == [
+        learning_rates(replace(optim, epochs=3, schedule_epochs=None), epoch, 4) for epoch in (1, 2)
+    ]
+    assert confirm.final_epochs(replace(of, plan=replace(of.plan, objective="last")), trial, []) == 3
 
 
 def test_a_base_that_was_pruned_takes_the_median_of_its_repeats(tmp_path: Path) -> None:
