@@ -20,9 +20,9 @@ from haan.files import check_folder, make_folder, whole
 from haan.predict import predict
 from haan.train import EpochResult, Trainer
 from haan.weights import STATE, WEIGHTS, write_weights
-from haan.yamlconfig import dump, naming_lines, read_config
+from haan.yamlconfig import BEST, dump, naming_lines, read_config
 
-CONFIG, METRICS = "best.yaml", "metrics.csv"
+METRICS = "metrics.csv"
 
 
 def fill(out: Path, settings: Config, places: AbstractContextManager[None], resume: bool) -> None:
@@ -45,7 +45,7 @@ def fill(out: Path, settings: Config, places: AbstractContextManager[None], resu
         _cut(out / METRICS, trainer.epoch)
     else:
         trainer.save(state)
-    with whole(out / CONFIG) as partial:
+    with whole(out / BEST) as partial:
         partial.write_text(dump(settings), encoding="utf-8")
     if planted(settings.data) is not None:
         say(MADE_UP)
@@ -73,10 +73,10 @@ def opened(
     folder: Path, data: Path | None, overrides: tuple[str, ...], test: bool = False
 ) -> tuple[Config, cache.OnDisk, Annotations, NDArray[np.int64]]:
     """The configuration of a run or training folder, its data (or those of another), and the videos to detect in."""
-    settings = read_config(folder / CONFIG, () if data else overrides)
+    settings = read_config(folder / BEST, () if data else overrides)
     if data is not None:
         settings = replace(settings, data=read_config(data, overrides).data)
-    with naming_lines(data or folder / CONFIG, overrides):
+    with naming_lines(data or folder / BEST, overrides):
         source, annotations, warnings = (open_unlabelled if test else open_data)(settings.data)
         warn(warnings)
         videos = np.arange(len(annotations.names)) if test else split(annotations, settings.data).validation

@@ -21,6 +21,7 @@ from haan.config import Config
 from haan.errors import InputError
 from haan.files import at_home, read_text
 
+BEST = "best.yaml"  # in the folder of a training, or of a search: its configuration
 T = TypeVar("T")
 BAD = object()  # a value that could not be read; its error is in the list already
 _INT = re.compile(r"[+-]?[0-9]+")

@@ -369,6 +369,55 @@ SPACES = [
         f"{S}:16: loss.pseudo: must be a finite number, got 'low'",
     ),
     case(
+        "start of another kind",
+        [("trials: 2", "trials: 2\n  start_with: []")],
+        f"{S}:12: search.start_with: must be base, or a list of base, mappings of parameters to values, and run "
+        "folders, got []",
+    ),
+    case(
+        "start outside its range",
+        [
+            (
+                "trials: 2",
+                "trials: 2\n  start_with: [{concepts.clusters: 7, loss.pseudo: 2},\n    {concepts.clusters: 2}]",
+            )
+        ],
+        f"{S}:12: search.start_with.concepts.clusters: must be a whole number in [2, 6], as search.parameters "
+        "has it, got 7",
+        f"{S}:12: search.start_with.loss.pseudo: must be a number in [0.0001, 1.0], as search.parameters has it, "
+        "got 2.0",
+    ),
+    case(
+        "start of what is not searched",
+        [("trials: 2", "trials: 2\n  start_with: [base, {concepts.cluster: 3}, {loss.coarse: much}]")],
+        f"{S}:12: search.start_with.concepts.cluster: must be a parameter that is searched; did you mean "
+        "'concepts.clusters'?",
+        f"{S}:12: search.start_with.loss.coarse: must be a parameter that is searched; did you mean "
+        "'loss.coarse_pooling'?",
+    ),
+    case(
+        "start of no such value",
+        [("trials: 2", "trials: 2\n  start_with: [{concepts.clusters: many}]")],
+        f"{S}:12: search.start_with.concepts.clusters: must be a whole number, got 'many'",
+    ),
+    case(
+        "start at a run that is none",
+        [("trials: 2", "trials: 2\n  start_with: [base, runs/none]")],
+        f"{S}:12: search.start_with: must be base, a mapping, or the folder of a run with its best.yaml, got "
+        "'runs/none'",
+    ),
+    case(
+        "starts under a grid",
+        [
+            GRID,
+            (HYPERBAND, "{name: none}"),
+            (TRAINED, "concepts.clusters: [3, 4]"),
+            ("trials: 2", "start_with: [base]"),
+        ],
+        f"{S}:11: search.start_with: must be base under sampler: {{name: grid}}, which tries its points in their "
+        "order, got a list",
+    ),
+    case(
         "base outside its range",
         [(CLUSTERS, "concepts.clusters: {int: [4, 6]}")],
         f"{S}:15: concepts.clusters: the range must hold the base's value, got base 3 and [4, 6]",

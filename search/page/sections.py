@@ -20,6 +20,7 @@ from search.page.plots import COLORS, Figure, escaped
 from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION, Confirmation, Confirmed
 from search.results.winner import SEARCHED, UNSEEN, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
+from search.space.model import grid_points
 from search.study import record
 
 _NOTHING_SCORED = "No trial has a scored epoch yet."
@@ -86,7 +87,7 @@ def _called(found: Findings, trial: FrozenTrial) -> str:
 
 def _base_tile(found: Findings) -> str:
     if found.base is None:
-        why = "it has not completed" if any(map(found.is_base, found.trials)) else "this grid leaves it out"
+        why = "it has not completed" if any(map(found.is_base, found.trials)) else _left_out(found)
         return tile("Base", "–", why)
     note = _at_settings(own_setting_avg_map(found.space, found.base))
     return tile(f"Base (trial {found.base.number}) in the search", percent(value_of(found.base)), note, "doubtful")
@@ -95,6 +96,10 @@ def _base_tile(found: Findings) -> str:
 def _at_settings(own: float | None) -> str:
     """Of which detection setting a figure of the base is. own: the figure at its own."""
     return "at its best detection setting" + ("" if own is None else f", <b>{percent(own)}</b> at its own")
+
+
+def _left_out(found: Findings) -> str:
+    return f"{'this grid' if grid_points(found.space) else 'search.start_with'} leaves it out"
 
 
 def _gain_tile(found: Findings) -> str:

@@ -7,6 +7,7 @@ import optuna
 
 from haan.errors import InputError
 from haan.figures.folder import NAME, FigureFolder
+from haan.yamlconfig import BEST
 from search.study import journal
 
 
@@ -70,7 +71,7 @@ class RunFolder:
     @property
     def best_yaml(self) -> Path:
         """The winning configuration; its weights lie beside it."""
-        return self.root / "best.yaml"
+        return self.root / BEST
 
     @property
     def classes_csv(self) -> Path:

@@ -14,7 +14,7 @@ from haan.files import check_file, make_folder, remove, whole
 from haan.predict import Predicted, predict
 from haan.weights import WEIGHTS
 from haan.words import short
-from haan.yamlconfig import dump, read_config
+from haan.yamlconfig import BEST, dump, read_config
 from search.results import confirm
 from search.results.checkpoints import AGAIN, TRIAL, of_run, place
 from search.results.confirm import Confirmation, chosen_detect
@@ -261,9 +261,7 @@ def _find(folder: RunFolder, study: optuna.Study, number: int | None, known: Con
 
 
 def _predictions(exported: Path) -> Path:
-    return exported.with_name(
-        "predictions.json" if exported.name == "best.yaml" else f"{exported.stem}-predictions.json"
-    )
+    return exported.with_name("predictions.json" if exported.name == BEST else f"{exported.stem}-predictions.json")
 
 
 def write_predictions(

@@ -51,7 +51,6 @@ class Plan(Checked):
     max_failures: int = setting(3, NON_NEGATIVE)
     storage: str | None = setting(None, NOT_EMPTY, path=True)
     objective: Literal["best", "last"] = "best"
-    start_with: Literal["base"] = "base"
     resources: Resources = Resources()
     gpus: Literal["all"] | tuple[int, ...] = "all"
     mps: Literal["auto", "on", "off"] = "auto"
@@ -71,9 +70,10 @@ class Plan(Checked):
 class Space:
     """A search space, complete.
 
-    parameters: dotted key of the configuration -> distribution. detects: the detection settings that score every epoch,
-    the base's own among them. document: the space as YAML, overrides applied. rows: of a grid, named sets of values;
-    each has a value for every key that any of them sets, and these keys are parameters, too. table: what it makes.
+    parameters: dotted key of the configuration -> distribution. starts: points that are tried first. detects: the
+    detection settings that score every epoch, the base's own among them. document: the space as YAML, overrides
+    applied. rows: of a grid, named sets of values; each has a value for every key that any of them sets, and these keys
+    are parameters, too. table: what it makes.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Space:
     sampler: algorithms.Component
     pruner: algorithms.Component
     parameters: Mapping[str, BaseDistribution]
+    starts: tuple[Mapping[str, Any], ...]
     detects: tuple[Detect, ...]
     document: str
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -156,17 +157,17 @@ def named_params(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def front(space: Space) -> list[dict[str, Any]]:
-    """What is tried before the sampler is asked: the base, or the points of a grid, the base first if it is among them.
+    """What is tried before the sampler is asked: `search.start_with`, or the points of a grid, the base first.
 
-    A grid without its base has no base to compare with.
+    Where the base is not among them there is no base to compare with.
     """
     base = {key: base_value(space.base, key) for key in space.parameters}
-    points = grid_points(space)
-    return [base, *(point for point in points if point != base)] if not points or base in points else points
+    points = grid_points(space) or [dict(point) for point in space.starts]
+    return [base, *(point for point in points if point != base)] if base in points else points
 
 
 def base_number(space: Space) -> int | None:
-    """Which trial is the base: the first, but for a grid that leaves it out."""
+    """Which trial is the base: the first, but where a grid or `search.start_with` leaves it out."""
     return 0 if front(space)[0] == {key: base_value(space.base, key) for key in space.parameters} else None
 
 

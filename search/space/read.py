@@ -29,6 +29,7 @@ from haan.yamlconfig import (
 )
 from search.space.model import EPOCHS, Plan, Space, listed_keys
 from search.space.parameters import detects_of, num_points, read_parameters, read_rows
+from search.space.starts import read_starts
 from search.space.tableform import Table, read_table
 from search.study import algorithms, rehearsal
 
@@ -49,7 +50,7 @@ def space_of(tree: yaml.MappingNode, name: str) -> Space:
     if errors:
         raise InputError(errors)
     base = build(Config, top["base"][1], "base", errors)
-    space = _read_search(name, base, top["search"][1], yaml.serialize(tree, allow_unicode=True), errors)
+    space = _read_search(name, base, top["search"][1], tree, errors)
     if space is not None and _TABLE in top:
         table = read_table(top[_TABLE][1], errors)
         if table is not None:
@@ -138,12 +139,12 @@ def _search_parameters(tree: yaml.MappingNode) -> yaml.Node:
     return yaml.MappingNode("", plain_keys + made)
 
 
-_BASE, _SEARCH, _TABLE = "base", "search", "table"
+_BASE, _SEARCH, _TABLE, _START = "base", "search", "table", "start_with"
 _TOP = (_BASE, _SEARCH)
-_NESTED = ("sampler", "pruner", "parameters", "rows")
+_NESTED = ("sampler", "pruner", "parameters", "rows", _START)
 
 
-def _read_search(name: str, base: Config | None, node: yaml.Node, document: str, errors: list[str]) -> Space | None:
+def _read_search(name: str, base: Config | None, node: yaml.Node, tree: yaml.Node, errors: list[str]) -> Space | None:
     before = len(errors)
     found = items(node, "search", errors)
     if not isinstance(node, yaml.MappingNode):
@@ -173,6 +174,9 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
         where = _nearest(node, ("parameters", EPOCHS))
         errors.append(f"{place(where)}: {EPOCHS}: {rule}, got {pruner.name}")
         return None
+    starts = read_starts(found[_START][1] if _START in found else None, base, parameters, grid, errors)
+    if len(errors) > before:
+        return None
     broken = rehearsal.rehearse(sampler, pruner, parameters, base.optim.epochs)
     if broken is not None:
         errors.append(f"{place(_nearest(node, broken.path))}: search.{'.'.join(broken.path)}: {broken}")
@@ -187,8 +191,9 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, document: str,
         sampler=sampler,
         pruner=pruner,
         parameters=parameters,
+        starts=starts,
         detects=detects_of(base.detect, sweeps),
-        document=document,
+        document=yaml.serialize(tree, allow_unicode=True),
         rows={name: row.values for name, row in rows.items()},
     )
 

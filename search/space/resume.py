@@ -6,7 +6,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from haan.yamlconfig import plain
-from search.space.model import Space
+from search.space.model import Space, base_number
 
 
 def differences(old: Space, new: Space) -> list[str]:
@@ -26,6 +26,9 @@ def differences(old: Space, new: Space) -> list[str]:
     if old.plan.objective != new.plan.objective:
         rule = f"must stay {old.plan.objective!r} under --resume"
         found.append(f"search.objective: {rule}, got {new.plan.objective!r}")
+    if base_number(old) != base_number(new):
+        was, now = ("without" if base_number(space) is None else "with" for space in (old, new))
+        found.append(f"search.start_with: must stay {was} the base under --resume, got it {now} the base")
     for key in dict.fromkeys([*old.parameters, *new.parameters]):
         was, now = (_form(space.parameters.get(key)) for space in (old, new))
         if was != now:

@@ -78,11 +78,12 @@ def _check_values(argument: str, values: Mapping[str, Any], parameters: Mapping[
         if key not in parameters:
             hint = nearest(key, parameters) or f"; searched are {', '.join(parameters)}"
             raise ComponentError((argument, key), f"must be a parameter that is searched{hint}")
-        if not _lies_in(parameters[key], value):
-            raise ComponentError((argument, key), f"must be {_described(parameters[key])}, got {value!r}")
+        if not lies_in(parameters[key], value):
+            raise ComponentError((argument, key), f"must be {described(parameters[key])}, got {value!r}")
 
 
-def _lies_in(distribution: BaseDistribution, value: Any) -> bool:
+def lies_in(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a parameter can have a value, its type included."""
     if isinstance(distribution, CategoricalDistribution):
         return any(value == choice and type(value) is type(choice) for choice in distribution.choices)
     kinds = int if isinstance(distribution, IntDistribution) else int | float
@@ -91,7 +92,8 @@ def _lies_in(distribution: BaseDistribution, value: Any) -> bool:
     return internals.contains(distribution, float(value))
 
 
-def _described(distribution: BaseDistribution) -> str:
+def described(distribution: BaseDistribution) -> str:
+    """What `lies_in` allows, in the words of an error message."""
     if isinstance(distribution, CategoricalDistribution):
         return f"one of {list(distribution.choices)}"
     assert isinstance(distribution, IntDistribution | FloatDistribution)
