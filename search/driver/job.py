@@ -21,7 +21,7 @@ from search.driver.request import Request, named, taken
 from search.results.folder import RunFolder
 from search.space.model import Space, most_demanding
 from search.space.read import naming_lines, read_space
-from search.space.resume import differences
+from search.space.resume import differences, growth
 from search.study import journal, record
 from search.trials import features
 
@@ -75,9 +75,10 @@ def prepare(asked: Request, held: ExitStack) -> Job:
         source, kept = cache.keep(data, opened, annotations)
         mark = cache.fingerprint(source, annotations, data.dtype)
         try:
-            session, last_seen = _take(folder, space, mark, asked.resume, held)
+            session, last_seen, grown = _take(folder, space, mark, asked.resume, held)
         except OSError as error:
             raise InputError(f"{folder.root}: must be a folder that can be written, got: {error}") from None
+    notes += grown
     return Job(space, folder, source, annotations, splits, mark, notes, session, last_seen, not asked.resume, kept)
 
 
@@ -96,7 +97,8 @@ def preview(asked: Request, scratch: RunFolder) -> Job:
         mark = cache.fingerprint(source, annotations, base.data.dtype)
         if folder.journal.exists():
             notes += _copied(folder, scratch)
-            session = _fits(scratch, space, mark)
+            session, grown = _fits(scratch, space, mark)
+            notes += grown
     return Job(space, folder, source, annotations, splits, mark, notes, session, None, False)
 
 
@@ -152,10 +154,12 @@ def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], dic
     return source, annotations, notes, splits
 
 
-def _take(folder: RunFolder, space: Space, mark: str, resume: bool, held: ExitStack) -> tuple[int, float | None]:
+def _take(
+    folder: RunFolder, space: Space, mark: str, resume: bool, held: ExitStack
+) -> tuple[int, float | None, tuple[str, ...]]:
     """Makes the run folder, or takes up an old one that fits; holds its lock from here on. Raises InputError.
 
-    Returns which driver of the run this is, and when the one before it last wrote.
+    Returns which driver of the run this is, when the one before it last wrote, and what is to be said.
     """
     try:
         folder.root.mkdir(parents=True, exist_ok=resume)
@@ -163,17 +167,17 @@ def _take(folder: RunFolder, space: Space, mark: str, resume: bool, held: ExitSt
         raise taken(folder) from None
     held.enter_context(journal.only_driver(folder.lock))
     folder.log.parent.mkdir(exist_ok=True)
-    session, last_seen = 1, None
+    session, last_seen, grown = 1, None, ()
     if folder.journal.exists():
         last_seen = folder.journal.stat().st_mtime
         for path in (folder.journal, folder.confirm_journal):
             repaired = journal.repair(path)
             if repaired:
                 _note(folder, repaired)
-        session = _fits(folder, space, mark)
+        session, grown = _fits(folder, space, mark)
     with whole(folder.space_yaml) as partial:
         partial.write_text(space.document, encoding="utf-8")
-    return session, last_seen
+    return session, last_seen, grown
 
 
 def _note(folder: RunFolder, text: str) -> None:
@@ -181,16 +185,18 @@ def _note(folder: RunFolder, text: str) -> None:
         log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
 
 
-def _fits(folder: RunFolder, space: Space, mark: str) -> int:
-    """Checks that the study can be gone on with; which driver this is. Raises InputError."""
-    changed = differences(read_space(folder.space_yaml), space) if folder.space_yaml.exists() else []
+def _fits(folder: RunFolder, space: Space, mark: str) -> tuple[int, tuple[str, ...]]:
+    """Checks that the study can be gone on with; which driver this is, and what is to be said. Raises InputError."""
+    old = read_space(folder.space_yaml) if folder.space_yaml.exists() else space
+    changed, grown = differences(old, space), growth(old, space)
     if changed:
         raise InputError(changed)
+    said = (grown,) if grown else ()
     study = journal.load(folder.journal)
     if study is None:
-        return 1
+        return 1, said
     attributes = study.user_attrs
     if attributes.get(record.FINGERPRINT, mark) != mark:
         rule = f"must be the data that the study was made on (fingerprint {attributes[record.FINGERPRINT][:12]}...)"
         raise InputError(f"data.root: {rule}, got others ({mark[:12]}...)")
-    return len(attributes.get(record.SESSIONS, [])) + 1
+    return len(attributes.get(record.SESSIONS, [])) + 1, said

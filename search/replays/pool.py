@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.data.table import IntArray
 from haan.errors import InputError
-from search.space.model import Space, epochs_of, most_epochs
+from search.space.model import Space, base_point, epochs_of, most_epochs
 from search.study.record import TrialRecord
 
 _SAMPLED = 400  # trials that the miss is estimated on
@@ -27,13 +27,17 @@ _SAMPLED = 400  # trials that the miss is estimated on
 
 @dataclass(frozen=True)
 class Scale:
-    """Parameters to points whose Euclidean distance says how alike two trials are."""
+    """Parameters to points whose Euclidean distance says how alike two trials are.
+
+    base: the values that a trial has of parameters that it doesn't name.
+    """
 
     parameters: Mapping[str, BaseDistribution]
+    base: Mapping[str, Any]
 
     def point(self, params: Mapping[str, Any]) -> Float[np.ndarray, " axes"]:
         """A number gives one coordinate in [0, 1]; a choice gives one for each of its values, two of them 1 apart."""
-        parts = [_coordinates(one, params[key]) for key, one in self.parameters.items()]
+        parts = [_coordinates(one, params.get(key, self.base.get(key))) for key, one in self.parameters.items()]
         return np.array([coordinate for part in parts for coordinate in part], dtype=float)
 
 
@@ -81,11 +85,11 @@ class Pool:
 
 def read_pool(trials: Sequence[FrozenTrial], space: Space, where: str) -> Pool:
     """The pool of a study's trials. Raises InputError, naming `where`, when it lacks what a replay needs."""
-    usable = [one for one in trials if _is_usable(one, space)]
+    usable = [one for one in trials if _is_usable(one)]
     complete = np.array([one.state == TrialState.COMPLETE for one in usable], dtype=bool)
     if not complete.any():
         raise InputError(f"{where}: must have a COMPLETE trial to replay, got none of {len(trials)}")
-    scale = Scale(space.parameters)
+    scale = Scale(space.parameters, base_point(space))
     points = np.stack([scale.point(one.params) for one in usable])
     epochs = np.array([epochs_of(space, one.params) for one in usable])
     curves = np.stack([_curve(one, most_epochs(space)) for one in usable])
@@ -99,9 +103,9 @@ def read_pool(trials: Sequence[FrozenTrial], space: Space, where: str) -> Pool:
     return Pool(scale, points, curves, epochs, seconds, complete, values, len(trials) - len(usable))
 
 
-def _is_usable(trial: FrozenTrial, space: Space) -> bool:
+def _is_usable(trial: FrozenTrial) -> bool:
     ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-    return ended and bool(trial.intermediate_values) and trial.params.keys() >= space.parameters.keys()
+    return ended and bool(trial.intermediate_values)
 
 
 def _curve(trial: FrozenTrial, epochs: int) -> Float[np.ndarray, " epochs"]:

@@ -112,6 +112,11 @@ def base_value(config: Config, key: str) -> Any:
     return value
 
 
+def base_point(space: Space) -> dict[str, Any]:
+    """The base's value of every parameter."""
+    return {key: base_value(space.base, key) for key in space.parameters}
+
+
 def points_of(
     parameters: Mapping[str, BaseDistribution], rows: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str | None, dict[str, Any]]]:
@@ -161,21 +166,21 @@ def front(space: Space) -> list[dict[str, Any]]:
 
     Where the base is not among them there is no base to compare with.
     """
-    base = {key: base_value(space.base, key) for key in space.parameters}
+    base = base_point(space)
     points = grid_points(space) or [dict(point) for point in space.starts]
     return [base, *(point for point in points if point != base)] if base in points else points
 
 
 def base_number(space: Space) -> int | None:
     """Which trial is the base: the first, but where a grid or `search.start_with` leaves it out."""
-    return 0 if front(space)[0] == {key: base_value(space.base, key) for key in space.parameters} else None
+    return 0 if front(space)[0] == base_point(space) else None
 
 
 def is_base(space: Space, number: int, params: Mapping[str, Any]) -> bool:
     """Whether a trial is the base. A grid over seeds has one a seed, for only equal seeds compare."""
     if SEED not in space.parameters:
         return number == base_number(space)
-    base = {key: base_value(space.base, key) for key in space.parameters}
+    base = base_point(space)
     return dict(params) | {SEED: None} == base | {SEED: None}
 
 

@@ -5,15 +5,18 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from haan.words import shown
 from haan.yamlconfig import plain
-from search.space.model import Space, base_number
+from search.space.model import Space, base_number, base_value
+from search.study import algorithms
 
 
 def differences(old: Space, new: Space) -> list[str]:
     """What keeps `new` from going on with a study made with `old`: one message a key, as `KEY: rule, got value`.
 
     The data may have moved, or be planted no more (their fingerprint is compared elsewhere), and everything that only
-    says how much is run, where, or by which sampler and pruner, may change; so may the range of a number.
+    says how much is run, where, or by which sampler and pruner, may change; so may the range of a number. A parameter
+    may come to those that are searched, for every trial before had the base's value of it.
     """
     before, after = _flat(plain(old.base)), _flat(plain(new.base))
     found = [
@@ -31,12 +34,27 @@ def differences(old: Space, new: Space) -> list[str]:
         found.append(f"search.start_with: must stay {was} the base under --resume, got it {now} the base")
     for key in dict.fromkeys([*old.parameters, *new.parameters]):
         was, now = (_form(space.parameters.get(key)) for space in (old, new))
-        if was != now:
+        if was != now and key not in added(old, new):
             found.append(f"{key}: must stay {was} in search.parameters under --resume, got {now}")
     if old.detects != new.detects:
         rule = f"must stay the {len(old.detects)} of before under --resume"
         found.append(f"search.parameters: swept detection settings {rule}, got {len(new.detects)} that differ")
     return found
+
+
+def added(old: Space, new: Space) -> list[str]:
+    """The parameters that `new` searches beside those of `old`; none where its sampler can't take them."""
+    known = {algorithms.GRID, "brute_force", "cmaes"}.isdisjoint(algorithms.names(new.sampler))
+    return [key for key in new.parameters if key not in old.parameters] if known else []
+
+
+def growth(old: Space, new: Space) -> str | None:
+    """What a resumed search varies beside what it did, in a sentence."""
+    keys = added(old, new)
+    if not keys:
+        return None
+    values = ", ".join(f"{key} = {shown(base_value(new.base, key))}" for key in keys)
+    return f"searched from here on: {', '.join(keys)}; the trials so far have the base's {values}"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

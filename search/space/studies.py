@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from search.space.model import Space
+from search.space.model import Space, base_point
 from search.study.algorithms import make_pruner, make_sampler
 from search.study.record import Scores, TrialRecord
 from search.study.study import Study
@@ -13,11 +13,12 @@ def study_of(space: Space, *, name: str, journal: Path | None, seed: int) -> Stu
     return Study.create(
         name=name,
         journal=journal,
-        sampler=make_sampler(space.sampler, seed, space.parameters),
+        sampler=make_sampler(space.sampler, seed, space.parameters, base_point(space)),
         pruner=make_pruner(space.pruner, space.base.optim.epochs),
         parameters=space.parameters,
         epochs=space.base.optim.epochs,
         objective=space.plan.objective,
+        base=base_point(space),
     )
 
 

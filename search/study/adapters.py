@@ -1,6 +1,7 @@
 """What Optuna's samplers and pruners lack for a search like ours: the space from the start, a rhythm, a resume."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -38,29 +39,63 @@ class Adapter(BaseSampler):
         """The one that answers."""
         raise NotImplementedError
 
+    def seen(self, study: Study) -> Study:
+        """The study as that sampler sees it."""
+        return study
+
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The parameters that are drawn together."""
-        return self.sampler(study).infer_relative_search_space(study, trial)
+        return self.sampler(study).infer_relative_search_space(self.seen(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Values drawn together."""
-        return self.sampler(study).sample_relative(study, trial, search_space)
+        return self.sampler(study).sample_relative(self.seen(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """A value drawn on its own."""
-        return self.sampler(study).sample_independent(study, trial, param_name, param_distribution)
+        return self.sampler(study).sample_independent(self.seen(study), trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """A trial begins."""
-        self.sampler(study).before_trial(study, trial)
+        self.sampler(study).before_trial(self.seen(study), trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """A trial ends."""
-        self.sampler(study).after_trial(study, trial, state, values)
+        self.sampler(study).after_trial(self.seen(study), trial, state, values)
+
+
+class Whole(Adapter):
+    """Shows another sampler trials that have every parameter: one that a trial doesn't name had the base's value.
+
+    So a sampler that knows no other trials goes on where a resumed search varies more than it did. TPE is better
+    without: of a new choice it would take 40 trials of the base's value for 40 reasons to keep to it.
+    base: the value of each parameter.
+    """
+
+    def __init__(self, inner: BaseSampler, parameters: Parameters, base: Mapping[str, Any]):
+        self._inner, self._parameters, self._base = inner, dict(parameters), dict(base)
+
+    def sampler(self, study: Study) -> BaseSampler:
+        """The other one."""
+        return self._inner
+
+    def seen(self, study: Study) -> Study:
+        """The study with whole trials; the one that is being asked for stays as it is."""
+        shown: Any = internals.Shown(study, lambda trials: [self._filled(trial) for trial in trials])
+        return shown
+
+    def _filled(self, trial: FrozenTrial) -> FrozenTrial:
+        begun = trial.state.is_finished() or trial.params
+        if not begun or trial.params.keys() >= self._base.keys():
+            return trial
+        whole = copy(trial)
+        whole.params = self._base | trial.params
+        whole.distributions = self._parameters | trial.distributions
+        return whole
 
 
 class KnownSpace(Adapter):
@@ -68,7 +103,8 @@ class KnownSpace(Adapter):
 
     start: how many trials in one of `states` the model needs. joint: which parameters the model draws together; their
     present ranges are used. Optuna would leave a parameter out of the model for good once its range was widened in a
-    resumed search. None: the model chooses.
+    resumed search. None: the model chooses. apart: whether parameters that not all of these trials have are drawn
+    apart from the others, from those that have them.
     """
 
     def __init__(
@@ -78,8 +114,10 @@ class KnownSpace(Adapter):
         start: int,
         states: tuple[TrialState, ...],
         joint: Parameters | None = None,
+        apart: bool = False,
     ):
         self.inner, self.quasi, self._start, self._states, self._joint = inner, quasi, start, states, joint
+        self._apart = apart
 
     def sampler(self, study: Study) -> BaseSampler:
         """The quasi-random one, or the model once it has the trials that it needs."""
@@ -91,6 +129,21 @@ class KnownSpace(Adapter):
         """All parameters at first, then those that the model draws together."""
         space = super().infer_relative_search_space(study, trial)
         return space if self._joint is None or self.sampler(study) is self.quasi else dict(self._joint)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Values drawn together, of those that the same trials have."""
+        if not self._apart or self.sampler(study) is self.quasi:
+            return super().sample_relative(study, trial, search_space)
+        usable, groups = internals.trials_of(study, self._states), dict[tuple[int, ...], dict[str, BaseDistribution]]()
+        for key, one in search_space.items():
+            lacking = tuple(known.number for known in usable if key not in known.params)
+            groups.setdefault(lacking, {})[key] = one
+        drawn: dict[str, Any] = {}
+        for group in groups.values():
+            drawn |= super().sample_relative(study, trial, group)
+        return drawn
 
 
 class Reseeded(Adapter):

@@ -20,7 +20,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from search.study.adapters import Exhaustive, KnownSpace, Quasi, Reseeded, Rhythm, RhythmicHyperband
+from search.study.adapters import Exhaustive, KnownSpace, Quasi, Reseeded, Rhythm, RhythmicHyperband, Whole
 
 SAMPLERS: dict[str, type[BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
@@ -83,6 +83,7 @@ _REFUSED_ARGUMENTS: dict[tuple[str, str], str] = {
     ("grid", "seed"): "would never be used, for a grid draws nothing",
 }
 _MODELS = ("tpe", "gp", "cmaes")  # those that start at random in Optuna, and quasi-random here
+_WHOLE = ("gp", "cmaes", "nsgaii", "nsgaiii")  # those that can't learn of a trial that lacks a parameter
 
 
 @contextmanager
@@ -232,20 +233,35 @@ def fixed_keys(sampler: Component) -> set[str]:
     return set(sampler.arguments.get("fixed_params") or ()).union(*nested)
 
 
-def make_sampler(one: Component, seed: int, parameters: Mapping[str, BaseDistribution]) -> BaseSampler:
-    """A sampler of these parameters; on a study that has trials already it goes on with other random numbers."""
+def names(one: Component) -> set[str]:
+    """Of a sampler or pruner, and of those within it."""
+    return {one.name}.union(*(names(value) for value in one.arguments.values() if isinstance(value, Component)))
+
+
+def make_sampler(
+    one: Component, seed: int, parameters: Mapping[str, BaseDistribution], base: Mapping[str, Any] | None = None
+) -> BaseSampler:
+    """A sampler of these parameters; on a study that has trials already it goes on with other random numbers.
+
+    base: the value that a trial has of a parameter that it doesn't name; None where every trial names all.
+    """
     given = one.arguments.get("seed")
-    return Reseeded(
-        partial(_sampler, one, seed if given is None else given, parameters), seed if given is None else given
-    )
+    first = seed if given is None else given
+    return Reseeded(partial(_sampler, one, first, parameters, base), first)
 
 
-def _sampler(one: Component, seed: int, parameters: Mapping[str, BaseDistribution], drawn: int) -> BaseSampler:
+def _sampler(
+    one: Component,
+    seed: int,
+    parameters: Mapping[str, BaseDistribution],
+    base: Mapping[str, Any] | None,
+    drawn: int,
+) -> BaseSampler:
     """seed: of quasi-random sequences, which outlast a resume. drawn: of all else.
 
     TPE's arguments are given in full, for Optuna's defaults change between releases.
     """
-    make = partial(_sampler, seed=seed, parameters=parameters, drawn=drawn)
+    make = partial(_sampler, seed=seed, parameters=parameters, base=base, drawn=drawn)
     given: dict[str, Any] = {
         a: make(v) if isinstance(v, Component) else v for a, v in one.arguments.items() if a not in ("startup", "seed")
     }
@@ -263,6 +279,8 @@ def _sampler(one: Component, seed: int, parameters: Mapping[str, BaseDistributio
         "cmaes": {"warn_independent_sampling": False},
     }
     inner = _optuna(SAMPLERS[one.name], seed=drawn, **defaults.get(one.name, {}) | given)
+    if base is not None and one.name in _WHOLE:
+        inner = Whole(inner, parameters, base)
     return _known_space(one, inner, seed, parameters) if one.name in _MODELS else inner
 
 
@@ -282,7 +300,8 @@ def _known_space(
     signature = inspect.signature(SAMPLERS[one.name].__init__).parameters
     start = one.arguments.get("n_startup_trials", signature["n_startup_trials"].default)
     quasi = _optuna(Quasi, parameters=parameters, seed=seed, scramble=True)
-    return KnownSpace(inner, quasi, 0 if one.arguments.get("startup") == "random" else start, tuple(states), joint)
+    start = 0 if one.arguments.get("startup") == "random" else start
+    return KnownSpace(inner, quasi, start, tuple(states), joint, apart=one.name == "tpe" and joint is not None)
 
 
 def make_pruner(one: Component, epochs: int) -> BasePruner:

@@ -4,7 +4,7 @@ Nothing else here touches one, and each function says why there is no public way
 has a test for each, which names it when a newer Optuna breaks it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,39 @@ def num_trials(study: optuna.Study) -> int:
     return len(study._get_trials(deepcopy=False))
 
 
-def take_up(study: optuna.Study, known: FrozenTrial, parameters: Mapping[str, BaseDistribution]) -> Trial:
-    """A trial that is RUNNING since an earlier process. What it has of its parameters it keeps.
+def take_up(study: optuna.Study, known: FrozenTrial) -> Trial:
+    """A trial that is RUNNING since an earlier process. `ask` itself begins a new one in any case."""
+    return Trial(study, known._trial_id)
 
-    What a kill in mid-`ask` left out is drawn. `ask` itself begins a new trial in any case, and `suggest_float` and
-    its kin take no distribution.
+
+def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> None:
+    """Draws a parameter of a trial that lacks it, as `ask` does; `suggest_float` and its kin take no distribution."""
+    trial._suggest(key, distribution)
+
+
+def enqueue_more(study: optuna.Study, trial: FrozenTrial, values: Mapping[str, Any]) -> None:
+    """Gives a WAITING trial other parameters than `enqueue_trial` gave it, for it can't be taken back."""
+    study._storage.set_trial_system_attr(trial._trial_id, "fixed_params", dict(values))
+
+
+class Shown:
+    """A study whose trials a sampler is to see otherwise than they are; all else is the study's.
+
+    Samplers ask by both of these names, and Hyperband gives them a study that is neither class nor copy of its own.
     """
-    trial = Trial(study, known._trial_id)
-    for key, distribution in parameters.items():
-        trial._suggest(key, distribution)  # what Optuna's own `ask` calls
-    return trial
+
+    def __init__(self, study: optuna.Study, trials: Callable[[list[FrozenTrial]], list[FrozenTrial]]):
+        self._study, self._trials = study, trials
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def get_trials(self, *about: Any, **named: Any) -> list[FrozenTrial]:
+        """Those of one bracket, under Hyperband."""
+        return self._trials(self._study.get_trials(*about, **named))
+
+    def _get_trials(self, *about: Any, **named: Any) -> list[FrozenTrial]:
+        return self._trials(self._study._get_trials(*about, **named))
 
 
 def storage_of(study: optuna.Study) -> BaseStorage:

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.study import internals
 from search.study.journal import Journal
-from search.study.record import FAILURE
+from search.study.record import FAILURE, RUNS
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -40,11 +40,20 @@ class Suggestion:
 class Study:
     """Chooses and judges trials. One value an epoch is reported for each; higher is better.
 
-    epochs: how many a full trial has. objective: a trial's value is the best or the last of its epochs.
+    epochs: how many a full trial has. objective: a trial's value is the best or the last of its epochs. base: the value
+    that a trial has of a parameter that it doesn't name, for it was not searched yet; none where all are named.
     """
 
-    def __init__(self, inner: optuna.Study, parameters: Mapping[str, BaseDistribution], epochs: int, objective: str):
+    def __init__(
+        self,
+        inner: optuna.Study,
+        parameters: Mapping[str, BaseDistribution],
+        epochs: int,
+        objective: str,
+        base: Mapping[str, Any] | None = None,
+    ):
         self.inner, self.epochs, self._objective = inner, epochs, objective
+        self._base = dict(base or {})
         self._parameters = dict(parameters)
         self._running: dict[int, Trial] = {}
         self._values: dict[int, dict[int, float]] = {}
@@ -61,6 +70,7 @@ class Study:
         parameters: Mapping[str, BaseDistribution],
         epochs: int,
         objective: str = "best",
+        base: Mapping[str, Any] | None = None,
     ) -> "Study":
         """The study in a journal file, new or as its last driver left it; in memory where `journal` is None.
 
@@ -76,13 +86,19 @@ class Study:
             direction="maximize",
             load_if_exists=True,
         )
-        return cls(inner, parameters, epochs, objective)
+        return cls(inner, parameters, epochs, objective, base)
 
     def start_with(self, front: Sequence[Mapping[str, Any]]) -> None:
         """Puts parameter sets in front of what the sampler suggests; those put there before are passed over."""
-        known = [internals.enqueued(trial) for trial in self.trials()]
+        known = []
+        for trial in self.trials():
+            given = internals.enqueued(trial)
+            if given is not None:
+                known.append(whole := {**self._base, **given})
+                if trial.state == TrialState.WAITING and whole != given:
+                    internals.enqueue_more(self.inner, trial, whole)
         for params in front:
-            if dict(params) not in known:
+            if {**self._base, **params} not in known:
                 self.inner.enqueue_trial(dict(params))
 
     def num_left(self, budget: int) -> int:
@@ -90,12 +106,15 @@ class Study:
         return max(budget - len(self.trials(*FINISHED)), len(self._interrupted))
 
     def ask(self) -> Suggestion:
-        """The next trial, an interrupted one first; it is RUNNING from here on."""
+        """The next trial, an interrupted one first; it is RUNNING from here on.
+
+        One that has trained keeps the parameters it has; what a kill in mid-`ask` left out of another one is drawn.
+        """
         known = self._interrupted.pop(0) if self._interrupted else None
-        if known is None:
-            trial = self.inner.ask(self._parameters)
-        else:
-            trial = internals.take_up(self.inner, known, self._parameters)
+        trial = self.inner.ask() if known is None else internals.take_up(self.inner, known)
+        if known is None or RUNS not in known.user_attrs:
+            for key, distribution in self._parameters.items():
+                internals.suggest(trial, key, distribution)
         self._running[trial.number] = trial
         self._values[trial.number] = dict(known.intermediate_values) if known else {}
         attributes = known.user_attrs if known else {}

@@ -105,11 +105,26 @@ def test_another_objective_is_refused(left: Left) -> None:
 
 def test_another_kind_of_parameter_is_refused(left: Left) -> None:
     document = yaml.safe_load(left.space.read_text())
-    document["search"]["parameters"]["loss.coarse_pooling"] = {"choice": ["max", "mean"]}
+    document["search"]["parameters"]["loss.pseudo"] = {"choice": [0.001, 0.1]}
     changed = left.home / "changed.yaml"
     changed.write_text(yaml.safe_dump(document))
     found = refusal(changed, left.folder)
-    assert found.startswith(f"{changed}:") and "loss.coarse_pooling: must stay " in found
+    assert found.startswith(f"{changed}:") and "loss.pseudo: must stay a float on a log scale in search" in found
+
+
+def test_a_parameter_that_comes_is_taken_and_said(left: Left) -> None:
+    path = left.home / "more" / "runs" / NAME
+    shutil.copytree(left.folder.root, path)
+    document = yaml.safe_load(left.space.read_text())
+    document["search"]["parameters"]["loss.coarse_pooling"] = {"choice": ["max", "mean"]}
+    grown = left.home / "grown.yaml"
+    grown.write_text(yaml.safe_dump(document))
+    with ExitStack() as held:
+        asked = Request(grown, NAME, path.parent, None, None, (f"data.root={left.home / 'data'}",), resume=True)
+        job = prepare(asked, held)
+    assert job.notes[-1] == (
+        "searched from here on: loss.coarse_pooling; the trials so far have the base's loss.coarse_pooling = mean"
+    )
 
 
 def test_other_data_are_refused(left: Left) -> None:

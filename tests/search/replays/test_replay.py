@@ -180,8 +180,10 @@ def test_distance_is_on_each_parameters_own_scale_and_1_between_choices() -> Non
             "a": FloatDistribution(1e-4, 1.0, log=True),
             "b": IntDistribution(0, 10),
             "c": CategoricalDistribution(["x", "y", "z"]),
-        }
+        },
+        {"a": 1e-4, "b": 0, "c": "x"},
     )
+    assert scale.point({}).tolist() == scale.point({"a": 1e-4, "b": 0, "c": "x"}).tolist(), "it names none"
     origin = scale.point({"a": 1e-4, "b": 0, "c": "x"})
 
     def distance(**params: Any) -> float:

@@ -74,7 +74,9 @@ def test_a_trial_is_taken_up_under_its_number_with_what_it_has() -> None:
         study.ask()
         begun = study.ask({"optim.lr": PARAMETERS["optim.lr"]})
         (known,) = [one for one in study.get_trials() if one.number == 1]
-        again = internals.take_up(study, known, PARAMETERS)
+        again = internals.take_up(study, known)
+        for key, distribution in PARAMETERS.items():
+            internals.suggest(again, key, distribution)
         check(again.number == begun.number and again.params["optim.lr"] == begun.params["optim.lr"])
         check(set(again.params) == set(PARAMETERS))
         again.report(1.0, 1)
@@ -87,6 +89,16 @@ def test_a_study_s_storage_is_the_one_it_was_given(tmp_path: Path) -> None:
     with relied_on("Study._storage"):
         store = JournalStorage(JournalFileBackend(str(tmp_path / "j")))
         check(internals.storage_of(optuna.create_study(storage=store)) is store)  # not a cache around it
+
+
+def test_what_was_enqueued_can_be_added_to_while_it_waits(tmp_path: Path) -> None:
+    with relied_on("the system attribute fixed_params"):
+        study = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(tmp_path / "j"))))
+        study.enqueue_trial({"optim.lr": 1e-4})
+        (waiting,) = study.get_trials()
+        internals.enqueue_more(study, waiting, {"optim.lr": 1e-4, "loss.mil": 0.5})
+        trial = study.ask({"loss.mil": FloatDistribution(0.0, 1.0), "optim.lr": PARAMETERS["optim.lr"]})
+        check(trial.params == {"optim.lr": 1e-4, "loss.mil": 0.5})
 
 
 def test_what_was_enqueued_is_known_by_its_trial(tmp_path: Path) -> None:
