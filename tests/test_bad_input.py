@@ -369,6 +369,57 @@ SPACES = [
         f"{S}:16: loss.pseudo: must be a finite number, got 'low'",
     ),
     case(
+        "condition on what stands below",
+        [(PSEUDO, "loss.pseudo: {float: [1e-4, 1.0], when: {loss.coarse_pooling: max}}")],
+        f"{S}:16: loss.pseudo.when.loss.coarse_pooling: must be a choice or int parameter that stands above "
+        "loss.pseudo, got one that does not",
+    ),
+    case(
+        "condition on a float",
+        [("[max, mean]}", "[max, mean], when: {loss.pseudo: 0.001}}")],
+        f"{S}:17: loss.coarse_pooling.when.loss.pseudo: must be a choice or int parameter that stands above "
+        "loss.coarse_pooling, got a float",
+    ),
+    case(
+        "condition on no such value",
+        [("[max, mean]}", "[max, mean], when: {concepts.clusters: [3, 7]}}")],
+        f"{S}:17: loss.coarse_pooling.when.concepts.clusters: must be a whole number in [2, 6], got 7",
+    ),
+    case(
+        "condition that is none",
+        [("[max, mean]}", "[max, mean], when: max}")],
+        f"{S}:17: loss.coarse_pooling.when: must be a mapping, got 'max'",
+    ),
+    case(
+        "condition of a sweep",
+        [('"-0.5:0.5:0.5"}', '"-0.5:0.5:0.5", when: {concepts.clusters: 3}}')],
+        f"{S}:18: detect.alpha.when: is for int, float and choice alone, got a mapping",
+    ),
+    case(
+        "condition under brute force",
+        [
+            ("{name: random}", "{name: brute_force}"),
+            (PSEUDO, "concepts.top_k: {int: [1, 2]}"),
+            ("[max, mean]}", "[max, mean], when: {concepts.clusters: 3}}"),
+        ],
+        f"{S}:17: loss.coarse_pooling.when: can't stand under brute_force, which tries every value with every "
+        "other one",
+    ),
+    case(
+        "condition under a grid",
+        [GRID, (HYPERBAND, "{name: none}"), (TRAINED, "concepts.clusters: {choice: [3, 4], when: {loss.mil: 1}}")],
+        f"{S}:15: concepts.clusters: must be a list of values under sampler: {{name: grid}}, got a mapping",
+    ),
+    case(
+        "start that gives what is not searched there",
+        [
+            ("trials: 2", "trials: 2\n  start_with: [{concepts.clusters: 4, loss.coarse_pooling: mean}]"),
+            ("[max, mean]}", "[max, mean], when: {concepts.clusters: [2, 3]}}"),
+        ],
+        f"{S}:12: search.start_with.loss.coarse_pooling: must be the base's 'max' where loss.coarse_pooling is not "
+        "searched (its `when`), got 'mean'",
+    ),
+    case(
         "start of another kind",
         [("trials: 2", "trials: 2\n  start_with: []")],
         f"{S}:12: search.start_with: must be base, or a list of base, mappings of parameters to values, and run "

@@ -104,11 +104,11 @@ def slices(run: Findings) -> list[tuple[str, Figure]]:
 
 
 def parallel(run: Findings) -> Figure | None:
-    """Every COMPLETE trial as a line through its settings, one row a parameter."""
-    keys = list(run.space.parameters)
+    """Every COMPLETE trial as a line through its settings, one row a parameter that all of them name."""
+    complete = [trial for trial in run.of(TrialState.COMPLETE) if value_of(trial) is not None]
+    keys = [key for key in run.space.parameters if all(key in trial.params for trial in complete)]
     if not isinstance(run.importances, str):
         keys.sort(key=lambda key: -run.importances.shares.get(key, 0))  # type: ignore[union-attr]  # tested above
-    complete = [t for t in run.of(TrialState.COMPLETE) if value_of(t) is not None and all(k in t.params for k in keys)]
     if len(complete) < 2 or len(keys) < 2:
         return None
     values = [trial.value or 0.0 for trial in complete]

@@ -11,6 +11,7 @@ from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, NOT_EMPTY, Checked, RuleErr
 from haan.config import Config, Detect
 from search.space.tableform import Table
 from search.study import algorithms
+from search.study.conditions import Conditions
 
 SEED = "seed"  # the key that a grid may list beside its settings
 EPOCHS = "optim.epochs"
@@ -70,10 +71,10 @@ class Plan(Checked):
 class Space:
     """A search space, complete.
 
-    parameters: dotted key of the configuration -> distribution. starts: points that are tried first. detects: the
-    detection settings that score every epoch, the base's own among them. document: the space as YAML, overrides
-    applied. rows: of a grid, named sets of values; each has a value for every key that any of them sets, and these keys
-    are parameters, too. table: what it makes.
+    parameters: dotted key of the configuration -> distribution. conditions: where some of them are drawn alone. starts:
+    points that are tried first. detects: the detection settings that score every epoch, the base's own among them.
+    document: the space as YAML, overrides applied. rows: of a grid, named sets of values; each has a value for every
+    key that any of them sets, and these keys are parameters, too. table: what it makes.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Space:
     sampler: algorithms.Component
     pruner: algorithms.Component
     parameters: Mapping[str, BaseDistribution]
+    conditions: Conditions
     starts: tuple[Mapping[str, Any], ...]
     detects: tuple[Detect, ...]
     document: str

@@ -15,14 +15,15 @@ from haan.config import Config, Detect
 from haan.keys import keys_of
 from haan.yamlconfig import declared, items, kinds_of, parse_range, place, shown, value_of
 from search.space.model import SEED, base_value, ends_of, points_of, with_values
-from search.study import algorithms
+from search.study import algorithms, rehearsal
+from search.study.conditions import Conditions, drawn
 
 _MAX_CORNERS = 4096
 _MAX_SWEEP = 1000
 _MAX_POINTS = 10_000
 
 
-_SWEEP = "sweep"
+_SWEEP, _WHEN = "sweep", "when"
 _FORMS = ("int", "float", "choice", _SWEEP)
 _SEARCHABLE = ("model", "concepts", "loss", "optim", "detect", "precision")
 
@@ -120,16 +121,17 @@ def read_parameters(
     grid: bool,
     rows: Mapping[str, _Row],
     errors: list[str],
-) -> tuple[dict[str, BaseDistribution], dict[str, tuple[float, ...]]]:
-    """What is searched, the keys of the rows first, and what is swept."""
+) -> tuple[dict[str, BaseDistribution], dict[str, Mapping[str, tuple[Any, ...]]], dict[str, tuple[float, ...]]]:
+    """What is searched, the keys of the rows first, the conditions of some of it, and what is swept."""
     in_rows = dict.fromkeys(key for row in rows.values() for key in row.values)
     parameters: dict[str, BaseDistribution] = {
         key: CategoricalDistribution(list(dict.fromkeys(row.values[key] for row in rows.values()))) for key in in_rows
     }
+    conditions: dict[str, Mapping[str, tuple[Any, ...]]] = {}
     sweeps: dict[str, tuple[float, ...]] = {}
     if node is None and not rows:
         errors.append(f"{place(search)}: search.parameters: is required and missing")
-        return parameters, sweeps
+        return parameters, conditions, sweeps
     before = len(errors)
     entries = items(node, "search.parameters", errors) if node is not None else {}
     for key, (name, spec) in entries.items():
@@ -148,6 +150,8 @@ def read_parameters(
         if form == _SWEEP:
             _read_sweep(key, one[_SWEEP][1], sweeps, errors)
         elif form is not None:
+            if _WHEN in one:
+                conditions[key] = _condition(key, one[_WHEN][1], parameters, errors)
             distribution = _distribution(key, form, kind, one, errors)
             if distribution is not None:
                 parameters[key] = distribution
@@ -157,8 +161,8 @@ def read_parameters(
     if len(errors) == before and base is not None and grid:
         _check_points(base, parameters, rows, entries, search, errors)
     elif len(errors) == before and base is not None:
-        _check_corners(base, parameters, entries, errors)
-    return parameters, sweeps
+        _check_corners(base, parameters, conditions, entries, errors)
+    return parameters, conditions, sweeps
 
 
 def _form(key: str, spec: yaml.Node, errors: list[str]) -> tuple[str | None, dict[str, tuple[yaml.Node, yaml.Node]]]:
@@ -168,17 +172,47 @@ def _form(key: str, spec: yaml.Node, errors: list[str]) -> tuple[str | None, dic
     if len(errors) > count:
         return None, one
     form = next((form for form in _FORMS if form in one), None)
-    scaled = ("log", "step") if form in ("int", "float") else ()
+    scaled = {"int": ("log", "step", _WHEN), "float": ("log", "step", _WHEN), "choice": (_WHEN,)}.get(form or "", ())
     extra = [other for other in one if other != form and other not in scaled]
-    idle = [other for other in extra if other in ("log", "step")] if form else []
+    idle = [other for other in extra if other in ("log", "step", _WHEN)] if form else []
     if idle:
-        node = one[idle[0]][1]
-        errors.append(f"{place(node)}: {key}.{idle[0]}: is for int and float alone, got {shown(node)}")
+        node, fit = one[idle[0]][1], "int, float and choice" if idle[0] == _WHEN else "int and float"
+        errors.append(f"{place(node)}: {key}.{idle[0]}: is for {fit} alone, got {shown(node)}")
     elif form is None or extra:
         errors.append(f"{place(spec)}: {key}: must be one of {{int|float|choice|sweep: ...}}, got {sorted(one)}")
     elif form != _SWEEP and _is_swept(key):
         errors.append(f"{place(spec)}: {key}: must be swept, as it needs no training, got {form}")
     return form if len(errors) == count else None, one
+
+
+def _condition(
+    key: str, node: yaml.Node, parameters: Mapping[str, BaseDistribution], errors: list[str]
+) -> dict[str, tuple[Any, ...]]:
+    """`when:` of a parameter: for each one above it that is named, the values that it must have, several or one."""
+    condition: dict[str, tuple[Any, ...]] = {}
+    found = items(node, f"{key}.{_WHEN}", errors)
+    if isinstance(node, yaml.MappingNode) and not found:
+        errors.append(f"{place(node)}: {key}.{_WHEN}: must name a parameter and its value, got none")
+    for other, (name, value) in found.items():
+        said, one = f"{key}.{_WHEN}.{other}", parameters.get(other)
+        if not isinstance(one, CategoricalDistribution | IntDistribution):
+            rule = f"must be a choice or int parameter that stands above {key}"
+            errors.append(f"{place(name)}: {said}: {rule}, got {'a float' if one else 'one that does not'}")
+            continue
+        count, kind = len(errors), declared(Config, other)
+        nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
+        values = tuple(value_of(kind, element, said, errors) for element in nodes)
+        if len(errors) > count:
+            continue
+        if not values:
+            errors.append(f"{place(value)}: {said}: must hold a value, got []")
+        errors += [
+            f"{place(value)}: {said}: must be {rehearsal.described(one)}, got {each!r}"
+            for each in values
+            if not rehearsal.lies_in(one, each)
+        ]
+        condition[other] = values
+    return condition
 
 
 def _check_counts(
@@ -331,15 +365,17 @@ def _check_base(key: str, distribution: BaseDistribution, base: Config, node: ya
 def _check_corners(
     base: Config,
     parameters: Mapping[str, BaseDistribution],
+    conditions: Conditions,
     entries: dict[str, tuple[yaml.Node, yaml.Node]],
     errors: list[str],
 ) -> None:
     """Builds a configuration at every bound, and at every combination of bounds where these are few."""
+    own = {key: base_value(base, key) for key in parameters}
     ends = {key: ends_of(distribution) for key, distribution in parameters.items()}
     for key, values in ends.items():
         for value in values:
             try:
-                with_values(base, {key: value})
+                with_values(base, drawn(conditions, {**own, key: value}, own))
             except RuleError as error:
                 shown_key = "" if error.key == key else f"{error.key}: "
                 rule = f"{shown_key}{error.rule}, got {error.value!r}"
@@ -348,7 +384,7 @@ def _check_corners(
     if errors or math.prod(len(values) for values in ends.values()) > _MAX_CORNERS:
         return
     for corner in itertools.product(*ends.values()):
-        values = dict(zip(ends, corner, strict=True))
+        values = drawn(conditions, dict(zip(ends, corner, strict=True)), own)
         try:
             with_values(base, values)
         except RuleError as error:

@@ -156,7 +156,8 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, tree: yaml.Nod
     pruner = _component(found, "pruner", algorithms.PRUNERS, "none", errors)
     grid = _is_grid(found)
     rows = read_rows(found["rows"], base, grid, errors) if "rows" in found else {}
-    parameters, sweeps = read_parameters(found.get("parameters", (None, None))[1], node, base, grid, rows, errors)
+    given = found.get("parameters", (None, None))[1]
+    parameters, conditions, sweeps = read_parameters(given, node, base, grid, rows, errors)
     if base is None or len(errors) > before or plan is None or sampler is None or pruner is None:
         return None
     if base.eval.epoch != "best" and plan.objective == "best":
@@ -174,7 +175,13 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, tree: yaml.Nod
         where = _nearest(node, ("parameters", EPOCHS))
         errors.append(f"{place(where)}: {EPOCHS}: {rule}, got {pruner.name}")
         return None
-    starts = read_starts(found[_START][1] if _START in found else None, base, parameters, grid, errors)
+    if conditions and sampler.name == "brute_force":
+        where = _nearest(node, ("parameters", next(iter(conditions)), "when"))
+        rule = "can't stand under brute_force, which tries every value with every other one"
+        errors.append(f"{place(where)}: {next(iter(conditions))}.when: {rule}")
+        return None
+    first = found[_START][1] if _START in found else None
+    starts = read_starts(first, base, parameters, conditions, grid, errors)
     if len(errors) > before:
         return None
     broken = rehearsal.rehearse(sampler, pruner, parameters, base.optim.epochs)
@@ -191,6 +198,7 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, tree: yaml.Nod
         sampler=sampler,
         pruner=pruner,
         parameters=parameters,
+        conditions=conditions,
         starts=starts,
         detects=detects_of(base.detect, sweeps),
         document=yaml.serialize(tree, allow_unicode=True),

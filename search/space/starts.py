@@ -14,12 +14,18 @@ from haan.files import at_home
 from haan.yamlconfig import BAD, BEST, declared, items, place, plain, read_config, shown, value_of
 from search.space.model import base_value, with_values
 from search.study import algorithms, rehearsal
+from search.study.conditions import Conditions, drawn
 
 _KEY, _BASE = "search.start_with", "base"
 
 
 def read_starts(
-    node: yaml.Node | None, base: Config, parameters: Mapping[str, BaseDistribution], grid: bool, errors: list[str]
+    node: yaml.Node | None,
+    base: Config,
+    parameters: Mapping[str, BaseDistribution],
+    conditions: Conditions,
+    grid: bool,
+    errors: list[str],
 ) -> tuple[dict[str, Any], ...]:
     """Points to try first, each once, the base before all others; values by parameter.
 
@@ -39,6 +45,11 @@ def read_starts(
         errors.append(f"{place(node)}: {_KEY}: {rule}, got a list")
         return ()
     points = [_point(entry, own, base, parameters, errors) for entry in node.value]
+    for entry, point in zip(node.value, points, strict=True):
+        had = drawn(conditions, point, own)
+        for key in (key for key in point if key not in had and point[key] != own[key]):
+            rule = f"must be the base's {own[key]!r} where {key} is not searched (its `when`)"
+            errors.append(f"{place(entry)}: {_named(entry)}.{key}: {rule}, got {point[key]!r}")
     node.value = [
         entry if entry.value == _BASE or not isinstance(entry, yaml.ScalarNode) else _as_mapping(point)
         for entry, point in zip(node.value, points, strict=True)

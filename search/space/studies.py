@@ -19,6 +19,7 @@ def study_of(space: Space, *, name: str, journal: Path | None, seed: int) -> Stu
         epochs=space.base.optim.epochs,
         objective=space.plan.objective,
         base=base_point(space),
+        conditions=space.conditions,
     )
 
 

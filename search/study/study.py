@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.study import internals
+from search.study.conditions import Conditions, is_drawn
 from search.study.journal import Journal
 from search.study.record import FAILURE, RUNS
 
@@ -41,7 +42,8 @@ class Study:
     """Chooses and judges trials. One value an epoch is reported for each; higher is better.
 
     epochs: how many a full trial has. objective: a trial's value is the best or the last of its epochs. base: the value
-    that a trial has of a parameter that it doesn't name, for it was not searched yet; none where all are named.
+    that a trial has of a parameter that it doesn't name, for it was not searched yet, or is not drawn by `conditions`;
+    none where all are named.
     """
 
     def __init__(
@@ -51,9 +53,10 @@ class Study:
         epochs: int,
         objective: str,
         base: Mapping[str, Any] | None = None,
+        conditions: Conditions | None = None,
     ):
         self.inner, self.epochs, self._objective = inner, epochs, objective
-        self._base = dict(base or {})
+        self._base, self._conditions = dict(base or {}), conditions or {}
         self._parameters = dict(parameters)
         self._running: dict[int, Trial] = {}
         self._values: dict[int, dict[int, float]] = {}
@@ -71,6 +74,7 @@ class Study:
         epochs: int,
         objective: str = "best",
         base: Mapping[str, Any] | None = None,
+        conditions: Conditions | None = None,
     ) -> "Study":
         """The study in a journal file, new or as its last driver left it; in memory where `journal` is None.
 
@@ -86,7 +90,7 @@ class Study:
             direction="maximize",
             load_if_exists=True,
         )
-        return cls(inner, parameters, epochs, objective, base)
+        return cls(inner, parameters, epochs, objective, base, conditions)
 
     def start_with(self, front: Sequence[Mapping[str, Any]]) -> None:
         """Puts parameter sets in front of what the sampler suggests; those put there before are passed over."""
@@ -114,7 +118,8 @@ class Study:
         trial = self.inner.ask() if known is None else internals.take_up(self.inner, known)
         if known is None or RUNS not in known.user_attrs:
             for key, distribution in self._parameters.items():
-                internals.suggest(trial, key, distribution)
+                if is_drawn(self._conditions, key, {**self._base, **trial.params}):
+                    internals.suggest(trial, key, distribution)
         self._running[trial.number] = trial
         self._values[trial.number] = dict(known.intermediate_values) if known else {}
         attributes = known.user_attrs if known else {}

@@ -1,17 +1,19 @@
-"""A study that is gone on with over more parameters: trials before had the base's value of those."""
+"""Trials that lack a parameter, as it was not searched yet or its condition doesn't hold: they had the base's value."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from search.study.algorithms import SAMPLERS, Component, component, make_pruner, make_sampler
+from search.study.conditions import Conditions, drawn
 from search.study.record import RUNS
 from search.study.study import Study
 from tests.search.study.parameters import PARAMETERS
 
-BASE = {"optim.lr": 3e-5, "concepts.clusters": 50, "loss.coarse_pooling": "max"}
+BASE = {"optim.lr": 3e-5, "concepts.clusters": 50, "loss.coarse_pooling": "max", "concepts.top_k": 5}
 NEW = "loss.coarse_pooling"
 FEWER = {key: one for key, one in PARAMETERS.items() if key != NEW}
 # The driver refuses these: see search.space.resume.
@@ -25,7 +27,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def opened(journal: Path | None, parameters: Any, sampler: str = "random", pruner: str = "none") -> Study:
+def opened(
+    journal: Path | None,
+    parameters: Any,
+    sampler: str = "random",
+    pruner: str = "none",
+    conditions: Conditions | None = None,
+) -> Study:
     base = {key: BASE[key] for key in parameters}
     one = component({"name": sampler, **ARGUMENTS.get(sampler, {})}, SAMPLERS)
     return Study.create(
@@ -36,6 +44,7 @@ def opened(journal: Path | None, parameters: Any, sampler: str = "random", prune
         parameters=parameters,
         epochs=3,
         base=base,
+        conditions=conditions,
     )
 
 
@@ -87,9 +96,40 @@ def test_a_start_that_waits_has_the_base_value_of_them_and_none_is_tried_twice(t
     before.start_with([few, few | {"concepts.clusters": 60}])
     before.complete(_reported(before, before.ask().number), {})
     study = opened(tmp_path / "j", PARAMETERS)
-    study.start_with([BASE, BASE | {"concepts.clusters": 60}, BASE | {NEW: "mean"}])
+    base = {key: BASE[key] for key in PARAMETERS}
+    study.start_with([base, base | {"concepts.clusters": 60}, base | {NEW: "mean"}])
     assert len(study.trials(TrialState.WAITING)) == 2
-    assert [study.ask().params for _ in range(2)] == [BASE | {"concepts.clusters": 60}, BASE | {NEW: "mean"}]
+    assert [study.ask().params for _ in range(2)] == [base | {"concepts.clusters": 60}, base | {NEW: "mean"}]
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS.keys() - {"grid", "brute_force"}))
+def test_every_sampler_draws_a_conditional_parameter_where_its_condition_holds(tmp_path: Path, sampler: str) -> None:
+    journal, others = tmp_path / "j", {"concepts.top_k": IntDistribution(1, 9), **PARAMETERS}
+    parameters = {NEW: PARAMETERS[NEW], **{key: one for key, one in others.items() if key != NEW}}
+    for _ in range(2):  # the second time the study is resumed
+        study = opened(journal, parameters, sampler, conditions={"optim.lr": {NEW: ("mean",)}})
+        found = run(study, 14)
+        assert all(("optim.lr" in one) == (one[NEW] == "mean") for one in found)
+        assert {key for one in found for key in one} >= {NEW, "concepts.clusters", "concepts.top_k"}
+
+
+def test_a_condition_on_one_that_is_not_drawn_is_of_the_base_value() -> None:
+    """The chain: lr where clusters is 50, clusters where pooling is mean; else clusters is the base's 50."""
+    conditions = {"concepts.clusters": {NEW: ("mean",)}, "optim.lr": {"concepts.clusters": (50,)}}
+    base, point = BASE, {NEW: "max", "concepts.clusters": 60, "optim.lr": 1e-4}
+    assert drawn(conditions, point, base) == {NEW: "max", "optim.lr": 1e-4}
+    assert drawn(conditions, point | {NEW: "mean"}, base) == {NEW: "mean", "concepts.clusters": 60}
+
+
+def test_a_start_is_drawn_as_far_as_its_conditions_hold(tmp_path: Path) -> None:
+    order = {NEW: PARAMETERS[NEW], "optim.lr": PARAMETERS["optim.lr"]}
+    study = opened(tmp_path / "j", order, conditions={"optim.lr": {NEW: ("mean",)}})
+    own = {key: BASE[key] for key in order}
+    study.start_with([own, own | {NEW: "mean", "optim.lr": 1e-4}])
+    assert [study.ask().params for _ in range(2)] == [{NEW: "max"}, {NEW: "mean", "optim.lr": 1e-4}]
+    again = opened(tmp_path / "j", order, conditions={"optim.lr": {NEW: ("mean",)}})
+    again.start_with([own])
+    assert again.trials(TrialState.WAITING) == []
 
 
 def _reported(study: Study, number: int) -> int:
