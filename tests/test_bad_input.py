@@ -686,8 +686,8 @@ SPACES = [
     case(
         "seed that is sampled",
         [(CLUSTERS, "seed: {int: [1, 9]}")],
-        f"{S}:15: seed: must be a key of the configuration that can be searched; sections are model, concepts, loss, "
-        "optim, detect",
+        f"{S}:15: seed: must be a key of the configuration that can be searched; these are of model, concepts, loss, "
+        "optim, detect, or precision",
     ),
     case(
         "grid of too many points",
@@ -773,8 +773,8 @@ SPACES = [
     case(
         "key that can't be searched",
         [(PSEUDO, "seed: {int: [1, 2]}")],
-        f"{S}:16: seed: must be a key of the configuration that can be searched; sections are model, concepts, loss, "
-        "optim, detect",
+        f"{S}:16: seed: must be a key of the configuration that can be searched; these are of model, concepts, loss, "
+        "optim, detect, or precision",
     ),
     case(
         "form that is none",

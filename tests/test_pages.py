@@ -29,7 +29,7 @@ import yaml
 
 from haan.checked import Checked
 from haan.yamlconfig import plain
-from search.space.model import Plan, Repeats, Resources
+from search.space.model import Plan, Repeats, Resources, base_point, front
 from search.space.read import read_space
 from tests import keys
 from tests.haan.data.tiny import CLASS_OF, database
@@ -478,7 +478,8 @@ def test_the_table_of_search_keys_is_the_code_s(tmp_path: Path) -> None:
     components = {"sampler": space.sampler, "pruner": space.pruner}
     assert all(not component.arguments for component in components.values())
     expected = {key: {"name": component.name} for key, component in components.items()}
-    expected |= {"parameters": "required", "rows": "none"}
+    assert front(space) == [base_point(space)]
+    expected |= {"parameters": "required", "rows": "none", "start_with": "base"}
     expected |= defaults(Plan(), leave_out=("resources",))
     expected |= {f"resources.{key}": value for key, value in defaults(Resources()).items()}
     expected |= {f"confirm.{key}": value for key, value in defaults(Repeats()).items()}

@@ -25,13 +25,13 @@ _MAX_POINTS = 10_000
 
 _SWEEP, _WHEN = "sweep", "when"
 _FORMS = ("int", "float", "choice", _SWEEP)
-_SEARCHABLE = ("model", "concepts", "loss", "optim", "detect", "precision")
+_SECTIONS, _PRECISION = ("model", "concepts", "loss", "optim", "detect"), "precision"
 
 
 def forms_of(key: str, grid: bool = False) -> tuple[str, ...]:
     """How a key of the configuration may be searched, under a grid or else; no form where it may not be."""
     section, kind = key.partition(".")[0], declared(Config, key)
-    if section not in (*_SEARCHABLE, SEED) or kind is None or is_dataclass(kind):
+    if section not in (*_SECTIONS, _PRECISION, SEED) or kind is None or is_dataclass(kind):
         return ()
     if section == "detect":
         return (_SWEEP,)
@@ -265,7 +265,7 @@ def _kind_of(key: str, node: yaml.Node, grid: bool, errors: list[str]) -> Any:
     """The type of the configuration field that a parameter names."""
     if not forms_of(key, grid):
         near = difflib.get_close_matches(key, [one.name for one in keys_of() if forms_of(one.name, grid)], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"sections are {', '.join(_SEARCHABLE)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"these are of {', '.join(_SECTIONS)}, or {_PRECISION}"
         errors.append(f"{place(node)}: {key}: must be a key of the configuration that can be searched; {hint}")
         return None
     return declared(Config, key)
