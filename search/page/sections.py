@@ -298,7 +298,7 @@ def _importances(sheet: Sheet) -> str:
     known = sheet.found.importances
     if isinstance(known, str):
         return markup.empty(f"There is no figure of importances. {escaped(known)}")
-    which, left_out = _compared(known, sheet.found.epochs)
+    which, left_out = _compared(known)
     caption = (
         f"How much each setting separates the better trials from the others. A long bar: the best {known.top} of the "
         f"{known.trials} {which} have values of this setting that the others mostly don't have. A short "
@@ -313,11 +313,11 @@ def _importances(sheet: Sheet) -> str:
     return sheet.figure("importances", plots.importances(sheet.found), caption, "") + note
 
 
-def _compared(known: Importances, epochs: int) -> tuple[str, str]:
+def _compared(known: Importances) -> tuple[str, str]:
     """Which trials the importances compare, and which they leave out and why."""
     if known.epoch is None:
         return "completed trials", "Pruned trials are left out, for their scores are of fewer epochs"
-    which = f"trials that reached epoch {known.epoch} of {epochs}, by what they scored until then,"
+    which = f"trials that reached epoch {known.epoch}, by what they scored until then,"
     few = f"Fewer than {LEAST_FOR_IMPORTANCES} trials completed, so pruned ones are compared as well, all at one epoch"
     return which, f"{few}; what a setting does after it is not seen. Trials pruned before it are left out"
 

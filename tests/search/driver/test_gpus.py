@@ -1,7 +1,6 @@
 """GPUs of a local Ray: which are used, how many trials share one, and NVIDIA's MPS. Stand-ins for NVIDIA's commands."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -10,15 +9,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from haan.data.table import IntArray
 from haan.errors import InputError
-from haan.gpumemory import gpu_need
-from haan.words import byte_size
 from search.driver import gpus
-from search.driver.estimate import largest
 from search.driver.gpus import Gpu, LocalGpus, take
 from search.driver.nodes import Cluster, Node, NodeType
 from search.driver.placement import Crowd, Share, crowd, fit
@@ -258,22 +252,3 @@ def test_a_cluster_that_others_started_has_its_own_ways(plan: Plan, key: str) ->
         overlapping(plan, 0.25, held, local=False)
     with ExitStack() as held:
         assert overlapping(Plan(resources=Resources(gpu=0.5), mps="off"), 0.5, held, local=False) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "dim", "fine", "coarse", "num_clips"),
-    [
-        ("FineAction", 4096, 106, 14, np.full(8440, 100)),
-        ("FineGym", 2048, 99, 4, np.random.default_rng(0).integers(5, 310, 3775)),
-    ],
-)
-def test_the_pages_table_is_what_a_dry_run_counts(
-    name: str, dim: int, fine: int, coarse: int, num_clips: IntArray
-) -> None:
-    space = read_space(ROOT / "spaces" / f"{name.lower()}.yaml")
-    need = gpu_need(largest(space), dim, fine, coarse, num_clips).total
-    cards = [replace(H100, free=size * GIB) for size in (24, 80, 141)]
-    counts = [crowd(space, Cluster((gpu_node(),), True), [card], need).by_memory for card in cards]
-    row = re.search(rf"^\| {name}, .*\|$", (ROOT / "search" / "README.md").read_text(), re.MULTILINE)
-    assert row is not None
-    assert [cell.strip() for cell in row[0].split("|")[2:-1]] == [byte_size(need), *map(str, counts)]

@@ -12,7 +12,7 @@ from haan.errors import InputError
 from search.results.confirm import Confirmation
 from search.results.folder import RunFolder
 from search.results.trialscsv import write_trials
-from search.results.winner import header, trial_config
+from search.results.winner import about, trial_config
 from search.space.model import Space, base_number, front, grid_points, most_demanding, named_params, row_of
 from search.space.read import read_space
 
@@ -98,8 +98,8 @@ def test_an_exported_trial_of_a_grid_names_the_seed_that_it_was_trained_with(tmp
     known = {"avg_map_by_detect": by_detect, "best_avg_map_by_detect": by_detect, "best_epoch": 2}
     params, parameters = dict(zip(space.parameters, (4, "max", 2), strict=True)), dict(space.parameters)
     study.add_trial(create_trial(value=4.0, params=params, distributions=parameters, user_attrs=known))
-    comment = header(study, space, study.trials[0], Confirmation((), None, {}), None)
-    assert "# seed: 2\n" in comment and "# avg_map_at_seed: 4.0\n" in comment
+    said = about("a", study, space, study.trials[0], Confirmation((), None, {}), None)
+    assert (said["seed"], said["avg_map_at_seed"]) == ("2", "4.0")
     config = trial_config(space, study.trials[0])
     assert (config.seed, config.detect) == (2, space.detects[1])
 
