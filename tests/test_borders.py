@@ -20,7 +20,7 @@ ROOMS = {
     "commands": 7,
 }  # fmt: skip
 WITHOUT_RAY = ("study", "space", "results", "page", "replays")
-FENCES = ("haan/adam.py", "search/trials/internals.py", "search/study/internals.py")
+FENCES = ("search/trials/internals.py", "search/study/internals.py")
 # Promised to nobody though no underscore says so: attributes of Ray Tune's and Optuna's trials, modules of Ray.
 UNPROMISED = {"run_metadata", "temporary_state", "error_file", "system_attrs", "__class__"}
 UNPROMISED_MODULES = ("ray.experimental", "ray.autoscaler", "ray.dashboard")
