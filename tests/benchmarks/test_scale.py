@@ -37,7 +37,7 @@ def test_two_workers_queue_at_the_driver(space: Space) -> None:
     # 27 (B ends) 28 - 29 B's epoch 2; nothing is left for B
     # 38 - 39 A's epoch 1;           49 - 50 A's epoch 2, the end
     pool = pool_of(space, record(3, EPOCHS), seconds=10.0)
-    short = replace(pool, curves=pool.curves[:, :2])
+    short = replace(pool, curves=pool.curves[:, :2], epochs=np.full(3, 2))
     found = simulate(create(space), short, 3, 2, driver=Driver(result_s=1.0, trial_s=3.0))
     assert found.end_s == 50
     assert found.driver_s == 3 * 3 + 6 * 1
