@@ -119,8 +119,8 @@ class Cluster:
         return tuple(node for node in self.nodes if feature_bytes > node.store)
 
     def __str__(self) -> str:
-        where = "a local Ray started for this run" if self.local else "the Ray cluster found"
-        store = f"{self.total('object_store_memory') / 2**30:.1f} GiB of shared memory"
+        where = "a local Ray of its own" if self.local else "the Ray cluster found"
+        store = f"{self.total('object_store_memory') / 2**30:.1f} GiB shared memory"
         there = f"{where}: {len(self.nodes)} node(s), {self.total('CPU'):g} CPUs, {self.total('GPU'):g} GPUs, {store}"
         return f"{there}; may start {self.more}" if self.startable else there
 

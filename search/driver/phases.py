@@ -231,7 +231,7 @@ class Confirmation(Phase):
 
     def describe(self, running: Running) -> tuple[str, Sequence[str]]:
         number = running.params["trial"]
-        head = f"confirm trial {number}{' (base)' if number == self._base else ''}"
+        head = f"{self.title} trial {number}{' (base)' if number == self._base else ''}"
         return head, [f"seed {running.params['seed']} on {running.params['videos']} videos"]
 
     def curve(self, running: Running) -> curves.Curve:

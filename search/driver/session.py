@@ -107,7 +107,8 @@ def _logged(path: Path) -> Iterator[None]:
     logging.raiseExceptions = False  # a full disk is reported once, and not as a traceback a message
     logging.captureWarnings(True)
     warnings.simplefilter("default")
-    logging.getLogger(internals.SNAPSHOTS).setLevel(logging.ERROR)
+    for name in internals.NOISE:
+        logging.getLogger(name).setLevel(logging.ERROR)
     loggers = [logging.getLogger(name) for name in ("search", "optuna", "py.warnings", *_RAY_LOGGERS)]
     for logger in loggers:
         logger.handlers, logger.propagate = [handler], False

@@ -17,7 +17,7 @@ from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, valu
 from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
-from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION, Confirmation, Confirmed
+from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION, Confirmation, Confirmed, videos_of
 from search.results.winner import SEARCHED, UNSEEN, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
 from search.space.model import grid_points
@@ -107,8 +107,13 @@ def _gain_tile(found: Findings) -> str:
     if gain is None or gain.avg_map is None:
         return tile("Gain over the base", "–", "not known without the base")
     if gain.over_seeds:
-        return tile("Gain over the base", f"{gain.avg_map:+.2f}", "between means over new seeds")
-    return tile("Gain over the base", f"{gain.avg_map:+.3f}", "on one seed")
+        return tile("Gain over the base", f"{gain.avg_map:+.2f}", f"between means over new seeds{_where(found)}")
+    return tile("Gain over the base", f"{gain.avg_map:+.3f}", f"on one seed{_where(found)}")
+
+
+def _where(found: Findings) -> str:
+    """Which videos chose the settings, and are what a gain is on."""
+    return f", on the {videos_of(found.space)} videos"
 
 
 def _confirmed_tiles(found: Findings) -> list[str]:
@@ -116,7 +121,7 @@ def _confirmed_tiles(found: Findings) -> list[str]:
         tile(
             "Confirmed mean",
             percent(row.mean),
-            f"trial {row.number}, {_spread(row)}",
+            f"trial {row.number}, {_spread(row)}{_where(found)}",
             "" if found.winner.number in found.confirmation.finals else "main",
         )
         for row in found.confirmation.confirmed()
@@ -167,7 +172,8 @@ def _verdict(found: Findings) -> str:
     if nothing is not None:
         return f'<p class="verdict"><b>{escaped(nothing)}</b></p>'
     gain = found.gain
-    return f'<p class="verdict"><b>Gain over the base:</b> {escaped(gain.sentence)}</p>' if gain is not None else ""
+    said = "" if gain is None else f"<b>Gain over the base:</b> {escaped(gain.sentence)}{_where(found)}"
+    return f'<p class="verdict">{said}</p>' if said else ""
 
 
 def _official_warning(found: Findings) -> str:
@@ -447,6 +453,8 @@ def _timeline(sheet: Sheet) -> str:
         "Time since the first trial began. Each bar is one trial, each row a place for one trial at a time on a node; "
         "where there is no bar, the place stood idle."
     )
+    if sheet.found.confirmation.runs:
+        caption += f" The {len(sheet.found.confirmation.runs)} runs that repeated trials afterwards are not drawn."
     if sheet.line.pauses:
         caption += " Times in which nothing ran at all are drawn shortened, as marked."
     if any(stretch.open for stretch in sheet.line.stretches):

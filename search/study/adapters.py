@@ -12,6 +12,7 @@ from optuna.samplers import BaseSampler, BruteForceSampler, QMCSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study import internals
+from search.study.record import SESSIONS
 
 Parameters = Mapping[str, BaseDistribution]
 
@@ -149,8 +150,9 @@ class KnownSpace(Adapter):
 class Reseeded(Adapter):
     """A sampler that doesn't begin anew when a search is resumed.
 
-    It is made when the first question comes, its seed drawn from the search's and from how many trials the study holds
-    by then; a fresh generator of the search's seed would draw the numbers of the first session once more.
+    It is made when the first question comes, its seed drawn from the search's, from how many trials the study holds by
+    then, and from which driver this is: a fresh generator of the search's seed would draw the numbers of the first
+    session once more, and so would one that knew only the trials, where a driver began none and ended.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int):
@@ -160,8 +162,9 @@ class Reseeded(Adapter):
     def sampler(self, study: Study) -> BaseSampler:
         """The sampler, made if need be."""
         if self._inner is None:
-            held = internals.num_trials(study)
-            self._inner = self._make(int(np.random.SeedSequence((self._seed, held)).generate_state(1)[0]))
+            held, drivers = internals.num_trials(study), len(study.user_attrs.get(SESSIONS, ()))
+            entropy = (self._seed, held, drivers) if drivers > 1 else (self._seed, held)
+            self._inner = self._make(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         return self._inner
 
 

@@ -26,8 +26,8 @@ UNREACHABLE = ActorUnavailableError  # what a call raises whose actor doesn't an
 NO_SPILLING: Mapping[str, Any] = {"_system_config": {"object_spilling_threshold": 1.0}}
 """For `ray.init`: objects go to disk once the store is full, not from 80 % on, as Ray's public options have it."""
 
-SNAPSHOTS = "ray.tune.execution.experiment_state"
-"""The logger that warns, once in a few seconds, of snapshots that Ray Tune takes and nothing here restores."""
+NOISE = ("ray.tune.execution.experiment_state", "ray.tune.analysis.experiment_analysis")
+"""Loggers that warn of what nothing here reads: Ray Tune's snapshots, every few seconds, and its table of results."""
 
 _HEAD = "node:__internal_head__"  # a resource that Ray gives the head; no public list of nodes says which it is
 

@@ -27,7 +27,7 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
     assert lines[0] == "Starting Ray, unless one runs here already ..."
-    assert lines[1].startswith("Running on a local Ray started for this run: 1 node(s), ")
+    assert lines[1].startswith("Running on a local Ray of its own: 1 node(s), ")
     assert "Starting 2 worker(s) ..." in lines[:6]
     shown = [line for line in lines if line.startswith("[") and " left" not in line]
     assert sum("] trial " in line for line in shown) == 5
@@ -60,7 +60,7 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     assert set(classes["number"]) == {winner} and set(classes["videos"]) == {"official"}
     scored = [classes["winner"].mean()] + ([classes["base"].mean()] if winner else [])
     assert scored == pytest.approx(final["avg_map"][[winner, 0][: len(scored)]].tolist())
-    assert f"Best: trial {winner}; " in ended.stdout and "Confirmed on the holdout videos: avg.mAP mean" in ended.stdout
+    assert f"Best: trial {winner}; " in ended.stdout and "Confirmed: avg.mAP mean" in ended.stdout
 
     best = read_config(folder.best_yaml)
     assert best.threads == 1

@@ -27,7 +27,7 @@ def status(**changes: Any) -> Status:
     known = Status(
         stage="search",
         name="demo",
-        where="Running on a local Ray started for this run: 1 node(s), 2 CPUs, 0 GPUs, 0.3 GiB of shared memory",
+        where="Running on a local Ray of its own: 1 node(s), 2 CPUs, 0 GPUs, 0.3 GiB shared memory",
         done=6,
         budget=20,
         complete=3,

@@ -277,7 +277,7 @@ def logging_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logging, "raiseExceptions", True)
     monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
     loggers = [logging.getLogger(name) for name in ("search", "optuna", "py.warnings", *session._RAY_LOGGERS)]
-    for logger in [*loggers, logging.getLogger(session.internals.SNAPSHOTS)]:
+    for logger in [*loggers, *map(logging.getLogger, session.internals.NOISE)]:
         for name in ("handlers", "propagate", "level"):
             monkeypatch.setattr(logger, name, getattr(logger, name))
     with warnings.catch_warnings():
@@ -316,7 +316,7 @@ def test_a_dry_run_checks_says_its_plan_and_writes_nothing(tmp_path: Path) -> No
     assert (ended.returncode, ended.stderr) == (0, "")
     assert files(tmp_path) == before
     lines = ended.stdout.splitlines()
-    assert lines[1].startswith("Running on a local Ray started for this run: 1 node(s), ")
+    assert lines[1].startswith("Running on a local Ray of its own: 1 node(s), ")
     plan, node, disk, time, search = _starting(lines, "Plan: ", "Node ", "Disk: ", "Time: ", "Search: about ")
     assert plan.startswith("Plan: 7 trials of up to 4 epochs = 28 trial-epochs, ")
     assert plan.endswith("; then up to 6 runs to confirm and 2 on all training videos = 32 epochs")

@@ -263,7 +263,7 @@ def test_the_winner_is_what_the_seeds_decide_even_if_another_scored_higher_once(
     text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
     assert "it won by its confirmed mean" in text
     assert "+3.00 avg.mAP over the base (95 % interval +3.00 to +3.00, 3 seeds each)" in text
-    assert ">+3.00<" in text and ">between means over new seeds<" in text
+    assert ">+3.00<" in text and ">between means over new seeds, on the holdout videos<" in text
     assert found.exported is None and "Not the winner" not in text
 
 
@@ -274,7 +274,7 @@ def test_before_all_seeds_have_run_the_gain_is_of_one_and_says_so(tmp_path: Path
     assert not found.gain.over_seeds
     assert found.gain.avg_map == (found.winner.value or 0) - (found.base.value or 0) > 0
     text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
-    assert f">{found.gain.avg_map:+.3f}<" in text and ">on one seed<" in text
+    assert f">{found.gain.avg_map:+.3f}<" in text and ">on one seed, on the holdout videos<" in text
     assert f"{found.gain.avg_map:+.3f} on one seed, not confirmed over seeds" in text
 
 

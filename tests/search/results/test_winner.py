@@ -56,7 +56,7 @@ def test_a_gain_in_a_grid_over_seeds_is_between_equal_seeds(tmp_path: Path, seed
     gain = winner.gain_over_base(space, trials, best, NOTHING)
     assert gain is not None and (gain.avg_map, gain.over_seeds) == (1.0, False)
     gained, searched = winner.comparison(space, study, best, NOTHING)
-    assert gained == "Gain in the search: +1.000 on one seed, not confirmed over seeds"
+    assert gained == "Gain: +1.000 on one seed, not confirmed over seeds, on the validation videos"
     assert searched.startswith("In the search, which chose by it: avg.mAP 8.000; the base 7.000 at its best")
     assert totals(trials, 2, 1.0, partial(is_base, space)).base == 7.0
     found = read_findings(RunFolder(tmp_path), space, study)

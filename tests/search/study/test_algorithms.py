@@ -25,6 +25,7 @@ from search.study.algorithms import (
     make_pruner,
     make_sampler,
 )
+from search.study.record import SESSIONS
 from search.study.rehearsal import rehearse
 from search.study.study import Study
 from tests.search.curves import ALIGNED, CURVES, EPOCHS, PRUNER_ARGUMENTS
@@ -247,6 +248,30 @@ def test_a_model_still_draws_a_parameter_together_with_the_others_after_its_rang
     assert all(within(params, changed) for params in finished(study, 4))
     last = study.inner.ask()
     assert last.suggest_int("concepts.clusters", 10, high) == last.relative_params["concepts.clusters"]
+
+
+@pytest.mark.parametrize("name", ["random", "tpe"])
+def test_what_a_driver_draws_for_a_trial_that_a_kill_left_empty_no_later_driver_draws_anew(
+    name: str, tmp_path: Path
+) -> None:
+    """Each driver finds as many trials as the one before, and another of them to be taken up first."""
+
+    def driver(number: int) -> Study:
+        study = study_of(sampler_of(name), journal=tmp_path / "study.journal")
+        study.inner.set_user_attr(SESSIONS, [{}] * number)
+        return study
+
+    first = driver(1)
+    first.ask()
+    first.inner.ask()  # killed before it had parameters
+    second = driver(2)
+    taken_up, empty = second.ask(), second.ask()
+    assert [taken_up.number, empty.number] == [0, 1]
+    second.report(0, 1, 1.0)
+    second.complete(0, {})
+    third = driver(3)
+    assert third.ask().number == 1
+    assert third.ask().params != empty.params
 
 
 def test_brute_force_tries_every_point_once() -> None:
