@@ -162,7 +162,7 @@ class Reseeded(Adapter):
     def sampler(self, study: Study) -> BaseSampler:
         """The sampler, made if need be."""
         if self._inner is None:
-            held, drivers = internals.num_trials(study), len(study.user_attrs.get(SESSIONS, ()))
+            held, drivers = internals.num_trials(study), len(internals.attributes(study).get(SESSIONS, ()))
             entropy = (self._seed, held, drivers) if drivers > 1 else (self._seed, held)
             self._inner = self._make(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
         return self._inner

@@ -27,6 +27,11 @@ def num_trials(study: optuna.Study) -> int:
     return len(study._get_trials(deepcopy=False))
 
 
+def attributes(study: optuna.Study) -> Mapping[str, Any]:
+    """The study's own user attributes. Hyperband shows a sampler something that has none, and only private names."""
+    return study._storage.get_study_user_attrs(study._study_id)
+
+
 def take_up(study: optuna.Study, known: FrozenTrial) -> Trial:
     """A trial that is RUNNING since an earlier process. `ask` itself begins a new one in any case."""
     return Trial(study, known._trial_id)

@@ -250,14 +250,15 @@ def test_a_model_still_draws_a_parameter_together_with_the_others_after_its_rang
     assert last.suggest_int("concepts.clusters", 10, high) == last.relative_params["concepts.clusters"]
 
 
+@pytest.mark.parametrize("pruner", ["none", "hyperband"])
 @pytest.mark.parametrize("name", ["random", "tpe"])
 def test_what_a_driver_draws_for_a_trial_that_a_kill_left_empty_no_later_driver_draws_anew(
-    name: str, tmp_path: Path
+    name: str, pruner: str, tmp_path: Path
 ) -> None:
     """Each driver finds as many trials as the one before, and another of them to be taken up first."""
 
     def driver(number: int) -> Study:
-        study = study_of(sampler_of(name), journal=tmp_path / "study.journal")
+        study = study_of(sampler_of(name), journal=tmp_path / "study.journal", pruner=Component(pruner, {}))
         study.inner.set_user_attr(SESSIONS, [{}] * number)
         return study
 

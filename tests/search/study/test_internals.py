@@ -68,6 +68,18 @@ def test_a_sampler_sees_the_trials_of_all_brackets() -> None:
         check(any(public < ours for ours, public in seen))  # else the public way would do
 
 
+def test_a_sampler_sees_the_study_s_attributes_in_any_bracket() -> None:
+    with relied_on("Study._storage.get_study_user_attrs, Study._study_id, and those of Hyperband's _BracketStudy"):
+
+        def look(study: optuna.Study) -> int:
+            return len(internals.attributes(study))
+
+        check([count for count, _ in looked_at(look)] == [0] * 8)
+        study = optuna.create_study()
+        study.set_user_attr("sessions", [1, 2])
+        check(internals.attributes(study) == {"sessions": [1, 2]})
+
+
 def test_a_trial_is_taken_up_under_its_number_with_what_it_has() -> None:
     with relied_on("Trial._suggest and FrozenTrial._trial_id"):
         study = optuna.create_study(sampler=RandomSampler(seed=0))
