@@ -42,7 +42,7 @@ def config_(
         raise InputError("--keys: must be given alone, got a configuration as well")
     if not keys and file is None:
         raise InputError("FILE: must be given unless --keys is, got none")
-    say("\n".join(shown()) if file is None else dump(read_config(file, tuple(set_ or ()))).rstrip())
+    say("\n".join(shown()) if file is None else dump(read_config(file, tuple(set_ or ())), whole=True).rstrip())
 
 
 @app.command(epilog="Example: python -m haan train best.yaml --out trained")

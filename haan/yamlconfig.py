@@ -392,14 +392,17 @@ def _placed(message: str, tree: yaml.Node) -> str:
     return message if node is None else f"{place(node)}: {message}"
 
 
-def plain(value: Any) -> Any:
-    """A configuration as plain mappings, lists and scalars, in the order of its fields (see haan.checked.added)."""
+def plain(value: Any, whole: bool = False) -> Any:
+    """A configuration as plain mappings, lists and scalars, in the order of its fields.
+
+    whole: also keys that came with a later version (see haan.checked.added) and have their default.
+    """
     if is_dataclass(value):
-        said = [f for f in fields(value) if not f.metadata.get("added") or getattr(value, f.name) != f.default]
-        return {f.name: plain(getattr(value, f.name)) for f in said}
+        said = [f for f in fields(value) if whole or not f.metadata.get("added") or getattr(value, f.name) != f.default]
+        return {f.name: plain(getattr(value, f.name), whole) for f in said}
     return list(value) if isinstance(value, tuple) else value
 
 
-def dump(value: Any) -> str:
-    """YAML text that `read_config` reads back to an equal configuration."""
-    return yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True, width=120)
+def dump(value: Any, whole: bool = False) -> str:
+    """YAML text that `read_config` reads back to an equal configuration. whole: as `plain` has it."""
+    return yaml.safe_dump(plain(value, whole), sort_keys=False, allow_unicode=True, width=120)

@@ -6,13 +6,7 @@ from typing import Annotated
 import typer
 
 from haan.cli import run_script, say
-from haan.data.readers import open_data
 from haan.errors import InputError
-from haan.yamlconfig import read_config
-from search.results import classes
-from search.results.folder import RunFolder, open_study
-from search.results.winner import export, write_predictions
-from search.space.read import read_space
 
 EXAMPLE = "python search/export.py runs/demo --trial 0 --to base.yaml"
 
@@ -23,6 +17,13 @@ def main(
     to: Annotated[Path | None, typer.Option(help="Write here instead of RUN/best.yaml.")] = None,
 ) -> None:
     """Export a search's best configuration again, or another trial's, with its weights and detections."""
+    from haan.data.readers import open_data  # these take seconds, which --help does not wait for
+    from haan.yamlconfig import read_config
+    from search.results import classes
+    from search.results.folder import RunFolder, open_study
+    from search.results.winner import export, write_predictions
+    from search.space.read import read_space
+
     folder = RunFolder(run_folder)
     study = open_study(folder)
     space = read_space(folder.space_yaml)

@@ -10,11 +10,6 @@ from typing import Annotated
 import typer
 
 from haan.cli import run_script, say, show_table, tell
-from search.page.page import write_report
-from search.results import listing
-from search.results.folder import RunFolder, open_study
-from search.space.read import read_space
-from search.study import journal
 
 EXAMPLE = "python search/report.py runs/demo"
 
@@ -25,6 +20,12 @@ def main(
     ],
 ) -> None:
     """Write a run's report.html anew: one file that needs no network. Several runs are compared instead."""
+    from search.page.page import write_report  # these take seconds, which --help does not wait for
+    from search.results import listing
+    from search.results.folder import RunFolder, open_study
+    from search.space.read import read_space
+    from search.study import journal
+
     folders = [RunFolder(one) for one in run_folders]
     for folder in folders:
         study = open_study(folder)
@@ -41,6 +42,8 @@ def runs(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the runs lie.")] = Path("runs"),
 ) -> None:
     """List the runs in a folder: how each stands, and what it won."""
+    from search.results import listing  # takes seconds, which --help does not wait for
+
     _show([listing.overview([listing.listed(one) for one in listing.runs_below(folder)])], listing.NOTES)
 
 

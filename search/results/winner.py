@@ -210,7 +210,7 @@ def export(
     with whole(target) as partial:
         rows = about(folder.name, study, space, trial, known, final)
         comment = "".join(f"# {key}: {text}\n" for key, text in rows.items())
-        partial.write_text(comment + dump(config), encoding="utf-8")
+        partial.write_text(comment + dump(config, whole=True), encoding="utf-8")
         remove(weights)  # never another trial's weights beside this configuration
     fetch_weights(folder, space, trial, final, weights)
     return trial

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -195,10 +196,32 @@ def test_a_pruner_decides_through_ray_as_through_plain_optuna(name: str, tmp_pat
     assert (PRUNED in states) == (name != "none")
 
 
-def test_trials_side_by_side_all_end_in_true_states_and_use_the_budget_once(tmp_path: Path) -> None:
-    study = create(setting("median"))
-    bridge, ends = through_ray(study, tmp_path, TRIALS, concurrent=2)
-    trials = study.trials()
+@dataclass(frozen=True)
+class Ran:
+    """A search through Ray that several tests look at. place: where its checkpoints and notes are."""
+
+    study: Study
+    bridge: Bridge
+    ends: Ends
+    place: Path
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Two trials side by side, some of them pruned."""
+    study, place = create(setting("median")), tmp_path_factory.mktemp("pruned")
+    return Ran(study, *through_ray(study, place, TRIALS, concurrent=2), place)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """One trial after another, none of them pruned."""
+    study, place = create(NO_PRUNER), tmp_path_factory.mktemp("whole")
+    return Ran(study, *through_ray(study, place, 4), place)
+
+
+def test_trials_side_by_side_all_end_in_true_states_and_use_the_budget_once(pruned: Ran) -> None:
+    bridge, ends, trials = pruned.bridge, pruned.ends, pruned.study.trials()
     assert bridge.asked == len(trials) == TRIALS
     assert bridge.by_id == {}
     assert sorted(ends) == [(trial.number, trial.state.name) for trial in trials]
@@ -215,10 +238,9 @@ def test_trials_side_by_side_all_end_in_true_states_and_use_the_budget_once(tmp_
             assert trial.value == reported[len(reported)]
 
 
-def test_the_study_keeps_what_is_known_of_each_trial(tmp_path: Path) -> None:
-    study = create(NO_PRUNER)
-    through_ray(study, tmp_path, 3)
-    for trial in study.trials():
+def test_the_study_keeps_what_is_known_of_each_trial(whole: Ran) -> None:
+    assert len(whole.study.trials()) == 4
+    for trial in whole.study.trials():
         curve, known = CURVES[trial.number], dict(trial.user_attrs)
         ((start, end, node),) = known.pop("runs")
         assert start < end and node == known.pop("node") == platform.node()
@@ -238,10 +260,8 @@ def test_the_study_keeps_what_is_known_of_each_trial(tmp_path: Path) -> None:
         }
 
 
-def test_one_process_serves_one_trial_after_another(tmp_path: Path) -> None:
-    study = create(NO_PRUNER)
-    through_ray(study, tmp_path, 6)
-    assert len(list(tmp_path.glob("process-*"))) == 1
+def test_one_process_serves_one_trial_after_another(whole: Ran) -> None:
+    assert len(list(whole.place.glob("process-*"))) == 1
 
 
 def test_processes_live_through_studies_that_follow_each_other(tmp_path: Path) -> None:
@@ -265,11 +285,9 @@ def test_a_process_that_dies_between_two_studies_costs_no_trial(tmp_path: Path) 
     assert len(list(tmp_path.glob("process-*"))) == 3
 
 
-def test_a_pruned_trial_leaves_no_checkpoint_and_a_complete_one_leaves_its_last(tmp_path: Path) -> None:
-    study = create(setting("median"))
-    through_ray(study, tmp_path, TRIALS)
-    left = sorted(json.loads(path.read_text())[0] for path in tmp_path.rglob("epoch.json"))
-    assert left == [EPOCHS] * len(study.trials(COMPLETE))
+def test_a_pruned_trial_leaves_no_checkpoint_and_a_complete_one_leaves_its_last(pruned: Ran) -> None:
+    left = sorted(json.loads(path.read_text())[0] for path in pruned.place.rglob("epoch.json"))
+    assert left == [EPOCHS] * len(pruned.study.trials(COMPLETE))
 
 
 @pytest.mark.parametrize("max_failures", [0, pytest.param(2, marks=pytest.mark.slow)])
