@@ -1,4 +1,4 @@
-"""`ray down`: what the other tests ran on is gone."""
+"""`ray down`: what the other tests ran on is gone, the workers' Rays once they miss their head, in a minute or so."""
 
 import pytest
 
@@ -8,10 +8,13 @@ from tests.cluster.own import OwnMachines, await_
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 
-def test_ray_down_leaves_no_ray_on_any_host(cluster: OwnMachines, phase: Phase) -> None:
+def test_ray_down_ends_a_cluster(cluster: OwnMachines, phase: Phase) -> None:
     assert all(rays(cluster, host) for host in (1, 2, 3))
     with phase("ray down"):
         cluster.down()
+
+
+def test_ray_down_leaves_no_ray_on_any_host(cluster: OwnMachines, phase: Phase) -> None:
     with phase("no Ray left on any host"):
         await_(lambda: not any(rays(cluster, host) for host in (1, 2, 3)), "every host's Ray ended")
 
