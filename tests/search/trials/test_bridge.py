@@ -70,10 +70,11 @@ class RaisesOnce(Replay):
 
 
 class Meets(Replay):
-    """No trial goes on before two processes are there: Ray Tune ends one that starts as another gets free."""
+    """No epoch ends before two processes train: Ray Tune ends one that starts as another gets free."""
 
     def step(self) -> dict[str, Any]:
-        while len(list(self.notes.glob("process-*"))) < 2:
+        (self.notes / f"trains-{os.getpid()}").touch()
+        while len(list(self.notes.glob("trains-*"))) < 2:
             time.sleep(0.05)
         return super().step()
 
