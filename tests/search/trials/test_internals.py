@@ -71,9 +71,10 @@ def test_the_nodes_that_are_up_and_which_is_the_head(one_ray: str) -> None:
 
 def test_ray_tune_warns_of_its_snapshots_through_a_logger_of_their_own() -> None:
     with relied_on("ray.tune.execution.experiment_state.logger"):
+        from ray.tune.analysis import experiment_analysis
         from ray.tune.execution import experiment_state
 
-        check(experiment_state.logger.name == internals.SNAPSHOTS)
+        check((experiment_state.logger.name, experiment_analysis.logger.name) == internals.NOISE)
 
 
 def test_the_node_of_an_actor_is_known_when_it_has_died(one_ray: str) -> None:
