@@ -81,11 +81,6 @@ class Ended:
     interrupted: bool = False
     halt: Halt | None = None
 
-    @property
-    def early(self) -> bool:
-        """Whether something is left to do."""
-        return self.interrupted or self.halt is not None
-
     def or_earlier(self, before: "Ended") -> "Ended":
         """How two stages ended, one after the other."""
         return Ended(self.interrupted or before.interrupted, self.halt or before.halt)
@@ -266,7 +261,7 @@ def run_phases(work: Work, study: Study) -> Ended:
             raise
         phase, halted = course.finish()
         ended = Ended(interrupted, halted).or_earlier(ended)
-        spent = halted is not None and halted.kind == "time" and phase.kind == checkpoints.TRIAL
+        spent = halted is not None and halted.kind == "time" and isinstance(phase, Search)
         if interrupted or (halted is not None and not spent):
             break
         bridge = course.follow()

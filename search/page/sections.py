@@ -17,7 +17,7 @@ from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, valu
 from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
-from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION, Confirmation, Confirmed, videos_of
+from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION, Confirmation, Confirmed, on_videos
 from search.results.winner import SEARCHED, UNSEEN, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
 from search.space.model import grid_points
@@ -62,7 +62,7 @@ def _unseen_tile(found: Findings) -> list[str]:
         return []
     of = [f"{_called(found, best)}, trained on all training videos and scored once"]
     if found.base is not None and found.base is not best and found.base.number in finals:
-        own = {run.trial: run.own_avg_map for run in found.confirmation.official}.get(found.base.number)
+        own = found.confirmation.official_at_own(found.base.number)
         of.append(f"the base <b>{percent(value_of(finals[found.base.number]))}</b> {_at_settings(own)}")
     return [tile(UNSEEN, percent(value_of(finals[best.number])), "; ".join(of), "main")]
 
@@ -106,14 +106,8 @@ def _gain_tile(found: Findings) -> str:
     gain = found.gain
     if gain is None or gain.avg_map is None:
         return tile("Gain over the base", "–", "not known without the base")
-    if gain.over_seeds:
-        return tile("Gain over the base", f"{gain.avg_map:+.2f}", f"between means over new seeds{_where(found)}")
-    return tile("Gain over the base", f"{gain.avg_map:+.3f}", f"on one seed{_where(found)}")
-
-
-def _where(found: Findings) -> str:
-    """Which videos chose the settings, and are what a gain is on."""
-    return f", on the {videos_of(found.space)} videos"
+    digits, of = (2, "between means over new seeds") if gain.over_seeds else (3, "on one seed")
+    return tile("Gain over the base", f"{gain.avg_map:+.{digits}f}", of + on_videos(found.space))
 
 
 def _confirmed_tiles(found: Findings) -> list[str]:
@@ -121,7 +115,7 @@ def _confirmed_tiles(found: Findings) -> list[str]:
         tile(
             "Confirmed mean",
             percent(row.mean),
-            f"trial {row.number}, {_spread(row)}{_where(found)}",
+            f"trial {row.number}, {_spread(row)}{on_videos(found.space)}",
             "" if found.winner.number in found.confirmation.finals else "main",
         )
         for row in found.confirmation.confirmed()
@@ -172,7 +166,7 @@ def _verdict(found: Findings) -> str:
     if nothing is not None:
         return f'<p class="verdict"><b>{escaped(nothing)}</b></p>'
     gain = found.gain
-    said = "" if gain is None else f"<b>Gain over the base:</b> {escaped(gain.sentence)}{_where(found)}"
+    said = "" if gain is None else f"<b>Gain over the base:</b> {escaped(gain.sentence)}{on_videos(found.space)}"
     return f'<p class="verdict">{said}</p>' if said else ""
 
 

@@ -113,6 +113,10 @@ class Confirmation:
         """The runs on all training videos that are COMPLETE, in the order of their beginning."""
         return tuple(run for run in self.runs if run.videos == OFFICIAL and run.state == TrialState.COMPLETE)
 
+    def official_at_own(self, number: int) -> float | None:
+        """What a configuration scored there at the base's own detection setting, in percent."""
+        return {run.trial: run.own_avg_map for run in self.official}.get(number)
+
     def confirmed(self) -> list[Confirmed]:
         """Each configuration that has a score, the best mean first; the base at its own setting, too."""
         repeated = [run for run in self.runs if run.videos != OFFICIAL]
@@ -139,6 +143,11 @@ def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]
 def videos_of(space: Space) -> str:
     """Which videos a search is scored on, and its repetitions with new seeds, in the words of confirm.csv."""
     return HOLDOUT if isinstance(space.base.data.validation, Holdout) else VALIDATION
+
+
+def on_videos(space: Space) -> str:
+    """The same behind a figure that is on them, as a gain over new seeds is."""
+    return f", on the {videos_of(space)} videos"
 
 
 def repeats(space: Space, trials: Sequence[FrozenTrial]) -> list[Again]:

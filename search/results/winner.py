@@ -152,7 +152,7 @@ def _against_base(
 ) -> dict[str, str]:
     """What a configuration won over the base: in the search, over new seeds, and on the official validation videos."""
     rows: dict[str, str] = {}
-    where = f", on the {confirm.videos_of(space)} videos"
+    where = confirm.on_videos(space)
     base, standing = base_of(space, trials, trial), known.standing(trial.number)
     if base is not None and base.state == TrialState.COMPLETE and base.value is not None:
         rows["base_avg_map"] = _at_settings(base.value, own_setting_avg_map(space, base))
@@ -165,7 +165,7 @@ def _against_base(
     if trial.number in known.finals:
         rows["official_avg_map"] = f"{known.finals[trial.number].value:.3f}"
         if base is not None and base is not trial and base.number in known.finals:
-            own = {run.trial: run.own_avg_map for run in known.official}.get(base.number)
+            own = known.official_at_own(base.number)
             won, lost = known.finals[trial.number].value, known.finals[base.number].value
             rows["official_avg_map"] += f", the base {_at_settings(lost, own)}"
             rows["official_avg_map"] += "" if won is None or lost is None else f": {won - lost:+.3f} on one seed"

@@ -1,7 +1,7 @@
 """A search space as checked data: what may be tried, how often, and with what."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -114,9 +114,14 @@ def base_value(config: Config, key: str) -> Any:
     return value
 
 
+def base_values(config: Config, keys: Iterable[str]) -> dict[str, Any]:
+    """A configuration's values of some parameters."""
+    return {key: base_value(config, key) for key in keys}
+
+
 def base_point(space: Space) -> dict[str, Any]:
     """The base's value of every parameter."""
-    return {key: base_value(space.base, key) for key in space.parameters}
+    return base_values(space.base, space.parameters)
 
 
 def points_of(

@@ -14,7 +14,7 @@ from haan.checked import RuleError
 from haan.config import Config, Detect
 from haan.keys import keys_of
 from haan.yamlconfig import declared, items, kinds_of, parse_range, place, shown, value_of
-from search.space.model import SEED, base_value, ends_of, points_of, with_values
+from search.space.model import SEED, base_value, base_values, ends_of, points_of, with_values
 from search.study import algorithms, rehearsal
 from search.study.conditions import Conditions, drawn
 
@@ -370,7 +370,7 @@ def _check_corners(
     errors: list[str],
 ) -> None:
     """Builds a configuration at every bound, and at every combination of bounds where these are few."""
-    own = {key: base_value(base, key) for key in parameters}
+    own = base_values(base, parameters)
     ends = {key: ends_of(distribution) for key, distribution in parameters.items()}
     for key, values in ends.items():
         for value in values:

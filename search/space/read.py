@@ -175,9 +175,9 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, tree: yaml.Nod
         where = _nearest(node, ("parameters", EPOCHS))
         errors.append(f"{place(where)}: {EPOCHS}: {rule}, got {pruner.name}")
         return None
-    if conditions and sampler.name == "brute_force":
+    if conditions and algorithms.EXHAUSTIVE in algorithms.names(sampler):
         where = _nearest(node, ("parameters", next(iter(conditions)), "when"))
-        rule = "can't stand under brute_force, which tries every value with every other one"
+        rule = f"can't stand under {algorithms.EXHAUSTIVE}, which tries every value with every other one"
         errors.append(f"{place(where)}: {next(iter(conditions))}.when: {rule}")
         return None
     first = found[_START][1] if _START in found else None

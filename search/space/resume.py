@@ -44,7 +44,7 @@ def differences(old: Space, new: Space) -> list[str]:
 
 def added(old: Space, new: Space) -> list[str]:
     """The parameters that `new` searches beside those of `old`; none where its sampler can't take them."""
-    known = {algorithms.GRID, "brute_force", "cmaes"}.isdisjoint(algorithms.names(new.sampler))
+    known = algorithms.names(new.sampler).isdisjoint(algorithms.FIXED)
     return [key for key in new.parameters if key not in old.parameters] if known else []
 
 

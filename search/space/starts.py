@@ -12,7 +12,7 @@ from haan.config import Config
 from haan.errors import InputError
 from haan.files import at_home
 from haan.yamlconfig import BAD, BEST, declared, items, place, plain, read_config, shown, value_of
-from search.space.model import base_value, with_values
+from search.space.model import base_values, with_values
 from search.study import algorithms, rehearsal
 from search.study.conditions import Conditions, drawn
 
@@ -32,7 +32,7 @@ def read_starts(
     What an entry leaves out has the base's value. A run folder in the list becomes its values, so that a space that is
     kept with a run is whole without the other one.
     """
-    own = {key: base_value(base, key) for key in parameters}
+    own = base_values(base, parameters)
     if node is None or (isinstance(node, yaml.ScalarNode) and node.value == _BASE):
         return (own,)
     if not isinstance(node, yaml.SequenceNode) or not node.value:
@@ -102,7 +102,7 @@ def _of_folder(node: yaml.ScalarNode, parameters: Mapping[str, BaseDistribution]
     except InputError as error:
         errors += [f"{place(node)}: {_KEY}: {message}" for message in error.messages]
         return {}
-    return {key: base_value(config, key) for key in parameters}
+    return base_values(config, parameters)
 
 
 def _of_mapping(

@@ -49,7 +49,9 @@ REFUSED = {
     "base_ga": "it is Optuna's base class of genetic algorithms, which draws nothing; try nsgaii",
 }
 GRID = "grid"
-FINITE = (GRID, "brute_force")  # samplers that try every point of a finite space once
+EXHAUSTIVE = "brute_force"
+FINITE = (GRID, EXHAUSTIVE)  # samplers that try every point of a finite space once
+FIXED = (*FINITE, "cmaes")  # those that can't be given parameters which their first trials lack
 
 _NESTED: dict[str, Mapping[str, type]] = {  # arguments that are samplers or pruners themselves
     "wrapped_pruner": PRUNERS,

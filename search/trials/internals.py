@@ -145,7 +145,8 @@ class IdleProcesses:
     def keep(self, controller: Any, like: "Trial", count: int) -> None:
         """Keeps so many that ran trials with the resources of this one, and no others."""
         self.release()
-        cache, resources = controller._actor_cache, like.placement_group_factory
+        bare = vars(controller).get("_tune_controller", controller)  # as a scheduler gets it, it warns of each look
+        cache, resources = bare._actor_cache, like.placement_group_factory
         cache.increase_max(resources, count)
         self._kept = cache, resources, count
 
