@@ -23,7 +23,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "gp": {"n_startup_trials": 4},
     "nsgaii": {"population_size": 4},
     "nsgaiii": {"population_size": 4},
-    "partial_fixed": {"base_sampler": {"name": "gp", "n_startup_trials": 4}, "fixed_params": {"optim.lr": 1e-4}},
+    "partial_fixed": {"base_sampler": {"name": "nsgaii", "population_size": 4}, "fixed_params": {"optim.lr": 1e-4}},
 }
 
 
