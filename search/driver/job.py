@@ -32,7 +32,7 @@ class Job:
 
     splits: "official" where the data have such videos, and "holdout" where the base holds some out. session: which
     driver of this run it is, from 1. last_seen: when the driver before it last wrote, in Unix seconds. is_new: this
-    driver made the run folder. kept: what is to be said of the features' cache. address: of the Ray cluster, where the
+    driver made the run folder. remarks: what is to be said and warns of nothing. address: of the Ray cluster, where the
     user named one. script: the command line that goes on with it.
     """
 
@@ -46,7 +46,7 @@ class Job:
     session: int
     last_seen: float | None
     is_new: bool
-    kept: str | None = None
+    remarks: tuple[str, ...] = ()
     address: str | None = None
     script: str = "search/run.py"
 
@@ -78,8 +78,8 @@ def prepare(asked: Request, held: ExitStack) -> Job:
             session, last_seen, grown = _take(folder, space, mark, asked.resume, held)
         except OSError as error:
             raise InputError(f"{folder.root}: must be a folder that can be written, got: {error}") from None
-    notes += grown
-    return Job(space, folder, source, annotations, splits, mark, notes, session, last_seen, not asked.resume, kept)
+    remarks = (kept, *grown) if kept else grown
+    return Job(space, folder, source, annotations, splits, mark, notes, session, last_seen, not asked.resume, remarks)
 
 
 def preview(asked: Request, scratch: RunFolder) -> Job:
@@ -89,7 +89,7 @@ def preview(asked: Request, scratch: RunFolder) -> Job:
     """
     space, folder, tree = _read(asked)
     scratch.log.parent.mkdir(parents=True)
-    base, session = space.base, 1
+    base, session, grown = space.base, 1, ()
     if base.data.plant is not None and not os.path.lexists(base.data.root):
         base = replace(base, data=replace(base.data, root=str(scratch.root.with_name("data"))))
     with naming_lines(tree):
@@ -98,8 +98,7 @@ def preview(asked: Request, scratch: RunFolder) -> Job:
         if folder.journal.exists():
             notes += _copied(folder, scratch)
             session, grown = _fits(scratch, space, mark)
-            notes += grown
-    return Job(space, folder, source, annotations, splits, mark, notes, session, None, False)
+    return Job(space, folder, source, annotations, splits, mark, notes, session, None, False, grown)
 
 
 def _copied(folder: RunFolder, scratch: RunFolder) -> tuple[str, ...]:

@@ -201,7 +201,7 @@ def _description(job: Job, share: placement.Share) -> list[str]:
         f"{int(job.source.num_clips.sum())} clips, {job.source.dim}-d, "
         f"{job.feature_bytes / 2**20:.0f} MiB in shared memory",
         *(f"warning: {note}" for note in job.notes),
-        *([f"note: {job.kept}"] if job.kept else []),
+        *(f"note: {remark}" for remark in job.remarks),
         f"Search: {plan.trials} trials of up to {most_epochs(job.space)} epochs, {share.concurrent} at once, "
         f"each with {share.cpu} CPU(s) and {share.gpu:g} GPU; run folder {job.folder.root}",
     ]
@@ -226,7 +226,8 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     for line in [*_counted(work, study), *found]:
         tell(clean(line))
     if is_won:
-        say(clean(f"Train it again: {python('-m', 'haan', 'train', job.folder.best_yaml, '--out', 'trained')}"))
+        again = python("-m", "haan", "train", job.folder.best_yaml, "--out", f"trained-{job.folder.name}")
+        say(clean(f"Train it again: {again}"))
     say(clean(f"Report: {job.folder.report}"))
     if ended.halt is not None:
         say(f"Ended early: {ended.halt.reason}; {resume}")

@@ -1,7 +1,9 @@
 """The main job as its user runs it: real processes, real Ray, a tiny planted set."""
 
+import re
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +14,7 @@ from haan.yamlconfig import read_config
 from search import export
 from search.results.checkpoints import Checkpoints
 from search.results.folder import RunFolder, open_study
+from tests.paths import ROOT
 from tests.search.cards import scalars
 from tests.search.conftest import Head
 from tests.search.spaces import run, tiny_space
@@ -89,6 +92,12 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
         assert scalars(events, "mAP/avg.mAP") == pytest.approx(values)
     assert curves.groupby(["number", "videos", "seed"]).ngroups == len(study.trials) + len(confirmed)
 
+    # The page has each column of each table, and no other.
+    for path in (folder.trials_csv, folder.confirm_csv, folder.curves_csv, folder.classes_csv):
+        there, told = pd.read_csv(path, nrows=0).columns, _columns_told(path.name)
+        assert [one for one in there if not any(fnmatchcase(one, name) for name in told)] == []
+        assert [name for name in told if not any(fnmatchcase(one, name) for one in there)] == []
+
     # Another trial leaves by name; export's own process is in test_frozen.
     monkeypatch.chdir(tmp_path)  # which the space names its data from
     other = next(trial.number for trial in study.trials if trial.state.name == "COMPLETE")
@@ -103,6 +112,14 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     folder.best_yaml.write_text("mine")
     export.main(folder.root)
     assert folder.best_yaml.read_bytes() == before and folder.predictions.read_bytes() == predictions
+
+
+def _columns_told(file: str) -> list[str]:
+    """The columns of a run's table by search/README.md: the names in its item of the list."""
+    page = (ROOT / "search" / "README.md").read_text()
+    item = re.search(rf"^- `{re.escape(file)}`, a row .*?: (.*?)(?=\n- |\n\n)", page, re.DOTALL | re.MULTILINE)
+    assert item is not None
+    return re.findall("`([^`]+)`", item[1])
 
 
 @pytest.mark.slow
