@@ -96,6 +96,13 @@ def test_the_studys_own_time_counts_where_it_is_asked_for(space: Space) -> None:
     assert found.costs.total_s > 0 and found.costs.others == 20
 
 
+@pytest.fixture(scope="module")
+def any_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    record_run(folder, trials=10)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -111,10 +118,9 @@ def test_the_studys_own_time_counts_where_it_is_asked_for(space: Space) -> None:
         ({"trials": 0}, "--trials: search.trials: must be >= 1, got 0"),
     ],
 )
-def test_wrong_options_are_refused_by_name(options: dict[str, Any], message: str, tmp_path: Path) -> None:
-    record_run(tmp_path)
+def test_wrong_options_are_refused_by_name(options: dict[str, Any], message: str, any_run: Path) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        scale.main(tmp_path, **{"workers": "2,4"} | options)
+        scale.main(any_run, **{"workers": "2,4"} | options)
 
 
 def test_a_plan_says_where_the_driver_is_the_bottleneck(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

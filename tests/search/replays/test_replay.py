@@ -286,6 +286,13 @@ def test_setups_are_the_runs_own_the_one_asked_for_and_the_yardstick_each_once(t
     assert (budgets, seeds) == ([7] * 3, [5] * 3)
 
 
+@pytest.fixture(scope="module")
+def any_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    record_run(folder, trials=10)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -357,10 +364,9 @@ def test_an_option_names_several_with_commas_between_but_for_those_within_braces
         ({"sampler": ["tpe", "tpee"]}, "--sampler: search.sampler.name: must be one of "),
     ],
 )
-def test_wrong_options_are_refused_by_name(options: dict[str, Any], message: str, tmp_path: Path) -> None:
-    record_run(tmp_path)
+def test_wrong_options_are_refused_by_name(options: dict[str, Any], message: str, any_run: Path) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        replay.main(tmp_path, **options)
+        replay.main(any_run, **options)
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
