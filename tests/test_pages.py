@@ -112,6 +112,7 @@ READ = {
     "python -m tests.benchmarks.costs epoch": LONG,
     "python -m tests.benchmarks.confirmation": LONG,
     "python -m tests.benchmarks.seeds precision=bfloat16": LONG,
+    "python -m tests.benchmarks.seeds precision=tf32": LONG,
     "python -m tests.benchmarks.seeds concepts.warm_start=true": LONG,
     "python -m tests.benchmarks.replay": LONG,
     "python -m tests.benchmarks.driver": LONG,
