@@ -19,7 +19,7 @@ from tests.cluster.own import HEAD, OwnMachines, await_, long_space, trials, und
 from tests.search.journals import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-EPOCHS = 60
+EPOCHS = 40
 PLENTY = 150  # trials, so that there is always one to be hit, however fast the machine is
 FAR = 15  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and a fault
 HOSTS = ["h1", "h2", "h3"]

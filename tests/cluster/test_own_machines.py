@@ -22,7 +22,7 @@ from tests.search.journals import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 HOSTS = (HEAD, 2, 3)
-TRIALS, EPOCHS = 9, 150  # long enough that no host's first trial ends before another host has begun
+TRIALS, EPOCHS = 7, 150  # long enough that no host's first trial ends before another host has begun
 SUBMIT = f"python {CHECKOUT}/search/run.py tiny.yaml --cluster own.yaml --name own"
 LAPTOP = {"PYTHONPATH": str(CHECKOUT)}
 
@@ -43,7 +43,7 @@ class Searched:
 @pytest.fixture(scope="module")
 def searched(cluster: OwnMachines, phase: Phase, tmp_path_factory: pytest.TempPathFactory) -> Searched:
     lab, folder = cluster.lab, tmp_path_factory.mktemp("own")
-    wanted = {"trials": TRIALS, "confirm": {"top": 2, "seeds": 2}}
+    wanted = {"trials": TRIALS, "confirm": {"top": 1, "seeds": 2}}
     shutil.copy(space(folder, EPOCHS, **wanted), lab.home(OP) / "tiny.yaml")
     with watched(cluster) as ports:
         with phase("a search sent from the laptop, which closes once it trains"):

@@ -287,7 +287,7 @@ rows_strategy = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(rows_strategy)
 def test_written_predictions_are_read_back_to_the_last_bit(
     tmp_path_factory: pytest.TempPathFactory, rows: list

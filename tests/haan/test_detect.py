@@ -18,8 +18,8 @@ from haan.metrics import Detections
 from tests.benchmarks.activations import ALPHAS as ALPHAS_41
 from tests.benchmarks.activations import Activations, activations
 
-SEARCH = settings(max_examples=300, deadline=None, derandomize=True)
-LAWS = settings(max_examples=100, deadline=None, derandomize=True)
+SEARCH = settings(max_examples=120, deadline=None, derandomize=True)
+LAWS = settings(max_examples=50, deadline=None, derandomize=True)
 ALPHAS = [-1.0, -0.8, -0.2, 0.0, 0.1, 0.5, 1.0]
 
 Row = tuple[int, int, float, float, float]  # video, class, start_s, end_s, score

@@ -14,8 +14,8 @@ from tests.metrics_oracle import Detection, Truth
 
 VIDEOS, CLASSES = 4, 4
 THRESHOLDS = (0.1, 0.25, 0.3, 0.5, 0.75, 0.95, 1.0)
-SEARCH = settings(max_examples=400, deadline=None, derandomize=True)
-LAWS = settings(max_examples=150, deadline=None, derandomize=True)
+SEARCH = settings(max_examples=150, deadline=None, derandomize=True)
+LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def columns(rows: list, width: int) -> list[np.ndarray]:

@@ -63,11 +63,11 @@ def run(study: Study, trials: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("pruner", ["none", "hyperband"])
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS.keys() - UNABLE))
 def test_every_sampler_goes_on_over_more_parameters(tmp_path: Path, sampler: str, pruner: str) -> None:
-    run(opened(tmp_path / "j", FEWER, sampler, pruner), 8)
+    run(opened(tmp_path / "j", FEWER, sampler, pruner), 6)
     study = opened(tmp_path / "j", PARAMETERS, sampler, pruner)
-    found = run(study, 12)
+    found = run(study, 6)
     assert all(one.keys() == PARAMETERS.keys() for one in found)
-    assert [one.params.keys() for one in study.trials()[:8]] == [FEWER.keys()] * 8, "what has ended stays as it was"
+    assert [one.params.keys() for one in study.trials()[:6]] == [FEWER.keys()] * 6, "what has ended stays as it was"
 
 
 def test_a_model_learns_from_the_trials_before(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_every_sampler_draws_a_conditional_parameter_where_its_condition_holds(t
     parameters = {NEW: PARAMETERS[NEW], **{key: one for key, one in others.items() if key != NEW}}
     for _ in range(2):  # the second time the study is resumed
         study = opened(journal, parameters, sampler, conditions={"optim.lr": {NEW: ("mean",)}})
-        found = run(study, 14)
+        found = run(study, 8)
         assert all(("optim.lr" in one) == (one[NEW] == "mean") for one in found)
         assert {key for one in found for key in one} >= {NEW, "concepts.clusters", "concepts.top_k"}
 

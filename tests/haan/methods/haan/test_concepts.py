@@ -11,7 +11,7 @@ from haan.methods.haan.concepts import Groups, Hierarchy, fine_representations, 
 from tests import oracle
 
 CPU = torch.device("cpu")
-LAWS = settings(max_examples=100, deadline=None, derandomize=True)
+LAWS = settings(max_examples=50, deadline=None, derandomize=True)
 
 
 def one_video(num_present: int, clusters: int) -> Groups:
@@ -170,13 +170,13 @@ def exact_distances(v: Tensor, w: Tensor, distance: str) -> list[float]:
     return [round(x, 9) for x in oracle.distances(v, w, "cosine")]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(grids())
 def test_ties_on_a_grid_are_broken_as_stated_by_euclidean_distance(problem: tuple) -> None:
     check_grid(*problem, distance="euclidean")
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(grids())
 def test_ties_on_a_grid_of_signs_are_broken_as_stated_by_cosine(problem: tuple) -> None:
     # Each concept and prototype is moved onto an axis, where a cosine is exactly -1, 0 or 1.

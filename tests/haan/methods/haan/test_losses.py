@@ -271,7 +271,7 @@ def problems(draw: st.DrawFn) -> tuple[HAAN, Loss, Concepts, Padded]:
     return model, loss, concepts_of(clusters, draw(st.integers(1, clusters)), distance), batch
 
 
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(problems())
 def test_any_batch_agrees_with_the_oracle(problem: tuple[HAAN, Loss, Concepts, Padded]) -> None:
     model, loss, setting, batch = problem
