@@ -28,10 +28,12 @@ def steps() -> dict[str, Row]:
         return {row.rival: row for row in islice(step.rows(SIZES["middle"], repeats=2), RIVALS)}
 
 
+@pytest.mark.slow
 def test_a_step_takes_at_most_one_and_a_half_times_the_bare_heads_time(steps: dict[str, Row]) -> None:
     assert steps[step.HEADS].ratio <= 1.5, steps[step.HEADS]
 
 
+@pytest.mark.slow
 def test_a_step_takes_at_most_a_fifth_of_the_plain_padded_oracles_time(steps: dict[str, Row]) -> None:
     assert steps[step.ORACLE].ratio <= 1 / 5, steps[step.ORACLE]
 
@@ -41,6 +43,7 @@ def test_41_alphas_take_at_most_five_times_the_time_of_one() -> None:
     assert row.ratio <= 5, row
 
 
+@pytest.mark.slow
 def test_a_score_takes_half_the_numpy_scorers_time_and_a_hundredth_of_the_plain_oracles() -> None:
     rows = {row.rival: row for row in detection.metrics(SIZES["finegym"], repeats=1)}  # which checks that all agree
     assert rows[detection.SCORER].ratio <= 1 / 2, rows[detection.SCORER]

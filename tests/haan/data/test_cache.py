@@ -537,6 +537,7 @@ def test_a_killed_writer_leaves_nothing_that_is_used_or_stays(tmp_path: Path) ->
     assert not draft.exists() and len(folders(root)) == 1
 
 
+@pytest.mark.slow
 def test_writers_at_once_leave_one_sound_cache(tmp_path: Path) -> None:
     data = tiny(tmp_path / "data")
     processes = [writer(data, tmp_path, name) for name in "abc"]

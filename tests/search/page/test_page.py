@@ -731,7 +731,7 @@ def test_the_page_draws_every_plot_without_an_error_a_request_or_a_sideways_scro
 
 
 @needs_chromium
-@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+@pytest.mark.parametrize("size", [DESKTOP, pytest.param(PHONE, marks=pytest.mark.slow)])
 def test_a_figure_is_drawn_in_the_page_without_a_request_or_a_sideways_scroll(
     browser: Any, full: Run, size: tuple[int, int], tmp_path: Path
 ) -> None:

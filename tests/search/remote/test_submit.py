@@ -167,6 +167,7 @@ def test_a_dry_run_says_the_plan_and_leaves_nothing_on_either_side(lab: Lab) -> 
     assert not (lab.project / "runs").exists() and not (lab.laptop / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_head_whose_ray_is_down_searches_nothing_by_itself(lab: Lab) -> None:
     start = lab.home / ".bashrc"
     start.write_text(start.read_text().replace("export RAY_ADDRESS=local\n", "export RAY_TMPDIR=$HOME/none\n"))

@@ -1,5 +1,6 @@
 """Trials that lack a parameter, as it was not searched yet or its condition doesn't hold: they had the base's value."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ NEW = "loss.coarse_pooling"
 FEWER = {key: one for key, one in PARAMETERS.items() if key != NEW}
 # The driver refuses these: see search.space.resume.
 UNABLE = {"grid", "brute_force", "cmaes"}
+SLOW = {"gp": pytest.mark.slow}  # a second a trial
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "tpe": {"n_startup_trials": 4},
     "gp": {"n_startup_trials": 4},
@@ -25,6 +27,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "nsgaiii": {"population_size": 4},
     "partial_fixed": {"base_sampler": {"name": "nsgaii", "population_size": 4}, "fixed_params": {"optim.lr": 1e-4}},
 }
+
+
+def named(samplers: Collection[str]) -> list[Any]:
+    """They as parameters of a test."""
+    return [pytest.param(name, marks=SLOW.get(name, ())) for name in sorted(samplers)]
 
 
 def opened(
@@ -61,7 +68,7 @@ def run(study: Study, trials: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("pruner", ["none", "hyperband"])
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS.keys() - UNABLE))
+@pytest.mark.parametrize("sampler", named(SAMPLERS.keys() - UNABLE))
 def test_every_sampler_goes_on_over_more_parameters(tmp_path: Path, sampler: str, pruner: str) -> None:
     run(opened(tmp_path / "j", FEWER, sampler, pruner), 6)
     study = opened(tmp_path / "j", PARAMETERS, sampler, pruner)
@@ -102,7 +109,7 @@ def test_a_start_that_waits_has_the_base_value_of_them_and_none_is_tried_twice(t
     assert [study.ask().params for _ in range(2)] == [base | {"concepts.clusters": 60}, base | {NEW: "mean"}]
 
 
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS.keys() - {"grid", "brute_force"}))
+@pytest.mark.parametrize("sampler", named(SAMPLERS.keys() - {"grid", "brute_force"}))
 def test_every_sampler_draws_a_conditional_parameter_where_its_condition_holds(tmp_path: Path, sampler: str) -> None:
     journal, others = tmp_path / "j", {"concepts.top_k": IntDistribution(1, 9), **PARAMETERS}
     parameters = {NEW: PARAMETERS[NEW], **{key: one for key, one in others.items() if key != NEW}}

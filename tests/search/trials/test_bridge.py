@@ -271,6 +271,7 @@ def test_processes_live_through_studies_that_follow_each_other(tmp_path: Path) -
     assert kinds == ["confirm"] * 4 + ["trial"] * 4
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_between_two_studies_costs_no_trial(tmp_path: Path) -> None:
     studies = [create(NO_PRUNER), create(NO_PRUNER)]
     one_after_the_other(studies, tmp_path, 2, DiesIdle)
@@ -349,7 +350,8 @@ def test_an_interrupt_leaves_the_trials_under_way_to_the_next_driver(tmp_path: P
     assert [taken_up.ask().number for _ in under_way] == under_way
 
 
-@pytest.mark.parametrize("max_failures", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("max_failures", [0, 1])
 def test_a_process_that_dies_between_two_trials_counts_once(max_failures: int, tmp_path: Path) -> None:
     study = create(NO_PRUNER)
     through_ray(study, tmp_path, 4, DiesAtHandover, max_failures=max_failures)
