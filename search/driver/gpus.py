@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from haan.errors import InputError
+from haan.words import byte_size
 from search.space.model import Plan
 
 VISIBLE, PIPES, LOGS = "CUDA_VISIBLE_DEVICES", "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
@@ -19,6 +20,7 @@ CONTROL = "nvidia-cuda-mps-control"
 OVERLAP = "MPS: trials on one GPU overlap"
 _LISTS = ["nvidia-smi", "--query-gpu=index,uuid,memory.total,memory.free,name", "--format=csv,noheader,nounits"]
 _ANSWER_S = 60
+_HELD_BYTES, _HELD = 2**30, 0.02  # less than that of a GPU's memory its driver itself takes
 _READY_S, _END_S = 20, 20
 # Ends with whoever holds its standard input, killed or not.
 _SERVICE = f"({CONTROL} -f < /dev/null; kill $$) & read -r _; echo quit | {CONTROL}; wait"
@@ -33,6 +35,15 @@ class Gpu:
     name: str
     size: int
     free: int
+
+    @property
+    def held(self) -> int:
+        """Bytes that are not free: of other processes, and some of the driver's own."""
+        return self.size - self.free
+
+    def __str__(self) -> str:
+        held, size = (f"{amount / 2**30:.0f}" for amount in (self.held, self.size))
+        return f"GPU {self.index}: {held} of {size} GiB held by other processes"
 
 
 def here() -> tuple[Gpu, ...]:
@@ -92,23 +103,59 @@ def _named(visible: str | None, listed: tuple[Gpu, ...]) -> tuple[Gpu, ...] | No
     return tuple(found)
 
 
+def _parts(visible: str) -> int | None:
+    """How many parts of GPUs (MIG) are named; None where something else is."""
+    names = [part.strip() for part in visible.split(",") if part.strip()]
+    return len(names) if names and all(name.startswith("MIG-") for name in names) else None
+
+
 class LocalGpus:
     """The GPUs of a local Ray: those that the plan names, and an MPS of its own where trials share one.
 
-    held: takes up what must end after Ray.
+    after: takes up what must end after Ray. need: bytes that a trial takes of one.
     """
 
-    def __init__(self, plan: Plan, held: ExitStack):
-        self._plan, self._held, self._local, self._own = plan, held, False, False
+    def __init__(self, plan: Plan, after: ExitStack, need: int = 0):
+        self._plan, self._after, self._need, self._local, self._own = plan, after, need, False, False
         self.known: tuple[Gpu, ...] = ()
+        self._full: tuple[Gpu, ...] = ()
+        self._named = False
 
-    def take(self) -> None:
-        """Prepares this process's environment, which a local Ray will have. Raises InputError."""
-        self._local = True
-        self.known = take(self._plan.gpus) or ()
+    def take(self) -> int | None:
+        """Prepares this process's environment, which a local Ray will have. Raises InputError.
+
+        GPUs without room for a trial are left out, where nobody named any and others have room. Returns how many there
+        are where they are parts of GPUs (MIG), of which Ray counts no more than there are GPUs.
+        """
+        self._local, self._named = True, VISIBLE in os.environ
+        usable = take(self._plan.gpus)
+        self.known = usable or ()
+        chosen = self._named or self._plan.gpus != "all"
+        if not chosen and self._need <= max((gpu.free for gpu in self.known), default=0):
+            self._leave_out(tuple(gpu for gpu in self.known if gpu.free < self._need))
         if self.known and self._plan.mps != "off" and PIPES not in os.environ:
-            self._held.enter_context(_places())
+            self._after.enter_context(_places())
             self._own = True
+        return None if usable is not None else _parts(os.environ.get(VISIBLE, ""))
+
+    def __str__(self) -> str:
+        """Those that were given, and who gave them; "" where nobody did."""
+        by = "search.gpus" if self._plan.gpus != "all" else VISIBLE if self._named else ""
+        names = ", ".join(str(gpu.index) for gpu in self.known) or os.environ.get(VISIBLE) or "none"
+        return f"GPUs {names} ({by})" if by else ""
+
+    def _leave_out(self, full: tuple[Gpu, ...]) -> None:
+        if full:
+            self._full, self.known = full, tuple(gpu for gpu in self.known if gpu not in full)
+            os.environ[VISIBLE] = ",".join(gpu.uuid for gpu in self.known)
+
+    def held(self) -> Iterator[str]:
+        """Of which GPUs others held memory when they were taken, and how much; whether they are left out for it."""
+        for gpu in sorted((*self.known, *self._full), key=lambda gpu: gpu.index):
+            if gpu in self._full:
+                yield f"{gpu}: left out, for a trial takes about {byte_size(self._need)}"
+            elif gpu.held > max(_HELD_BYTES, _HELD * gpu.size):
+                yield str(gpu)
 
     def overlapping(self, share: float) -> Iterator[str]:
         """Starts the MPS where trials take a share of a GPU, and says so. Raises InputError."""
@@ -124,7 +171,7 @@ class LocalGpus:
         if not self._own:
             yield f"MPS: trials use yours in {os.environ[PIPES]}" if PIPES in os.environ else "MPS: not on such GPUs"
             return
-        why_not = self._held.enter_context(_service())
+        why_not = self._after.enter_context(_service())
         if why_not and wanted == "on":
             raise InputError(f"search.mps: must be auto or off on this machine, got 'on': {why_not}")
         yield f"MPS: none, so trials on one GPU take turns ({why_not})" if why_not else OVERLAP

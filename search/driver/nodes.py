@@ -5,14 +5,12 @@ trials: where the workers have GPUs and the head has none, the head runs none, a
 store can't hold the features.
 """
 
-import logging
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,19 +21,13 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.errors import InputError
-from search.driver import gpus
+from search.driver import gpus, joining, localray
+from search.driver.given import Given
 from search.driver.gpus import Gpu
 from search.trials import internals
 
-_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
-_CONNECT_S = 10
-_STORE_SLACK = 1.2  # the object store also holds what Ray itself passes around
-_STORE_LEAST = 128 * 2**20
-_BELOW, _SOCKET_BYTES = "/session_2026-12-31_23-59-59_999999_9999999/sockets/plasma_store", 107  # as Linux has it
 _STDERR = 2
-_MOST_WORDS = 400  # of what Ray says
 _NODE_TYPE = "ray.io/node-group"  # a label that Ray sets
-_PRIVATE = "search_private"  # a resource that marks a Ray as that of one search, which ends with it
 _ANSWER_S = 120  # of a node that is asked
 
 
@@ -87,12 +79,17 @@ class NodeType:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where the search runs. nodes: those that are up. startable: of all types together at most `most_more` nodes."""
+    """Where the search runs. nodes: those that are up. startable: of all types together at most `most_more` nodes.
+
+    given: what a local Ray was given of this machine. aside: what else runs there and was left alone, in words.
+    """
 
     nodes: tuple[Node, ...]
     local: bool
     startable: tuple[NodeType, ...] = ()
     most_more: int = 0
+    given: Given | None = None
+    aside: tuple[str, ...] = ()
 
     def total(self, resource: str) -> float:
         """A resource summed over the nodes that are up: CPU, GPU, object_store_memory (bytes)."""
@@ -135,30 +132,37 @@ def amounts(resources: Mapping[str, float]) -> str:
 
 
 def start_ray(
-    address: str | None, feature_bytes: int, log: Path, before_local: Callable[[], None] = lambda: None
+    address: str | None,
+    feature_bytes: int,
+    log: Path,
+    held: ExitStack,
+    before_local: Callable[[], int | None] = lambda: None,
 ) -> Cluster:
-    """Joins the cluster asked for or found on this machine, else starts a local Ray that can hold the features.
+    """Joins the cluster asked for or this user's on this machine, else starts a local Ray that can hold the features.
 
-    before_local: prepares the environment that a local Ray, and so every trial, is to have. Raises InputError where the
-    user named a cluster and none answers, or shared memory is too small.
+    held: takes up what must end after Ray. before_local: prepares the environment that a local Ray, and so every trial,
+    is to have; how many GPUs it has, where Ray can't count them. Raises InputError where the user named a cluster and
+    none answers, or a local Ray would lack what it needs.
     """
     named = address or os.environ.get("RAY_ADDRESS")
-    option = "--address" if address else "RAY_ADDRESS"
+    option = ("--address" if address else "RAY_ADDRESS") if named else None
     with log.open("a", encoding="utf-8") as file, _quietly(file):
-        local = named == "local" or not _joined(named or "auto", option if named else None)
-        if local:
-            before_local()
-            store = _store_bytes(feature_bytes)
-            own: dict[str, Any] = {"object_store_memory": store, "resources": {_PRIVATE: 1}, "include_dashboard": False}
-            _make_room_for_sockets()
-            try:
-                ray.init(address="local", **internals.NO_SPILLING, **own, **_QUIET)
-            except Exception as error:  # whatever it is, a search can't go on, and no traceback helps its user
-                words = " ".join(str(error).split())[:_MOST_WORDS] or type(error).__name__
-                rule = "a Ray of this search's own must start on this machine"
-                raise InputError(f"{rule}, got: {words}; RAY_TMPDIR=FOLDER moves its files") from None
+        joined, aside = _joined(named, option)
+        given = None if joined else localray.start(feature_bytes, held, before_local)
     nodes = alive()
-    return Cluster(nodes, local) if local else Cluster(nodes, local, *startable(internals.autoscaler_config(), nodes))
+    if given is not None:
+        return Cluster(nodes, True, given=given, aside=aside)
+    return Cluster(nodes, False, *startable(internals.autoscaler_config(), nodes))
+
+
+def _joined(named: str | None, option: str | None) -> tuple[bool, tuple[str, ...]]:
+    """Whether a cluster was joined, and what is to be said of those that were not. Raises InputError."""
+    if named == "local":
+        return False, ()
+    if named is None or option is None or named == "auto":
+        return joining.join_mine(option)
+    joining.join(named, option)
+    return True, ()
 
 
 @contextmanager
@@ -174,15 +178,6 @@ def _quietly(file: TextIO) -> Iterator[None]:
         file.flush()
         os.dup2(terminal, _STDERR)
         os.close(terminal)
-
-
-def _make_room_for_sockets() -> None:
-    """Moves Ray's files where their usual place is too long a path for its sockets, or not ours to write in."""
-    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    root = Path(usual, "ray")
-    is_short = len(os.fsencode(root)) + len(_BELOW) <= _SOCKET_BYTES
-    if not (is_short and os.access(root if root.exists() else usual, os.W_OK | os.X_OK)):
-        os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="haan-", dir="/tmp")
 
 
 def alive() -> tuple[Node, ...]:
@@ -232,39 +227,6 @@ def _is_of(node: Node, name: str, resources: Mapping[str, float]) -> bool:
     if node.kind is not None:
         return node.kind == name
     return all(node.resources.get(key, 0) == resources.get(key, 0) for key in ("CPU", "GPU"))
-
-
-def _joined(known: str, option: str | None) -> bool:
-    """Whether a running cluster answered. Raises InputError where an option named one and none does."""
-    host, _, port = known.rpartition("://")[2].rpartition(":")
-    try:
-        if host and port.isdigit():  # Ray itself tries for minutes
-            socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
-        ray.init(address=known, **_QUIET)
-    except (OSError, ValueError, RuntimeError) as error:
-        if option is None:
-            return False
-        fix = "; on a cluster's head, `ray up FILE` starts it" if known == "auto" else ""
-        raise InputError(f"{option}: must be a Ray cluster that answers, got {known!r}: {error}{fix}") from None
-    if known == "auto" and any(_PRIVATE in node["Resources"] for node in internals.nodes_up()):
-        ray.shutdown()
-        if option is not None:
-            raise InputError(f"{option}: must be a Ray cluster, got {known!r}, and only another search's own runs here")
-        return False
-    return True
-
-
-def _store_bytes(size: int) -> int:
-    """How large a local object store has to be. Raises InputError when shared memory can't hold it."""
-    needed = int(size * _STORE_SLACK) + _STORE_LEAST
-    shm = Path("/dev/shm")
-    free = shutil.disk_usage(shm).free if shm.exists() else needed
-    if size * _STORE_SLACK > free:  # below its own least size Ray takes a slower folder, which a small set can bear
-        raise InputError(
-            f"data.features: must fit into shared memory ({shm} has {free / 2**30:.1f} GiB free), got "
-            f"{size * _STORE_SLACK / 2**30:.1f} GiB needed; mount a larger {shm}, or use data.dtype: float16"
-        )
-    return needed
 
 
 def waiting(for_s: str) -> str:

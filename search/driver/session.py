@@ -144,11 +144,12 @@ def _find(
 
     service: takes up what must end after Ray. with_room: whether every node is asked for its room.
     """
-    screen.line("Starting Ray, unless one runs here already ...")
-    local = LocalGpus(job.space.plan, service)
-    found = nodes.start_ray(job.address, job.feature_bytes, log, local.take)
+    screen.line("Starting Ray, unless one of yours runs here already ...")
+    local = LocalGpus(job.space.plan, service, _need_of_gpu(job))
+    found = nodes.start_ray(job.address, job.feature_bytes, log, service, local.take)
     signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
-    screen.line(f"Running on {found}")
+    for line in (f"Running on {found}", *found.aside, *_given(found, local, with_room)):
+        screen.line(line)
     crowd = _crowd(job, found, local.known)
     share = placement.fit(job.space, found, job.feature_bytes, crowd)
     for line in (*([str(crowd)] if crowd else []), *local.overlapping(share.gpu)):
@@ -162,7 +163,30 @@ def _find(
         screen.line(f"warning: {warning}")
     for line in _description(job, share):
         screen.line(line)
-    return replace(found, nodes=probed) if with_room else found, share
+    return replace(found, nodes=_seen(probed, found, local.known)) if with_room else found, share
+
+
+def _given(found: nodes.Cluster, local: LocalGpus, always: bool) -> Iterator[str]:
+    """What a local Ray was given: cores and limits where somebody gave less than the machine has, and memory of GPUs.
+
+    always: says them in any case.
+    """
+    if found.given is not None and (always or found.given.cores < found.given.machine_cores):
+        yield f"Given: {found.given}" + (f", {local}" if str(local) else "")
+    yield from local.held()
+
+
+def _seen(probed: tuple[nodes.Node, ...], found: nodes.Cluster, known: tuple[Gpu, ...]) -> tuple[nodes.Node, ...]:
+    """Nodes with the GPUs that trials see: on this machine those that were taken, and not all."""
+    if not found.local:
+        return probed
+    return tuple(node if node.room is None else replace(node, room=replace(node.room, gpus=known)) for node in probed)
+
+
+def _need_of_gpu(job: Job) -> int:
+    """Bytes that a trial takes of a GPU; 0 where it takes none."""
+    space = job.space
+    return 0 if space.base.device == "cpu" or not space.plan.resources.gpu else estimate.need_of_gpu(job).total
 
 
 def _crowd(job: Job, found: nodes.Cluster, known: Sequence[Gpu]) -> placement.Crowd | None:

@@ -7,13 +7,22 @@ a searcher or a scheduler (Searcher, TrialScheduler, Trial) are used where they 
 Imports Ray's core alone, and Ray Tune's types by name: a laptop and the light files of driver/ use it as well.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import ray
 import yaml
+from ray._private import ray_constants
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.state import actors
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.experimental import get_object_locations
 
@@ -23,13 +32,26 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 UNREACHABLE = ActorUnavailableError  # what a call raises whose actor doesn't answer; Ray calls it for developers alone
-NO_SPILLING: Mapping[str, Any] = {"_system_config": {"object_spilling_threshold": 1.0}}
-"""For `ray.init`: objects go to disk once the store is full, not from 80 % on, as Ray's public options have it."""
-
 NOISE = ("ray.tune.execution.experiment_state", "ray.tune.analysis.experiment_analysis")
 """Loggers that warn of what nothing here reads: Ray Tune's snapshots, every few seconds, and its table of results."""
 
 _HEAD = "node:__internal_head__"  # a resource that Ray gives the head; no public list of nodes says which it is
+_SYSTEM: Mapping[str, Any] = {"object_spilling_threshold": 1.0, "enable_metrics_collection": False}
+_MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+_IMPORT_S = 120  # a process that imports Ray, on a machine where everybody is at work
+_READY, _ANSWERS = "ready", "answers"
+_LOOK = f"""
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+print({_READY!r}, flush=True)
+try:
+    nodes = GcsClient(address=sys.argv[1]).get_all_node_info(timeout=float(sys.argv[2]))
+except AuthenticationError:
+    print("refused")
+else:
+    print({_ANSWERS!r}, *(one.node_id.hex() for one in nodes.values() if not one.state))
+"""
 
 
 def nodes_up() -> list[dict[str, Any]]:
@@ -92,6 +114,165 @@ def autoscaler_file(words: Sequence[str], port: str) -> Path | None:
     options = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
     file = options.get("--autoscaling-config")
     return Path(file).expanduser() if file and options.get("--gcs-address", "").endswith(f":{port}") else None
+
+
+@dataclass(frozen=True)
+class Raylet:
+    """A process of Ray's on this machine, one a node, as the process list has it.
+
+    address: of its cluster. session: the folder of its files. socket: where a driver joins it. resources: their names.
+    same: whether it is in this process's namespaces, not in a container; None where that can't be told.
+    """
+
+    pid: int
+    uid: int
+    address: str
+    node_id: str
+    session: Path
+    socket: Path
+    resources: frozenset[str]
+    same: bool | None
+
+    @property
+    def joinable(self) -> bool:
+        """Whether this user may do with its files what a driver does; else Ray's C++ aborts the process."""
+        needed = (self.socket, self.session / "logs", self.session / "logs" / "events")
+        return all(os.access(one, os.W_OK) for one in needed)
+
+
+def raylets(proc: Path = Path("/proc")) -> list[Raylet]:
+    """All that this process can see, whoever owns them. Ray's own search for `auto` takes any of them for the user's.
+
+    proc: another than /proc, for tests.
+    """
+    found = []
+    for folder in proc.glob("[0-9]*"):
+        try:
+            options = raylet_options((folder / "cmdline").read_bytes().decode(errors="replace").split("\0"))
+            if options is not None:
+                found.append(_raylet(folder, proc, options))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # it has just ended, or is hidden
+            continue
+    return found
+
+
+def raylet_options(words: Sequence[str]) -> dict[str, str] | None:
+    """The options of a raylet from the words of its process; None where it is another."""
+    if Path(words[0]).name != "raylet":
+        return None
+    options = dict(word.split("=", 1) for word in words if word.startswith("--") and "=" in word)
+    needed = ("--gcs-address", "--node_id", "--session_dir", "--raylet_socket_name", "--static_resource_list")
+    return options if all(options.get(key) for key in needed) else None
+
+
+def _raylet(folder: Path, proc: Path, options: Mapping[str, str]) -> Raylet:
+    resources = frozenset(options["--static_resource_list"].split(",")[::2])
+    session, socket = Path(options["--session_dir"]), Path(options["--raylet_socket_name"])
+    return Raylet(
+        int(folder.name),
+        folder.stat().st_uid,
+        options["--gcs-address"],
+        options["--node_id"],
+        session,
+        socket,
+        resources,
+        _same_namespaces(folder, proc / "self"),
+    )
+
+
+def _same_namespaces(one: Path, other: Path) -> bool | None:
+    try:
+        return all((one / "ns" / kind).readlink() == (other / "ns" / kind).readlink() for kind in ("pid", "mnt", "net"))
+    except OSError:
+        return None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a Ray said that was asked. nodes: the ids of those that are up. refused: it wants another token."""
+
+    nodes: tuple[str, ...]
+    refused: bool = False
+
+
+def look(address: str, seconds: float, env: Mapping[str, str]) -> Answer | None:
+    """Whether a Ray answers there within so long, and to whom with this environment; None: it doesn't.
+
+    A process of its own asks: Ray's client tries for a minute where something else answers, and ends its process then.
+    The time that it takes to import Ray does not count.
+    """
+    words = [sys.executable, "-P", "-c", _LOOK, address, str(seconds)]
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(words, env=env, stdin=null, stdout=pipe, stderr=null, bufsize=0) as asking:
+        assert asking.stdout is not None
+        try:
+            ready = _line(asking.stdout, _IMPORT_S) == _READY
+            verdict, *nodes = (_line(asking.stdout, seconds) if ready else "").split() or [""]
+        finally:
+            asking.kill()
+    if verdict not in (_ANSWERS, "refused"):
+        return None
+    return Answer(tuple(nodes), verdict == "refused")
+
+
+def _line(pipe: IO[bytes], seconds: float) -> str:
+    """The next line of a pipe that nothing buffers, without its end; "" where none came in time."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        return pipe.readline().decode().strip() if selector.select(seconds) else ""
+
+
+def with_token(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which Ray shows this user's token, as it does itself where it finds a Ray; where there is one.
+
+    A mode that is set stays.
+    """
+    there = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    return {_MODE: "token", **env} if there else dict(env)
+
+
+def show_token() -> None:
+    """`with_token` for this process: `ray.init` does so for `auto`, but not for an address."""
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+@contextmanager
+def token(secret: str) -> Iterator[None]:
+    """This process and what it starts show that token, and a Ray that is started here lets in nobody else.
+
+    Ray reads the environment once; what it has read is forgotten here, before and after.
+    """
+    names = (_MODE, _TOKEN, _TOKEN_FILE)
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    os.environ |= {_MODE: "token", _TOKEN: secret}
+    _read_anew()
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ |= before
+        _read_anew()
+
+
+def _read_anew() -> None:
+    AuthenticationTokenLoader.instance().reset_cache()
+    Config.initialize("")
+
+
+def start_own(**options: Any) -> None:
+    """Starts a local Ray that nobody outside this machine can reach, and joins it. options: of `ray.init`.
+
+    It listens on 127.0.0.1 alone, as Ray does on a Mac, and on no port for figures, which answers whoever asks; and
+    objects go to disk once the store is full, not from 80 % on. No public option says any of it: `_node_ip_address`
+    takes 127.0.0.1 for the machine's address in the network.
+    """
+    open_to_all = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        ray.init(address="local", include_dashboard=False, _system_config=dict(_SYSTEM), **options)
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = open_to_all
 
 
 def launched_head(file: Path) -> str:
