@@ -13,7 +13,8 @@ from search.trials import internals
 from search.trials.internals import Raylet
 
 _CONNECT_S = 10
-_ANSWER_S, _NAMED_ANSWER_S = 2, 4  # of one's own Ray that was not asked for, and of one that was
+_ANSWER_S, _ASKED_ANSWER_S = 2, 10  # of one's own Ray: where any was asked for, a busy machine must not hide it
+_NAMED_ANSWER_S = 3  # of whatever listens at an address
 
 
 def join_mine(option: str | None) -> tuple[bool, tuple[str, ...]]:
@@ -25,9 +26,8 @@ def join_mine(option: str | None) -> tuple[bool, tuple[str, ...]]:
     found = mine(there, os.getuid())
     silent = []
     for raylet in found:
-        answer = internals.look(
-            raylet.address, _NAMED_ANSWER_S if option else _ANSWER_S, internals.with_token(os.environ)
-        )
+        patience = _ASKED_ANSWER_S if option else _ANSWER_S
+        answer = internals.look(raylet.address, patience, internals.with_token(os.environ))
         if answer is not None and not answer.refused:
             internals.show_token()
             _init(raylet.address, option or "--address")

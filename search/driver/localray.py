@@ -54,18 +54,14 @@ def _folder() -> Iterator[None]:
     It lies in RAY_TMPDIR, TMPDIR or /tmp: the last where another is too long a path for Ray's sockets, or not ours to
     write in.
     """
-    before = os.environ.get(_TMPDIR)
-    usual = before or os.environ.get("TMPDIR") or "/tmp"
+    usual = os.environ.get(_TMPDIR) or os.environ.get("TMPDIR") or "/tmp"
     is_short = len(os.fsencode(Path(usual, _SAMPLE, "ray"))) + len(_BELOW) <= _SOCKET_BYTES
     fits = is_short and os.access(usual, os.W_OK | os.X_OK)
     folder = tempfile.mkdtemp(prefix="haan-", dir=usual if fits else "/tmp")
-    os.environ[_TMPDIR] = folder
     try:
-        yield
+        with internals.environment({_TMPDIR: folder}):
+            yield
     finally:
-        os.environ.pop(_TMPDIR)
-        if before is not None:
-            os.environ[_TMPDIR] = before
         shutil.rmtree(folder, ignore_errors=True)  # what Ray still writes there is lost with it
 
 

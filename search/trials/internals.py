@@ -37,6 +37,7 @@ NOISE = ("ray.tune.execution.experiment_state", "ray.tune.analysis.experiment_an
 
 _HEAD = "node:__internal_head__"  # a resource that Ray gives the head; no public list of nodes says which it is
 _SYSTEM: Mapping[str, Any] = {"object_spilling_threshold": 1.0, "enable_metrics_collection": False}
+_NO_FIGURES = {"AUTOSCALER_METRIC_PORT": "-1", "DASHBOARD_METRIC_PORT": "-1"}  # the servers then don't start
 _MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _IMPORT_S = 120  # a process that imports Ray, on a machine where everybody is at work
 _READY, _ANSWERS = "ready", "answers"
@@ -242,16 +243,11 @@ def token(secret: str) -> Iterator[None]:
 
     Ray reads the environment once; what it has read is forgotten here, before and after.
     """
-    names = (_MODE, _TOKEN, _TOKEN_FILE)
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
-    os.environ |= {_MODE: "token", _TOKEN: secret}
-    _read_anew()
     try:
-        yield
+        with environment({_MODE: "token", _TOKEN: secret, _TOKEN_FILE: None}):
+            _read_anew()
+            yield
     finally:
-        for name in names:
-            os.environ.pop(name, None)
-        os.environ |= before
         _read_anew()
 
 
@@ -270,9 +266,29 @@ def start_own(**options: Any) -> None:
     open_to_all = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        ray.init(address="local", include_dashboard=False, _system_config=dict(_SYSTEM), **options)
+        with environment(_NO_FIGURES):
+            ray.init(address="local", include_dashboard=False, _system_config=dict(_SYSTEM), **options)
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = open_to_all
+
+
+@contextmanager
+def environment(values: Mapping[str, str | None]) -> Iterator[None]:
+    """This process's environment with these values, None for none, and as it was afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def launched_head(file: Path) -> str:

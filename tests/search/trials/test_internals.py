@@ -2,18 +2,28 @@
 
 import ast
 import copy
+import http.client
 import importlib
 import os
+import pkgutil
+import socket
 import tempfile
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
+import grpc
 import numpy as np
+import psutil
 import pytest
 import ray
+import ray.core.generated
+from ray._raylet import AuthenticationMode, get_authentication_mode, validate_authentication_token
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.train._internal.storage import StorageContext
@@ -33,6 +43,7 @@ pytestmark = pytest.mark.ray
 READ = "2.60.0"
 DOCUMENTED = {"Searcher", "TrialScheduler", "Trial"}  # for whoever writes a searcher or a scheduler
 MIB = 2**20
+SECRET = "5" * 64
 
 
 @contextmanager
@@ -50,15 +61,102 @@ def check(what: bool) -> None:
         raise AssertionError("it gives another answer")
 
 
+def test_the_token_and_its_mode_are_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    # First of all here: a Ray that this process has joined would let it in no longer, and Ray's C++ end it.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/a/file")
+    with relied_on("AuthenticationTokenLoader.reset_cache and Config.initialize"):
+        with internals.token("a" * 64):
+            check(get_authentication_mode() == AuthenticationMode.TOKEN)
+            check(validate_authentication_token("Bearer " + "a" * 64))
+            check("RAY_AUTH_TOKEN_PATH" not in os.environ)
+        check(get_authentication_mode() == AuthenticationMode.DISABLED and "RAY_AUTH_TOKEN" not in os.environ)
+    assert os.environ["RAY_AUTH_TOKEN_PATH"] == "/a/file"
+
+
 @pytest.fixture(scope="module")
 def one_ray() -> Iterator[str]:
     """A local Ray as a search starts it; the id of its node."""
-    with relied_on("ray.init(_system_config={'object_spilling_threshold': ...})"):
-        ray.init(
-            address="local", num_cpus=1, object_store_memory=100 * MIB, include_dashboard=False, **internals.NO_SPILLING
-        )
-    yield ray.get_runtime_context().get_node_id()
-    ray.shutdown()
+    with ExitStack() as held:
+        with relied_on("ray.init(_system_config=...), ENABLE_RAY_CLUSTER and AuthenticationTokenLoader"):
+            held.enter_context(internals.token(SECRET))
+            held.callback(ray.shutdown)
+            internals.start_own(num_cpus=1, object_store_memory=100 * MIB, resources={"marked": 1}, log_to_driver=False)
+        yield ray.get_runtime_context().get_node_id()
+
+
+def listening() -> list[tuple[str, int]]:
+    """Address and port of all that this process and what it started listen on."""
+    me = psutil.Process()
+    there = [one for process in (me, *me.children(recursive=True)) for one in process.net_connections("inet")]
+    return [(one.laddr.ip.removeprefix("::ffff:"), one.laddr.port) for one in there if one.status == "LISTEN"]
+
+
+def test_a_raylet_is_known_by_its_words(one_ray: str) -> None:
+    with relied_on("the command line of Ray's raylet"):
+        (found,) = [one for one in internals.raylets() if one.node_id == one_ray]
+        check(found.address == ray.get_runtime_context().gcs_address and found.uid == os.getuid())
+        check(found.socket.is_socket() and found.socket.is_relative_to(found.session) and found.joinable)
+        check({"CPU", "marked"} <= found.resources and found.same is True)
+
+
+def test_a_ray_of_ones_own_is_reached_from_this_machine_alone(one_ray: str) -> None:
+    with relied_on("ray._private.ray_constants.ENABLE_RAY_CLUSTER"):
+        check({address for address, _ in listening()} == {"127.0.0.1"})
+
+
+@pytest.mark.parametrize("token", [None, "0" * 64])
+def test_a_stranger_gets_no_answer_on_any_port(one_ray: str, token: str | None) -> None:
+    told = [] if token is None else [("authorization", f"Bearer {token}")]
+    web = {}
+    for _, port in listening():
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            calls = [channel.unary_unary(name).future(b"", timeout=30, metadata=told) for name in rpc_methods()]
+            answers = Counter(call.code().name for call in calls)
+        if set(answers) == {"UNAVAILABLE"}:  # no gRPC
+            web[port] = web_status(port, dict(told))
+        else:
+            assert set(answers) <= {"UNAUTHENTICATED", "UNIMPLEMENTED"}, port
+    assert web and set(web.values()) <= {401, 403}
+
+
+def rpc_methods() -> list[str]:
+    """All that Ray's services have, whichever of them listens where."""
+    modules = [one.name for one in pkgutil.iter_modules(ray.core.generated.__path__) if one.name.endswith("_pb2")]
+    files = [importlib.import_module(f"ray.core.generated.{name}").DESCRIPTOR for name in modules]
+    services = [service for file in files for service in file.services_by_name.values()]
+    return [f"/{service.full_name}/{one.name}" for service in services for one in service.methods]
+
+
+def web_status(port: int, headers: dict[str, str]) -> int:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", "/", headers=headers)
+        return connection.getresponse().status
+
+
+def test_a_ray_answers_who_has_its_token_and_refuses_others(one_ray: str) -> None:
+    with relied_on("ray._raylet.GcsClient"):
+        address = ray.get_runtime_context().gcs_address
+        check(internals.look(address, 30, os.environ) == internals.Answer((one_ray,)))
+        strange = os.environ | {"RAY_AUTH_TOKEN": "0" * 64}
+        check(internals.look(address, 30, strange) == internals.Answer((), refused=True))
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"])
+def test_what_is_no_ray_does_not_answer(says: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer_once, args=(server, says), daemon=True).start()
+        began = time.monotonic()
+        assert internals.look(f"127.0.0.1:{server.getsockname()[1]}", 0.5, os.environ) is None
+        assert time.monotonic() - began < 60  # importing Ray on a busy machine; its client itself takes longer
+
+
+def answer_once(server: socket.socket, says: bytes) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(100)
+        connection.sendall(says)
+        time.sleep(1)
 
 
 def test_the_nodes_that_are_up_and_which_is_the_head(one_ray: str) -> None:
