@@ -31,6 +31,7 @@ TWO = (
     Gpu(0, "GPU-aaaa1111", "NVIDIA H100 80GB HBM3", 81559 * 2**20, 80000 * 2**20),
     Gpu(1, "GPU-bbbb2222", "NVIDIA H100 80GB HBM3", 81559 * 2**20, 20000 * 2**20),
 )
+HELD = "GPU 1: 60 of 80 GiB held by other processes"
 # As NVIDIA's: it serves in the foreground and hears words through its pipe's folder.
 MPS = """#!/bin/sh
 there=$CUDA_MPS_PIPE_DIRECTORY/control
@@ -110,6 +111,60 @@ def test_numbers_that_cuda_may_give_to_others_stay_as_they_are(commands: Path, m
     assert take("all") is None and os.environ[gpus.VISIBLE] == "0"
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     assert [gpu.name for gpu in take("all") or ()] == ["T4"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "wanted", "need", "used", "says"),
+    [
+        (None, "all", 10, "0 1", HELD),
+        (None, "all", 30, "0", f"{HELD}: left out, for a trial takes about 30.0 GiB"),
+        (None, "all", 79, "0 1", HELD),  # none has room, which is said where all of a trial's memory is counted
+        (None, (1,), 30, "1", HELD),
+        ("0,1", "all", 30, "0 1", HELD),
+    ],
+)
+def test_a_gpu_that_others_hold_is_named_and_left_out_where_nobody_chose_it(
+    commands: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    wanted: object,
+    need: int,
+    used: str,
+    says: str,
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv(gpus.VISIBLE, visible)
+    monkeypatch.setenv(gpus.PIPES, "theirs")
+    with ExitStack() as after:
+        local = LocalGpus(Plan(gpus=wanted), after, need * GIB)  # type: ignore[arg-type]
+        assert local.take() is None
+    assert " ".join(str(gpu.index) for gpu in local.known) == used
+    assert list(local.held()) == [says]  # the 1.5 GiB of the other may be its driver's own
+    left = os.environ.pop(gpus.VISIBLE, None)
+    assert left == (None if used == "0 1" and visible is None else ",".join(gpu.uuid for gpu in local.known))
+
+
+@pytest.mark.parametrize(
+    ("visible", "wanted", "count", "says"),
+    [
+        ("MIG-1,MIG-2", "all", 2, "GPUs MIG-1,MIG-2 (CUDA_VISIBLE_DEVICES)"),
+        ("MIG-1,GPU-aaaa1111", "all", None, "GPUs MIG-1,GPU-aaaa1111 (CUDA_VISIBLE_DEVICES)"),
+        ("1", "all", None, "GPUs 1 (CUDA_VISIBLE_DEVICES)"),
+        ("", "all", None, "GPUs none (CUDA_VISIBLE_DEVICES)"),
+        (None, (0,), None, "GPUs 0 (search.gpus)"),
+        (None, "all", None, ""),
+    ],
+)
+def test_who_gave_which_gpus_is_said_and_parts_of_them_are_counted(
+    commands: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, wanted: object, count: int | None, says: str
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv(gpus.VISIBLE, visible)
+    monkeypatch.setenv(gpus.PIPES, "theirs")
+    with ExitStack() as after:
+        local = LocalGpus(Plan(gpus=wanted), after)  # type: ignore[arg-type]
+        assert local.take() == count and str(local) == says
+    os.environ.pop(gpus.VISIBLE, None)
 
 
 @pytest.mark.parametrize(("visible", "wanted"), [(None, (0, 5)), (None, ()), ("1", (0,)), ("MIG-1", (0,))])

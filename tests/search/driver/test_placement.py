@@ -1,91 +1,16 @@
-"""Where a search runs: the object store that it starts, or finds."""
+"""What a trial gets of the nodes, and where it may run."""
 
-import os
-import socket
-import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import ray
 
 from haan.errors import InputError
-from search.driver import nodes
-from search.driver.nodes import Cluster, Node, NodeType, start_ray, startable
+from search.driver.nodes import Cluster, Node, NodeType, startable
 from search.driver.placement import Share, fit, spill_warning, warnings
 from search.space.model import Resources
 from tests.search.spaces import demo_space
-
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-
-MIB = 2**20
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_features_that_fill_the_store_are_not_copied_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # 200 of 240 MiB: above the 80 % from which Ray, left alone, writes all of it to disk within a second or two.
-    monkeypatch.setattr(nodes, "_STORE_LEAST", 0)
-    found = start_ray("local", 200 * MIB, tmp_path / "log")
-    try:
-        chunks = [ray.put(np.zeros(20 * MIB, dtype=np.uint8)) for _ in range(10)]
-        assert 0.8 * found.total("object_store_memory") < 200 * MIB
-        time.sleep(4)
-        session = Path(ray._private.worker._global_node.get_session_dir_path())  # type: ignore[attr-defined]
-        spilled = [file for folder in session.glob("ray_spilled_objects*") for file in folder.rglob("*")]
-        assert spilled == [] and len(chunks) == 10
-    finally:
-        ray.shutdown()
-
-
-@pytest.mark.parametrize("raised", [OSError("AF_UNIX path\nis too long"), PermissionError(13, "no"), SystemError()])
-def test_a_ray_that_can_not_start_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception
-) -> None:
-    def init(**_: Any) -> None:
-        raise raised
-
-    monkeypatch.setattr(nodes.ray, "init", init)
-    with pytest.raises(InputError) as refused:
-        start_ray("local", MIB, tmp_path / "log")
-    words = " ".join(str(raised).split()) or "SystemError"
-    rule = "a Ray of this search's own must start on this machine"
-    assert str(refused.value) == f"{rule}, got: {words}; RAY_TMPDIR=FOLDER moves its files"
-
-
-def test_what_rays_c_plus_plus_says_of_a_dead_address_stays_off_the_terminal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def init(**_: Any) -> None:
-        os.write(2, b"RpcError: Unavailable\n" * 20)
-        raise ConnectionError("no GCS answers")
-
-    monkeypatch.setattr(nodes.ray, "init", init)
-    with socket.create_server(("127.0.0.1", 0)) as server:  # something else than Ray
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(InputError, match="--address: must be a Ray cluster that answers, got .*: no GCS answers"):
-            start_ray(address, MIB, tmp_path / "log")
-    os.write(2, b"after\n")
-    assert capfd.readouterr().err == "after\n"
-    assert (tmp_path / "log").read_text() == "RpcError: Unavailable\n" * 20
-
-
-@pytest.mark.parametrize(("length", "moved"), [(20, False), (100, True)])
-def test_rays_files_move_where_their_path_is_too_long_for_sockets(
-    monkeypatch: pytest.MonkeyPatch, length: int, moved: bool
-) -> None:
-    place = Path(tempfile.mkdtemp(prefix="x".ljust(length - 13, "x"), dir="/tmp"))
-    monkeypatch.setenv("TMPDIR", str(place))
-    monkeypatch.delenv("RAY_TMPDIR", raising=False)
-    nodes._make_room_for_sockets()
-    found = os.environ.pop("RAY_TMPDIR", None)
-    for folder in {place, Path(found or place)}:
-        folder.rmdir()
-    assert (found is not None) == moved
-    assert len(f"{found or place}/ray") + len(nodes._BELOW) <= 107
 
 
 def node(name: str, store: float = 1000, cpu: float = 4, gpu: float = 0, **about: Any) -> Node:
