@@ -2,27 +2,22 @@
 
 import ast
 import copy
-import http.client
 import importlib
 import os
-import pkgutil
 import socket
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
-import grpc
 import numpy as np
 import psutil
 import pytest
 import ray
-import ray.core.generated
 from ray._raylet import AuthenticationMode, get_authentication_mode, validate_authentication_token
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
@@ -34,6 +29,7 @@ from ray.tune.utils.object_cache import _ObjectCache
 from search.trials import internals
 from search.trials.failures import StudyTrial, is_loss
 from search.trials.hooks import StudyScheduler
+from tests.knock import is_refusal, knock
 from tests.paths import ROOT
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -107,31 +103,9 @@ def test_a_ray_of_ones_own_is_reached_from_this_machine_alone(one_ray: str) -> N
 
 @pytest.mark.parametrize("token", [None, "0" * 64])
 def test_a_stranger_gets_no_answer_on_any_port(one_ray: str, token: str | None) -> None:
-    told = [] if token is None else [("authorization", f"Bearer {token}")]
-    web = {}
-    for _, port in listening():
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            calls = [channel.unary_unary(name).future(b"", timeout=30, metadata=told) for name in rpc_methods()]
-            answers = Counter(call.code().name for call in calls)
-        if set(answers) == {"UNAVAILABLE"}:  # no gRPC
-            web[port] = web_status(port, dict(told))
-        else:
-            assert set(answers) <= {"UNAUTHENTICATED", "UNIMPLEMENTED"}, port
-    assert web and set(web.values()) <= {401, 403}
-
-
-def rpc_methods() -> list[str]:
-    """All that Ray's services have, whichever of them listens where."""
-    modules = [one.name for one in pkgutil.iter_modules(ray.core.generated.__path__) if one.name.endswith("_pb2")]
-    files = [importlib.import_module(f"ray.core.generated.{name}").DESCRIPTOR for name in modules]
-    services = [service for file in files for service in file.services_by_name.values()]
-    return [f"/{service.full_name}/{one.name}" for service in services for one in service.methods]
-
-
-def web_status(port: int, headers: dict[str, str]) -> int:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("GET", "/", headers=headers)
-        return connection.getresponse().status
+    answers = {port: knock(port, token) for _, port in listening()}
+    assert {port: said for port, said in answers.items() if not is_refusal(said)} == {}
+    assert {"401"} in answers.values() and sum("UNAUTHENTICATED" in said for said in answers.values()) >= 4
 
 
 def test_a_ray_answers_who_has_its_token_and_refuses_others(one_ray: str) -> None:

@@ -1,0 +1,202 @@
+"""A server that two people share: `ada`, who was there first, and `ben`, who searches. On one host of a lab of its own.
+
+Ada's Ray is open to all, as `ray start --head` leaves it where nobody made a token. She searches beside it, and so does
+Ben, twice at once; all of that is started once, and what each test tells is what it saw.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tests.cluster.conftest import Phase, _lab
+from tests.cluster.lab import CHECKOUT, OP, Lab
+from tests.knock import is_refusal
+from tests.search.spaces import tiny_space
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+ADA, BEN = "ada", "ben"
+_PORT = 6379
+_WEB = 8123
+_ENDS_S = 900
+# All that each user's processes listen on: "USER ADDRESS PORT", a line each.
+_LISTENING = """
+import psutil
+for process in psutil.process_iter():
+    for one in process.net_connections("inet"):
+        if one.status == "LISTEN":
+            print(process.username(), one.laddr.ip.removeprefix("::ffff:"), one.laddr.port)
+"""
+_JOIN = """
+import ray
+ray.init(address="auto", logging_level="ERROR")
+print("JOINED", len(ray.nodes()))
+"""
+
+
+@dataclass
+class Server:
+    """The host, and who does what on it."""
+
+    lab: Lab
+
+    def start(self, user: str, command: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+        """A user's shell command, in his home; PATH and the checkout are everybody's."""
+        home = f"/home/{user}"
+        known = {"HOME": home, "USER": user, "PYTHONPATH": str(CHECKOUT), "RAY_raylet_start_wait_time_s": "240"}
+        words = ["runuser", "-u", user, "--", "bash", "-c", f"cd {home} && {command}"]
+        return self.lab.popen(OP, words, known | dict(env or {}))
+
+    def run(self, user: str, command: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Its exit code, and what it says."""
+        return ended(self.start(user, command, env))
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    said, _ = process.communicate(timeout=_ENDS_S)
+    return process.returncode, said
+
+
+def search(*words: str) -> str:
+    return f"python {CHECKOUT}/search/run.py tiny.yaml {' '.join(words)}"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The host with two users, who each have a space."""
+    plain = Lab.from_environment()
+    for lab in _lab(replace(plain, prefix=f"{plain.prefix}-server")):
+        lab.up(0)
+        folder = tmp_path_factory.mktemp("space")
+        text = tiny_space(folder, epochs=2, trials=2, confirm=None).read_text()
+        for user in (ADA, BEN):
+            lab.op(
+                f"useradd --create-home --shell /bin/bash {user} && cat > /home/{user}/tiny.yaml << 'END'\n{text}\nEND"
+            )
+        yield Server(lab)
+
+
+@pytest.fixture(scope="module")
+def web(server: Server) -> Iterator[None]:
+    """Something that is no Ray."""
+    process = server.start(BEN, f"exec python -m http.server {_WEB} --bind 127.0.0.1")
+    yield
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of the searches, by who searched, and of the look at them while they ran."""
+
+    ends: Mapping[str, tuple[int, str]]
+    listening: tuple[tuple[str, str, int], ...]
+    knocked: str
+    joined_by_ada: tuple[int, str]
+
+
+@pytest.fixture(scope="module")
+def seen(server: Server, phase: Phase) -> Seen:
+    """Ada's open Ray, and beside it her search and two of Ben's, one of which has one core, all at once."""
+    with phase("ada's ray start"):
+        code, said = server.run(ADA, f"ray start --head --port={_PORT} --num-cpus=1 --include-dashboard=false")
+        assert code == 0, said
+    with phase("three searches at once"):
+        under_way = {
+            "ada": server.start(ADA, search("--name a --address local")),
+            "ben": server.start(BEN, search("--name b")),
+            "ben on a core": server.start(BEN, "taskset -c 0 " + search("--name c")),
+        }
+        ports = await_ports(server)
+        theirs = [str(port) for user, _, port in ports if user == BEN]
+        knocked = server.run(ADA, f"python -m tests.knock {' '.join(theirs)}")[1]
+        gcs = server.lab.op("pgrep -u ben -a raylet | grep -o 'gcs-address=[0-9.:]*' | head -1 | cut -d= -f2").strip()
+        joined = server.run(ADA, search(f"--name d --address {gcs}"))
+        ends = {name: ended(process) for name, process in under_way.items()}
+    return Seen(ends, ports, knocked, joined)
+
+
+def await_ports(server: Server) -> tuple[tuple[str, str, int], ...]:
+    """What the users listen on, once both of Ben's searches have workers."""
+    limit = time.monotonic() + _ENDS_S
+    while time.monotonic() < limit:
+        if int(server.lab.op("pgrep -u ben -fc ray:: || true")) >= 6:  # agents of two Rays, and their workers
+            words = [line.split() for line in server.lab.op(["python", "-c", _LISTENING]).splitlines()]
+            return tuple((user, address, int(port)) for user, address, port in words)
+        time.sleep(0.5)
+    pytest.fail("ben's searches did not start")
+
+
+def test_searches_of_two_people_and_two_of_one_run_side_by_side(seen: Seen) -> None:
+    for name, (code, said) in seen.ends.items():
+        assert code == 0, f"{name}: {said}"
+        assert "Running on a local Ray of its own" in said and "Trials: " in said
+        assert not any(word in said for word in ("Unauthenticated", "Permission denied", "SIGABRT", "Traceback")), said
+
+
+def test_another_s_ray_is_left_alone_in_one_line(seen: Seen, server: Server) -> None:
+    for name in ("ben", "ben on a core"):
+        lines = [line for line in seen.ends[name][1].splitlines() if "ada" in line]
+        assert lines == ["Ray of ada runs here: left alone"]
+    assert "left alone" not in seen.ends["ada"][1]
+    code, said = server.run(
+        ADA, 'python -c \'import ray; ray.init("auto", logging_level="ERROR"); print(len(ray.nodes()))\''
+    )
+    assert code == 0 and said.split()[-1] == "1", said
+
+
+def test_a_search_takes_the_cores_that_it_was_given(seen: Seen) -> None:
+    said = seen.ends["ben on a core"][1]
+    assert "a local Ray of its own: 1 node(s), 1 CPUs" in said and "1 at once" in said
+    if (os.cpu_count() or 1) > 1:
+        assert f"Given: 1 of the machine's {os.cpu_count()} CPUs (affinity, as taskset sets it)" in said
+
+
+def test_a_stranger_is_refused_at_every_port(seen: Seen) -> None:
+    mine = [(address, port) for user, address, port in seen.listening if user == BEN]
+    assert len(mine) >= 12 and {address for address, _ in mine} == {"127.0.0.1"}
+    answers = {line.split()[0]: set(line.split()[1:]) for line in seen.knocked.splitlines()}
+    assert set(answers) == {str(port) for _, port in mine}, seen.knocked
+    for port, said in answers.items():
+        assert is_refusal(said) or said == {"CLOSED"}, (port, said)  # a process that ended meanwhile
+
+
+def test_another_token_is_one_line(seen: Seen) -> None:
+    code, said = seen.joined_by_ada
+    assert code == 2 and said.count("\n") == 2, said  # the first says what is being done
+    assert "it wants another token than this user showed" in said
+
+
+def test_nothing_is_left_in_folders_that_all_share(seen: Seen, server: Server) -> None:
+    assert server.lab.op("find /tmp /dev/shm -user ben") == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "says"),
+    [
+        ("", f"--address 127.0.0.1:{_PORT}", "its files here are ada's, and not for this user to write"),
+        ("", f"--address 127.0.0.1:{_WEB}", "what listens there did not answer as a Ray does within 3 s"),
+        ("", "--address auto", "Ray of ada runs here: left alone; on a cluster's head, `ray up FILE` starts it"),
+        ("ulimit -u 100; ", "", "ulimit -u: must let this user have "),
+        ("ulimit -n 500; ", "", "ulimit -n: must let a search open 1,024 files, got 500"),
+    ],
+)
+def test_what_can_not_be_used_is_one_line(
+    seen: Seen, server: Server, web: None, before: str, options: str, says: str
+) -> None:
+    code, said = server.run(BEN, f"{before}{search('--name e', options)}")
+    assert code == 2 and says in said.splitlines()[-1] and len(said.splitlines()) == 2, said
+
+
+def test_ones_own_ray_is_joined_beside_another_s(seen: Seen, server: Server, phase: Phase) -> None:
+    with phase("ben's own ray start, and a plan on it"):
+        start = f"ray start --head --port={_PORT + 1} --num-cpus=1 --include-dashboard=false --temp-dir=/tmp/b"
+        code, said = server.run(BEN, f"mkdir -p /tmp/b && {start}")
+        assert code == 0, said
+        code, said = server.run(BEN, search("--dry-run"), {"RAY_ADDRESS": "auto"})
+    assert code == 0 and "Running on the Ray cluster found: 1 node(s), 1 CPUs" in said, said
