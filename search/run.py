@@ -22,7 +22,7 @@ def main(
     trials: Annotated[int | None, typer.Option(help="How many trials, in place of search.trials.")] = None,
     time_budget: Annotated[str | None, typer.Option(help="End in order after so long, as in 90m, 1.5h or 2d.")] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster; default: RAY_ADDRESS, else one here, else its own.")
+        str | None, typer.Option(help="Ray cluster; default: RAY_ADDRESS, else yours here, else its own.")
     ] = None,
     cluster_file: Annotated[
         Path | None,

@@ -29,7 +29,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     time_budget: Annotated[str | None, typer.Option(help="End in order after so long, as in 90m, 1.5h or 2d.")] = None,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster; default: RAY_ADDRESS, else one here, else its own.")
+        str | None, typer.Option(help="Ray cluster; default: RAY_ADDRESS, else yours here, else its own.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run of that --name.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, as in data.root=/data.")] = None,

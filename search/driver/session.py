@@ -22,7 +22,7 @@ from rich.console import Console
 from haan.cli import in_checkout, python, say, tell
 from haan.words import amount, clean
 from haan.yamlconfig import read_config
-from search.driver import estimate, nodes, placement, storagecheck
+from search.driver import estimate, nodes, outcry, placement, storagecheck
 from search.driver.gpus import Gpu, LocalGpus
 from search.driver.job import Job, prepare, preview
 from search.driver.phases import Ended, Work, end_session, has_winner, make_study, run_phases
@@ -58,6 +58,7 @@ def search(
     with ExitStack() as held:
         job = replace(prepare(asked, held), address=address, script=script)
         held.enter_context(_logged(job.folder.log))
+        held.enter_context(outcry.kept(job.folder.log, clean(_last_word(job))))
         service = held.enter_context(ExitStack())  # of GPUs: ends after Ray
         held.callback(ray.shutdown)
         try:
@@ -72,6 +73,12 @@ def search(
                 raise
             code = _full(job, str(error))
     return code, job.folder
+
+
+def _last_word(job: Job) -> str:
+    """What is said where Ray or the system ends this process."""
+    kept = f"what is finished is kept in {job.folder.root}; to go on: {_resume_command(job)}"
+    return f"The search was ended from outside, {job.folder.log} may say why; {kept}"
 
 
 def _full(job: Job, reason: str) -> int:
