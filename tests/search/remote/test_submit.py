@@ -171,11 +171,15 @@ def test_a_dry_run_says_the_plan_and_leaves_nothing_on_either_side(lab: Lab) -> 
 def test_a_head_whose_ray_is_down_searches_nothing_by_itself(lab: Lab) -> None:
     start = lab.home / ".bashrc"
     start.write_text(start.read_text().replace("export RAY_ADDRESS=local\n", "export RAY_TMPDIR=$HOME/none\n"))
-    # Ray looks for one of anybody's among the machine's processes.
-    (lab.project / "sitecustomize.py").write_text("import psutil\npsutil.process_iter = lambda *about: iter(())\n")
+    # This user may have another Ray among the machine's processes.
+    (lab.project / "sitecustomize.py").write_text(
+        "from pathlib import Path\n"
+        "plain = Path.glob\n"
+        "Path.glob = lambda self, *about: () if self == Path('/proc') else plain(self, *about)\n"
+    )
     assert lab.submit(tiny_space(lab.laptop, trials=TRIALS)) == 2
     (said,) = [line for line in lab.lines if line.startswith("RAY_ADDRESS: ")]
-    assert "must be a Ray cluster that answers, got 'auto'" in said and "`ray up FILE` starts it" in said
+    assert "must be a Ray cluster that this user started here, got 'auto'" in said and "`ray up FILE` starts it" in said
     assert not (lab.project / "runs" / "a").exists()
 
 
