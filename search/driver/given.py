@@ -16,7 +16,8 @@ from haan.errors import InputError
 from haan.words import byte_size
 
 _SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
-_FILES, _THREADS_A_CORE, _THREADS = 1024, 64, 512
+_FILES = 1024  # the most of a process, Ray's raylet, is 60 and some for each worker
+_THREADS, _THREADS_A_CORE = 256, 32  # counted on 2 cores: Ray has 170, and each worker 22 before it trains
 
 
 @dataclass(frozen=True)

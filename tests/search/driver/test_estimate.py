@@ -317,6 +317,8 @@ def test_a_dry_run_checks_says_its_plan_and_writes_nothing(tmp_path: Path) -> No
     assert files(tmp_path) == before
     lines = ended.stdout.splitlines()
     assert lines[1].startswith("Running on a local Ray of its own: 1 node(s), ")
+    (given,) = _starting(lines, "Given: ")
+    assert " of the machine's " in given and "of memory (" in given and " open files (ulimit -Hn), " in given
     plan, node, disk, time, search = _starting(lines, "Plan: ", "Node ", "Disk: ", "Time: ", "Search: about ")
     assert plan.startswith("Plan: 7 trials of up to 4 epochs = 28 trial-epochs, ")
     assert plan.endswith("; then up to 6 runs to confirm and 2 on all training videos = 32 epochs")

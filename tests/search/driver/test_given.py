@@ -130,10 +130,10 @@ def test_threads_of_a_user_are_counted() -> None:
     ("about", "rule"),
     [
         ({"files": 256}, "ulimit -n: must let a search open 1,024 files, got 256; `ulimit -n 1024`"),
-        ({"processes": 700}, r"ulimit -u: must let this user have 740 processes and threads \(100 by now\), got 700; "),
+        ({"processes": 400}, r"ulimit -u: must let this user have 420 processes and threads \(100 by now\), got 400; "),
     ],
 )
 def test_limits_that_ray_can_not_start_under_are_refused(about: dict[str, int], rule: str) -> None:
-    given.check(HAS)  # 100 + 512 + 2 * 64 = 740
+    given.check(HAS)  # 100 + 256 + 2 * 32 = 420
     with pytest.raises(InputError, match=rule):
         given.check(replace(HAS, **about))  # type: ignore[arg-type]
