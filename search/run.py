@@ -26,7 +26,9 @@ def main(
     ] = None,
     cluster_file: Annotated[
         Path | None,
-        typer.Option("--cluster", help="Run on the cluster of that `ray up` file, detached, and fetch the run folder."),
+        typer.Option(
+            "--cluster", help="Run on the cluster of that `ray up` file, or on Slurm by such a file, detached."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run of that --name.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of training and sampler, in place of base.seed.")] = None,
@@ -40,7 +42,12 @@ def main(
     if cluster_file is not None:
         if address is not None:
             raise InputError(f"--address: must not stand beside --cluster, which says where to run, got {address!r}")
-        from search.remote.submit import submit  # Ray's launcher is not installed everywhere
+        from search.remote import clusterfile
+
+        if clusterfile.is_for_slurm(cluster_file):
+            from search.remote.slurm import submit
+        else:
+            from search.remote.submit import submit  # Ray's launcher is not installed everywhere
 
         sys.exit(submit(asked, cluster_file, time_budget, quiet, dry_run))
     from search.driver.session import search, show_plan  # with PyTorch, which a laptop that only submits can do without

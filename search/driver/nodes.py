@@ -21,7 +21,8 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.errors import InputError
-from search.driver import gpus, joining, localray
+from search.driver import batchqueue, gpus, joining, localray
+from search.driver.batchqueue import BatchQueue
 from search.driver.given import Given
 from search.driver.gpus import Gpu
 from search.trials import internals
@@ -48,7 +49,7 @@ class Room:
 class Node:
     """A node that is up. head: whether it is the cluster's; here: whether this process runs on it.
 
-    room: what `probe` finds; None before.
+    room: what `probe` finds; None before. job: of Slurm's, that it is; None: it is none.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Node:
     here: bool = False
     kind: str | None = None
     room: Room | None = None
+    job: str | None = None
 
     @property
     def store(self) -> float:
@@ -152,7 +154,7 @@ def start_ray(
     nodes = alive()
     if given is not None:
         return Cluster(nodes, True, given=given, aside=aside)
-    return Cluster(nodes, False, *startable(internals.autoscaler_config(), nodes))
+    return Cluster(nodes, False, *startable(_what_may_come(), nodes))
 
 
 def _joined(named: str | None, option: str | None) -> tuple[bool, tuple[str, ...]]:
@@ -191,10 +193,17 @@ def alive() -> tuple[Node, ...]:
             internals.is_head(node),
             node["NodeID"] == here,
             node.get("Labels", {}).get(_NODE_TYPE),
+            job=node.get("Labels", {}).get(batchqueue.LABEL),
         )
         for node in internals.nodes_up()
     ]
     return tuple(sorted(found, key=lambda node: (not node.head, node.host, node.id)))
+
+
+def _what_may_come() -> Mapping[str, Any] | None:
+    """Nodes that may start, as the configuration of an autoscaler: that of the cluster's, or Slurm's queue."""
+    queue = BatchQueue.here()
+    return queue.as_autoscaler() if queue is not None else internals.autoscaler_config()
 
 
 def startable(config: Mapping[str, Any] | None, nodes: Sequence[Node]) -> tuple[tuple[NodeType, ...], int]:
@@ -231,7 +240,11 @@ def _is_of(node: Node, name: str, resources: Mapping[str, float]) -> bool:
 
 def waiting(for_s: str) -> str:
     """Why no trial has run for so long, in words: one machine is slow to start processes, a cluster lacks nodes."""
-    nodes, config = alive(), internals.autoscaler_config()
+    nodes, queue = alive(), BatchQueue.here()
+    if queue is not None:
+        up = sum(node.job is not None for node in nodes)
+        return f"waiting for workers: no trial has run for {for_s}; {queue.words(up)}"
+    config = internals.autoscaler_config()
     if len(nodes) == 1 and config is None:
         return f"still starting workers: no trial has run for {for_s}, this machine is busy"
     types, _ = startable(config, nodes)

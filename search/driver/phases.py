@@ -20,6 +20,7 @@ from search.driver.job import Job
 from search.driver.progress import Progress, Totals, totals
 from search.driver.renewal import Renewal
 from search.driver.screen import Screen, Status
+from search.driver.staff import Staff
 from search.driver.timeleft import SessionClock
 from search.results import checkpoints, confirm, curves, provenance, trialscsv, winner
 from search.space.model import SEED, base_number, epochs_of, front, is_base, named_params
@@ -38,7 +39,10 @@ _TABLE_S = 5  # between two writings of trials.csv
 
 @dataclass(frozen=True)
 class Work:
-    """A job and where it runs. deadline: the time.monotonic() at which the time budget is spent."""
+    """A job and where it runs. deadline: the time.monotonic() at which the time budget is spent.
+
+    staff: where workers are Slurm's jobs.
+    """
 
     job: Job
     where: str
@@ -48,6 +52,7 @@ class Work:
     deadline: float | None
     clock: SessionClock
     copies: Copies = field(default_factory=Copies)
+    staff: Staff | None = None
 
     def stage(self) -> Stage:
         """The job as Ray Tune runs it."""
@@ -321,6 +326,7 @@ class PhaseEvents(Events):
         """Shows it, in the report, too: an epoch may take long."""
         self._progress.reported(under_way)
         self._report.renew()
+        self._look_at_staff(under_way)
 
     def ended(self, trial: Running, state: str, under_way: Collection[Running]) -> None:
         """Shows it, and writes the table, but not at each of a thousand quick trials."""
@@ -342,6 +348,7 @@ class PhaseEvents(Events):
         For the latter see search.driver.placement.stir.
         """
         coming, work = self._coming(), self._work
+        self._look_at_staff(under_way)
         if coming:
             work.screen.line(coming)
         running = Counter(trial.node for trial in under_way)
@@ -349,6 +356,13 @@ class PhaseEvents(Events):
         if free:
             _LOG.info("a trial waits though there is room on %s", ", ".join(node.host for node in free))
             placement.stir(free)
+
+    def _look_at_staff(self, under_way: Collection[Running]) -> None:
+        """Where workers are Slurm's jobs: those that neither this phase nor the next can fill are given back."""
+        staff = self._work.staff
+        if staff is not None:
+            left = len(under_way) + self._progress.to_begin(under_way)
+            staff.look(under_way, max(left, *self._phase.later, 0))
 
     def _coming(self) -> str | None:
         """The nodes to which features are on their way, in words."""

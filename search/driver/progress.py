@@ -131,6 +131,10 @@ class Progress:
         counts = self._searched or self._totals
         return later_s(self._later, counts.run_s, self._clock.concurrent)
 
+    def to_begin(self, under_way: Collection[Running]) -> int:
+        """How many trials of this phase have not begun."""
+        return max(self._heading.budget - self._totals.done - len(under_way), 0)
+
     def ended(self, running: Running, trial: FrozenTrial, under_way: Collection[Running]) -> None:
         """A trial has ended, `running` to Ray and `trial` to the study: a line of its own, or a new picture."""
         self._totals.add(trial)
@@ -212,7 +216,7 @@ class Progress:
         run_s = counts.run_s or (self._searched.run_s if self._searched else 0.0)
         return Ahead(
             ended_s=counts.lengths_s or [run_s],
-            to_begin=max(self._heading.budget - counts.done - len(under_way), 0),
+            to_begin=self.to_begin(under_way),
             running_s=[ran_s(running.stretches) for running in under_way],
             later=self._later,
             run_s=run_s,

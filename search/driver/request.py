@@ -27,6 +27,13 @@ class Request:
     overrides: tuple[str, ...]
     resume: bool
 
+    def options(self, name: str, time_budget: str | None, quiet: bool) -> tuple[str, ...]:
+        """What a driver elsewhere is given beside the space and the folder of all runs."""
+        given: list[tuple[str, object]] = [("--name", name), ("--trials", self.trials), ("--seed", self.seed)]
+        given += [("--time-budget", time_budget), *(("--set", one) for one in self.overrides)]
+        words = tuple(word for key, value in given if value is not None for word in (key, str(value)))
+        return words + (("--quiet",) if quiet else ())
+
 
 def taken(folder: RunFolder) -> InputError:
     """Why a new run can't have that folder."""

@@ -29,6 +29,7 @@ from search.driver.phases import Ended, Work, end_session, has_winner, make_stud
 from search.driver.progress import totals
 from search.driver.request import AGAIN, Request
 from search.driver.screen import Screen
+from search.driver.staff import Staff
 from search.driver.timeleft import SessionClock
 from search.page.page import write_report
 from search.results import checkpoints, classes, confirm, winner
@@ -141,7 +142,8 @@ def _settle(job: Job, screen: Screen, deadline: float | None, service: ExitStack
             shutil.rmtree(job.folder.root)
         raise
     shared = features.share(job.source, job.annotations, job.space.base.data.dtype, say=screen.line)
-    return Work(job, str(found), share, shared, screen, deadline, SessionClock(share.concurrent, began))
+    clock = SessionClock(share.concurrent, began)
+    return Work(job, str(found), share, shared, screen, deadline, clock, staff=Staff.here(share, screen.line))
 
 
 def _find(

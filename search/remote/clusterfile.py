@@ -13,7 +13,7 @@ from haan.files import read_text
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _IMAGE = re.compile(r"ami-([0-9a-f]{8}|[0-9a-f]{17})|resolve:ssm:/\S+")
-_PLACEHOLDER = re.compile(r"YOUR[-_][A-Z0-9_-]*[A-Z0-9]|\b192\.0\.2\.\d+\b")  # such addresses are nobody's (RFC 5737)
+PLACEHOLDER = re.compile(r"YOUR[-_][A-Z0-9_-]*[A-Z0-9]|\b192\.0\.2\.\d+\b")  # such addresses are nobody's (RFC 5737)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -30,6 +30,16 @@ def read(file: Path) -> dict[str, Any]:
     return config
 
 
+def is_for_slurm(file: Path) -> bool:
+    """Whether it is a file of `search.remote.slurmfile`: its provider says so. Raises InputError."""
+    try:
+        config = yaml.safe_load(read_text(file))
+    except yaml.YAMLError:  # the reader of either kind says what is wrong
+        return False
+    provider = config.get("provider") if isinstance(config, dict) else None
+    return isinstance(provider, dict) and provider.get("type") == "slurm"
+
+
 def problems(config: Mapping[str, Any], file: str) -> list[str]:
     """What surely fails, or leaves the cluster open: one message each, with file, key, rule and value.
 
@@ -43,7 +53,7 @@ def problems(config: Mapping[str, Any], file: str) -> list[str]:
 
 def _unedited(config: Mapping[str, Any]) -> Iterator[str]:
     for key, text in _texts(config, ""):
-        placeholder = _PLACEHOLDER.search(text)
+        placeholder = PLACEHOLDER.search(text)
         if placeholder:
             yield f"{key}: must be edited, got {placeholder[0]!r}; put your own in its place"
 

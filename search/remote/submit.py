@@ -165,7 +165,7 @@ def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, 
         if not asked.path.is_absolute() and ".." not in asked.path.parts
         else Path("submitted", asked.path.name)
     )
-    options = _options(asked, name, time_budget, quiet)
+    options = asked.options(name, time_budget, quiet)
     show = _silent if quiet and not dry_run else say
     work = Submission(asked, cluster, name, asked.path.read_bytes(), path.as_posix(), options, show)
     head = find_head(cluster, config)
@@ -176,15 +176,6 @@ def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, 
         return head.watch(say, "plan", work.path, *options, "--dry-run", given=work.text)[0]
     begin(work, head, known)
     return finish(work, head)
-
-
-def _options(asked: Request, name: str, time_budget: str | None, quiet: bool) -> tuple[str, ...]:
-    """What the driver on the head is given beside the space."""
-    given: list[tuple[str, Any]] = [("--name", name), ("--trials", asked.trials), ("--seed", asked.seed)]
-    given += [("--time-budget", time_budget), *(("--set", one) for one in asked.overrides)]
-    return tuple(word for key, value in given if value is not None for word in (key, str(value))) + (
-        ("--quiet",) if quiet else ()
-    )
 
 
 def _same_code(known: dict[str, Any], cluster: Path) -> None:

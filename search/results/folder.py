@@ -8,6 +8,7 @@ import optuna
 from haan.errors import InputError
 from haan.figures.folder import NAME, FigureFolder
 from haan.yamlconfig import BEST
+from search.results.jobfolder import JOBS, JobFolder
 from search.study import journal
 
 
@@ -24,9 +25,21 @@ class RunFolder:
 
     @property
     def is_run(self) -> bool:
-        """Whether it is a run's, or is empty, as a driver leaves it that was killed in its first moment."""
-        marks = (self.lock, self.space_yaml, self.journal)
-        return any(mark.exists() for mark in marks) or (self.root.is_dir() and not any(self.root.iterdir()))
+        """Whether it is a run's, or is empty, as a driver leaves it that was killed in its first moment.
+
+        Jobs that are to start a search lie there before it.
+        """
+        return self.is_begun or (self.root.is_dir() and all(one.name == JOBS for one in self.root.iterdir()))
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a driver has been there."""
+        return any(mark.exists() for mark in (self.lock, self.space_yaml, self.journal))
+
+    @property
+    def jobs(self) -> JobFolder:
+        """Of those that Slurm starts for it."""
+        return JobFolder(self.root / JOBS)
 
     @property
     def space_yaml(self) -> Path:

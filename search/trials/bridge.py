@@ -35,6 +35,7 @@ class Running:
 
     value: the avg.mAP of its last scored epoch. summary: of its epochs. stretches: when and where it ran, [start, end
     or None, node] in Unix seconds. retries: why it was taken up again, and, once `resumed`, from where it went on.
+    node_id: of the Ray node that it runs on, once that is known.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Running:
     resumed: bool = True
     failure: str | None = None
     pruned: bool = False
+    node_id: str | None = None
 
     @property
     def node(self) -> str:
@@ -164,6 +166,7 @@ class Bridge:
         """
         running = self.by_id[trial_id]
         if "opened" in result:
+            running.node_id = result["opened"].node
             self._events.opened(result["opened"])
         epochs = result["epochs"]
         if not running.stretches or running.stretches[-1][1] is not None:
@@ -200,6 +203,7 @@ class Bridge:
         """A trial broke and is to be taken up again."""
         running = self.by_id[trial_id]
         _close(running)
+        running.node_id = None
         self._retry(running, reason)
         self._too_small += NO_ROOM_FOR_FEATURES in reason and not self._trains
         if self._too_small >= _SAME_FAILURES:

@@ -9,6 +9,7 @@ from ray.tune.experiment import Trial
 
 from search.trials import internals
 from search.trials.features import FeaturesError
+from search.trials.leaving import NodeLeavesError
 
 _NODE_DIED = ("its node has died", "actor's node was terminated")
 _NOTICE_S = 2.0  # after a process, the death of its node is known this soon where its sockets closed with it
@@ -50,7 +51,7 @@ def is_loss(error: object) -> bool:
     """Whether an exception that Ray Tune caught says so. A process that died alone, of memory also, is no loss."""
     if isinstance(error, RayTaskError):
         error = error.as_instanceof_cause()
-    if isinstance(error, internals.UNREACHABLE | NodeDiedError | LocalRayletDiedError):
+    if isinstance(error, internals.UNREACHABLE | NodeDiedError | LocalRayletDiedError | NodeLeavesError):
         return True
     if not isinstance(error, RayActorError):
         return False
@@ -84,6 +85,8 @@ def reason(trial: Trial) -> str:
         return f"out of memory: Ray ended its process, for {used} of {limit} were in use on {host}"
     last = text.splitlines()[-1].strip() if text else "unknown; see log/search.log"
     last = last.partition(" Some common causes include: ")[0]  # a paragraph of Ray's
+    if NodeLeavesError.__name__ in last:
+        return f"preempted: {last.rpartition(': ')[2]}"
     if "raised in its creation task" in text:  # it died of an exception of ours, which is the last line
         return last
     known = next((words for words in _KILLS if words in text), None)

@@ -11,6 +11,7 @@ import os
 import selectors
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -289,6 +290,49 @@ def _set(values: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+@dataclass(frozen=True)
+class NodeUp:
+    """A node that is up, to a process that is no part of its cluster."""
+
+    id: str
+    is_head: bool
+    labels: Mapping[str, str]
+
+
+def nodes_at(address: str, timeout_s: float) -> list[NodeUp]:
+    """The nodes of a cluster that are up, for a process that does not join it.
+
+    The head's table, asked for directly: a process that joins takes seconds, and takes part. Raises OSError where none
+    answers, or another token is wanted.
+    """
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
+    from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]  # made when it is imported
+
+    try:
+        there = GcsClient(address=address).get_all_node_info(timeout=timeout_s)
+    except (RayError, ValueError, RuntimeError) as error:
+        raise OSError(f"{address}: {str(error).strip().partition(chr(10))[0]}") from None
+    up = [node for node in there.values() if node.state == GcsNodeInfo.ALIVE]
+    return [NodeUp(node.node_id.hex(), node.is_head_node, dict(node.labels)) for node in up]
+
+
+def drain(address: str, node_id: str, reason: str, seconds: float) -> None:
+    """Has a cluster give a node nothing more to do, for it will be gone in so many seconds.
+
+    `ray drain-node` says the same, hidden and for developers, and takes seconds. Raises OSError where it is refused.
+    """
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]
+
+    until_ms = int((time.time() + seconds) * 1000)
+    kind = DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+    try:
+        taken, why = GcsClient(address=address).drain_node(node_id, kind, reason, until_ms)
+    except (RayError, ValueError, RuntimeError) as error:
+        raise OSError(f"{address}: {str(error).strip().partition(chr(10))[0]}") from None
+    if not taken:
+        raise OSError(f"{address}: the node must be drained, got: {why}")
 
 
 def launched_head(file: Path) -> str:

@@ -25,6 +25,7 @@ from search.results.checkpoints import RESULT, download
 from search.space.model import with_values
 from search.study.record import Summary
 from search.trials.features import SharedTable
+from search.trials.leaving import NodeLeavesError, at_work, is_leaving
 
 _LOG = logging.getLogger("search")
 _SILENT_S = 1.0  # for so long the driver may hear nothing of epochs that have ended
@@ -68,7 +69,7 @@ class TrialRunner(tune.Trainable):
     def _start(self, config: dict[str, Any]) -> None:
         self._broken: str | None = None
         self._result: dict[str, Any] = {}
-        self._from_epoch = 0
+        self._from_epoch = self._saved_epoch = 0
         self._weights: dict[str, Tensor] | None = None
         self.cleanup()
         trim_gpu()
@@ -111,12 +112,19 @@ class TrialRunner(tune.Trainable):
 
         Told are epochs with a checkpoint and all that follow a second without a word: short ones come together, for a
         message takes the driver as long whatever it says. What training can't survive, and would meet again, ends the
-        trial with its reason.
+        trial with its reason. On a node that is to leave the epoch under way is the last one: it is told with a
+        checkpoint. Raises NodeLeavesError once that is saved.
         """
+        with at_work():
+            return self._step()
+
+    def _step(self) -> dict[str, Any]:
         if self._broken is not None:
             return {"failure": self._broken, "epochs": []}
         if self._weights is not None:  # all epochs were trained, and only the driver did not live to hear of it
             return self._told([self._known()])
+        if is_leaving():
+            return self._last_words()
         began, epochs = time.monotonic(), []
         while True:
             try:
@@ -124,9 +132,18 @@ class TrialRunner(tune.Trainable):
             except (TrainingError, InputError) as error:
                 return {"failure": str(error), "epochs": epochs}
             trim()
+            if is_leaving():
+                self._result[SHOULD_CHECKPOINT] = True
             epochs.append(self._known())
             if self._result[SHOULD_CHECKPOINT] or time.monotonic() - began >= _SILENT_S:
                 return self._told(epochs)
+
+    def _last_words(self) -> dict[str, Any]:
+        """On a node that is to leave: what is not saved is told once more, with a checkpoint of it."""
+        if self._result.get("epoch", 0) == self._saved_epoch:
+            raise NodeLeavesError("its node is about to leave")
+        self._result[SHOULD_CHECKPOINT] = True
+        return self._told([])
 
     def _take_in(self, epoch: EpochResult) -> None:
         epochs, refresh = self._trainer.config.optim.epochs, self._trainer.config.concepts.refresh_epochs
@@ -158,6 +175,13 @@ class TrialRunner(tune.Trainable):
         due = self._result[SHOULD_CHECKPOINT]
         return {"epochs": epochs, SHOULD_CHECKPOINT: due, "opened": self._opened, "from_epoch": self._from_epoch}
 
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """As Ray Tune has it, which also brings the checkpoint to its storage."""
+        with at_work():
+            saved = super().save(checkpoint_dir)
+        self._saved_epoch = self._result["epoch"]
+        return saved
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The weights of a finished trial; else all that is needed to go on."""
         file = Path(checkpoint_dir, STATE if self._weights is None else WEIGHTS)
@@ -183,4 +207,4 @@ class TrialRunner(tune.Trainable):
         else:
             weights, _ = read_tensors(file)
         self._result, self._summary, self._weights = result, summary, weights
-        self._from_epoch = int(result["epoch"])
+        self._from_epoch = self._saved_epoch = int(result["epoch"])

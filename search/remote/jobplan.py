@@ -1,0 +1,92 @@
+"""What the jobs of a run on Slurm know: what was asked for, and where the driver's Ray answers."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from haan.files import read_json, whole
+from search.driver.request import Request
+from search.results.jobfolder import JobFolder
+
+_PACKAGES = ("ray", "torch", "numpy", "optuna")  # what objects that travel between nodes are made of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the jobs of a run do. All paths are absolute.
+
+    space: as it was handed in. out, name, trials, seed, overrides: as search.driver.request.Request has them. again:
+    the user's command that goes on with it. budget_s: of all its drivers together. resources, most: of a worker, and
+    how many. memory: bytes, of the driver's job and of a worker's. chained: whether other drivers follow. notice:
+    seconds before a time limit.
+    """
+
+    space: str
+    out: str
+    name: str
+    trials: int | None
+    seed: int | None
+    overrides: tuple[str, ...]
+    quiet: bool
+    again: str
+    budget_s: float | None
+    resources: Mapping[str, float]
+    most: int
+    memory: Mapping[str, int]
+    together: bool
+    chained: bool
+    notice: int
+
+    @classmethod
+    def read(cls, folder: JobFolder) -> "Plan":
+        """Of a job folder. Raises InputError."""
+        known = read_json(folder.plan)
+        return cls(**{**known, "overrides": tuple(known["overrides"])})
+
+    def write(self, folder: JobFolder) -> None:
+        """Into a job folder."""
+        with whole(folder.plan) as partial:
+            partial.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @property
+    def asked(self) -> Request:
+        """What the user asked for. A run that has not begun is gone on with as well, for its jobs lie there."""
+        out, space = Path(self.out), Path(self.space)
+        return Request(space, self.name, out, self.trials, self.seed, self.overrides, resume=True)
+
+    @property
+    def words(self) -> list[str]:
+        """The same for search/run.py."""
+        given = {"--name": self.name, "--out": self.out, "--trials": self.trials, "--seed": self.seed}
+        words = [word for key, value in given.items() if value is not None for word in (key, str(value))]
+        words += [word for one in self.overrides for word in ("--set", one)]
+        return [self.space, *words, *["--quiet"] * self.quiet, "--resume"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a driver's Ray answers, and what a worker has to be like. store: bytes of shared memory on each node."""
+
+    address: str
+    host: str
+    versions: Mapping[str, str]
+    store: int
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that have to be alike on all nodes; "none" of one that is not there."""
+    found = {"Python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def unlike(own: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """Where versions differ, in words."""
+    return [f"{name} {own[name]} in place of {version}" for name, version in wanted.items() if own[name] != version]

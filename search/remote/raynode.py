@@ -1,0 +1,144 @@
+"""Ray on one node of a run: reached with the run's token alone, on ports and in a folder that nobody else has."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from search.results.jobfolder import JobFolder
+from search.trials import internals, leaving
+
+_SHORT = 20  # letters of a folder below which Ray's sockets have room
+_STOP_S = 8
+_ASK_S = 5
+_GIVEN = ("--dashboard-agent-listen-port=0", "--include-log-monitor=false", "--disable-usage-stats", "--block")
+
+
+@contextmanager
+def ray_folder() -> Iterator[Path]:
+    """A short folder for Ray's files on this node, for the paths of its sockets must be; removed after it."""
+    usual = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="haan-", dir=usual if len(usual) <= _SHORT else "/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_token(folder: JobFolder) -> None:
+    """Ray's token of this run, which only its user may read; the first driver makes it."""
+    if not folder.token.exists():
+        partial = folder.token.with_name("token.partial")
+        partial.unlink(missing_ok=True)
+        partial.touch(0o600)
+        partial.write_text(secrets.token_hex(32), encoding="ascii")
+        partial.replace(folder.token)
+
+
+def with_token(folder: JobFolder) -> dict[str, str]:
+    """What whoever speaks to a run's Ray has in its environment."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder.token)}
+
+
+def environment(folder: JobFolder, tmp: Path) -> dict[str, str]:
+    """Of Ray on this node, and of all that runs in it."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")}
+    return {
+        **kept,
+        **with_token(folder),
+        "RAY_TMPDIR": str(tmp),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_health_check_failure_threshold": "2",  # a node counts as lost after half a minute of silence
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
+        # Figures that Ray serves to everybody, token or not: none are gathered, and a port that can't be isn't opened.
+        "RAY_enable_metrics_collection": "0",
+        "DASHBOARD_METRIC_PORT": "-1",
+        leaving.FOLDER: str(tmp),
+    }
+
+
+def own_address() -> str:
+    """This node's, by the name that Slurm has for it; a loopback where no name leads to another."""
+    found = "127.0.0.1"
+    for name in (os.environ.get("SLURMD_NODENAME"), socket.gethostname()):
+        try:
+            found = socket.gethostbyname(name) if name else found
+        except OSError:
+            continue
+        if not found.startswith("127."):
+            return found
+    return found
+
+
+def free_port() -> int:
+    """One that nothing listens on at this moment."""
+    with socket.socket() as one:
+        one.bind(("", 0))
+        return one.getsockname()[1]
+
+
+def listens(address: str) -> bool | None:
+    """Whether a port takes connections; None where its host says nothing."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ASK_S).close()
+    except TimeoutError:
+        return None
+    except OSError:
+        return False
+    return True
+
+
+def nodes_at(address: str) -> list[internals.NodeUp]:
+    """The nodes that are up; none where no head answers."""
+    if listens(address) is not True:  # Ray itself would try for long
+        return []
+    try:
+        return internals.nodes_at(address, timeout_s=_ASK_S)
+    except OSError:
+        return []
+
+
+class RayNode:
+    """Ray on this node, as `ray start --block` runs it. words: of that command."""
+
+    def __init__(self, words: Sequence[str], env: Mapping[str, str], tmp: Path):
+        self._said = tmp / f"ray-{time.monotonic_ns()}.out"
+        with self._said.open("wb") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ray.scripts.scripts", "start", *words, *_GIVEN],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                start_new_session=True,
+            )
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is up, or starts."""
+        return self._process.poll() is None
+
+    def why(self) -> str:
+        """The last of what it said."""
+        lines = self._said.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+
+    def stop(self) -> None:
+        """Ends it, in order if it lets itself."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(self._process.pid, number)
+                self._process.wait(_STOP_S)
+            except ProcessLookupError:
+                return
+            except subprocess.TimeoutExpired:
+                continue
