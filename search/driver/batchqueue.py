@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -84,10 +84,10 @@ def _moment(text: str) -> datetime | None:
 
 def waiting_words(jobs: Sequence[QueuedJob]) -> str:
     """Why jobs wait, in Slurm's words, as in `5 pending: Resources, expected 18:40`; "" where none does."""
-    waiting = [job for job in jobs if job.waits]
+    waiting = [job for job in jobs if job.waits and job.reason != "None"]  # which Slurm has not looked at yet
     if not waiting:
         return ""
-    reasons = [reason for reason, _ in Counter(job.reason or "None" for job in waiting).most_common()]
+    reasons = [reason for reason, _ in Counter(job.reason for job in waiting).most_common()]
     starts = sorted(job.start for job in waiting if job.start is not None)
     expected = f", expected {_clock(starts[0])}" if starts else ""
     never = next((f"; waiting won't change it: {FOR_EVER[one]}" for one in reasons if one in FOR_EVER), "")
@@ -143,9 +143,9 @@ class BatchQueue:
         kinds = {_KIND: {"resources": dict(self.resources), "max_workers": most}}
         return {"max_workers": most, "available_node_types": kinds}
 
-    def words(self, up: int) -> str:
-        """How many workers there are and what is waited for, in a line."""
-        alive = self.alive() or []
+    def words(self, up: int, released: Collection[str] = ()) -> str:
+        """How many workers there are and what is waited for, in a line. released: jobs that squeue may still list."""
+        alive = [job for job in self.alive() or [] if job.id not in released]
         starting = len([job for job in alive if not job.waits]) - up
         parts = [f"{up} of {self.most} workers"]
         parts += [f"{starting} starting"] if starting > 0 else []

@@ -243,7 +243,8 @@ def waiting(for_s: str) -> str:
     nodes, queue = alive(), BatchQueue.here()
     if queue is not None:
         up = sum(node.job is not None for node in nodes)
-        return f"waiting for workers: no trial has run for {for_s}; {queue.words(up)}"
+        what = "waiting for workers" if up < queue.most else "still starting trials"
+        return f"{what}: no trial has run for {for_s}; {queue.words(up)}"
     config = internals.autoscaler_config()
     if len(nodes) == 1 and config is None:
         return f"still starting workers: no trial has run for {for_s}, this machine is busy"

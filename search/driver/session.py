@@ -68,6 +68,8 @@ def search(
                 study = make_study(work)
                 screen.line(f"Starting {work.share.concurrent} worker(s) ...")
                 ended = run_phases(work, study)
+            if work.staff is not None and not ended.interrupted:
+                work.staff.dismiss()
             code = _finish(work, study, ended)
         except Exception as error:
             if not no_room(error):

@@ -34,9 +34,15 @@ class Staff:
         if not self._queue.plan["together"]:
             self._release(up, under_way, min(needed, self._share.concurrent))
 
+    def dismiss(self) -> None:
+        """Gives all jobs back at once: the search has nothing more for them, and its report may take a while."""
+        alive = self._queue.alive()
+        if alive and not self._queue.plan["together"]:
+            self._queue.release([job.id for job in alive], [])
+
     def _say(self, up: int) -> None:
         """How many there are, where that has changed; when one is expected changes all the time."""
-        words, now = self._queue.words(up), time.monotonic()
+        words, now = self._queue.words(up, self._released), time.monotonic()
         lasting = words.partition(", expected")[0]
         if lasting != self._words and now - self._said > _SAY_S:
             if self._words or up < self._queue.most:

@@ -1,7 +1,6 @@
 """Ray on one node of a run: reached with the run's token alone, on ports and in a folder that nobody else has."""
 
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -10,15 +9,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from search.results.jobfolder import JobFolder
 from search.trials import internals, leaving
 
 _SHORT = 20  # letters of a folder below which Ray's sockets have room
-_STOP_S = 8
+_STOP_S = 4
 _ASK_S = 5
+_NOT_KEPT = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_BACKEND_LOG_LEVEL")  # the last is of the process here alone
 _GIVEN = ("--dashboard-agent-listen-port=0", "--include-log-monitor=false", "--disable-usage-stats", "--block")
 
 
@@ -33,27 +33,13 @@ def ray_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_token(folder: JobFolder) -> None:
-    """Ray's token of this run, which only its user may read; the first driver makes it."""
-    if not folder.token.exists():
-        partial = folder.token.with_name("token.partial")
-        partial.unlink(missing_ok=True)
-        partial.touch(0o600)
-        partial.write_text(secrets.token_hex(32), encoding="ascii")
-        partial.replace(folder.token)
-
-
-def with_token(folder: JobFolder) -> dict[str, str]:
-    """What whoever speaks to a run's Ray has in its environment."""
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder.token)}
-
-
 def environment(folder: JobFolder, tmp: Path) -> dict[str, str]:
     """Of Ray on this node, and of all that runs in it."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN")}
+    kept = {key: value for key, value in os.environ.items() if key not in _NOT_KEPT}
     return {
         **kept,
-        **with_token(folder),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder.token),
         "RAY_TMPDIR": str(tmp),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_health_check_failure_threshold": "2",  # a node counts as lost after half a minute of silence
@@ -133,12 +119,10 @@ class RayNode:
         return next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
 
     def stop(self) -> None:
-        """Ends it, in order if it lets itself."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, number)
-                self._process.wait(_STOP_S)
-            except ProcessLookupError:
-                return
-            except subprocess.TimeoutExpired:
-                continue
+        """Ends it, in order if it lets itself: `ray start` ends what it started."""
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

@@ -5,11 +5,12 @@ jobs do is in `search.remote.slurmnode`.
 """
 
 import os
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -150,7 +151,9 @@ def _check_input(work: Handed) -> None:
     from search.driver.job import preview
 
     with tempfile.TemporaryDirectory() as scratch:
-        preview(work.asked, RunFolder(Path(scratch, "run")))
+        # A run that a dry run left scripts of has not begun, and is there nevertheless.
+        asked = replace(work.asked, name=work.name, resume=work.folder.root.exists())
+        preview(asked, RunFolder(Path(scratch, "run")))
 
 
 def _write(work: Handed) -> dict[str, Path]:
@@ -161,6 +164,8 @@ def _write(work: Handed) -> dict[str, Path]:
     jobs.make()
     shutil.copyfile(work.asked.path, jobs.space / work.asked.path.name)
     work.plan.write(jobs)
+    jobs.token.touch(0o600)
+    jobs.token.write_text(secrets.token_hex(32), encoding="ascii")
     texts = Scripts(work.file, jobs, work.name, work.again.removesuffix(" --resume"), Path.cwd()).texts()
     for role, text in texts.items():
         with whole(jobs.script(role)) as partial:
@@ -207,7 +212,7 @@ def _dry(work: Handed, scripts: dict[str, Path]) -> Iterator[str]:
     cards = f", {amount(workers.most * workers.gpus * limit_s, 'GPU')}" if workers.gpus else ""
     yield (
         f"Up to {workers.most} worker(s) for {duration(limit_s)} each: {amount(workers.most * limit_s, 'node')}"
-        f"{cards}, and as much again each time that they go back into the queue; those that the search can't fill end early"
+        f"{cards}, and as much again each time that they go back into the queue; those not needed end early"
     )
     yield "To time an epoch: the same command without --cluster and with --dry-run, in a job with a worker's resources"
     yield f"Dry run: nothing was handed in; the scripts are in {work.jobs.root}, and sbatch takes them as they are"

@@ -34,11 +34,9 @@ from search.remote.raynode import (
     environment,
     free_port,
     listens,
-    make_token,
     nodes_at,
     own_address,
     ray_folder,
-    with_token,
 )
 from search.results.folder import RunFolder
 from search.results.jobfolder import JobFolder
@@ -101,8 +99,6 @@ def job_id() -> str:
 def drive(folder: JobFolder) -> int:
     """The driver's job; its exit code: the search's, or slurmscripts.AGAIN. Raises InputError."""
     plan, orders = Plan.read(folder), Orders(folder)
-    make_token(folder)
-    os.environ.update(with_token(folder))
     os.environ.setdefault(STORAGE, plan.out)  # which all nodes share
     try:
         store = _store(plan, folder)
@@ -306,7 +302,6 @@ def _note_spent(folder: JobFolder, seconds: float) -> None:
 def work(folder: JobFolder) -> int:
     """A worker's job; its exit code: 0 when it is not needed any more, or slurmscripts.AGAIN. Raises InputError."""
     plan, orders = Plan.read(folder), Orders(folder)
-    os.environ.update(with_token(folder))
     try:
         with ray_folder() as tmp:
             while (there := _await_head(folder, orders)) is not None:

@@ -14,7 +14,7 @@ from search.remote.slurmfile import GPU_OPTIONS, SlurmFile
 from search.results.jobfolder import JobFolder
 
 AGAIN = 75  # exit code of a job's Python (EX_TEMPFAIL): it is to go on later, in the queue again
-_QUEUE_S = 30  # between two looks at the queue, which is everybody's
+_QUEUE_S = 30  # about so long between two looks at the queue
 
 _COMMON = r"""
 run=@RUN@
@@ -26,14 +26,15 @@ umask 077
 job=$SLURM_JOB_ID
 [ -n "$SLURM_ARRAY_TASK_ID" ] && job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
 [ "$1" = step ] && job=$SLURM_JOB_ID.$SLURM_NODEID
-export HAAN_JOB=$job
+export HAAN_JOB=$job RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$run/token"  # Ray reads them as it is imported
+unset RAY_ADDRESS RAY_AUTH_TOKEN
 rm -f "$run/orders/$job" "$run/notes/$job"
 put() { printf '%s\n' "$2" > "$1.partial" && mv "$1.partial" "$1"; }  # whole, or not at all
 ids() { ls "$run/jobs" | sed -n "s/^$1-//p" | sort -n | paste -s -d , -; }
 refuse() { echo "$1"; put "$run/notes/$job" "$1"; finish 2; exit 2; }
 setup() { eval "$2" || refuse "node $(hostname -s): $1: must succeed, got exit code $? of: $2; see the job's output"; }
 main() {  # runs the search's Python, tells it what Slurm tells this shell, and sets $code
-    @PYTHON@ -m search.remote.slurmnode "$1" "$run" &
+    RAY_BACKEND_LOG_LEVEL=error @PYTHON@ -m search.remote.slurmnode "$1" "$run" &
     child=$!
     trap 'put "$run/orders/$job" due' USR1
     trap 'put "$run/orders/$job" leave' USR2
@@ -77,9 +78,11 @@ look() {
         > "$run/queue.partial" 2> /dev/null && mv "$run/queue.partial" "$run/queue"
 }
 watch() {
+    pause=2
     while true; do
         [ -n "$(ids workers)" ] && look
-        for second in $(seq @QUEUE_S@); do
+        [ $pause -lt @QUEUE_S@ ] && pause=$((pause * 2))  # at first much changes; the queue is everybody's
+        for second in $(seq $pause); do
             sleep 1
             mv "$run/release" "$run/releasing" 2> /dev/null || continue
             while read -r what id; do

@@ -24,7 +24,7 @@ class JobFolder:
 
     @property
     def token(self) -> Path:
-        """Ray's token of this run."""
+        """Ray's token of this run, which only its user may read."""
         return self.root / "token"
 
     @property
