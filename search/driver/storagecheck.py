@@ -10,6 +10,7 @@ import ray
 from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 
 from haan.errors import InputError
+from search.driver.batchqueue import BatchQueue
 from search.driver.nodes import Cluster, Node, Unanswered, probe
 
 _RULE = "must be a place that all nodes reach (s3://..., an NFS folder)"
@@ -57,6 +58,9 @@ def _refused(place: str, host: str, reason: str) -> InputError:
 def untried(place: str, cluster: Cluster) -> str | None:
     """What to say of a folder that nodes which the autoscaler may start have to mount: they can't be asked yet."""
     if "://" in place or not cluster.startable:
+        return None
+    queue = BatchQueue.here()
+    if queue is not None and queue.folder.root.is_relative_to(place):  # a worker that doesn't see that doesn't join
         return None
     return (
         f"search.storage: {place} is a folder, and nodes that are not up yet can't be asked for it: mount it on "

@@ -32,7 +32,11 @@ rm -f "$run/orders/$job" "$run/notes/$job"
 put() { printf '%s\n' "$2" > "$1.partial" && mv "$1.partial" "$1"; }  # whole, or not at all
 ids() { ls "$run/jobs" | sed -n "s/^$1-//p" | sort -n | paste -s -d , -; }
 refuse() { echo "$1"; put "$run/notes/$job" "$1"; finish 2; exit 2; }
-setup() { eval "$2" || refuse "node $(hostname -s): $1: must succeed, got exit code $? of: $2; see the job's output"; }
+setup() {
+    eval "$2" && return
+    code=$?
+    refuse "node $(hostname -s): $1: must succeed, got exit code $code of: $2; see the job's output in $run"
+}
 main() {  # runs the search's Python, tells it what Slurm tells this shell, and sets $code
     RAY_BACKEND_LOG_LEVEL=error @PYTHON@ -m search.remote.slurmnode "$1" "$run" &
     child=$!
