@@ -134,6 +134,15 @@ def answer_once(server: socket.socket, says: bytes) -> None:
         time.sleep(1)
 
 
+def test_nodes_from_outside_and_drain(one_ray: str) -> None:
+    address = ray.get_runtime_context().gcs_address
+    with relied_on("ray._raylet.GcsClient.get_all_node_info"):
+        (node,) = internals.nodes_at(address, timeout_s=10)
+        check((node.id, node.is_head) == (one_ray, True) and node.labels["ray.io/node-id"] == one_ray)
+    with relied_on("ray._raylet.GcsClient.drain_node"):  # of a node that isn't there: this one is for other tests
+        internals.drain(address, "f" * 56, "a test", 60)
+
+
 def test_the_nodes_that_are_up_and_which_is_the_head(one_ray: str) -> None:
     with relied_on("ray.nodes and the resource node:__internal_head__"):
         (node,) = internals.nodes_up()
