@@ -26,8 +26,9 @@ UNPROMISED = {"run_metadata", "temporary_state", "error_file", "system_attrs", "
 UNPROMISED_MODULES = ("ray.experimental", "ray.autoscaler", "ray.dashboard")
 # What a program of ours, or of Ray's or Linux's, has written is read back as it is; the rest by haan.files alone.
 READ_BACK = {
-    "haan.data.cache", "haan.figures.folder", "haan.training_folder", "search.driver.given", "search.driver.gpus",
-    "search.guard", "search.page.page", "search.remote.head", "search.results.curves", "search.study.journal",
+    "haan.data.cache", "haan.figures.folder", "haan.training_folder", "search.driver.batchqueue", "search.driver.given",
+    "search.driver.gpus", "search.guard", "search.page.page", "search.remote.head", "search.remote.raynode",
+    "search.remote.slurm", "search.remote.slurmnode", "search.results.curves", "search.study.journal",
     "search.trials.internals", "search.trials.trial",
 }  # fmt: skip
 OTHERWISE_TESTED = {"haan/data/npy.py: pickle._Unpickler"} | {  # in tests/haan/data/test_npy.py and test_optimiser.py

@@ -74,6 +74,7 @@ RUN = {
     "python search/table.py runs/table2": "",
 }
 INSTALL, AWS, LONG = "installs, from the network", "needs AWS and machines; tests/cluster runs the way", "takes minutes"
+SLURM = "needs Slurm; tests/search/remote/test_slurm.py plays it"
 DATA, TESTS, MADE = "needs features that are not here", "runs tests", "tests/haan/convert runs it on made files"
 READ = {
     "python -m venv .venv && . .venv/bin/activate": INSTALL,
@@ -97,6 +98,9 @@ READ = {
     "ray up cluster.yaml": AWS,
     "ray rsync-up cluster.yaml data/FineAction '~/haan-search/data/'": AWS,
     "python search/run.py spaces/fineaction.yaml --cluster cluster.yaml --name fa --set search.resources.gpu=0.25": AWS,
+    "python search/run.py spaces/fineaction.yaml --cluster search/clusters/slurm.yaml --name fa --dry-run": SLURM,
+    "python search/run.py spaces/fineaction.yaml --cluster search/clusters/slurm.yaml --name fa": SLURM,
+    "python -m search.remote.slurm stop runs/fa": SLURM,
     "ray dashboard cluster.yaml": AWS,
     "ray down cluster.yaml": AWS,
     "python -m pytest -q": TESTS,
@@ -206,7 +210,9 @@ def understood_by_python(words: list[str]) -> None:
 def understood_by_main(name: str, words: list[str]) -> None:
     """The options of a module's main, which Typer, argparse or nothing reads."""
     module = importlib.import_module(name)
-    if hasattr(module, "typer"):
+    if isinstance(getattr(module, "app", None), typer.Typer):
+        parsed(typer.main.get_command(module.app), words)
+    elif hasattr(module, "typer"):
         app = typer.Typer()
         app.command()(module.main)
         given = parsed(typer.main.get_command(app), words)
