@@ -56,7 +56,7 @@ finish() { :; }
 main worker
 [ $code -eq @AGAIN@ ] || exit $code
 [ -e "$run/ended" ] && exit 0
-[ -n "$(squeue --noheader --jobs="$(ids driver)" --format=%i 2> /dev/null)" ] && scontrol requeue "$SLURM_JOB_ID"
+[ -n "$(squeue --noheader --jobs="$(ids driver)" --format=%i 2> /dev/null)" ] && scontrol requeue "$job"  # of one task: the id of the last is the array's
 exit 0
 """
 _STEP = r"""

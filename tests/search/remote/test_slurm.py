@@ -344,7 +344,7 @@ def test_a_worker_queues_again_only_while_there_is_a_driver(node: Node) -> None:
     node.login.run.jobs.note_job("driver", "41")
     node.login.slurm("squeue", "echo 41")
     node.run("workers", f"exit {AGAIN}", **ARRAY)
-    assert node.login.called()[-1] == "scontrol requeue 50"
+    assert node.login.called()[-1] == "scontrol requeue 42_2"
     assert node.login.run.jobs.ids("workers") == ["42"]
 
 
