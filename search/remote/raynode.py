@@ -17,7 +17,7 @@ from search.trials import internals, leaving
 
 _SHORT = 20  # letters of a folder below which Ray's sockets have room
 _STOP_S = 4
-_ASK_S = 5
+_ASK_S, _TRIES = 5, 10
 _NOT_KEPT = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_BACKEND_LOG_LEVEL")  # the last is of the process here alone
 _GIVEN = ("--dashboard-agent-listen-port=0", "--include-log-monitor=false", "--disable-usage-stats", "--block")
 
@@ -30,7 +30,11 @@ def ray_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for _ in range(_TRIES):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.2)  # a process that dies may still write there
 
 
 def environment(folder: JobFolder, tmp: Path) -> dict[str, str]:

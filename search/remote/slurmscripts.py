@@ -56,7 +56,8 @@ finish() { :; }
 main worker
 [ $code -eq @AGAIN@ ] || exit $code
 [ -e "$run/ended" ] && exit 0
-[ -n "$(squeue --noheader --jobs="$(ids driver)" --format=%i 2> /dev/null)" ] && scontrol requeue "$job"  # of one task: the id of the last is the array's
+# By the task's name: SLURM_JOB_ID of an array's last task is that of the whole array.
+[ -n "$(squeue --noheader --jobs="$(ids driver)" 2> /dev/null)" ] && scontrol requeue "$job"
 exit 0
 """
 _STEP = r"""
