@@ -16,7 +16,7 @@ from search.results.jobfolder import JobFolder
 from search.trials import internals, leaving
 
 _SHORT = 20  # letters of a folder below which Ray's sockets have room
-_STOP_S = 4
+_STOP_S = 2
 _ASK_S, _TRIES = 5, 10
 _NOT_KEPT = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_BACKEND_LOG_LEVEL")  # the last is of the process here alone
 _GIVEN = ("--dashboard-agent-listen-port=0", "--include-log-monitor=false", "--disable-usage-stats", "--block")
