@@ -2,7 +2,7 @@
 # The first process of one host of the lab; lab.py starts it inside fresh namespaces, with these in the environment:
 #   NAME, ADDRESS     the host's name and address
 #   DISK              a folder that outlives the host's end: what the host writes, and its home
-#   PACKAGES          unpacked Debian packages: sshd and rsync
+#   PACKAGES          unpacked Debian packages: sshd, rsync and what else the lab asks for
 #   HIDDEN            folders of the machine that the host must not see (one a line)
 #   READ_ONLY, SHARED folders that it sees at the same path, read-only and writeable (one a line each)
 #   SHM_SIZE          of /dev/shm, as mount takes it

@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 OP = 0
 _BOOT = Path(__file__).with_name("boot.sh")
 _PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0", "rsync", "libpopt0")
-_TOOLS = ("ip", "unshare", "nsenter", "dpkg", "apt-get", "setsid", "ssh", "ssh-keygen")
+_TOOLS = ("ip", "unshare", "nsenter", "setpriv", "dpkg", "apt-get", "setsid", "ssh", "ssh-keygen")
 _BOOT_S = 60
 _END_S = 60
 _NAMESPACES = ("unshare", "--net", "--pid", "--fork", "--mount", "--uts", "--ipc")
@@ -45,16 +45,30 @@ class LabError(Exception):
 
 
 @dataclass(frozen=True)
+class User:
+    """A Unix user of a lab's hosts, with a group of the same name and number. home: his folder, as the hosts see it."""
+
+    name: str
+    uid: int
+    home: Path
+
+
+ROOT = User("root", 0, Path("/root"))
+
+
+@dataclass(frozen=True)
 class Lab:
     """One lab on this machine; another prefix is another lab, which may be up beside it.
 
-    disk_gib, shm_gib: room for what all hosts write, and for /dev/shm of each.
+    disk_gib, shm_gib: room for what all hosts write, and for /dev/shm of each. more_packages: Debian's, which the hosts
+    see as installed, as they do sshd and rsync.
     """
 
     prefix: str = "haan"
     net: str = "10.77.0"
     disk_gib: int = 6
     shm_gib: float = 2.0
+    more_packages: tuple[str, ...] = ()
 
     @staticmethod
     def from_environment() -> "Lab":
@@ -178,14 +192,24 @@ class Lab:
     def is_up(self, host: int) -> bool:
         return self._init(host) is not None
 
+    def add_user(self, host: int, user: User) -> None:
+        """Makes a user known to a host, where he isn't; his home is there from then on."""
+        lines = {
+            "group": f"{user.name}:x:{user.uid}:",
+            "passwd": f"{user.name}:x:{user.uid}:{user.uid}::{user.home}:/bin/bash",
+        }
+        known = [f"grep -q ^{user.name}: /etc/{file} || echo '{line}' >> /etc/{file}" for file, line in lines.items()]
+        self.on(host, "; ".join([*known, f"install -d -m 755 -o {user.uid} -g {user.uid} {user.home}"]))
+
     def popen(
         self,
         host: int,
         command: str | Sequence[object],
         env: Mapping[str, str] | None = None,
         out: IO[str] | None = None,
+        user: User = ROOT,
     ) -> "subprocess.Popen[str]":
-        """Starts a command as root in a host's home; a text is run by its bash.
+        """Starts a command as a user in his home on a host; a text is run by its bash.
 
         It sees nothing of this process's environment but PATH with the virtual environment in front. Its output goes to
         `out`, else to a pipe, standard error with it. Raises LabError when the host is not up.
@@ -194,8 +218,8 @@ class Lab:
         if init is None:
             raise LabError(f"{self.name(host)} is not up")
         known = {
-            "HOME": "/root",
-            "USER": "root",
+            "HOME": str(user.home),
+            "USER": user.name,
             "SHELL": "/bin/bash",
             "TERM": "xterm",
             "LC_ALL": "C.UTF-8",
@@ -204,10 +228,11 @@ class Lab:
             **(env or {}),
         }
         enter = ["nsenter", "-t", str(init), "--net", "--pid", "--mount", "--uts", "--ipc", "--root"]
+        become = ["setpriv", f"--reuid={user.uid}", f"--regid={user.uid}", "--clear-groups"]
         words = ["bash", "-c", command] if isinstance(command, str) else [str(word) for word in command]
         settings = [f"{key}={value}" for key, value in known.items()]
         return subprocess.Popen(
-            [*enter, "env", "-i", "-C", "/root", *settings, *words],
+            [*enter, *become, "env", "-i", "-C", str(user.home), *settings, *words],
             stdin=subprocess.DEVNULL,
             stdout=out or subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -222,9 +247,10 @@ class Lab:
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout: float = 600,
+        user: User = ROOT,
     ) -> str:
         """What a command on a host says. Raises LabError when it fails (unless told not to check) or takes too long."""
-        process = self.popen(host, command, env)
+        process = self.popen(host, command, env, user=user)
         try:
             said, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -241,9 +267,10 @@ class Lab:
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout: float = 600,
+        user: User = ROOT,
     ) -> str:
         """`on` the operator's laptop."""
-        return self.on(OP, command, env, check, timeout)
+        return self.on(OP, command, env, check, timeout, user)
 
     def _boot_environment(self, host: int, disk: Path) -> dict[str, str]:
         seen = [sys.prefix, sys.base_prefix]
@@ -261,14 +288,14 @@ class Lab:
         }
 
     def _unpacked(self) -> Path:
-        """sshd and rsync, unpacked; the machine's own packages stay as they are. Raises LabError."""
+        """Debian's packages, unpacked; the machine's own stay as they are. Raises LabError."""
         packages = self.root / "packages"
         if packages.exists():
             return packages
         debs, partial = self.root / "debs", self.root / "packages.partial"
         shutil.rmtree(partial, ignore_errors=True)
         debs.mkdir(exist_ok=True)
-        _sh("apt-get", "download", "-qq", *_PACKAGES, cwd=debs)
+        _sh("apt-get", "download", "-qq", *_PACKAGES, *self.more_packages, cwd=debs)
         for deb in sorted(debs.glob("*.deb")):
             _sh("dpkg", "-x", deb, partial)
         for name in ("bin", "sbin", "lib"):  # links into /usr on a machine, whatever the packages say
@@ -344,7 +371,7 @@ def obstacle(lab: Lab) -> str | None:
         lab.root.mkdir(exist_ok=True)
         lab._unpacked()
     except LabError as error:
-        return f"sshd and rsync can't be had: {error}"
+        return f"Debian's packages can't be had: {error}"
     return None
 
 
@@ -365,9 +392,9 @@ def _sh(*words: object, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def main(words: Sequence[str]) -> int:
-    """The lab by hand; the exit code of a command on a host."""
-    lab, (verb, *rest) = Lab.from_environment(), words
+def by_hand(lab: Lab, words: Sequence[str]) -> int:
+    """A lab by words such as `on 1 COMMAND`; the exit code of a command on a host."""
+    verb, *rest = words
     if verb == "up":
         lab.up(int(rest[0]))
     elif verb == "down":
@@ -383,4 +410,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(by_hand(Lab.from_environment(), sys.argv[1:]))

@@ -1,0 +1,220 @@
+"""A real Slurm on the hosts of a lab: slurmctld on `op`, its login node, slurmd on each of the others; and two users.
+
+Users and their numbers are alike on all hosts, and their homes lie on the folder that all hosts share, as at a
+computing centre. Each node has two "GPUs": devices that only Slurm takes for some. No cgroup confines what a job takes.
+Debian's Slurm is unpacked beside the lab, never installed. Of commands of the users PATH has the virtual environment.
+
+By hand: `python -m tests.cluster.slurm_lab up 3`, `... ada squeue`, `... on 1 COMMAND`, `... down`. It is up in 5 s.
+The lab has a prefix of its own: the others' with `-slurm` behind it.
+"""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from tests.cluster.lab import CHECKOUT, OP, Lab, LabError, User, by_hand
+from tests.cluster.own import await_
+
+PACKAGES = (
+    "slurmctld",
+    "slurmd",
+    "slurm-client",
+    "slurm-wlm-basic-plugins",
+    "munge",
+    "libmunge2",
+    "libhwloc15",
+)
+_PROJECT = ("haan", "search", "spaces", "pyproject.toml")
+_FILES = ".slurm"  # in the home of a host's root: its configuration and key
+_SET_UP = f"""
+mkdir -p /etc/slurm /etc/munge /run/munge /var/spool/slurmctld /var/spool/slurmd /var/log/munge /var/lib/munge
+cp ~/{_FILES}/*.conf /etc/slurm
+install -m 400 ~/{_FILES}/munge.key /etc/munge
+chmod 755 /run/munge
+for name in slurmctld slurmd slurmstepd; do ln -sf $name-wlm /usr/sbin/$name; done
+for gpu in 0 1; do [ -e /run/gpu$gpu ] || mknod /run/gpu$gpu c 1 3; done
+ldconfig
+munged --force
+"""
+# Waits that would make tests long are short: a lost node is down after 20 s instead of 300, a requeued job may start
+# after 10 instead of 120 (so long a credential lives, AuthInfo), and jobs are looked at every 2 s instead of every 60.
+_CONF = """
+ClusterName=lab
+SlurmctldHost=op({address})
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=cred_expire=10
+StateSaveLocation=/var/spool/slurmctld
+SlurmdSpoolDir=/var/spool/slurmd
+SlurmctldPidFile=/run/slurmctld.pid
+SlurmdPidFile=/run/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+GresTypes=gpu
+SlurmdParameters=config_overrides
+SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=1
+ReturnToService=2
+SlurmdTimeout=20
+KillWait=10
+JobRequeue=1
+MpiDefault=none
+NodeName={nodes} CPUs={cpus} RealMemory={memory} Gres=gpu:2 State=UNKNOWN
+PartitionName=main Nodes={nodes} Default=YES DefaultTime=60 MaxTime=120 State=UP
+"""
+_CGROUP = "CgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace=no\n"  # none is mounted here
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of `squeue`. node: empty until it has one. reason: why it waits, in Slurm's words."""
+
+    number: str
+    name: str
+    user: str
+    state: str
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SlurmLab:
+    """Slurm over all hosts of a lab. cpus, memory: of each node, in cores and MiB, as Slurm counts them."""
+
+    lab: Lab
+    hosts: int = 3
+    cpus: int = 4
+    memory: int = 6000
+    users: tuple[User, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        homes = self.lab.nfs / "home"
+        users = tuple(User(name, uid, homes / name) for name, uid in (("ada", 7001), ("ben", 7002)))
+        object.__setattr__(self, "users", users)
+
+    def up(self) -> None:
+        """Starts the hosts and their Slurm, with every node idle. Raises LabError."""
+        self.lab.up(self.hosts)
+        key = secrets.token_hex(32)
+        for host in range(self.hosts + 1):
+            self._lay_files(host, key)
+            self._set_up(host)
+        self.lab.op("slurmctld -L /var/log/slurmctld.log")
+        for host in self.nodes:
+            self._serve(host)
+        self.await_idle()
+
+    @property
+    def nodes(self) -> range:
+        """The hosts that are nodes."""
+        return range(1, self.hosts + 1)
+
+    def start(self, host: int) -> None:
+        """Starts a node again that was killed or cut."""
+        self.lab.start(host)
+        self._set_up(host)
+        self._serve(host)
+
+    def check_out(self, user: User) -> Path:
+        """A checkout of the user's own in his home, as from `git clone`."""
+        project = user.home / "haan-search"
+        project.mkdir()
+        for name in _PROJECT:
+            if (CHECKOUT / name).is_dir():
+                shutil.copytree(CHECKOUT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(CHECKOUT / name, project)
+        self.give(user, project)
+        return project
+
+    def give(self, user: User, path: Path) -> None:
+        """Makes a user the owner of a file or folder on the shared folder."""
+        subprocess.run(["chown", "-R", f"{user.uid}:{user.uid}", str(path)], check=True)
+
+    def popen(
+        self, user: User, command: str, env: Mapping[str, str] | None = None, out: IO[str] | None = None
+    ) -> "subprocess.Popen[str]":
+        """Starts a command of a user on the login node, in his home."""
+        return self.lab.popen(OP, command, env, out, user)
+
+    def run(self, user: User, command: str, env: Mapping[str, str] | None = None, check: bool = True) -> str:
+        """What a command of a user on the login node says."""
+        return self.lab.op(command, env, check, user=user)
+
+    def jobs(self, user: User | None = None) -> list[Job]:
+        """What `squeue` knows: jobs that wait, run or end, an array's elements a line each; of one user, or all."""
+        whose = [] if user is None else ["-u", user.name]
+        said = self.lab.op(["squeue", "-h", "-r", *whose, "-o", "%i|%j|%u|%T|%N|%r"])
+        return [Job(*line.split("|")) for line in said.splitlines()]
+
+    def states(self) -> dict[str, str]:
+        """The state of each node, as `sinfo` says it."""
+        said = self.lab.op(["sinfo", "-h", "-N", "-o", "%N %T"])
+        return dict(line.split() for line in said.splitlines())
+
+    def await_idle(self, limit_s: float = 60) -> None:
+        """Waits until no node has a job. Raises LabError with what Slurm says when it takes longer."""
+        try:
+            await_(lambda: set(self.states().values()) == {"idle"}, "every node idle", limit_s)
+        except LabError as error:
+            raise LabError(f"{error}\n{self.lab.op('sinfo -N -l; squeue')}") from None
+
+    def close(self, host: int) -> None:
+        """Keeps new jobs from a node; those that run there stay."""
+        self.lab.op(["scontrol", "update", f"nodename={self.lab.name(host)}", "state=drain", "reason=closed"])
+
+    def open(self, host: int) -> None:
+        """Lets jobs onto a node again."""
+        self.lab.op(["scontrol", "update", f"nodename={self.lab.name(host)}", "state=resume"])
+
+    def _lay_files(self, host: int, key: str) -> None:
+        names = f"h[1-{self.hosts}]"
+        conf = _CONF.format(address=self.lab.address(OP), nodes=names, cpus=self.cpus, memory=self.memory)
+        files = self.lab.home(host) / _FILES
+        files.mkdir(mode=0o700)
+        (files / "slurm.conf").write_text(conf)
+        (files / "gres.conf").write_text(f"NodeName={names} Name=gpu File=/run/gpu[0-1]\n")
+        (files / "cgroup.conf").write_text(_CGROUP)
+        (files / "munge.key").write_text(key)
+
+    def _set_up(self, host: int) -> None:
+        self.lab.on(host, _SET_UP)
+        for user in self.users:
+            self.lab.add_user(host, user)
+
+    def _serve(self, host: int) -> None:
+        self.lab.on(host, f"slurmd -N {self.lab.name(host)} -L /var/log/slurmd.log")
+
+
+def from_environment(count: int = 3) -> SlurmLab:
+    """Over a lab of its own, beside those that LAB_PREFIX and LAB_NET name."""
+    prefix, net = os.environ.get("LAB_PREFIX", "haan"), os.environ.get("LAB_NET", "10.77.0")
+    return SlurmLab(Lab(f"{prefix}-slurm", net, more_packages=PACKAGES), count)
+
+
+def main(words: Sequence[str]) -> int:
+    """The lab by hand; the exit code of a command on a host."""
+    verb, *rest = words
+    slurm = from_environment(int(rest[0]) if verb == "up" else 3)
+    users = {user.name: user for user in slurm.users}
+    if verb == "up":
+        slurm.up()
+        return 0
+    if verb in users:
+        return slurm.lab.popen(OP, rest, out=sys.stdout, user=users[verb]).wait()
+    if verb == "start":
+        slurm.start(int(rest[0]))
+        return 0
+    return by_hand(slurm.lab, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
