@@ -15,6 +15,8 @@ import pytest
 
 from tests.cluster.lab import Lab, obstacle
 from tests.cluster.own import OwnMachines
+from tests.cluster.slurm_lab import SlurmLab
+from tests.cluster.slurm_lab import from_environment as slurm_from_environment
 
 # Modules that share the one cluster of own machines, in the order in which they find it: whole, then with every machine
 # lost and back, then ended.
@@ -58,6 +60,14 @@ def lab() -> Iterator[Lab]:
 def aws_lab() -> Iterator[Lab]:
     """The lab of AWS."""
     yield from _lab(Lab.from_environment().beside())
+
+
+@pytest.fixture(scope="session")
+def slurm_lab() -> Iterator[SlurmLab]:
+    """The lab of Slurm."""
+    slurm = slurm_from_environment()
+    for _ in _lab(slurm.lab):
+        yield slurm
 
 
 def _lab(lab: Lab) -> Iterator[Lab]:

@@ -68,7 +68,7 @@ KillWait=10
 JobRequeue=1
 MpiDefault=none
 NodeName={nodes} CPUs={cpus} RealMemory={memory} Gres=gpu:2 State=UNKNOWN
-PartitionName=main Nodes={nodes} Default=YES DefaultTime=60 MaxTime=120 State=UP
+PartitionName=main Nodes={nodes} Default=YES LLN=YES DefaultTime=60 MaxTime=120 State=UP
 """
 _CGROUP = "CgroupPlugin=cgroup/v1\nConstrainCores=no\nConstrainRAMSpace=no\n"  # none is mounted here
 
@@ -166,6 +166,20 @@ class SlurmLab:
             await_(lambda: set(self.states().values()) == {"idle"}, "every node idle", limit_s)
         except LabError as error:
             raise LabError(f"{error}\n{self.lab.op('sinfo -N -l; squeue')}") from None
+
+    def state(self, number: str) -> str:
+        """The state of a job; empty once Slurm knows it no more."""
+        return next((job.state for job in self.jobs() if job.number == number), "")
+
+    def run_out_of_time(self, number: str) -> None:
+        """Shortens a running job's time limit, so that it ends in one to two minutes.
+
+        Slurm counts whole minutes, and looks every 30 s; it gives a job notice up to 30 s early. So a notice of 90 s is
+        given within 30 s, and half a minute at least is left then.
+        """
+        used = self.lab.op(["squeue", "-h", "-j", number, "-o", "%M"]).strip()
+        used_s = sum(int(part) * 60**power for power, part in enumerate(reversed(used.split(":"))))
+        self.lab.op(["scontrol", "update", f"jobid={number}", f"timelimit={used_s // 60 + 2}"])
 
     def close(self, host: int) -> None:
         """Keeps new jobs from a node; those that run there stay."""

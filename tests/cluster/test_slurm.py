@@ -1,0 +1,321 @@
+"""Two users' searches on one Slurm: jobs come late, are cancelled, run out of time and lose their node."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import pandas as pd
+import pytest
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from search.results.folder import RunFolder
+from tests.cluster.conftest import Phase
+from tests.cluster.lab import CHECKOUT, LabError, User
+from tests.cluster.own import await_, long_space, trials, under_way
+from tests.cluster.slurm_lab import SlurmLab
+from tests.search.journals import assert_whole
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+NODES = ("h1", "h2", "h3")
+TRIALS, EPOCHS = 10, 60
+FAR = 15  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and a fault
+BENS_TRIALS = 4
+NOTICE_S = 90
+IDLE_S = 10
+WITHOUT, WITH_HIS, OWNER = "without a token", "with the token of his own search", "with its token"
+STRANGERS = (WITHOUT, WITH_HIS)
+
+
+@dataclass
+class Search:
+    """One user's search, handed in from the login node; his run folder lies on the shared folder."""
+
+    slurm: SlurmLab
+    user: User
+    project: Path
+    scratch: Path
+    followers: list[tuple["subprocess.Popen[str]", IO[str]]] = field(default_factory=list)
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.project / "runs" / "mine")
+
+    @property
+    def known(self) -> list[FrozenTrial]:
+        return trials(self.folder, self.scratch)
+
+    @property
+    def token(self) -> str:
+        return (self.folder.root / "slurm" / "token").read_text().strip()
+
+    def write(self, path: Path, cluster: object) -> None:
+        """Lays the user's space and his cluster file into his checkout."""
+        (self.project / "tiny.yaml").write_text(path.read_text())
+        (self.project / "slurm.yaml").write_text(yaml.safe_dump(cluster, sort_keys=False))
+        self.slurm.give(self.user, self.project)
+
+    def follow(self, *options: str) -> None:
+        """The one command: hands the search in, or watches it again, in a terminal of its own."""
+        out = (self.scratch / f"{self.user.name}-{len(self.followers)}.txt").open("w")
+        command = "exec python search/run.py tiny.yaml --cluster slurm.yaml --name mine"
+        words = f"cd {self.project} && {' '.join([command, *options])}"
+        process = self.slurm.popen(self.user, words, {"PYTHONPATH": str(self.project)}, out)
+        self.followers.append((process, out))
+
+    def said(self) -> str:
+        """What the latest terminal shows."""
+        return (self.scratch / f"{self.user.name}-{len(self.followers) - 1}.txt").read_text()
+
+    def interrupt(self) -> int:
+        """Ctrl-C in the terminal; the exit code."""
+        process, _ = self.followers[-1]
+        self.slurm.lab.op(["pkill", "-INT", "-u", self.user.name, "-f", "search/run.py"])
+        return process.wait(60)
+
+    def ended(self, limit_s: float = 600) -> int:
+        """Waits until the terminal has shown the end; its exit code."""
+        process, out = self.followers[-1]
+        code = process.wait(limit_s)
+        out.close()
+        return code
+
+    def under_way(self, node: str, since: float = 0) -> set[int]:
+        """Trials that went to work on a node after `since` (Unix seconds), and have far to go."""
+        return under_way(self.known, node, since, EPOCHS - FAR)
+
+    def await_(self, condition: Callable[[], bool], what: str, limit_s: float = 240) -> None:
+        """Waits for a condition while the terminal shows the search. Raises LabError with what there is to know."""
+        process, _ = self.followers[-1]
+
+        def holds() -> bool:
+            assert process.poll() is None, self.said()
+            return condition()
+
+        try:
+            await_(holds, f"{self.user.name}: {what}", limit_s)
+        except LabError as error:
+            raise LabError(f"{error}\n{self.said()}\n{self.slurm.lab.op('squeue -r; sinfo -N')}") from None
+
+    def await_work(self, *nodes: str, since: float = 0) -> None:
+        """Waits until a trial is under way on each of these nodes."""
+        self.await_(lambda: all(self.under_way(node, since) for node in nodes), f"trials under way on {nodes}")
+
+    def seconds_after_end(self, condition: Callable[[], bool]) -> float:
+        """How long after the search's end a condition holds."""
+        await_(condition, f"after {self.user.name}'s end", 120)
+        return time.time() - (self.folder.root / "slurm" / "ended").stat().st_mtime
+
+    def run(self, command: str) -> str:
+        """What a command in the checkout on the login node says."""
+        return self.slurm.run(self.user, f"cd {self.project} && {command}", {"PYTHONPATH": str(self.project)})
+
+    def workers_on(self, node: str) -> list[str]:
+        """The numbers of his worker jobs there."""
+        found = [job for job in self.slurm.jobs(self.user) if job.node == node and job.state == "RUNNING"]
+        return [job.number for job in found if "_" in job.number]
+
+    def driver(self) -> str:
+        """The number of his driver's job."""
+        return next(job.number for job in self.slurm.jobs(self.user) if "_" not in job.number)
+
+
+@dataclass
+class Story:
+    """What the two searches went through.
+
+    hit: event -> Ada's trials that were under way there. waiting: her screen while a worker was still to come. told: of
+    each node what `knock` heard. idle_s: seconds from the end of a search until its user had no job, and from Ada's
+    until every node was idle.
+    """
+
+    ada: Search
+    ben: Search
+    hit: dict[str, set[int]] = field(default_factory=dict)
+    waiting: str = ""
+    told: dict[str, dict[str, dict[str, dict[str, list[str]]]]] = field(default_factory=dict)
+    idle_s: dict[str, float] = field(default_factory=dict)
+
+    def note(self, event: str, node: str, since: float = 0) -> None:
+        """Waits until an event that comes now will hit a trial of Ada's, and keeps which."""
+
+        def found() -> bool:
+            self.hit[event] = self.ada.under_way(node, since)
+            return bool(self.hit[event])
+
+        await_(found, f"a trial to be hit by: {event}", 120)
+
+    def await_noticed(self, event: str) -> None:
+        """Waits until the study says of each trial that was hit that it was taken up again, or that it is through."""
+        before = {number: len(retries(self.ada.known[number])) for number in self.hit[event]}
+
+        def noticed() -> bool:
+            known = self.ada.known
+            return all(len(retries(known[number])) > count for number, count in before.items())
+
+        self.ada.await_(noticed, f"{event}: noticed by trials {sorted(before)}")
+
+
+def retries(trial: FrozenTrial) -> list[str]:
+    return trial.user_attrs.get("retries", [])
+
+
+def cluster_file(search: Search, most: int, cpus: int) -> dict[str, object]:
+    """What a user writes: where his environment is, and what a node gives. No driver on h3, which will be lost."""
+    environment = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={search.project}"
+    return {
+        "provider": {"type": "slurm"},
+        "workers": {"most": most, "cpus": cpus, "gpus": 0, "memory": "1500M", "time": "1:00:00", "partition": "main"},
+        "driver": {"cpus": 1, "memory": "1500M", "time": "1:00:00", "sbatch": {"exclude": "h3"}},
+        "notice": NOTICE_S,
+        "setup": [environment],
+    }
+
+
+@pytest.fixture(scope="module")
+def slurm(slurm_lab: SlurmLab, phase: Phase) -> SlurmLab:
+    with phase("login node, three nodes and their Slurm"):
+        slurm_lab.up()
+    return slurm_lab
+
+
+@pytest.fixture(scope="module")
+def story(slurm: SlurmLab, phase: Phase, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("slurm")
+    ada, ben = (Search(slurm, user, slurm.check_out(user), folder) for user in slurm.users)
+    ada.write(long_space(folder, EPOCHS, trials=TRIALS, resources={"cpu": 2, "gpu": 0}), cluster_file(ada, 3, 2))
+    ben.write(long_space(folder, EPOCHS, trials=BENS_TRIALS, resources={"cpu": 1, "gpu": 0}), cluster_file(ben, 2, 1))
+    story = Story(ada, ben)
+    slurm.close(3)
+    ada.follow()
+    ben.follow()
+    with phase("both at work on the first two nodes"):
+        ada.await_work("h1", "h2")
+        ben.await_work("h1", "h2")
+    story.waiting = ada.said()
+    assert ada.interrupt() == 130, ada.said()
+    slurm.open(3)
+    ada.follow("--resume")
+    with phase("a worker that comes late is at work"):
+        ada.await_work("h3")
+    with phase("strangers knock"):
+        story.told = {node: knock(story, host) for host, node in enumerate(NODES, 1)}
+    with phase("a worker cancelled: noticed"):
+        story.note("worker cancelled", "h2")
+        slurm.run(ada.user, f"scancel {' '.join(ada.workers_on('h2'))}")
+        story.await_noticed("worker cancelled")
+    with phase("the driver out of time: ended in order and requeued"):
+        number = ada.driver()
+        slurm.run_out_of_time(number)
+        ada.await_(lambda: slurm.state(number) == "PENDING", "the driver's job requeued")
+        slurm.lab.op(f"scontrol update jobid={number} timelimit=60")
+    resumed = time.time()
+    with phase("started again, at work on h3"):
+        ada.await_work("h3", since=resumed)
+    with phase("a node cut: noticed"):
+        story.note("node cut", "h3", since=resumed)
+        slurm.lab.cut(3)
+        story.await_noticed("node cut")
+    slurm.start(3)
+    with phase("Ben's search to its end"):
+        assert ben.ended() == 0, ben.said()
+        story.idle_s["ben"] = ben.seconds_after_end(lambda: not slurm.jobs(ben.user))
+    with phase("Ada's search to its end"):
+        assert ada.ended() == 0, ada.said()
+        story.idle_s["ada"] = ada.seconds_after_end(lambda: not slurm.jobs(ada.user))
+        story.idle_s["every node"] = ada.seconds_after_end(lambda: set(slurm.states().values()) == {"idle"})
+    return story
+
+
+def test_a_search_whose_jobs_come_late_are_cancelled_and_lost_ends_with_each_trial_once(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ada = story.ada
+    found = assert_whole(ada.folder, TRIALS)
+    assert {trial.state for trial in found} == {TrialState.COMPLETE}, ada.said()
+    for trial in found:
+        assert list(trial.intermediate_values) == list(range(1, EPOCHS + 1))
+    table = pd.read_csv(ada.folder.trials_csv)
+    assert sorted(table["number"]) == list(range(TRIALS)) and set(table["node"]) <= set(NODES)
+    with capsys.disabled():
+        for event, numbers in story.hit.items():
+            for number in sorted(numbers):
+                sys.stderr.write(f"\n{event}, trial {number}: {retries(found[number])}")
+    for number in story.hit["worker cancelled"] | story.hit["node cut"]:
+        assert any("its node was lost" in said for said in retries(found[number])), found[number].user_attrs
+
+
+def test_the_screen_says_what_it_waits_for_in_slurms_words(story: Story) -> None:
+    assert re.search(r"2 of 3 workers; 1 pending: \w+", story.waiting), story.waiting
+
+
+def test_another_users_search_on_the_same_nodes_is_left_alone(story: Story) -> None:
+    found = assert_whole(story.ben.folder, BENS_TRIALS)
+    assert {trial.state for trial in found} == {TrialState.COMPLETE}
+    assert not any(map(retries, found)), [retries(trial) for trial in found]
+    assert story.ben.token != story.ada.token
+
+
+def test_no_node_is_kept_after_the_end(story: Story) -> None:
+    assert max(story.idle_s.values()) <= IDLE_S, story.idle_s
+
+
+def test_the_winner_trains_to_the_same_weights_again(story: Story, phase: Phase) -> None:
+    ada = story.ada
+    with phase("best.yaml trained again on the login node"):
+        again = ada.run("python -m haan train runs/mine/best.yaml --out trained")
+    header = dict(line[2:].split(": ", 1) for line in ada.folder.best_yaml.read_text().splitlines() if line[0] == "#")
+    assert f"avg.mAP {header['avg_map_at_seed']}; written to trained" in again
+    trained = ada.project / "trained"
+    assert (trained / "best.safetensors").read_bytes() == (ada.folder.root / "best.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("who", STRANGERS)
+def test_every_port_that_a_node_opens_refuses_a_stranger(story: Story, who: str) -> None:
+    for node, told in story.told.items():
+        assert len(told[OWNER]) > 3, f"{node}: {sorted(told[OWNER])}"
+        for place, heard in told[who].items():
+            assert not heard["let in"], f"{node}, {place}: {heard}"
+            assert heard["refused"] and told[OWNER][place]["let in"], f"{node}, {place}: must be asked what it answers"
+
+
+def test_the_secrets_of_a_search_are_its_users_alone(story: Story) -> None:
+    ada, ben = story.ada, story.ben
+    secret = ada.folder.root / "slurm"
+    assert secret.stat().st_mode & 0o777 == 0o700 and (secret / "token").stat().st_mode & 0o777 == 0o600
+    said = ben.slurm.run(ben.user, f"grep -rlaF -D skip {ada.token} {ada.project} {ada.user.home}", check=False)
+    assert not [line for line in said.splitlines() if line.startswith("/")], said
+
+
+def knock(story: Story, host: int) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """What Ada's ports on a node say to each client: who -> ADDRESS:PORT -> `refused` and `let in`."""
+    slurm, ada, ben = story.ada.slurm, story.ada, story.ben
+    tokens = {WITHOUT: None, WITH_HIS: ben.token, OWNER: ada.token}
+    before = opened(slurm, host, ada.user)
+    program = ben.user.home / "stranger.py"
+    program.write_text((CHECKOUT / "tests" / "cluster" / "stranger.py").read_text())
+    env = {"STRANGER_TOKENS": json.dumps(list(tokens.values()))}
+    said = slurm.lab.on(host, ["python", program, *sorted(before)], env, user=ben.user)
+    kept = before & opened(slurm, host, ada.user)
+    told = [
+        {place: heard for place, heard in one.items() if place in kept} for one in json.loads(said.splitlines()[-1])
+    ]
+    return dict(zip(tokens, told, strict=True))
+
+
+def opened(slurm: SlurmLab, host: int, user: User) -> set[str]:
+    """Where a user's processes listen on a host, as ADDRESS:PORT. TCP: nothing of ours uses another protocol."""
+    found = set()
+    for line in slurm.lab.on(host, "ss -Hltunpe 2>/dev/null").splitlines():
+        if f"uid:{user.uid} " in line:
+            address, _, port = line.split()[4].rpartition(":")
+            address = address.strip("[]").removeprefix("::ffff:")
+            assert line.startswith("tcp"), line
+            found.add(f"{'127.0.0.1' if address in ('*', '0.0.0.0', '::') else address}:{port}")
+    return found
