@@ -24,9 +24,10 @@ from tests.search.journals import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 NODES = ("h1", "h2", "h3")
-TRIALS, EPOCHS = 10, 60
-FAR = 15  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and a fault
-BENS_TRIALS = 4
+EPOCHS = 30
+PLENTY = 100  # trials, so that there is always one to be hit, however fast the machine is
+FAR = 8  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and a fault
+BENS_TRIALS = 3
 NOTICE_S = 90
 IDLE_S = 10
 WITHOUT, WITH_HIS, OWNER = "without a token", "with the token of his own search", "with its token"
@@ -130,14 +131,15 @@ class Search:
 class Story:
     """What the two searches went through.
 
-    hit: event -> Ada's trials that were under way there. waiting: her screen while a worker was still to come. told: of
-    each node what `knock` heard. idle_s: seconds from the end of a search until its user had no job, and from Ada's
-    until every node was idle.
+    hit: event -> Ada's trials that were under way there. budget: her trials in the end. waiting: her screen while a
+    worker was still to come. told: of each node what `knock` heard. idle_s: seconds from the end of a search until its
+    user had no job, and from Ada's until every node was idle.
     """
 
     ada: Search
     ben: Search
     hit: dict[str, set[int]] = field(default_factory=dict)
+    budget: int = 0
     waiting: str = ""
     told: dict[str, dict[str, dict[str, dict[str, list[str]]]]] = field(default_factory=dict)
     idle_s: dict[str, float] = field(default_factory=dict)
@@ -189,7 +191,7 @@ def slurm(slurm_lab: SlurmLab, phase: Phase) -> SlurmLab:
 def story(slurm: SlurmLab, phase: Phase, tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("slurm")
     ada, ben = (Search(slurm, user, slurm.check_out(user), folder) for user in slurm.users)
-    ada.write(long_space(folder, EPOCHS, trials=TRIALS, resources={"cpu": 2, "gpu": 0}), cluster_file(ada, 3, 2))
+    ada.write(long_space(folder, EPOCHS, trials=PLENTY, resources={"cpu": 2, "gpu": 0}), cluster_file(ada, 3, 2))
     ben.write(long_space(folder, EPOCHS, trials=BENS_TRIALS, resources={"cpu": 1, "gpu": 0}), cluster_file(ben, 2, 1))
     story = Story(ada, ben)
     slurm.close(3)
@@ -223,9 +225,16 @@ def story(slurm: SlurmLab, phase: Phase, tmp_path_factory: pytest.TempPathFactor
         slurm.lab.cut(3)
         story.await_noticed("node cut")
     slurm.start(3)
+    with phase("the driver cancelled"):
+        story.note("driver cancelled", "h1", since=resumed)
+        slurm.run(ada.user, f"scancel {ada.driver()}")
+        code = ada.ended()
+        assert code == 130, f"{code}: {ada.said()}"
+    story.budget = len(ada.known) + 2  # those begun, and two more
     with phase("Ben's search to its end"):
         assert ben.ended() == 0, ben.said()
         story.idle_s["ben"] = ben.seconds_after_end(lambda: not slurm.jobs(ben.user))
+    ada.follow("--resume", "--trials", str(story.budget))
     with phase("Ada's search to its end"):
         assert ada.ended() == 0, ada.said()
         story.idle_s["ada"] = ada.seconds_after_end(lambda: not slurm.jobs(ada.user))
@@ -237,12 +246,12 @@ def test_a_search_whose_jobs_come_late_are_cancelled_and_lost_ends_with_each_tri
     story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ada = story.ada
-    found = assert_whole(ada.folder, TRIALS)
+    found = assert_whole(ada.folder, story.budget)
     assert {trial.state for trial in found} == {TrialState.COMPLETE}, ada.said()
     for trial in found:
         assert list(trial.intermediate_values) == list(range(1, EPOCHS + 1))
     table = pd.read_csv(ada.folder.trials_csv)
-    assert sorted(table["number"]) == list(range(TRIALS)) and set(table["node"]) <= set(NODES)
+    assert sorted(table["number"]) == list(range(story.budget)) and set(table["node"]) <= set(NODES)
     with capsys.disabled():
         for event, numbers in story.hit.items():
             for number in sorted(numbers):
