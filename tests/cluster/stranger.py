@@ -34,7 +34,7 @@ def ask(place: str, token: str | None) -> dict[str, list[str]]:
 
 
 def _by_grpc(place: str, token: str | None) -> list[tuple[str, str]]:
-    metadata = [] if token is None else [("authorization", f"Bearer {token}")]
+    metadata = () if token is None else (("authorization", f"Bearer {token}"),)
     answers = []
     with grpc.insecure_channel(place) as channel:
         for method in METHODS:
