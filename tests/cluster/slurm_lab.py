@@ -91,7 +91,7 @@ class SlurmLab:
 
     lab: Lab
     hosts: int = 3
-    cpus: int = 4
+    cpus: int = 5
     memory: int = 6000
     users: tuple[User, ...] = field(init=False)
 

@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -22,7 +23,7 @@ from tests.cluster.own import await_, long_space, trials, under_way
 from tests.cluster.slurm_lab import SlurmLab
 from tests.search.journals import assert_whole
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 NODES = ("h1", "h2", "h3")
 EPOCHS = 30
 PLENTY = 100  # trials, so that there is always one to be hit, however fast the machine is
@@ -76,9 +77,8 @@ class Search:
 
     def interrupt(self) -> int:
         """Ctrl-C in the terminal; the exit code."""
-        process, _ = self.followers[-1]
         self.slurm.lab.op(["pkill", "-INT", "-u", self.user.name, "-f", "search/run.py"])
-        return process.wait(60)
+        return self.ended(60)
 
     def ended(self, limit_s: float = 600) -> int:
         """Waits until the terminal has shown the end; its exit code."""
@@ -87,11 +87,18 @@ class Search:
         out.close()
         return code
 
+    def close(self) -> None:
+        """Closes every terminal that is still open."""
+        for process, out in self.followers:
+            process.kill()
+            process.wait()
+            out.close()
+
     def under_way(self, node: str, since: float = 0) -> set[int]:
         """Trials that went to work on a node after `since` (Unix seconds), and have far to go."""
         return under_way(self.known, node, since, EPOCHS - FAR)
 
-    def await_(self, condition: Callable[[], bool], what: str, limit_s: float = 240) -> None:
+    def await_(self, condition: Callable[[], bool], what: str, limit_s: float = 600) -> None:
         """Waits for a condition while the terminal shows the search. Raises LabError with what there is to know."""
         process, _ = self.followers[-1]
 
@@ -168,12 +175,12 @@ def retries(trial: FrozenTrial) -> list[str]:
     return trial.user_attrs.get("retries", [])
 
 
-def cluster_file(search: Search, most: int, cpus: int) -> dict[str, object]:
+def cluster_file(search: Search, most: int, cpus: int, limit: str) -> dict[str, object]:
     """What a user writes: where his environment is, and what a node gives. No driver on h3, which will be lost."""
     environment = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={search.project}"
     return {
         "provider": {"type": "slurm"},
-        "workers": {"most": most, "cpus": cpus, "gpus": 0, "memory": "1500M", "time": "1:00:00", "partition": "main"},
+        "workers": {"most": most, "cpus": cpus, "gpus": 0, "memory": "1500M", "time": limit, "partition": "main"},
         "driver": {"cpus": 1, "memory": "1500M", "time": "1:00:00", "sbatch": {"exclude": "h3"}},
         "notice": NOTICE_S,
         "setup": [environment],
@@ -188,18 +195,29 @@ def slurm(slurm_lab: SlurmLab, phase: Phase) -> SlurmLab:
 
 
 @pytest.fixture(scope="module")
-def story(slurm: SlurmLab, phase: Phase, tmp_path_factory: pytest.TempPathFactory) -> Story:
+def story(slurm: SlurmLab, phase: Phase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("slurm")
     ada, ben = (Search(slurm, user, slurm.check_out(user), folder) for user in slurm.users)
-    ada.write(long_space(folder, EPOCHS, trials=PLENTY, resources={"cpu": 2, "gpu": 0}), cluster_file(ada, 3, 2))
-    ben.write(long_space(folder, EPOCHS, trials=BENS_TRIALS, resources={"cpu": 1, "gpu": 0}), cluster_file(ben, 2, 1))
+    with closing(ada), closing(ben):
+        yield told(ada, ben, folder, phase)
+
+
+def told(ada: Search, ben: Search, folder: Path, phase: Phase) -> Story:
+    """The searches from their start to their end."""
+    slurm = ada.slurm
+    # A node of 5 cores has room for one worker of hers, one of his and a driver. One of hers that waits keeps none of
+    # his from starting, for his would end before it could begin.
+    hers = long_space(folder, EPOCHS, trials=PLENTY, resources={"cpu": 3, "gpu": 0})
+    ada.write(hers, cluster_file(ada, most=3, cpus=3, limit="1:00:00"))
+    his = long_space(folder, EPOCHS, trials=BENS_TRIALS, resources={"cpu": 1, "gpu": 0})
+    ben.write(his, cluster_file(ben, most=2, cpus=1, limit="0:20:00"))
     story = Story(ada, ben)
     slurm.close(3)
     ada.follow()
     ben.follow()
     with phase("both at work on the first two nodes"):
         ada.await_work("h1", "h2")
-        ben.await_work("h1", "h2")
+        ben.await_(lambda: any(ben.under_way(node) for node in ("h1", "h2")), "a trial under way")
     story.waiting = ada.said()
     assert ada.interrupt() == 130, ada.said()
     slurm.open(3)
