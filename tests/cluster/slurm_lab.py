@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
@@ -44,6 +45,7 @@ munged --force
 """
 # Waits that would make tests long are short: a lost node is down after 20 s instead of 300, a requeued job may start
 # after 10 instead of 120 (so long a credential lives, AuthInfo), and jobs are looked at every 2 s instead of every 60.
+# Of jobs that ended it knows an hour long when.
 _CONF = """
 ClusterName=lab
 SlurmctldHost=op({address})
@@ -66,6 +68,7 @@ ReturnToService=2
 SlurmdTimeout=20
 KillWait=10
 JobRequeue=1
+MinJobAge=3600
 MpiDefault=none
 NodeName={nodes} CPUs={cpus} RealMemory={memory} Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes={nodes} Default=YES LLN=YES DefaultTime=60 MaxTime=120 State=UP
@@ -170,6 +173,11 @@ class SlurmLab:
     def state(self, number: str) -> str:
         """The state of a job; empty once Slurm knows it no more."""
         return next((job.state for job in self.jobs() if job.number == number), "")
+
+    def last_end_s(self, user: User) -> float:
+        """When the last of a user's jobs ended, in Unix seconds; all must have."""
+        said = self.lab.op(["squeue", "-h", "-r", "-t", "all", "-u", user.name, "-o", "%e"], {"TZ": "UTC"})
+        return max(datetime.fromisoformat(f"{line}+00:00").timestamp() for line in said.split())
 
     def run_out_of_time(self, number: str) -> None:
         """Shortens a running job's time limit, so that it ends in one to two minutes.

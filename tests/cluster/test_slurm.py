@@ -115,10 +115,10 @@ class Search:
         """Waits until a trial is under way on each of these nodes."""
         self.await_(lambda: all(self.under_way(node, since) for node in nodes), f"trials under way on {nodes}")
 
-    def seconds_after_end(self, condition: Callable[[], bool]) -> float:
-        """How long after the search's end a condition holds."""
-        await_(condition, f"after {self.user.name}'s end", 120)
-        return time.time() - (self.folder.root / "slurm" / "ended").stat().st_mtime
+    @property
+    def end_s(self) -> float:
+        """When the search ended, in Unix seconds."""
+        return (self.folder.root / "slurm" / "ended").stat().st_mtime
 
     def run(self, command: str) -> str:
         """What a command in the checkout on the login node says."""
@@ -138,14 +138,14 @@ class Search:
 class Story:
     """What the two searches went through.
 
-    hit: event -> Ada's trials that were under way there. budget: her trials in the end. waiting: her screen while a
-    worker was still to come. told: of each node what `knock` heard. idle_s: seconds from the end of a search until its
-    user had no job, and from Ada's until every node was idle.
+    hit: event -> Ada's trials that were under way there, and how often each had been taken up again before. budget: her
+    trials in the end. waiting: her screen while a worker was still to come. told: of each node what `knock` heard.
+    idle_s: seconds from the end of Ada's search until every node was idle, and of Ben's until his last job had ended.
     """
 
     ada: Search
     ben: Search
-    hit: dict[str, set[int]] = field(default_factory=dict)
+    hit: dict[str, dict[int, int]] = field(default_factory=dict)
     budget: int = 0
     waiting: str = ""
     told: dict[str, dict[str, dict[str, dict[str, list[str]]]]] = field(default_factory=dict)
@@ -155,20 +155,21 @@ class Story:
         """Waits until an event that comes now will hit a trial of Ada's, and keeps which."""
 
         def found() -> bool:
-            self.hit[event] = self.ada.under_way(node, since)
-            return bool(self.hit[event])
+            numbers = self.ada.under_way(node, since)
+            known = self.ada.known
+            self.hit[event] = {number: len(retries(known[number])) for number in numbers}
+            return bool(numbers)
 
-        await_(found, f"a trial to be hit by: {event}", 120)
+        self.ada.await_(found, f"a trial to be hit by: {event}")
 
     def await_noticed(self, event: str) -> None:
-        """Waits until the study says of each trial that was hit that it was taken up again, or that it is through."""
-        before = {number: len(retries(self.ada.known[number])) for number in self.hit[event]}
+        """Waits until the study says of each trial that was hit that it was taken up again."""
 
         def noticed() -> bool:
             known = self.ada.known
-            return all(len(retries(known[number])) > count for number, count in before.items())
+            return all(len(retries(known[number])) > before for number, before in self.hit[event].items())
 
-        self.ada.await_(noticed, f"{event}: noticed by trials {sorted(before)}")
+        self.ada.await_(noticed, f"{event}: noticed by trials {self.hit[event]}")
 
 
 def retries(trial: FrozenTrial) -> list[str]:
@@ -199,19 +200,21 @@ def story(slurm: SlurmLab, phase: Phase, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("slurm")
     ada, ben = (Search(slurm, user, slurm.check_out(user), folder) for user in slurm.users)
     with closing(ada), closing(ben):
-        yield told(ada, ben, folder, phase)
+        story = begin(ada, ben, folder, phase)
+        disturb(story, phase)
+        end(story, phase)
+        yield story
 
 
-def told(ada: Search, ben: Search, folder: Path, phase: Phase) -> Story:
-    """The searches from their start to their end."""
-    slurm = ada.slurm
+def begin(ada: Search, ben: Search, folder: Path, phase: Phase) -> Story:
+    """Both searches at work, one worker late, and a terminal closed in between."""
+    slurm, story = ada.slurm, Story(ada, ben)
     # A node of 5 cores has room for one worker of hers, one of his and a driver. One of hers that waits keeps none of
     # his from starting, for his would end before it could begin.
     hers = long_space(folder, EPOCHS, trials=PLENTY, resources={"cpu": 3, "gpu": 0})
     ada.write(hers, cluster_file(ada, most=3, cpus=3, limit="1:00:00"))
     his = long_space(folder, EPOCHS, trials=BENS_TRIALS, resources={"cpu": 1, "gpu": 0})
     ben.write(his, cluster_file(ben, most=2, cpus=1, limit="0:20:00"))
-    story = Story(ada, ben)
     slurm.close(3)
     ada.follow()
     ben.follow()
@@ -226,15 +229,22 @@ def told(ada: Search, ben: Search, folder: Path, phase: Phase) -> Story:
         ada.await_work("h3")
     with phase("strangers knock"):
         story.told = {node: knock(story, host) for host, node in enumerate(NODES, 1)}
+    return story
+
+
+def disturb(story: Story, phase: Phase) -> None:
+    """All that may happen to the jobs of Ada's search."""
+    ada = story.ada
+    slurm = ada.slurm
     with phase("a worker cancelled: noticed"):
         story.note("worker cancelled", "h2")
         slurm.run(ada.user, f"scancel {' '.join(ada.workers_on('h2'))}")
         story.await_noticed("worker cancelled")
     with phase("the driver out of time: ended in order and requeued"):
-        number = ada.driver()
-        slurm.run_out_of_time(number)
-        ada.await_(lambda: slurm.state(number) == "PENDING", "the driver's job requeued")
-        slurm.lab.op(f"scontrol update jobid={number} timelimit=60")
+        driver = ada.driver()
+        slurm.run_out_of_time(driver)
+        ada.await_(lambda: slurm.state(driver) == "PENDING", "the driver's job requeued")
+        slurm.lab.op(f"scontrol update jobid={driver} timelimit=60")
     resumed = time.time()
     with phase("started again, at work on h3"):
         ada.await_work("h3", since=resumed)
@@ -248,16 +258,21 @@ def told(ada: Search, ben: Search, folder: Path, phase: Phase) -> Story:
         slurm.run(ada.user, f"scancel {ada.driver()}")
         code = ada.ended()
         assert code == 130, f"{code}: {ada.said()}"
-    story.budget = len(ada.known) + 2  # those begun, and two more
+
+
+def end(story: Story, phase: Phase) -> None:
+    """Both searches to their end, Ada's with the trials that were begun and two more."""
+    ada, ben = story.ada, story.ben
+    slurm = ada.slurm
+    story.budget = len(ada.known) + 2
+    ada.follow("--resume", "--trials", str(story.budget))
     with phase("Ben's search to its end"):
         assert ben.ended() == 0, ben.said()
-        story.idle_s["ben"] = ben.seconds_after_end(lambda: not slurm.jobs(ben.user))
-    ada.follow("--resume", "--trials", str(story.budget))
     with phase("Ada's search to its end"):
         assert ada.ended() == 0, ada.said()
-        story.idle_s["ada"] = ada.seconds_after_end(lambda: not slurm.jobs(ada.user))
-        story.idle_s["every node"] = ada.seconds_after_end(lambda: set(slurm.states().values()) == {"idle"})
-    return story
+        await_(lambda: set(slurm.states().values()) == {"idle"}, "every node idle", 120)
+    ended = time.time()
+    story.idle_s = {"Ada": ended - ada.end_s, "Ben": slurm.last_end_s(ben.user) - ben.end_s}
 
 
 def test_a_search_whose_jobs_come_late_are_cancelled_and_lost_ends_with_each_trial_once(
@@ -274,7 +289,7 @@ def test_a_search_whose_jobs_come_late_are_cancelled_and_lost_ends_with_each_tri
         for event, numbers in story.hit.items():
             for number in sorted(numbers):
                 sys.stderr.write(f"\n{event}, trial {number}: {retries(found[number])}")
-    for number in story.hit["worker cancelled"] | story.hit["node cut"]:
+    for number in {*story.hit["worker cancelled"], *story.hit["node cut"]}:
         assert any("its node was lost" in said for said in retries(found[number])), found[number].user_attrs
 
 
