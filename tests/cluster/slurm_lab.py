@@ -66,7 +66,7 @@ SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=1
 ReturnToService=2
 SlurmdTimeout=20
-KillWait=10
+KillWait=30
 JobRequeue=1
 MinJobAge=3600
 MpiDefault=none

@@ -176,6 +176,15 @@ def retries(trial: FrozenTrial) -> list[str]:
     return trial.user_attrs.get("retries", [])
 
 
+def space(folder: Path, trials: int, cpus: int) -> Path:
+    """The long space, its trials not so long, and without a holdout: nothing is trained once more at the end."""
+    path = long_space(folder, EPOCHS, trials=trials, resources={"cpu": cpus, "gpu": 0})
+    document = yaml.safe_load(path.read_text())
+    document["base"]["data"]["validation"] = "official"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
 def cluster_file(search: Search, most: int, cpus: int, limit: str) -> dict[str, object]:
     """What a user writes: where his environment is, and what a node gives. No driver on h3, which will be lost."""
     environment = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={search.project}"
@@ -211,10 +220,8 @@ def begin(ada: Search, ben: Search, folder: Path, phase: Phase) -> Story:
     slurm, story = ada.slurm, Story(ada, ben)
     # A node of 5 cores has room for one worker of hers, one of his and a driver. One of hers that waits keeps none of
     # his from starting, for his would end before it could begin.
-    hers = long_space(folder, EPOCHS, trials=PLENTY, resources={"cpu": 3, "gpu": 0})
-    ada.write(hers, cluster_file(ada, most=3, cpus=3, limit="1:00:00"))
-    his = long_space(folder, EPOCHS, trials=BENS_TRIALS, resources={"cpu": 1, "gpu": 0})
-    ben.write(his, cluster_file(ben, most=2, cpus=1, limit="0:20:00"))
+    ada.write(space(folder, PLENTY, cpus=3), cluster_file(ada, most=3, cpus=3, limit="1:00:00"))
+    ben.write(space(folder, BENS_TRIALS, cpus=1), cluster_file(ben, most=2, cpus=1, limit="0:20:00"))
     slurm.close(3)
     ada.follow()
     ben.follow()
