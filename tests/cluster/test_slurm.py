@@ -28,7 +28,7 @@ NODES = ("h1", "h2", "h3")
 EPOCHS = 30
 PLENTY = 100  # trials, so that there is always one to be hit, however fast the machine is
 FAR = 8  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and a fault
-BENS_TRIALS = 3
+BENS_TRIALS = 2
 NOTICE_S = 90
 IDLE_S = 10
 WITHOUT, WITH_HIS, OWNER = "without a token", "with the token of his own search", "with its token"
@@ -221,9 +221,10 @@ def begin(ada: Search, ben: Search, folder: Path, phase: Phase) -> Story:
     # A node of 5 cores has room for one worker of hers, one of his and a driver. One of hers that waits keeps none of
     # his from starting, for his would end before it could begin.
     ada.write(space(folder, PLENTY, cpus=3), cluster_file(ada, most=3, cpus=3, limit="1:00:00"))
-    ben.write(space(folder, BENS_TRIALS, cpus=1), cluster_file(ben, most=2, cpus=1, limit="0:20:00"))
+    ben.write(space(folder, BENS_TRIALS, cpus=1), cluster_file(ben, most=1, cpus=1, limit="0:20:00"))
     slurm.close(3)
     ada.follow()
+    ada.await_(lambda: [job.state for job in slurm.jobs(ada.user)].count("RUNNING") == 3, "her driver and two workers")
     ben.follow()
     with phase("both at work on the first two nodes"):
         ada.await_work("h1", "h2")
