@@ -9,6 +9,7 @@ The lab has a prefix of its own: the others' with `-slurm` behind it.
 """
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -170,9 +171,10 @@ class SlurmLab:
         except LabError as error:
             raise LabError(f"{error}\n{self.lab.op('sinfo -N -l; squeue')}") from None
 
-    def state(self, number: str) -> str:
-        """The state of a job; empty once Slurm knows it no more."""
-        return next((job.state for job in self.jobs() if job.number == number), "")
+    def restarts(self, number: str) -> int:
+        """How often a job has gone back into the queue."""
+        said = re.search(r"Restarts=(\d+)", self.lab.op(["scontrol", "show", "job", number]))
+        return int(said[1]) if said else 0
 
     def last_end_s(self, user: User) -> float:
         """When the last of a user's jobs ended, in Unix seconds; all must have."""

@@ -251,7 +251,7 @@ def disturb(story: Story, phase: Phase) -> None:
     with phase("the driver out of time: ended in order and requeued"):
         driver = ada.driver()
         slurm.run_out_of_time(driver)
-        ada.await_(lambda: slurm.state(driver) == "PENDING", "the driver's job requeued")
+        ada.await_(lambda: slurm.restarts(driver) == 1, "the driver's job requeued")
         slurm.lab.op(f"scontrol update jobid={driver} timelimit=60")
     resumed = time.time()
     with phase("started again, at work on h3"):
