@@ -34,6 +34,7 @@ from search.results.jobfolder import JobFolder
 from search.space.model import Space, most_epochs
 
 _LOOK_S, _ASK_S = 1.0, 15.0
+_GONE_S = 60.0  # so long may a job take to end: Slurm's KillWait, and some more
 _LATE_S = 30.0  # a shared file system may show a file so much later
 
 
@@ -121,6 +122,8 @@ def _is_to_begin(work: Handed, dry_run: bool) -> bool:
     """Whether its jobs are to be handed in: not where they are in the queue. Raises InputError."""
     folder, resume = work.folder, work.asked.resume
     check_folder(folder.root)
+    if folder.jobs.ended.exists():
+        _await_gone(folder.jobs)
     in_queue = slurmcommands.jobs(folder.jobs.ids("driver"))
     if in_queue is None:
         raise InputError("--cluster: Slurm must answer, got no word of the jobs that are in the queue")
@@ -142,6 +145,13 @@ def _is_to_begin(work: Handed, dry_run: bool) -> bool:
     if left:  # of a driver that was killed
         slurmcommands.cancel(folder.jobs.ids("workers"))
     return True
+
+
+def _await_gone(jobs: JobFolder) -> None:
+    """Waits a while for the drivers of a search that has ended to leave the queue, for they do nothing more."""
+    until = time.monotonic() + _GONE_S
+    while slurmcommands.jobs(jobs.ids("driver")) and time.monotonic() < until:
+        time.sleep(_LOOK_S)
 
 
 def _check_input(work: Handed) -> None:

@@ -101,7 +101,7 @@ watch() {
 watch &
 watcher=$!
 @STEPS@main @ROLE@
-kill $watcher
+kill $watcher 2> /dev/null  # Slurm may have ended it, with all of a cancelled job
 if [ $code -eq @AGAIN@ ]; then
 @GO_ON@
     code=130

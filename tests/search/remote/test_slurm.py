@@ -78,10 +78,10 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
     return made
 
 
-def ends_with(login: Login, code: int, says: str) -> None:
-    """Whatever is handed in next says a line and ends."""
+def ends_with(login: Login, code: int, says: str, first: str = "") -> None:
+    """Whatever is handed in next says a line and ends. first: what squeue does before."""
     out, ended = login.run.jobs.out, login.run.jobs.ended
-    login.slurm("squeue", f"[ -d {out.parent} ] && echo '{says}' > {out} && echo {code} > {ended}; exit 0")
+    login.slurm("squeue", f"{first}\n[ -d {out.parent} ] && echo '{says}' > {out} && echo {code} > {ended}; exit 0")
 
 
 def test_one_command_hands_in_driver_and_workers_and_shows_the_driver_to_its_end(login: Login) -> None:
@@ -158,6 +158,21 @@ def test_what_is_in_the_queue_is_watched_and_not_handed_in_again(login: Login) -
         "Waiting for the driver's job 41: 1 pending: PartitionTimeLimit; waiting won't change it: time is above the "
         "partition's limit",
     ]
+
+
+def test_a_search_goes_on_at_once_although_its_last_driver_still_leaves_the_queue(
+    login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends_with(login, 130, "cancelled")
+    assert login.submit() == 130
+    looks = login.bin / "looks"
+    leaving = f"[ $(wc -l < {looks}) -lt 3 ] && echo '41|COMPLETING|None|N/A|h1' && exit 0"
+    ends_with(login, 0, "done", first=f"echo >> {looks}\n{leaving}")
+    monkeypatch.setattr(slurm, "_LOOK_S", 0)
+    handed_in = len(login.called())
+    assert login.submit(resume=True) == 0
+    assert sum(line.startswith("sbatch") for line in login.called()[handed_in:]) == 2
+    assert login.lines[-1] == "done"
 
 
 def test_closing_the_terminal_tells_how_to_watch_and_to_end_it(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
