@@ -291,6 +291,7 @@ def _set(values: Mapping[str, str | None]) -> None:
         else:
             os.environ[name] = value
 
+
 @dataclass(frozen=True)
 class NodeUp:
     """A node that is up, to a process that is no part of its cluster."""
