@@ -4,12 +4,12 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 
 from haan.files import read_json, whole
 from search.driver.request import Request
 from search.results.jobfolder import JobFolder
+from search.results.versions import version_of
 
 _PACKAGES = ("ray", "torch", "numpy", "optuna")  # what objects that travel between nodes are made of
 
@@ -77,14 +77,8 @@ class Head:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that have to be alike on all nodes; "none" of one that is not there."""
-    found = {"Python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
+    """Of Python and the packages that have to be alike on all nodes."""
+    return {"Python": platform.python_version()} | {name: version_of(name) for name in _PACKAGES}
 
 
 def unlike(own: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:

@@ -52,12 +52,22 @@ main() {  # runs the search's Python, tells it what Slurm tells this shell, and 
 _WORKER = r"""
 : > "$run/jobs/workers-${job%_*}"
 finish() { :; }
+no_driver() {  # Slurm forgets a job minutes after its end, and fails then; so it does where it does not answer
+    said=$(squeue --noheader --jobs="$(ids driver)" 2>&1)
+    case "$said" in "" | *"Invalid job id"*) true ;; *) false ;; esac
+}
+watch() {  # a driver that was killed can't give this node back
+    while sleep @QUEUE_S@; do no_driver && put "$run/orders/$job" leave && break; done
+}
 @SETUP@
+watch &
+watcher=$!
 main worker
+kill $watcher 2> /dev/null
 [ $code -eq @AGAIN@ ] || exit $code
 [ -e "$run/ended" ] && exit 0
 # By the task's name: SLURM_JOB_ID of an array's last task is that of the whole array.
-[ -n "$(squeue --noheader --jobs="$(ids driver)" 2> /dev/null)" ] && scontrol requeue "$job"
+no_driver || scontrol requeue "$job"
 exit 0
 """
 _STEP = r"""

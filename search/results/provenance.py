@@ -3,7 +3,6 @@
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from haan import __version__
 from haan.config import Data
 from haan.data.plant import MADE_UP, planted
 from haan.data.table import Annotations, FeatureSource
+from search.results.versions import version_of
 from search.space.tableform import Dataset
 
 _MOST_DROPPED = 0.01  # of the segments; the readers drop those whose times make no sense
@@ -112,17 +112,9 @@ def _compared(known: Mapping[str, Any], dataset: Dataset) -> str:
 
 def versions() -> dict[str, str]:
     """What a figure depends on beside the configuration; this project's own version is known without an install."""
-    packages = ", ".join([f"haan-search {__version__}", *(f"{name} {_version(name)}" for name in _PACKAGES)])
+    packages = ", ".join([f"haan-search {__version__}", *(f"{name} {version_of(name)}" for name in _PACKAGES)])
     python = f"{platform.python_version()} on {platform.machine()}"
     return {"versions": packages, "python": python, "git_commit": git_commit() or "none"}
-
-
-def _version(package: str) -> str:
-    """Of what stands on the path under another name (faiss from Conda), or without its metadata, it isn't known."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def git_commit() -> str | None:

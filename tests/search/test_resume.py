@@ -122,7 +122,7 @@ def test_a_parameter_that_comes_is_taken_and_said(left: Left) -> None:
     with ExitStack() as held:
         asked = Request(grown, NAME, path.parent, None, None, (f"data.root={left.home / 'data'}",), resume=True)
         job = prepare(asked, held)
-    assert job.notes[-1] == (
+    assert job.remarks[-1] == (
         "searched from here on: loss.coarse_pooling; the trials so far have the base's loss.coarse_pooling = mean"
     )
 

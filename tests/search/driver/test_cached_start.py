@@ -57,7 +57,7 @@ def test_a_dry_run_uses_a_cache_and_writes_none(
     def look() -> Job:
         before = files(tmp_path)
         job = preview(asked, RunFolder(tmp_path_factory.mktemp("scratch") / "run"))
-        assert files(tmp_path) == before and job.kept is None
+        assert files(tmp_path) == before and job.remarks == ()
         return job
 
     open_data(tiny_config(Path("data")).data)  # plants
@@ -65,7 +65,7 @@ def test_a_dry_run_uses_a_cache_and_writes_none(
     assert not isinstance(own.source, Cached)
     with ExitStack() as held:
         job = prepare(asked, held)
-        assert isinstance(job.source, Cached) and job.kept and "are kept in data/.haan-cache/" in job.kept
+        assert isinstance(job.source, Cached) and "are kept in data/.haan-cache/" in job.remarks[0]
     (tmp_path / "runs" / "a").rename(tmp_path / "runs" / "b")
     seen = look()
     assert isinstance(seen.source, Cached)

@@ -67,7 +67,7 @@ def test_while_a_trial_runs_the_report_says_that_the_search_goes_on(
     space = write_space(tmp_path / "run")
     folder, study = RunFolder(tmp_path / "run"), new_study(tmp_path / "run")
     fill(study, space, 3)
-    work = SimpleNamespace(job=SimpleNamespace(folder=folder, space=space))
+    work = SimpleNamespace(job=SimpleNamespace(folder=folder, space=space), staff=None)
     phase: Any = SimpleNamespace(work=work, search=SimpleNamespace(inner=study))
     progress: Any = SimpleNamespace(reported=lambda under_way: None)
     found: Any = None

@@ -14,7 +14,7 @@ import pytest
 
 from haan.errors import InputError
 from search.driver.request import Request
-from search.remote import slurm, slurmcommands
+from search.remote import slurm, slurmcommands, slurmscripts
 from search.remote.jobplan import Plan
 from search.remote.slurmfile import SlurmFile
 from search.remote.slurmfile import read as read_file
@@ -361,6 +361,21 @@ def test_a_worker_queues_again_only_while_there_is_a_driver(node: Node) -> None:
     node.run("workers", f"exit {AGAIN}", **ARRAY)
     assert node.login.called()[-1] == "scontrol requeue 42_2"
     assert node.login.run.jobs.ids("workers") == ["42"]
+
+
+@pytest.mark.parametrize("said", ["", "echo slurm_load_jobs error: Invalid job id specified >&2; exit 1"])
+def test_a_worker_whose_driver_is_out_of_the_queue_leaves(
+    node: Node, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurmscripts, "_QUEUE_S", 1)
+    node.login.slurm("squeue", "echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1")
+    wait = 'echo > "$2/up"; until [ -s "$order" ]; do sleep 0.05; done; cat "$order"'
+    job = node.start("workers", wait, **ARRAY)
+    await_((node.login.run.jobs.root / "up").exists)
+    await_(lambda: sum(line.startswith("squeue") for line in node.login.called()) >= 2)
+    assert job.poll() is None, "that Slurm does not answer says nothing of the driver"
+    node.login.slurm("squeue", said)
+    assert job.communicate(timeout=60)[0] == "leave\n" and job.returncode == 0
 
 
 def test_a_setup_line_that_fails_is_told_with_the_nodes_name(node: Node) -> None:
