@@ -57,10 +57,13 @@ no_driver() {  # Slurm forgets a job minutes after its end, and fails then; so i
     case "$said" in "" | *"Invalid job id"*) true ;; *) false ;; esac
 }
 watch() {  # a driver that was killed can't give this node back
-    while sleep @QUEUE_S@; do no_driver && put "$run/orders/$job" leave && break; done
+    while true; do
+        for second in $(seq @QUEUE_S@); do sleep 1; done  # short ones: what is left of one holds the job's end up
+        no_driver && put "$run/orders/$job" leave && break
+    done
 }
 @SETUP@
-watch &
+watch > /dev/null &
 watcher=$!
 main worker
 kill $watcher 2> /dev/null

@@ -99,14 +99,16 @@ class StudyListener(Callback):
         self, relay: Relay, idle: internals.IdleProcesses, request: Callable[[dict[str, Any]], Any] | None = None
     ):
         self._relay, self._idle, self._request = relay, idle, request
-        self._looked = 0.0
+        self._looked, self._pending = 0.0, set[str]()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Called in each turn of Ray Tune's loop."""
         if time.monotonic() - self._looked > _LOOK_S:
             states = {trial.status for trial in trials}
-            if Trial.PENDING in states:
+            pending = {trial.trial_id for trial in trials if trial.status == Trial.PENDING}
+            if pending & self._pending:  # not of one that an idle process takes in this very moment
                 self._idle.release()
+            self._pending = pending
             self._relay.now.look(Trial.RUNNING in states, Trial.PENDING in states)
             self._looked = time.monotonic()
 

@@ -1,6 +1,7 @@
 """Studies one after the other: what Ray Tune is told of them, without Ray."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ from ray.tune.search import Searcher
 
 from search.results.checkpoints import Checkpoints
 from search.study.study import Study
+from search.trials import hooks
 from search.trials.bridge import Bridge, Events
-from search.trials.hooks import StudySearcher
+from search.trials.hooks import StudyListener, StudySearcher
 from search.trials.relay import Relay
 from tests.search.curves import result
 from tests.search.trials.oracle import create, setting
@@ -110,3 +112,23 @@ def test_as_many_processes_may_idle_as_have_a_trial_before_them(studies: list[St
     assert relay.now is second and relay.idle() == 1
     searcher.suggest("g")
     assert relay.idle() == relay.idle(ending=1) == 0
+
+
+def test_idle_processes_end_for_a_trial_that_waits_from_one_look_to_the_next(
+    studies: list[Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that an idle process is about to take is seen waiting, too."""
+    monkeypatch.setattr(hooks, "_LOOK_S", -1)
+    released: list[str] = []
+    idle: Any = SimpleNamespace(release=lambda: released.append("all"))
+    listener = StudyListener(Relay(bridge(studies[0], 9, tmp_path), 2, lambda: None), idle)
+
+    def look(**states: str) -> int:
+        trials: Any = [SimpleNamespace(trial_id=name, status=state) for name, state in states.items()]
+        listener.on_step_begin(0, trials)
+        return len(released)
+
+    assert look(a="RUNNING", b="PENDING") == 0
+    assert look(a="PENDING", b="RUNNING") == 0
+    assert look(a="PENDING", b="RUNNING") == 1
+    assert look(a="RUNNING", b="RUNNING") == 1
