@@ -32,11 +32,6 @@ for process in psutil.process_iter():
         if one.status == "LISTEN":
             print(process.username(), one.laddr.ip.removeprefix("::ffff:"), one.laddr.port)
 """
-_JOIN = """
-import ray
-ray.init(address="auto", logging_level="ERROR")
-print("JOINED", len(ray.nodes()))
-"""
 
 
 @dataclass
@@ -102,7 +97,6 @@ class Seen:
     ends: Mapping[str, tuple[int, str]]
     listening: tuple[tuple[str, str, int], ...]
     knocked: str
-    joined_by_ada: tuple[int, str]
 
 
 @pytest.fixture(scope="module")
@@ -120,10 +114,8 @@ def seen(server: Server, phase: Phase) -> Seen:
         ports = await_ports(server)
         theirs = [str(port) for user, _, port in ports if user == BEN]
         knocked = server.run(ADA, f"python -m tests.knock {' '.join(theirs)}")[1]
-        gcs = server.lab.op("pgrep -u ben -a raylet | grep -o 'gcs-address=[0-9.:]*' | head -1 | cut -d= -f2").strip()
-        joined = server.run(ADA, search(f"--name d --address {gcs}"))
         ends = {name: ended(process) for name, process in under_way.items()}
-    return Seen(ends, ports, knocked, joined)
+    return Seen(ends, ports, knocked)
 
 
 def await_ports(server: Server) -> tuple[tuple[str, str, int], ...]:
@@ -171,12 +163,6 @@ def test_a_stranger_is_refused_at_every_port(seen: Seen) -> None:
         assert is_refusal(said) or said == {"CLOSED"}, (port, said)  # a process that ended meanwhile
 
 
-def test_another_token_is_one_line(seen: Seen) -> None:
-    code, said = seen.joined_by_ada
-    assert code == 2 and said.count("\n") == 2, said  # the first says what is being done
-    assert "it wants another token than this user showed" in said
-
-
 def test_nothing_is_left_in_folders_that_all_share(seen: Seen, server: Server) -> None:
     assert server.lab.op("find /tmp /dev/shm -user ben") == ""
 
@@ -198,10 +184,17 @@ def test_what_can_not_be_used_is_one_line(
     assert code == 2 and says in said.splitlines()[-1] and len(said.splitlines()) == 2, said
 
 
-def test_ones_own_ray_is_joined_beside_another_s(seen: Seen, server: Server, phase: Phase) -> None:
-    with phase("ben's own ray start, and a plan on it"):
+def test_ones_own_ray_is_joined_beside_another_s_and_by_nobody_without_its_token(
+    seen: Seen, server: Server, phase: Phase
+) -> None:
+    address = f"127.0.0.1:{_PORT + 1}"
+    with phase("ben's own ray start, a plan on it, and ada at its door"):
+        token = "(umask 077; ray get-auth-token --generate > /dev/null)"
         start = f"ray start --head --port={_PORT + 1} --num-cpus=1 --include-dashboard=false --temp-dir=/tmp/b"
-        code, said = server.run(BEN, f"mkdir -p /tmp/b && {start}")
+        code, said = server.run(BEN, f"mkdir -p /tmp/b && {token} && {start}", {"RAY_AUTH_MODE": "token"})
         assert code == 0, said
         code, said = server.run(BEN, search("--dry-run"), {"RAY_ADDRESS": "auto"})
-    assert code == 0 and "Running on the Ray cluster found: 1 node(s), 1 CPUs" in said, said
+        assert code == 0 and "Running on the Ray cluster found: 1 node(s), 1 CPUs" in said, said
+        code, said = server.run(ADA, search(f"--name d --address {address}"))
+    assert code == 2 and said.count("\n") == 2, said  # the first says what is being done
+    assert "it wants another token than this user showed" in said, said
