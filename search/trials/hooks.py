@@ -14,7 +14,7 @@ from search.trials.bridge import no_room
 from search.trials.failures import StudyTrial, reason
 from search.trials.relay import Relay
 
-_LOOK_S = 5  # between two looks at all trials
+_LOOK_S, _AGAIN_S = 5, 1  # between two looks at all trials; where one of them may wait
 
 
 class StudySearcher(Searcher):
@@ -106,11 +106,12 @@ class StudyListener(Callback):
         if time.monotonic() - self._looked > _LOOK_S:
             states = {trial.status for trial in trials}
             pending = {trial.trial_id for trial in trials if trial.status == Trial.PENDING}
-            if pending & self._pending:  # not of one that an idle process takes in this very moment
+            waits = not pending.isdisjoint(self._pending)  # and an idle process does not take it in this very moment
+            if waits:
                 self._idle.release()
-            self._pending = pending
-            self._relay.now.look(Trial.RUNNING in states, Trial.PENDING in states)
-            self._looked = time.monotonic()
+            self._relay.now.look(Trial.RUNNING in states, bool(pending))
+            soon_s = _LOOK_S - _AGAIN_S if pending and not waits else 0
+            self._pending, self._looked = pending, time.monotonic() - soon_s
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Called once the trial has stopped."""

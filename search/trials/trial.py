@@ -179,7 +179,7 @@ class TrialRunner(tune.Trainable):
         """As Ray Tune has it, which also brings the checkpoint to its storage."""
         with at_work():
             saved = super().save(checkpoint_dir)
-        self._saved_epoch = self._result["epoch"]
+        self._saved_epoch = self._result.get("epoch", 0)  # none yet, of one that failed in its first
         return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

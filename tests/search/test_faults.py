@@ -462,6 +462,7 @@ def test_a_search_whose_first_trials_fail_for_one_reason_stops_early_with_that_r
         TrialState.FAIL,
         TrialState.RUNNING,
     }
+    assert not any(trial.user_attrs.get("retries") for trial in study.trials), "it would come again"
     assert "Ended early: the first 3 trials all failed for one reason: loss " in said
     assert "  failed: loss " in said and "Traceback" not in said
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import tune
 from ray.exceptions import RayTaskError
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from haan.errors import TrainingError
 from search.trials import failures, leaving, trial
 from search.trials.leaving import NodeLeavesError
 from search.trials.trial import TrialRunner
@@ -63,6 +65,20 @@ def test_a_trial_that_has_nothing_to_save_goes_at_once(node: Path) -> None:
     leaving.give_notice(node)
     with pytest.raises(NodeLeavesError):
         _Runner().step()
+
+
+def test_a_trial_that_fails_in_its_first_epoch_is_saved_as_ray_tune_does_at_its_end(
+    node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune.Trainable, "save", lambda self, checkpoint_dir=None: "saved")
+
+    def fails() -> None:
+        raise TrainingError("loss mil is nan")
+
+    runner = _Runner()
+    runner.train_epoch = fails  # type: ignore[method-assign]
+    assert runner.step() == {"failure": "loss mil is nan", "epochs": []}
+    assert runner.save() == "saved"
 
 
 def test_where_nobody_gives_notice_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,6 +119,7 @@ def test_idle_processes_end_for_a_trial_that_waits_from_one_look_to_the_next(
 ) -> None:
     """One that an idle process is about to take is seen waiting, too."""
     monkeypatch.setattr(hooks, "_LOOK_S", -1)
+    monkeypatch.setattr(hooks, "_AGAIN_S", -1)
     released: list[str] = []
     idle: Any = SimpleNamespace(release=lambda: released.append("all"))
     listener = StudyListener(Relay(bridge(studies[0], 9, tmp_path), 2, lambda: None), idle)
