@@ -20,6 +20,7 @@ from search.results.jobfolder import JobFolder
 
 FOLDER = "HAAN_JOBS"  # in a driver's environment: the folder of its jobs
 LABEL = "haan-job"  # of a Ray node: the job that it is
+SQUEUE_FORMAT = "%i|%T|%r|%S|%N"  # what `parsed` reads
 _LOG = logging.getLogger("search")
 _KIND = "slurm worker"
 _OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED")
@@ -68,7 +69,7 @@ class QueuedJob:
 
 
 def parsed(text: str) -> tuple[QueuedJob, ...]:
-    """The lines of `squeue --format='%i|%T|%r|%S|%N'`; what is none of them is left out."""
+    """The lines of squeue in that format; what is none of them is left out."""
     rows = [line.strip().split("|") for line in text.splitlines()]
     return tuple(
         QueuedJob(row[0], row[1], row[2].strip("()"), _moment(row[3]), row[4]) for row in rows if len(row) == 5

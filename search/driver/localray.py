@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ _BELOW, _SOCKET_BYTES = "/session_2026-12-31_23-59-59_999999_9999999/sockets/pla
 _SAMPLE = "haan-12345678"
 _MOST_WORDS = 400  # of what Ray says
 _TMPDIR = "RAY_TMPDIR"
+_REMOVALS = 10
 
 
 def start(feature_bytes: int, held: ExitStack, before: Callable[[], int | None]) -> given.Given:
@@ -49,6 +51,13 @@ def start(feature_bytes: int, held: ExitStack, before: Callable[[], int | None])
 
 @contextmanager
 def _folder() -> Iterator[None]:
+    """Has the Ray that starts meanwhile lay its files into a folder of its own."""
+    with ray_folder() as folder, internals.environment({_TMPDIR: str(folder)}):
+        yield
+
+
+@contextmanager
+def ray_folder() -> Iterator[Path]:
     """A folder for Ray's files that nobody else can read or write, as they can its usual one; gone at the end.
 
     It lies in RAY_TMPDIR, TMPDIR or /tmp: the last where another is too long a path for Ray's sockets, or not ours to
@@ -57,12 +66,15 @@ def _folder() -> Iterator[None]:
     usual = os.environ.get(_TMPDIR) or os.environ.get("TMPDIR") or "/tmp"
     is_short = len(os.fsencode(Path(usual, _SAMPLE, "ray"))) + len(_BELOW) <= _SOCKET_BYTES
     fits = is_short and os.access(usual, os.W_OK | os.X_OK)
-    folder = tempfile.mkdtemp(prefix="haan-", dir=usual if fits else "/tmp")
+    folder = Path(tempfile.mkdtemp(prefix="haan-", dir=usual if fits else "/tmp"))
     try:
-        with internals.environment({_TMPDIR: folder}):
-            yield
+        yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # what Ray still writes there is lost with it
+        for _ in range(_REMOVALS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.2)  # a process that dies may still write there
 
 
 def _store_bytes(size: int, has: given.Given) -> int:

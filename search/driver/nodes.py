@@ -7,7 +7,6 @@ store can't hold the features.
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -21,13 +20,12 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.errors import InputError
-from search.driver import batchqueue, gpus, joining, localray
+from search.driver import batchqueue, gpus, joining, localray, outcry
 from search.driver.batchqueue import BatchQueue
 from search.driver.given import Given
 from search.driver.gpus import Gpu
 from search.trials import internals
 
-_STDERR = 2
 _NODE_TYPE = "ray.io/node-group"  # a label that Ray sets
 _ANSWER_S = 120  # of a node that is asked
 
@@ -148,7 +146,7 @@ def start_ray(
     """
     named = address or os.environ.get("RAY_ADDRESS")
     option = ("--address" if address else "RAY_ADDRESS") if named else None
-    with log.open("a", encoding="utf-8") as file, _quietly(file):
+    with log.open("a", encoding="utf-8") as file, _quietly(file):  # of a dry run nothing else keeps it
         joined, aside = _joined(named, option)
         given = None if joined else localray.start(feature_bytes, held, before_local)
     nodes = alive()
@@ -169,17 +167,9 @@ def _joined(named: str | None, option: str | None) -> tuple[bool, tuple[str, ...
 
 @contextmanager
 def _quietly(file: TextIO) -> Iterator[None]:
-    """Ray's words go into a file, those of its C++ as well, which knows nothing of Python's streams."""
-    sys.stderr.flush()
-    terminal = os.dup(_STDERR)
-    os.dup2(file.fileno(), _STDERR)
-    try:
-        with redirect_stdout(file), redirect_stderr(file):
-            yield
-    finally:
-        file.flush()
-        os.dup2(terminal, _STDERR)
-        os.close(terminal)
+    """Ray's words go into a file, those of its C++ as well."""
+    with outcry.libraries_into(file), redirect_stdout(file), redirect_stderr(file):
+        yield
 
 
 def alive() -> tuple[Node, ...]:

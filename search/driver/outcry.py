@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 _STDERR = 2
 # Waits for a word of a process that ends in order; $1: what is said of one that doesn't.
@@ -18,15 +19,21 @@ _WAITS = 'read -r _ || printf "%s\\n" "$1" >&2'
 @contextmanager
 def kept(log: Path, last_word: str) -> Iterator[None]:
     """Keeps what libraries write to standard error in a log; last_word: said where this process ends meanwhile."""
-    with _watched(last_word), log.open("ab") as file, _python_on_terminal():
-        sys.stderr.flush()
-        terminal = os.dup(_STDERR)
-        os.dup2(file.fileno(), _STDERR)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, _STDERR)
-            os.close(terminal)
+    with _watched(last_word), log.open("ab") as file, _python_on_terminal(), libraries_into(file):
+        yield
+
+
+@contextmanager
+def libraries_into(file: IO[Any]) -> Iterator[None]:
+    """What Ray's C++ says, which knows nothing of Python's streams, goes into a file."""
+    sys.stderr.flush()
+    terminal = os.dup(_STDERR)
+    os.dup2(file.fileno(), _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, _STDERR)
+        os.close(terminal)
 
 
 @contextmanager

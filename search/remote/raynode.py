@@ -1,40 +1,22 @@
 """Ray on one node of a run: reached with the run's token alone, on ports and in a folder that nobody else has."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from search.results.jobfolder import JobFolder
 from search.trials import internals, leaving
 
-_SHORT = 20  # letters of a folder below which Ray's sockets have room
 _STOP_S = 2
-_ASK_S, _TRIES = 5, 10
+_ASK_S = 5
 _NOT_KEPT = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_BACKEND_LOG_LEVEL")  # the last is of the process here alone
 _GIVEN = ("--dashboard-agent-listen-port=0", "--include-log-monitor=false", "--disable-usage-stats", "--block")
-
-
-@contextmanager
-def ray_folder() -> Iterator[Path]:
-    """A short folder for Ray's files on this node, for the paths of its sockets must be; removed after it."""
-    usual = tempfile.gettempdir()
-    folder = Path(tempfile.mkdtemp(prefix="haan-", dir=usual if len(usual) <= _SHORT else "/tmp"))
-    try:
-        yield folder
-    finally:
-        for _ in range(_TRIES):
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                break
-            time.sleep(0.2)  # a process that dies may still write there
 
 
 def environment(folder: JobFolder, tmp: Path) -> dict[str, str]:

@@ -17,14 +17,14 @@ from typing import Annotated
 
 import typer
 
-from haan.cli import in_checkout, python, run, say
+from haan.cli import python, run, say
 from haan.errors import InputError
 from haan.files import check_folder, whole
 from haan.words import amount, clean, duration
 from haan.words import seconds as seconds_of
 from search.driver.batchqueue import waiting_words
 from search.driver.request import Request, named, taken
-from search.remote import slurmcommands, slurmfile
+from search.remote import slurmcommands, slurmfile, watched
 from search.remote.head import LOST
 from search.remote.jobplan import Plan
 from search.remote.slurmfile import SlurmFile
@@ -64,9 +64,7 @@ class Handed:
     @property
     def again(self) -> str:
         """The command that watches it again, or goes on with it."""
-        words = [in_checkout("search/run.py"), self.asked.path, "--cluster", self.cluster]
-        words += [] if self.asked.out == Path("runs") else ["--out", self.asked.out]
-        return python(*words, *self.options, "--resume")
+        return watched.again(self.asked, self.cluster, self.options)
 
     @property
     def stop(self) -> str:
@@ -233,16 +231,10 @@ def finish(work: Handed) -> int:
     try:
         code = _shown(work)
     except KeyboardInterrupt:
-        say("The search goes on without this terminal")
-        say(f"To watch it again: {work.again}")
-        say(f"To end it in order: {work.stop}")
-        return 130
-    lost = code >= LOST and code != 130  # a shell gives 128 and the number of the signal that killed a process
-    if lost:
-        say("Its driver ended without a word: it was killed, or its node went down; what is finished is kept")
-    if code not in (0, 2, 3):
-        say(f"To go on: {work.again}")
-    return 130 if lost else code
+        return watched.let_go(work.again, work.stop)
+    if watched.is_lost(code):
+        watched.say_lost("its node")
+    return watched.over(code, work.again)
 
 
 def _shown(work: Handed) -> int:

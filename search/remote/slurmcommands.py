@@ -8,9 +8,8 @@ from pathlib import Path
 
 from haan.errors import InputError
 from haan.words import clean
-from search.driver.batchqueue import QueuedJob, parsed
+from search.driver.batchqueue import SQUEUE_FORMAT, QueuedJob, parsed
 
-_FORMAT = "%i|%T|%r|%S|%N"
 _TIMEOUT_S = 120
 _REFUSALS = (  # (what sbatch says, the key of the file that it is about: {role} is workers or driver)
     (r"[Ii]nvalid account|[Aa]ccount/partition combination", "account"),
@@ -74,7 +73,7 @@ def jobs(ids: Sequence[str], whole: bool = False) -> list[QueuedJob] | None:
     if not ids:
         return []
     states = ["--states=all"] * whole
-    done = _run("squeue", "--noheader", "--array", *states, f"--jobs={','.join(ids)}", f"--format={_FORMAT}")
+    done = _run("squeue", "--noheader", "--array", *states, f"--jobs={','.join(ids)}", f"--format={SQUEUE_FORMAT}")
     if done.returncode:
         return [] if "Invalid job id" in done.stderr else None
     return list(parsed(done.stdout))

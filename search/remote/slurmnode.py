@@ -26,6 +26,7 @@ from haan.errors import InputError
 from haan.files import whole
 from haan.words import byte_size, hours
 from search.driver.batchqueue import FOLDER, LABEL, BatchQueue
+from search.driver.localray import ray_folder
 from search.driver.request import AGAIN as LAST_WORDS
 from search.remote import slurmscripts
 from search.remote.jobplan import Head, Plan, unlike, versions
@@ -36,7 +37,6 @@ from search.remote.raynode import (
     listens,
     nodes_at,
     own_address,
-    ray_folder,
 )
 from search.results.folder import RunFolder
 from search.results.jobfolder import JobFolder

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.driver.batchqueue import SQUEUE_FORMAT
 from search.remote.slurmfile import GPU_OPTIONS, SlurmFile
 from search.results.jobfolder import JobFolder
 
@@ -92,7 +93,7 @@ finish() {  # the search is over for good: so are the jobs of its workers, and d
     done
 }
 look() {
-    squeue --noheader --array --states=all --jobs="$(ids workers)" --format='%i|%T|%r|%S|%N' \
+    squeue --noheader --array --states=all --jobs="$(ids workers)" --format='@FORMAT@' \
         > "$run/queue.partial" 2> /dev/null && mv "$run/queue.partial" "$run/queue"
 }
 watch() {
@@ -163,6 +164,7 @@ class Scripts:
             "ROLE": role,
             "AGAIN": str(AGAIN),
             "QUEUE_S": str(_QUEUE_S),
+            "FORMAT": SQUEUE_FORMAT,
             "RUN": shlex.quote(str(self.jobs.root)),
             "CWD": shlex.quote(str(self.cwd)),
         }

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from haan.cli import in_checkout, python, say
+from haan.cli import say
 from haan.errors import InputError
 from haan.files import check_folder
 from haan.words import clean
 from search.driver.request import Request, named, taken
-from search.remote import clusterfile
-from search.remote.head import LOST, beginning, digest, pack, sources, unpack
+from search.remote import clusterfile, watched
+from search.remote.head import beginning, digest, pack, sources, unpack
 from search.results.folder import RunFolder
 from search.trials import internals
 
@@ -147,9 +147,7 @@ class Submission:
     @property
     def again(self) -> str:
         """The command that watches it again, or goes on with it."""
-        words = [in_checkout("search/run.py"), self.asked.path, "--cluster", self.cluster]
-        words += [] if self.asked.out == Path("runs") else ["--out", self.asked.out]
-        return python(*words, *self.options, "--resume")
+        return watched.again(self.asked, self.cluster, self.options)
 
 
 def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, dry_run: bool) -> int:
@@ -233,18 +231,13 @@ def finish(work: Submission, head: Head) -> int:
         code = None
     if code is None:
         stop = f"cd {PROJECT} && python -m search.remote.head stop {shlex.quote(work.name)}"
-        say("The search goes on without this terminal")
-        say(f"To watch it again and fetch the run: {work.again}")
-        say(f"To end it in order: ray exec {shlex.quote(str(work.cluster))} {shlex.quote(stop)}")
-        return 130
-    lost = code >= LOST and code != 130  # a shell gives 128 and the number of the signal that killed a process
-    if lost:
-        say("Its driver ended without a word: it was killed, or the head went down; what is finished is kept")
+        command = f"ray exec {shlex.quote(str(work.cluster))} {shlex.quote(stop)}"
+        return watched.let_go(work.again, command, fetches=True)
+    if watched.is_lost(code):
+        watched.say_lost("the head")
     if code != 2:  # of wrong input there is nothing to fetch
         fetch(work, head)
-    if code not in (0, 2, 3):
-        say(f"To go on: {work.again}")
-    return 130 if lost else code
+    return watched.over(code, work.again)
 
 
 def _shown(work: Submission, head: Head) -> int | None:

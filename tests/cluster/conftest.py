@@ -1,7 +1,7 @@
-"""Two labs and the cluster in each, what runs in which and when, and the table of phases and seconds of a run.
+"""Labs and what runs in which and when, and the table of phases and seconds of a run.
 
-AWS has a lab of its own, and so has the cluster of own machines. `.ci/run` runs one after the other: both at once, a
-process each, took as long on two cores (25 min), at a load of 15.
+AWS, the cluster of own machines, Slurm and the shared server each have a lab of their own. `.ci/run` runs one after the
+other: two at once, a process each, took as long on two cores (25 min), at a load of 15.
 """
 
 import fcntl

@@ -14,7 +14,7 @@ import pytest
 
 from haan.errors import InputError
 from search.driver.request import Request
-from search.remote import slurm, slurmcommands, slurmscripts
+from search.remote import slurm, slurmcommands, slurmscripts, watched
 from search.remote.jobplan import Plan
 from search.remote.slurmfile import SlurmFile
 from search.remote.slurmfile import read as read_file
@@ -69,7 +69,8 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
     monkeypatch.chdir(made.home)
     tiny_space(made.home, trials=3).rename(made.home / "tiny.yaml")
     monkeypatch.setenv("PATH", f"{made.bin}:/usr/bin:/bin")
-    monkeypatch.setattr(slurm, "say", made.lines.append)
+    for module in (slurm, watched):
+        monkeypatch.setattr(module, "say", made.lines.append)
     monkeypatch.setattr(slurm, "_check_input", lambda work: None)
     monkeypatch.setattr(slurm, "_LATE_S", 0)
     made.slurm("sbatch", 'n=$(grep -c ^sbatch "$(dirname "$0")/log"); echo $((40 + n))')

@@ -178,7 +178,8 @@ def test_a_closed_port_does_not_listen_and_an_open_one_does(port: str) -> None:
 
 
 def test_rays_folder_is_short_for_its_user_alone_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raynode.tempfile, "gettempdir", lambda: "/scratch/of/a/job/with/a/long/path")
-    with raynode.ray_folder() as folder:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "/scratch/of/a/job/with/a/long/path")
+    with slurmnode.ray_folder() as folder:
         assert folder.parent == Path("/tmp") and folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()

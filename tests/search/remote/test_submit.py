@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from haan.cli import in_checkout, python
 from haan.errors import InputError
 from search.driver.request import Request
-from search.remote import submit
+from search.remote import submit, watched
 from search.remote.head import digest, pack, sources, unpack
 from search.results.folder import RunFolder
 from search.study import journal
@@ -77,6 +77,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     ssh.chmod(0o755)
     monkeypatch.setattr(submit.clusterfile, "read", lambda path: {})
     monkeypatch.setattr(submit, "find_head", lambda path, config: submit.Head((str(ssh), "user@head")))
+    monkeypatch.setattr(watched, "say", lab.lines.append)
     monkeypatch.setattr(submit, "say", lab.lines.append)
     yield lab
     for pid in lab.project.glob("submitted/*.pid"):
