@@ -175,6 +175,11 @@ def _recording_ended() -> None:
     generator.graphsafe_set_state(generator.clone_state())
 
 
+def by_total(losses: int, device: torch.device) -> Float[Tensor, " losses"]:
+    """What a batch's losses are differentiated with: by their total alone, which is the last."""
+    return (torch.arange(losses, device=device) == losses - 1).float()
+
+
 class FixedStep:
     """One step in one shape. `run` takes it on what `clips` and `row` hold.
 
@@ -195,7 +200,7 @@ class FixedStep:
         self._method, self._optimiser, self.layout, self.clips = method, optimiser, layout, clips
         self._history, self._rates = history, rates
         self.row = torch.zeros(layout.numbers, dtype=torch.int32, device=history.device)
-        self._parameters = optimiser.parameters
+        self._parameters, self._by_total = optimiser.parameters, by_total(history.shape[1], history.device)
         self._repetition: Callable[[], None] | None = None
 
     def run(self) -> None:
@@ -205,7 +210,7 @@ class FixedStep:
         clips = self.clips if place is None else self.clips.index_select(0, place)
         values = self._method.batch_losses(clips.float(), rows, self.layout.shape)
         # Gradients are new tensors each time: nothing is filled with zeros, and nothing added up.
-        found = torch.autograd.grad(values[-1], self._parameters, allow_unused=True)
+        found = torch.autograd.grad(values, self._parameters, self._by_total, allow_unused=True)
         for parameter, gradient in zip(self._parameters, found, strict=True):
             parameter.grad = gradient
         step = self.row[-1:].long()

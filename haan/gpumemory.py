@@ -67,7 +67,7 @@ def gpu_need(config: Config, dim: int, num_fine: int, num_coarse: int, num_clips
     of_clip = dim * (_FLOAT + _HALF) + _HEADS * _KEPT * width * _FLOAT + 3 * (num_fine + clusters) * _FLOAT
     of_concepts = ranks * (2 * shape.clips + 4 * width + 6 * num_fine) * _FLOAT
     step = shape.clips * of_clip + of_concepts + 4 * videos * (num_fine + num_coarse) * width * _FLOAT
-    rows = int(num_clips.sum()) * 5 + len(num_clips) * (2 + 3 * num_fine + 2 * num_coarse)
+    rows = int(num_clips.sum()) * (4 + 2 * videos) + len(num_clips) * (2 + 3 * num_fine + 2 * num_coarse)
     block = BLOCK_CLIPS * (dim * (_FLOAT + _HALF) + 4 * width * _FLOAT + num_fine * _FLOAT)
     sample = sample_size(int(num_clips.sum()), config.concepts.sample_rate)
     kmeans = (sample * width + 2 * KMEANS_CLIPS * clusters + 3 * clusters * width) * _FLOAT

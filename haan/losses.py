@@ -2,11 +2,11 @@
 
 Each is a sum over videos, in nats.
 
-Conventions: clips of all videos stand one after the other; `video` [clips] names the video of each clip, `num_clips`
-[videos] counts them. A batch may be filled up to a fixed shape: a clip of `video` = the number of videos is of none,
-and a video of no clip counts 1 and weighs 0. Sums over a video's clips are products with a matrix of zeros and ones,
-which give the same sum at each call, on a GPU as well. Gradients are written out where PyTorch would take a dozen
-small kernels for one.
+Conventions: clips of all videos stand one after the other; `member` [clips, videos] is 1 where a clip is of a video,
+else 0, `num_clips` [videos] counts them. A batch may be filled up to a fixed shape: a clip may be of no video, and a
+video of no clip counts 1 and weighs 0. Sums over a video's clips are products with that matrix, which give the same sum
+at each call, on a GPU as well. There a step is a hundred kernels of a microsecond, so gradients are written out, and
+numbers are written where they are wanted, where PyTorch would take more kernels for it.
 """
 
 from typing import Any
@@ -18,31 +18,33 @@ from torch import Tensor
 from torch.autograd import Function
 
 
-def members(video: Int[Tensor, " clips"], num_videos: int, dtype: torch.dtype) -> Float[Tensor, "videos clips"]:
+def members(video: Int[Tensor, " clips"], num_videos: int) -> Float[Tensor, "clips videos"]:
     """1 where a clip is of a video, else 0."""
-    return (video == torch.arange(num_videos, device=video.device, dtype=video.dtype)[:, None]).to(dtype)
+    return (video[:, None] == torch.arange(num_videos, device=video.device, dtype=video.dtype)).float()
 
 
 def pool(
-    cas: Float[Tensor, "clips fine"], video: Int[Tensor, " clips"], num_clips: Float[Tensor, "videos 1"]
+    cas: Float[Tensor, "clips fine"], member: Float[Tensor, "clips videos"], num_clips: Float[Tensor, "videos 1"]
 ) -> Float[Tensor, "videos fine"]:
     """Mean of the scores that reach their own mean, per video and class (Eq. 1).
 
     Rounding can lift the mean of equal scores above all of them; the pooled score is then that mean.
     """
-    return _Pool.apply(cas, members(video, len(num_clips), cas.dtype), num_clips)[0]
+    return _Pool.apply(cas, member, num_clips)[0]
 
 
 class _Pool(Function):
     @staticmethod
     def forward(cas: Tensor, member: Tensor, num_clips: Tensor) -> tuple[Tensor, ...]:
-        mean = member @ cas / num_clips
-        above = (cas >= member.T @ mean).to(cas.dtype)
-        count = member @ above
-        some = count > 0
-        share = torch.where(some, 1 / count, 0.0)  # of each score that reaches the mean in the pooled one
-        pooled = torch.where(some, member @ (cas * above) * share, mean)
-        return pooled, above, share, torch.where(some, 0.0, 1 / num_clips)
+        mean = (member.T @ cas).div_(num_clips)
+        both = cas.new_empty(len(cas), 2, cas.shape[1])
+        above, reaching = both.unbind(1)
+        torch.ge(cas, member @ mean, out=above)  # 1 or 0
+        torch.mul(cas, above, out=reaching)
+        count, total = (member.T @ both.flatten(1)).unflatten(1, (2, -1)).unbind(1)
+        none = count == 0
+        share = count.reciprocal().masked_fill_(none, 0.0)  # of each score that reaches the mean in the pooled one
+        return torch.where(none, mean, total * share), above, share, none / num_clips
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
@@ -54,7 +56,12 @@ class _Pool(Function):
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
         grad = grad_outputs[0]
         member, above, share, of_all = ctx.saved_tensors
-        return above * (member.T @ (grad * share)) + member.T @ (grad * of_all), None, None
+        both = grad.new_empty(len(grad), 2, grad.shape[1])
+        reaching, rest = both.unbind(1)
+        torch.mul(grad, share, out=reaching)
+        torch.mul(grad, of_all, out=rest)
+        reaching, rest = (member @ both.flatten(1)).unflatten(1, (2, -1)).unbind(1)
+        return torch.addcmul(rest, above, reaching), None, None
 
 
 def balanced_weights(labels: Bool[Tensor, "videos classes"]) -> Float[Tensor, "2 classes"]:

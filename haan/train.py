@@ -21,7 +21,7 @@ from haan.config import Config, Detect
 from haan.data.table import ClipTable, IntArray, Split, check_truth
 from haan.errors import TrainingError
 from haan.feed import Feed
-from haan.fixed import FixedSteps, capacities
+from haan.fixed import FixedSteps, by_total, capacities
 from haan.gpumemory import has_room
 from haan.methods.base import mix_seed
 from haan.methods.names import METHODS
@@ -114,6 +114,7 @@ class Trainer:
         self.method = METHODS["haan"](config, table, split.train, self._feed, self.device)
         self.model = self.method.network
         self._optimiser = Optimiser(self.model.parameters(), config.optim)
+        self._by_total = by_total(len(self.method.losses), self.device)
         self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" else None
         scored = (table.annotations, split.validation, table.num_clips[split.validation], config.eval.tiou)
         self._scorer = Scorer(*scored, detects or [config.detect], beside, config.threads or torch.get_num_threads())
@@ -227,7 +228,7 @@ class Trainer:
         clips = self._feed.videos(self.split.train[schedule.order[schedule.videos(step)]])
         values = self.method.batch_losses(clips, schedule.rows(self._columns, step), None)
         self._optimiser.forget_gradients()
-        values[-1].backward()
+        values.backward(self._by_total)
         self._optimiser.step(None if self._rates is None else self._rates[step])
         return values.detach()
 

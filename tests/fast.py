@@ -9,7 +9,7 @@ from haan import losses
 from haan.config import Concepts, Config, Data, Loss
 from haan.methods.haan import concepts
 from haan.methods.haan.losses import class_shares, clip_weights
-from haan.methods.haan.method import Known, batch_losses
+from haan.methods.haan.method import Known, batch_losses, loss_weights
 from haan.methods.haan.network import HAAN
 from tests.oracle import LOSSES, Padded
 
@@ -21,7 +21,8 @@ def unpadded(batch: Padded, loss: Loss, clusters: int) -> tuple[Tensor, Known, i
     dtype, counts = batch.clips.dtype, np.array(batch.num_clips)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     labels = np.concatenate([row[:count] for row, count in zip(batch.labels.numpy(), counts, strict=True)])
-    within, present = concepts.ranked(labels, offsets, clusters)
+    within, part, present = concepts.ranked(labels, offsets, clusters)
+    member = losses.members(torch.from_numpy(np.repeat(np.arange(len(counts)), counts)), len(counts)).to(dtype)
     frequency = batch.frequency.numpy() if loss.pseudo_weights == "frequency" else None
 
     def weights(of_batch: Tensor, of_training: Tensor) -> Tensor:
@@ -31,8 +32,9 @@ def unpadded(batch: Padded, loss: Loss, clusters: int) -> tuple[Tensor, Known, i
     known = Known(
         labels=torch.from_numpy(labels),
         pseudo=torch.from_numpy(clip_weights(labels, offsets, frequency, loss.pseudo_per_clip)).to(dtype),
-        video=torch.from_numpy(np.repeat(np.arange(len(counts)), counts)),
+        member=member,
         within=torch.from_numpy(within),
+        part=member * torch.from_numpy(part)[:, None].to(dtype),
         present=torch.from_numpy(present[:, None]),
         num_clips=torch.from_numpy(counts[:, None]).to(dtype),
         fine=batch.fine.to(dtype),
@@ -48,14 +50,14 @@ def unpadded(batch: Padded, loss: Loss, clusters: int) -> tuple[Tensor, Known, i
 def filled(clips: Tensor, known: Known, more_videos: int, more_clips: int) -> tuple[Tensor, Known]:
     """The same batch with rows that only fill it up: so many videos and clips more."""
 
-    def rows(values: Tensor, of_clips: bool, pad: float = 0) -> Tensor:
-        count = more_clips if of_clips else more_videos
-        return F.pad(values, [0, 0] * (values.dim() - 1) + [0, count], value=pad)
+    def rows(values: Tensor, name: str, pad: float = 0) -> Tensor:
+        count = more_clips if name in of_clips else more_videos
+        across = [0, more_videos] if name in ("member", "part") else [0, 0] * (values.dim() - 1)
+        return F.pad(values, [*across, 0, count], value=pad)
 
-    of_clips = {"labels", "pseudo", "video", "within"}
-    pads = {"video": len(known.present) + more_videos, "num_clips": 1}
-    wide = {name: rows(v, name in of_clips, pads.get(name, 0)) for name, v in vars(known).items()}
-    return rows(clips, True, 7.0), Known(**wide)
+    of_clips = {"clips", "labels", "pseudo", "member", "within", "part"}
+    wide = {name: rows(v, name, name == "num_clips") for name, v in vars(known).items()}
+    return rows(clips, "clips", 7.0), Known(**wide)
 
 
 def fast_losses(
@@ -66,5 +68,5 @@ def fast_losses(
     config = Config(data=Data(root="none", features="none", train_videos=1), concepts=setting, loss=loss)
     clips, known, ranks = unpadded(batch, loss, setting.clusters)
     clips, known = filled(clips, known, *more[:2])
-    values = batch_losses(model, clips, known, ranks + more[2], hierarchy, config)
+    values = batch_losses(model, clips, known, ranks + more[2], hierarchy, loss_weights(loss, CPU), config)
     return dict(zip(LOSSES, values, strict=True))

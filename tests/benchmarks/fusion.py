@@ -21,7 +21,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from haan.config import Concepts, Config, Data, Loss, Model
 from haan.methods.haan import concepts
-from haan.methods.haan.method import Known, batch_losses
+from haan.methods.haan.method import Known, batch_losses, loss_weights
 from haan.methods.haan.network import HAAN, ClipOutputs
 from tests import oracle
 from tests.fast import unpadded
@@ -79,7 +79,7 @@ def alone(size: str, seconds: float = SECONDS) -> float:
     adam = torch.optim.Adam(model.parameters(), lr=3e-5, fused=True)
 
     def step() -> None:
-        values = batch_losses(model, *batch, hierarchy, config)
+        values = batch_losses(model, *batch, hierarchy, loss_weights(config.loss, CPU), config)
         adam.zero_grad(set_to_none=True)
         values[-1].backward()
         adam.step()
@@ -145,7 +145,8 @@ def stacked(size: str, count: int, with_losses: bool) -> float:
             return functional_call(skeleton.coarse_classifier, {n: w[k] for n, w in below.items()}, (composed,))[..., 0]
 
         model: Any = _Slice(out, weights["classifier.weight"][k], coarse_logits, k)
-        return batch_losses(model, *batch, hierarchy, variant(config, k))[-1]
+        one = variant(config, k)
+        return batch_losses(model, *batch, hierarchy, loss_weights(one.loss, CPU), one)[-1]
 
     def step() -> None:
         out = all_heads(weights)

@@ -46,7 +46,7 @@ def _of(size: Size, device: str, count: int) -> Iterator[Row]:
     config = size.config()
     trainer = trainer_of(size, device, precision="auto", model=config.model)
     yield Row(part="epoch", work=f"clustering, {size.name}", value=seconds(lambda: trainer.method.renew(1)), unit="s")
-    first = seconds(lambda: steps_of(trainer, count))
+    steps_of(trainer, count)
     ours = seconds(lambda: steps_of(trainer, count)) / count
     heads = _bare(size, trainer, count)
     yield Row(
@@ -55,14 +55,25 @@ def _of(size: Size, device: str, count: int) -> Iterator[Row]:
     )  # fmt: skip
     yield Row(part="step", work=f"a step / bare heads, {size.name}", value=ours / heads, unit="ratio", goal=1.5)
     if device == "cuda":
-        yield Row(part="step", work=f"calls a step, {size.name}", value=_calls(trainer, count), unit="calls", goal=4)
+        once, twice = (_calls(trainer, number) for number in (count, 2 * count))
+        each = (twice - once) / count
+        yield Row(
+            part="step", work=f"calls a step, {size.name}", value=each, unit="calls", goal=4,
+            note=f"{once - count * each:.0f} more an epoch, for its table",
+        )  # fmt: skip
         held = torch.cuda.max_memory_allocated() / 2**20
         yield Row(part="memory", work=f"at most, features too, {size.name}", value=held, unit="MiB")
-    again = seconds(lambda: Trainer(replace(config, device=device), trainer.table, trainer.split, alone=True))
-    again += first - count * ours  # what the first epoch's graphs took
+    again = seconds(lambda: _begun(trainer, count)) - count * ours
     yield Row(part="step", work=f"another trial's start, graphs too, {size.name}", value=again, unit="s", goal=0.5)
     if size.name in EPOCH_STEPS:
         yield from _scored(size, trainer, EPOCH_STEPS[size.name])
+
+
+def _begun(trainer: Trainer, count: int) -> None:
+    """Another trainer of the same sizes, which begins with steps on the same clusters."""
+    other = Trainer(trainer.config, trainer.table, trainer.split, alone=True)
+    other.method.restore(trainer.method.state())
+    steps_of(other, count)
 
 
 def _scored(size: Size, trainer: Trainer, steps: int) -> Iterator[Row]:
@@ -112,9 +123,9 @@ def _bare(size: Size, trainer: Trainer, count: int) -> float:
     return seconds(lambda: [repeat() for _ in range(count)]) / count
 
 
-def _calls(trainer: Trainer, count: int) -> float:
-    """Of the host, those before the first step shared among all."""
+def _calls(trainer: Trainer, count: int) -> int:
+    """Of the host, in an epoch of so many steps."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         steps_of(trainer, count)
         torch.cuda.synchronize()
-    return sum(event.count for event in seen.key_averages() if event.key.startswith(CALLS)) / count
+    return sum(event.count for event in seen.key_averages() if event.key.startswith(CALLS))

@@ -26,14 +26,15 @@ Distance = Literal["cosine", "euclidean"]
 class Groups:
     """Which clips form which concept: known before the step, so that nothing waits for the device.
 
-    of_clip: [clips] the concept of each clip, a row of [videos x ranks] concepts, in which those of a video stand in
-    the order of their labels and are followed by absent ones. present: [videos, 1] how many each video has. ranks: rows
-    a video. A clip that is of no video is of a concept behind the last.
+    within: [clips] the rank of each clip's concept among those of its video, which stand in the order of their labels
+    and are followed by absent ones. part: [clips, videos] what each clip is of its concept's mean, 0 in other videos.
+    present: [videos, 1] how many concepts each video has. rank: [ranks] from 0, the rows of a video, at least so many.
     """
 
-    of_clip: Int[Tensor, " clips"]
+    within: Int[Tensor, " clips"]
+    part: Float[Tensor, "clips videos"]
     present: Int[Tensor, "videos 1"]
-    ranks: int
+    rank: Int[Tensor, " ranks"]
 
 
 def group(labels: NDArray[np.int64], offsets: NDArray[np.int64], clusters: int, device: torch.device) -> Groups:
@@ -41,49 +42,54 @@ def group(labels: NDArray[np.int64], offsets: NDArray[np.int64], clusters: int, 
 
     labels: [clips] pseudo label of each clip, < clusters. offsets: [videos + 1] first clip of each video.
     """
-    within, present = ranked(labels, offsets, clusters)
-    ranks = int(present.max())
-    of_clip = np.repeat(np.arange(len(present)) * ranks, np.diff(offsets)) + within
-    return Groups(torch.from_numpy(of_clip).to(device), torch.from_numpy(present[:, None]).to(device), ranks)
+    within, part, present = ranked(labels, offsets, clusters)
+    video = torch.from_numpy(np.repeat(np.arange(len(present)), np.diff(offsets)))
+    parts = members(video, len(present)) * torch.from_numpy(part)[:, None]  # in float64 until it is used
+    return Groups(
+        within=torch.from_numpy(within).to(device),
+        part=parts.to(device),
+        present=torch.from_numpy(present[:, None]).to(device),
+        rank=torch.arange(int(present.max()), device=device),
+    )
 
 
 def ranked(
     labels: NDArray[np.int64], offsets: NDArray[np.int64], clusters: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rank of each clip's label among those of its video, from 0, and how many labels each video has."""
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Of each clip the rank of its label among those of its video, from 0, and 1 / (clips of that label there).
+
+    Then how many labels each video has.
+    """
     num_videos = len(offsets) - 1
     video_of_clip = np.repeat(np.arange(num_videos), np.diff(offsets))
-    keys, of_clip = np.unique(video_of_clip * clusters + labels, return_inverse=True)
+    keys, of_clip, count = np.unique(video_of_clip * clusters + labels, return_inverse=True, return_counts=True)
     first = np.searchsorted(keys, np.arange(num_videos + 1) * clusters)
-    return of_clip - first[video_of_clip], np.diff(first)
+    return of_clip - first[video_of_clip], (1 / count)[of_clip], np.diff(first)
 
 
 def visual_concepts(hidden: Float[Tensor, "clips width"], groups: Groups) -> Float[Tensor, "videos ranks width"]:
     """Mean feature of the clips of each present concept (Eq. 4); an absent one is the zero vector."""
-    num_videos = len(groups.present)
-    member = members(groups.of_clip, num_videos * groups.ranks, hidden.dtype)
-    mean = member / member.sum(dim=1, keepdim=True).clamp_min(1)
-    return (mean @ hidden).view(num_videos, groups.ranks, -1)
+    mean = hidden.new_empty(len(groups.present), len(groups.rank), len(hidden))
+    torch.mul(groups.within == groups.rank[:, None], groups.part.T[:, None], out=mean)
+    return (mean.flatten(0, 1) @ hidden).unflatten(0, mean.shape[:2])
 
 
-def _distances(
+def _closeness(
     concepts: Float[Tensor, "videos ranks width"], prototypes: Float[Tensor, "fine width"], distance: Distance
-) -> tuple[Float[Tensor, "fine videos ranks"], Float[Tensor, "fine 1 1"]]:
-    """D of Eq. 5 from each class to each concept, and to an absent one (the zero vector).
+) -> tuple[Float[Tensor, "fine videos ranks"], Float[Tensor, "fine 1 1"] | float]:
+    """Minus D of Eq. 5 from each class to each concept, and to an absent one (the zero vector).
 
     Cosine distance is given less its constant 1, which would only round small differences away, and times the length of
     the prototype, which changes no order. A zero vector's cosine counts as 0.
     """
     rows = concepts.flatten(0, 1)
     if distance == "cosine":
-        length = torch.linalg.vector_norm(rows, dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
-        near, absent = (prototypes @ rows.T).neg_().div_(length), prototypes.new_zeros(len(prototypes), 1)
-    else:
-        # The zero vector goes through the same call, so that a present concept at zero is exactly as far as an absent.
-        both = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
-        near = torch.cdist(prototypes, both, compute_mode="donot_use_mm_for_euclid_dist")
-        near, absent = near[:, :-1], near[:, -1:]
-    return near.unflatten(1, concepts.shape[:2]), absent[:, :, None]
+        length = torch.linalg.vector_norm(rows, dim=1).clamp_min_(torch.finfo(rows.dtype).tiny)
+        return (prototypes @ rows.T).div_(length).unflatten(1, concepts.shape[:2]), 0.0
+    # The zero vector goes through the same call, so that a present concept at zero is exactly as far as an absent.
+    both = torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
+    near = torch.cdist(prototypes, both, compute_mode="donot_use_mm_for_euclid_dist").neg_()
+    return near[:, :-1].unflatten(1, concepts.shape[:2]), near[:, -1:, None]
 
 
 def fine_representations(
@@ -99,8 +105,8 @@ def fine_representations(
     The choice of the k nearest passes no gradient; the chosen concepts do.
     """
     chosen, taken = nearest(concepts, prototypes, groups, clusters, top_k, distance)
-    shape = (len(prototypes), *concepts.shape[:2])
-    pick = concepts.new_zeros(shape).scatter(2, chosen, taken.to(concepts.dtype) / top_k)
+    share = torch.mul(taken, 1 / top_k, out=concepts.new_empty(taken.shape))
+    pick = concepts.new_zeros(len(prototypes), *concepts.shape[:2]).scatter_(2, chosen, share)
     return pick.transpose(0, 1) @ concepts
 
 
@@ -118,15 +124,12 @@ def nearest(
     Absent concepts take part in the count, but are not named. Where a video has fewer concepts than k, the rest holds
     any, which is not taken.
     """
-    near, absent = _distances(concepts, prototypes, distance)
-    rank = torch.arange(groups.ranks, device=concepts.device)
-    far = torch.where(rank < groups.present, near, torch.inf)
-    value, chosen = far.sort(dim=2, stable=True)
-    most = min(top_k, groups.ranks)
-    value, chosen, rank = value[..., :most], chosen[..., :most], rank[:most]
+    near, absent = _closeness(concepts, prototypes, distance)
+    behind = groups.rank - groups.present  # from 0 on: absent ones
+    value, chosen = near.masked_fill_(behind >= 0, -torch.inf).sort(dim=2, stable=True, descending=True)
+    value, chosen = value[..., :top_k], chosen[..., :top_k]
     # A present concept further away than the zero vector queues behind all absent ones.
-    taken = ~(value > absent) | (clusters - groups.present + rank < top_k)
-    return chosen, taken & (rank < groups.present)
+    return chosen, (value >= absent) | (behind[:, :top_k] < top_k - clusters)
 
 
 class Hierarchy:
@@ -138,8 +141,15 @@ class Hierarchy:
     def __init__(self, coarse_of_fine: NDArray[np.int64], device: torch.device):
         self.num_coarse = int(coarse_of_fine.max()) + 1
         self.coarse_of_fine = torch.from_numpy(coarse_of_fine).to(device)
-        self._member = members(self.coarse_of_fine, self.num_coarse, torch.float32)
+        self._member = members(self.coarse_of_fine, self.num_coarse).T.contiguous()
         self._mean = self._member / self._member.sum(dim=1, keepdim=True)
+        counts = np.bincount(coarse_of_fine)
+        first = np.cumsum(counts) - counts
+        # The fine classes of each coarse one, the first of them again where it has fewer than another.
+        rank = np.arange(counts.max())
+        rank = np.where(rank < counts[:, None], rank, 0)
+        table = np.argsort(coarse_of_fine, kind="stable")[first[:, None] + rank]
+        self._fine_of_coarse = torch.from_numpy(table).to(device)
 
     def compose(
         self, fine: Float[Tensor, "videos fine width"], pooling: Literal["max", "mean"]
@@ -147,26 +157,24 @@ class Hierarchy:
         """e'_u: the maximum or mean of the coarse class's fine representations (Eq. 8)."""
         if pooling == "mean":
             return self._mean.to(fine.dtype) @ fine
-        return _Maximum.apply(fine, self.coarse_of_fine, self._member.to(fine.dtype))
+        return _Maximum.apply(fine, self._fine_of_coarse, self.coarse_of_fine, self._member.to(fine.dtype))
 
 
 class _Maximum(Function):
     """The maximum of each coarse class; classes that share it share its gradient."""
 
     @staticmethod
-    def forward(fine: Tensor, coarse_of_fine: Tensor, member: Tensor) -> Tensor:
-        index = coarse_of_fine[None, :, None].expand_as(fine)
-        most = fine.new_full((len(fine), len(member), fine.shape[2]), -torch.inf)
-        return most.scatter_reduce_(1, index, fine, reduce="amax")
+    def forward(fine: Tensor, fine_of_coarse: Tensor, coarse_of_fine: Tensor, member: Tensor) -> Tensor:
+        return fine.index_select(1, fine_of_coarse.flatten()).unflatten(1, fine_of_coarse.shape).amax(2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
+        ctx.save_for_backward(inputs[0], *inputs[2:], output)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
         grad = grad_outputs[0]
         fine, coarse_of_fine, member, most = ctx.saved_tensors
-        reached = (fine == most.index_select(1, coarse_of_fine)).to(fine.dtype)
-        share = grad / (member @ reached).clamp_min(1)
-        return reached.mul_(share.index_select(1, coarse_of_fine)), None, None
+        reached = most.index_select(1, coarse_of_fine).eq_(fine)  # 1 or 0
+        share = grad / (member @ reached)
+        return reached.mul_(share.index_select(1, coarse_of_fine)), None, None, None

@@ -49,7 +49,7 @@ def _sums(
     counts, sums = centroids.new_zeros(len(centroids), 1), torch.zeros_like(centroids)
     with exact_products():
         for block in sample.split(BLOCK):
-            member = members(closest(block, centroids), len(centroids), block.dtype)
+            member = members(closest(block, centroids), len(centroids)).T
             counts += member.sum(dim=1, keepdim=True)
             sums += member @ block
     return counts, sums

@@ -41,9 +41,9 @@ def pseudo_loss(
 class _Pseudo(Function):
     @staticmethod
     def forward(logits: Tensor, label: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        log = torch.log_softmax(logits, dim=1)
-        value = -(log.gather(1, label) * weight).sum()
-        return value, log.exp_().mul_(weight).scatter_add_(1, label, -weight)
+        log, minus = torch.log_softmax(logits, dim=1), -weight
+        value = (log.gather(1, label) * minus).sum()
+        return value, log.exp_().mul_(weight).scatter_add_(1, label, minus)
 
     setup_context = staticmethod(lambda ctx, inputs, output: keep_gradient(ctx, output[1]))
 
@@ -63,8 +63,9 @@ def concept_loss(
 
     The cosine to a zero vector counts as 0.
     """
-    apart = 1 - _cosine(fine, prototypes) if distance == "cosine" else _length(fine - prototypes)
-    return (apart * share).sum()
+    if distance == "cosine":
+        return _Cosine.apply(fine, prototypes, share)[0]
+    return (_length(fine - prototypes) * share).sum()
 
 
 def class_shares(
@@ -81,43 +82,34 @@ def _length(vectors: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows"]:
     return torch.where(nonzero, torch.where(nonzero, square, 1.0).sqrt(), 0.0)
 
 
-def _cosine(
-    fine: Float[Tensor, "videos fine width"], prototypes: Float[Tensor, "fine width"]
-) -> Float[Tensor, "videos fine"]:
-    return _Cosine.apply(fine, prototypes)[0]
-
-
 class _Cosine(Function):
-    """Not twice differentiable; the gradient at a zero vector is 0."""
+    """One less the cosine, weighed and summed. Not twice differentiable; the gradient at a zero vector is 0."""
 
     @staticmethod
-    def forward(fine: Tensor, prototypes: Tensor) -> tuple[Tensor, ...]:
-        length, of_prototype = (torch.linalg.vector_norm(vectors, dim=-1) for vectors in (fine, prototypes))
-        both = length * of_prototype
-        inverse = torch.where(both > 0, 1 / both, 0.0)
-        cosine = (fine * prototypes).sum(dim=-1) * inverse
-        return cosine, inverse, length, of_prototype
+    def forward(fine: Tensor, prototypes: Tensor, share: Tensor) -> tuple[Tensor, ...]:
+        length, of_prototype = (
+            torch.linalg.vector_norm(vectors, dim=-1, keepdim=True) for vectors in (fine, prototypes)
+        )
+        for one in (length, of_prototype):
+            one.masked_fill_(one == 0, torch.inf)  # what is divided by it is 0, gradients too
+        towards, of_class = fine / length, prototypes / of_prototype
+        cosine = (towards * of_class).sum(dim=-1)
+        return ((1 - cosine) * share).sum(), towards, of_class, cosine, length, of_prototype
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs, *output)
+        ctx.save_for_backward(inputs[2], *output[1:])
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        """d cos / d e = w / |e||w| - cos e / |e|^2, and the same of w."""
-        grad = grad_outputs[0]
-        fine, prototypes, cosine, inverse, length, of_prototype = ctx.saved_tensors
-        across, along = (grad * inverse)[..., None], grad * cosine
-        # Divided twice by a length, for its square may be 0 where it is not.
-        length, of_prototype = _positive(length)[..., None], _positive(of_prototype)[:, None]
-        by_fine = torch.addcmul(across * prototypes, along[..., None] / length, fine / length, value=-1)
+        """With unit vectors e and w: d cos / d (its e) = (w - cos e) / its length, and the same of w."""
+        share, towards, of_class, cosine, length, of_prototype = ctx.saved_tensors
+        grad = (grad_outputs[0] * share)[..., None]
+        across, along = grad / length, grad * cosine[..., None]
+        by_fine = torch.addcmul(towards * (along / length), of_class, across, value=-1)
         if not ctx.needs_input_grad[1]:
-            return by_fine, None
-        of_prototypes = along.sum(dim=0)[:, None] / of_prototype
-        return by_fine, torch.addcmul((across * fine).sum(dim=0), of_prototypes, prototypes / of_prototype, value=-1)
-
-
-def _positive(length: Tensor) -> Tensor:
-    return length.masked_fill(length == 0, 1.0)
+            return by_fine, None, None
+        turned = (of_class * along.sum(dim=0)).sub_((towards * grad).sum(dim=0))
+        return by_fine, turned.div_(of_prototype), None

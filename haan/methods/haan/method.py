@@ -6,7 +6,7 @@ learn (Eq. 3) and form visual concepts by (Eq. 4).
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import faiss
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd import Function
 
 from haan import losses
 from haan.config import Config
@@ -62,15 +63,15 @@ class VideoLabels:
 class Known(VideoLabels):
     """What is known of a batch of videos before its step, on the device; it may be filled up as haan.losses says.
 
-    labels: [clips] pseudo label of each clip. pseudo: [clips] its weight in Eq. 3. video: [clips]. within: [clips] the
-    rank of its concept among those of its video, present: [videos, 1] how many those are (haan.methods.haan.concepts).
-    num_clips: [videos, 1] float.
+    labels: [clips] pseudo label of each clip. pseudo: [clips] its weight in Eq. 3. member: [clips, videos] 1 where it
+    is of a video. within, part, present: its concept (haan.methods.haan.concepts). num_clips: [videos, 1] float.
     """
 
     labels: Int[Tensor, " clips"]
     pseudo: Float[Tensor, " clips"]
-    video: Int[Tensor, " clips"]
+    member: Float[Tensor, "clips videos"]
     within: Int[Tensor, " clips"]
+    part: Float[Tensor, "clips videos"]
     present: Int[Tensor, "videos 1"]
     num_clips: Float[Tensor, "videos 1"]
 
@@ -81,46 +82,71 @@ def batch_losses(
     known: Known,
     ranks: int,
     hierarchy: concepts.Hierarchy,
+    weights: Float[Tensor, " weighed"],
     config: Config,
 ) -> Float[Tensor, "5"]:
     """The losses of one batch in the order of `LOSSES`, summed over its videos (Eq. 1-10).
 
-    ranks: at least the number of concepts of any of its videos. Nothing here depends on a value on the device, so the
-    same shapes give the same kernels.
+    ranks: at least the number of concepts of any of its videos. weights: as `loss_weights` gives them. Of the result
+    only a gradient by the total reaches the network. Nothing here depends on a value on the device, so the same shapes
+    give the same kernels.
     """
-    return _losses(model, model(clips), known, ranks, hierarchy, config)
+    loss, out = config.loss, model(clips)
+    with exact_products():
+        mil = losses.bce(losses.pool(out.cas, known.member, known.num_clips), known.fine, known.fine_weights)
+        pseudo = haan_losses.pseudo_loss(out.cluster_logits, known.labels, known.pseudo)
+        if loss.concept == loss.coarse == 0:
+            return _weigh(loss, weights, mil, pseudo, mil.new_zeros(()), mil.new_zeros(()))
+        composed, concept = _concepts(model, out, known, ranks, hierarchy, config)
+    coarse = losses.bce(model.coarse_logits(composed), known.coarse, known.coarse_weights)
+    return _weigh(loss, weights, mil, pseudo, concept, coarse)
 
 
-@exact_products()
-def _losses(
+def loss_weights(loss: LossConfig, device: torch.device) -> Float[Tensor, " weighed"]:
+    """lambda of those losses that have one (Eq. 10)."""
+    given = (getattr(loss, name) for name in LOSSES[:-1])
+    return torch.tensor([weight for weight in given if weight > 0], device=device)
+
+
+def _concepts(
     model: HAAN, out: ClipOutputs, known: Known, ranks: int, hierarchy: concepts.Hierarchy, config: Config
-) -> Float[Tensor, "5"]:
-    """`batch_losses` of what the network says of the clips."""
-    loss, setting = config.loss, config.concepts
-    mil = losses.bce(losses.pool(out.cas, known.video, known.num_clips), known.fine, known.fine_weights)
-    pseudo = haan_losses.pseudo_loss(out.cluster_logits, known.labels, known.pseudo)
-    concept = coarse = mil.new_zeros(())
-    if loss.concept > 0 or loss.coarse > 0:
-        prototypes = model.classifier.weight
-        groups = concepts.Groups(known.video * ranks + known.within, known.present, ranks)
-        formed = concepts.visual_concepts(out.hidden, groups)
-        fine = concepts.fine_representations(
-            formed, prototypes, groups, setting.clusters, setting.top_k, setting.distance
-        )
-        target = prototypes.detach() if loss.detach_prototypes else prototypes
-        concept = haan_losses.concept_loss(fine, target, known.shares, setting.distance)
-        logits = model.coarse_logits(hierarchy.compose(fine, loss.coarse_pooling))
-        coarse = losses.bce(logits, known.coarse, known.coarse_weights)
-    return _weigh(loss, mil, pseudo, concept, coarse)
+) -> tuple[Float[Tensor, "videos coarse width"], Float[Tensor, ""]]:
+    """What S' reads (Eq. 8), and the loss on the way there (Eq. 7)."""
+    loss, setting, prototypes = config.loss, config.concepts, model.classifier.weight
+    rank = torch.arange(ranks, device=known.within.device, dtype=known.within.dtype)
+    groups = concepts.Groups(known.within, known.part, known.present, rank)
+    formed = concepts.visual_concepts(out.hidden, groups)
+    fine = concepts.fine_representations(formed, prototypes, groups, setting.clusters, setting.top_k, setting.distance)
+    target = prototypes.detach() if loss.detach_prototypes else prototypes
+    concept = haan_losses.concept_loss(fine, target, known.shares, setting.distance)
+    return hierarchy.compose(fine, loss.coarse_pooling), concept
 
 
-def _weigh(loss: LossConfig, mil: Tensor, pseudo: Tensor, concept: Tensor, coarse: Tensor) -> Tensor:
-    """The four losses and their weighted sum (Eq. 10); a weight of 0 takes its loss out, even an infinite one."""
-    parts = {"mil": mil, "pseudo": pseudo, "concept": concept, "coarse": coarse}
-    total = torch.stack([getattr(loss, name) * part for name, part in parts.items() if getattr(loss, name) > 0]).sum()
+def _weigh(loss: LossConfig, weights: Float[Tensor, " weighed"], *parts: Tensor) -> Float[Tensor, "5"]:
+    """The losses and their weighted sum (Eq. 10); a weight of 0 takes its loss out, even an infinite one."""
+    weighed = tuple(getattr(loss, name) > 0 for name in LOSSES[:-1])
     # Detached, for even a gradient of 0 into an infinite loss is NaN.
-    shown = [part if getattr(loss, name) > 0 else part.detach() for name, part in parts.items()]
-    return torch.stack([*shown, total])
+    shown = (part if counts else part.detach() for part, counts in zip(parts, weighed, strict=True))
+    return _Weigh.apply(weighed, weights, *shown)
+
+
+class _Weigh(Function):
+    """A gradient by the total alone reaches the losses."""
+
+    @staticmethod
+    def forward(weighed: tuple[bool, ...], weights: Tensor, *parts: Tensor) -> Tensor:
+        kept = [part for part, counts in zip(parts, weighed, strict=True) if counts]
+        return torch.stack([*parts, (torch.stack(kept) * weights).sum()])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.weighed = inputs[0]
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        grads = iter((grad_outputs[0][-1] * ctx.saved_tensors[0]).unbind())
+        return None, None, *(next(grads) if counts else None for counts in ctx.weighed)
 
 
 class HaanMethod(Method):
@@ -141,6 +167,7 @@ class HaanMethod(Method):
         self.pseudo: clustering.PseudoLabels | None = None
         self._clustered: dict[str, Tensor] = {}  # the encoder as it was then
         self._hierarchy = concepts.Hierarchy(annotations.coarse_of_fine, device)
+        self._weights = loss_weights(config.loss, device)
         fine, coarse = (
             torch.from_numpy(labels[videos]).to(device)
             for labels in (annotations.fine_labels, annotations.coarse_labels)
@@ -214,10 +241,10 @@ class HaanMethod(Method):
         """Takes up new pseudo labels; what steps need of them is put on the device now, whatever order they come in."""
         self.pseudo = pseudo
         loss, labels = self.config.loss, pseudo.labels
-        within, present = concepts.ranked(labels, self._offsets, self.config.concepts.clusters)
+        within, part, present = concepts.ranked(labels, self._offsets, self.config.concepts.clusters)
         frequency = pseudo.frequency if loss.pseudo_weights == "frequency" else None
         weights = haan_losses.clip_weights(labels, self._offsets, frequency, loss.pseudo_per_clip)
-        of_clips = {"labels": labels, "pseudo": weights, "within": within}
+        of_clips = {"labels": labels, "pseudo": weights, "within": within, "part": part}
         self._of_clips = {name: self._on_device(values) for name, values in of_clips.items()}
         self._present = self._on_device(present[:, None])
 
@@ -229,9 +256,11 @@ class HaanMethod(Method):
     def columns(self, schedule: Schedule) -> dict[str, Column]:
         """Those of `Known`. The clips must have been clustered before."""
         num_clips = self._on_device(schedule.num_clips[:, None].astype(np.float32))
+        of_clips = {name: values[schedule.clip] for name, values in self._of_clips.items()}
+        of_clips["member"] = losses.members(self._on_device(schedule.video), schedule.batch_videos)
+        of_clips["part"] = of_clips["part"][:, None] * of_clips["member"]
         return (
-            {name: Column(values[schedule.clip], of_clips=True) for name, values in self._of_clips.items()}
-            | {"video": Column(self._on_device(schedule.video), of_clips=True, pad=schedule.batch_videos)}
+            {name: Column(values, of_clips=True) for name, values in of_clips.items()}
             | {"present": Column(self._present[schedule.index], of_clips=False)}
             | {"num_clips": Column(num_clips, of_clips=False, pad=1)}
             | {name: Column(values[schedule.index], of_clips=False) for name, values in vars(self._labels).items()}
@@ -241,8 +270,10 @@ class HaanMethod(Method):
         self, clips: Float[Tensor, "clips d"], rows: Mapping[str, Tensor], shape: Shape | None
     ) -> Float[Tensor, "5"]:
         most = int(rows["present"].max()) if shape is None else shape.longest
-        ranks = min(most, self.config.concepts.clusters)
-        return batch_losses(self.network, clips, Known(**rows), ranks, self._hierarchy, self.config)
+        ranks, videos = min(most, self.config.concepts.clusters), len(rows["present"])
+        own = {name: rows[name][:, :videos] for name in ("member", "part")}  # an epoch's last batch may be smaller
+        known = Known(**{**rows, **own})
+        return batch_losses(self.network, clips, known, ranks, self._hierarchy, self._weights, self.config)
 
     def counts(self) -> list[bool]:
         return [getattr(self.config.loss, name) > 0 for name in LOSSES[:-1]] + [True]

@@ -28,8 +28,9 @@ def compose(concepts: list, prototypes: list, clusters: int, top_k: int, distanc
 def test_group_orders_concepts_by_video_and_then_by_label() -> None:
     # Video 0: labels 2, 0, 2 -> concepts 0 (1 clip), 2 (2 clips). Video 1: labels 1, 1 -> concept 1 (2 clips).
     groups = group(np.array([2, 0, 2, 1, 1]), np.array([0, 3, 5]), 3, CPU)
-    assert groups.of_clip.tolist() == [1, 0, 1, 2, 2]
-    assert (groups.present.tolist(), groups.ranks) == ([[2], [1]], 2)
+    assert groups.within.tolist() == [1, 0, 1, 0, 0]
+    assert groups.part.tolist() == [[0.5, 0.0], [1.0, 0.0], [0.5, 0.0], [0.0, 0.5], [0.0, 0.5]]
+    assert (groups.present.tolist(), groups.rank.tolist()) == ([[2], [1]], [0, 1])
 
 
 def test_visual_concept_is_the_mean_of_its_clips_within_one_video() -> None:

@@ -88,7 +88,7 @@ def entropy(probability: float) -> float:
 def one_video(scores: list[list[float]]) -> Tensor:
     """Eq. 1 on one video given as rows of clips."""
     cas = torch.tensor(scores)
-    return losses.pool(cas, torch.zeros(len(cas), dtype=torch.long), torch.tensor([[float(len(cas))]]))
+    return losses.pool(cas, torch.ones(len(cas), 1), torch.tensor([[float(len(cas))]]))
 
 
 def test_pool_averages_the_scores_that_reach_the_mean() -> None:
@@ -99,14 +99,14 @@ def test_pool_averages_the_scores_that_reach_the_mean() -> None:
 def test_pool_takes_the_mean_of_each_video_apart() -> None:
     # Video 0: 0, 4: mean 2 -> 4.  Video 1: 10: itself.  Video 2: -3, -1, -2: mean -2 -> (-1 - 2) / 2 = -1.5.
     cas = torch.tensor([[0.0], [4.0], [10.0], [-3.0], [-1.0], [-2.0]])
-    got = losses.pool(cas, torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([[2.0], [1.0], [3.0]]))
+    got = losses.pool(cas, losses.members(torch.tensor([0, 0, 1, 2, 2, 2]), 3), torch.tensor([[2.0], [1.0], [3.0]]))
     assert got.tolist() == [[4.0], [10.0], [-1.5]]
 
 
 def test_pool_gives_each_chosen_clip_an_equal_share_of_the_gradient() -> None:
     # 1, 3, 2: 3 and 2 are chosen, so d/ds = 0, 1/2, 1/2; the threshold itself passes no gradient.
     cas = torch.tensor([[1.0], [3.0], [2.0]], requires_grad=True)
-    losses.pool(cas, torch.zeros(3, dtype=torch.long), torch.tensor([[3.0]])).sum().backward()
+    losses.pool(cas, torch.ones(3, 1), torch.tensor([[3.0]])).sum().backward()
     assert cas.grad is not None and cas.grad.squeeze(1).tolist() == [0.0, 0.5, 0.5]
 
 
@@ -116,7 +116,7 @@ def test_pool_of_a_collapsed_column_is_its_mean_and_not_nan() -> None:
     video, num_clips = torch.zeros(56, dtype=torch.long), torch.tensor([[56.0]])
     mean = torch.zeros(1, 1).index_add(0, video, cas.detach()) / num_clips
     assert not (cas >= mean).any(), "the column must spring the trap here, or this test shows nothing"
-    got = losses.pool(cas, video, num_clips)
+    got = losses.pool(cas, losses.members(video, 1), num_clips)
     assert got.item() == mean.item() == pytest.approx(-0.30184281, abs=1e-7)
     got.sum().backward()
     assert cas.grad is not None
@@ -126,8 +126,8 @@ def test_pool_of_a_collapsed_column_is_its_mean_and_not_nan() -> None:
 def test_collapsed_video_beside_a_live_one_leaves_the_live_one_alone() -> None:
     # Video 1: 1, 3: mean 2 -> 3.
     cas = torch.cat([torch.full((56, 1), -0.30184281), torch.tensor([[1.0], [3.0]])])
-    video = torch.tensor([0] * 56 + [1] * 2)
-    got = losses.pool(cas, video, torch.tensor([[56.0], [2.0]]))
+    member = losses.members(torch.tensor([0] * 56 + [1] * 2), 2)
+    got = losses.pool(cas, member, torch.tensor([[56.0], [2.0]]))
     assert got[0].item() == pytest.approx(-0.30184281, abs=1e-7) and got[1].item() == 3.0
 
 
