@@ -1,4 +1,4 @@
-"""What only a GPU can show: `python -m tests.gpu`, about five minutes; names choose parts, --tiny a CPU's size.
+"""What only a GPU can show: `python -m tests.gpu`, about four minutes; names choose parts, --tiny a CPU's size.
 
 Prints a table with goals and limits, and writes everything into a JSON file. Ends with 1 where a part did not come to
 its end.

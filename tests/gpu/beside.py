@@ -27,7 +27,7 @@ def rows(device: str, tiny: bool) -> Iterator[Row]:
         return
     yield _row("fineaction", device, 8, mps=False, seconds=SECONDS)
     with mps():
-        for size, processes in (("fineaction", 4), ("fineaction", 8), ("fineaction", 16), ("middle", 16)):
+        for size, processes in (("fineaction", 8), ("fineaction", 16), ("middle", 16)):
             yield _row(size, device, processes, mps=True, seconds=SECONDS)
 
 
@@ -58,7 +58,8 @@ def _row(size: str, device: str, processes: int, mps: bool, seconds: float) -> R
 
 def main(size: str, device: str, processes: int, seconds: float, folder: str) -> None:
     """One of the processes: steps a second, from the moment at which all are ready."""
-    trainer = trainer_of(SIZES[size], device, precision="auto", model=SIZES[size].config().model, threads=1)
+    model = SIZES[size].config().model
+    trainer = trainer_of(SIZES[size], device, alone=False, precision="auto", model=model, threads=1)
     trainer.method.renew(1)
     steps_of(trainer, 64)
     Path(folder, str(os.getpid())).touch()

@@ -30,12 +30,15 @@ def rows(device: str, tiny: bool) -> Iterator[Row]:
     yield _kmeans(device, 2_000 if tiny else 20_000)
 
 
-def trainer_of(size: Size, device: str, **changes: object) -> Trainer:
-    """On random features, clustered; with float32 products and without dropout unless told otherwise."""
+def trainer_of(size: Size, device: str, alone: bool = True, **changes: object) -> Trainer:
+    """On random features, clustered; with float32 products and without dropout unless told otherwise.
+
+    alone: clips may stay on the GPU, else they are read from the host's memory, as beside other trials.
+    """
     table, parts = make_table(size)
     config = replace(size.config(), device=device, precision="float32")
     plain = replace(config, model=replace(config.model, dropout=0.0))
-    return Trainer(replace(plain, **changes), table, parts, alone=True)  # type: ignore[arg-type]
+    return Trainer(replace(plain, **changes), table, parts, alone=alone)  # type: ignore[arg-type]
 
 
 def steps_of(trainer: Trainer, count: int) -> Tensor:

@@ -6,10 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from haan.config import Concepts
 from haan.detect import makers
+from haan.feed import BLOCK_CLIPS
 from haan.fixed import Graphs
+from haan.methods.haan import lloyd
+from haan.methods.haan.method import HaanMethod
 from haan.metrics import Evaluator
 from haan.train import Trainer
 from tests.benchmarks import bare
@@ -19,6 +24,7 @@ from tests.gpu.parity import steps_of, trainer_of
 from tests.gpu.rows import Row
 
 EPOCH_STEPS = {"fineaction": 3_376}
+EPOCH_CLIPS = 844_000  # of FineAction's training videos
 LIMITS_MS = {"fineaction": 0.108, "finegym": 0.268}  # arithmetic of an H100
 CALLS = ("cudaGraphLaunch", "cudaLaunchKernel", "cudaMemcpyAsync", "cudaMemsetAsync")
 
@@ -67,6 +73,7 @@ def _of(size: Size, device: str, count: int) -> Iterator[Row]:
     yield Row(part="step", work=f"another trial's start, graphs too, {size.name}", value=again, unit="s", goal=0.5)
     if size.name in EPOCH_STEPS:
         yield from _scored(size, trainer, EPOCH_STEPS[size.name])
+        yield _clustered(size, trainer)
 
 
 def _begun(trainer: Trainer, count: int) -> None:
@@ -88,6 +95,25 @@ def _scored(size: Size, trainer: Trainer, steps: int) -> Iterator[Row]:
     yield Row(
         part="epoch", work=work, value=both / alone, unit="ratio", goal=1.2, note=f"{steps} steps alone {alone:.2f} s"
     )
+
+
+def _clustered(size: Size, trainer: Trainer) -> Row:
+    """A clustering of as many clips as train at the data set's real size, which stay on the device."""
+    method, config = trainer.method, trainer.config.concepts
+    assert isinstance(method, HaanMethod)
+    clips = torch.randn(EPOCH_CLIPS, size.dim, dtype=torch.float16, device=trainer.device)
+    sampled = round(Concepts().sample_rate * EPOCH_CLIPS)
+
+    def encoded(number: int) -> Iterator[Tensor]:
+        return method.encoded((block.float() for block in clips[:number].split(BLOCK_CLIPS)), 1)
+
+    def cluster() -> object:
+        centroids = lloyd.fit(torch.cat(list(encoded(sampled))), config.clusters, 0)
+        return lloyd.assign(encoded(EPOCH_CLIPS), centroids, EPOCH_CLIPS)
+
+    cluster()
+    work = f"clustering of {EPOCH_CLIPS:,} clips, {size.name}"
+    return Row(part="epoch", work=work, value=seconds(cluster), unit="s", goal=0.3)
 
 
 def _evaluation(size: Size, threads: int) -> Callable[[], object]:
