@@ -155,7 +155,7 @@ def _find(
 
     service: takes up what must end after Ray. with_room: whether every node is asked for its room.
     """
-    screen.line("Starting Ray, unless one runs here already ...")
+    screen.line(clean(nodes.aim(job.address)))
     local = LocalGpus(job.space.plan, service, _need_of_gpu(job))
     found = nodes.start_ray(job.address, job.feature_bytes, log, service, local.take)
     signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once

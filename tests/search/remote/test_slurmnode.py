@@ -15,7 +15,7 @@ import pytest
 from haan.errors import InputError
 from search.remote import raynode, slurmnode, slurmscripts
 from search.remote.jobplan import Head, Plan, unlike, versions
-from search.remote.slurmnode import Ordered, Orders, store_bytes
+from search.remote.slurmnode import Ordered, Orders
 from search.results.folder import RunFolder
 from search.results.jobfolder import JobFolder
 
@@ -32,6 +32,7 @@ PLAN = Plan(
     resources={"CPU": 4, "GPU": 1},
     most=2,
     memory={"workers": 2**33, "driver": 2**33},
+    feature_bytes=2**30,
     together=False,
     chained=False,
     notice=60,
@@ -82,10 +83,10 @@ def test_versions_that_differ_are_named() -> None:
         slurmnode._check_alike(head)
 
 
-def test_features_take_at_most_half_of_a_jobs_memory() -> None:
-    assert store_bytes(2**30, 2**33) == int(1.25 * 2**30) + 2**28
+def test_features_take_at_most_half_of_a_jobs_memory(jobs: JobFolder) -> None:
+    assert slurmnode._store(PLAN, jobs) == int(1.25 * 2**30) + 2**28
     with pytest.raises(InputError, match=r"workers.memory, driver.memory: must each be twice .*5.2 GiB\), got 8.0 GiB"):
-        store_bytes(4 * 2**30, 2**33)
+        slurmnode._store(replace(PLAN, feature_bytes=4 * 2**30), jobs)
 
 
 def test_the_time_budget_is_that_of_all_drivers_together(jobs: JobFolder) -> None:
