@@ -21,6 +21,7 @@ from tests.cluster.conftest import Phase
 from tests.cluster.lab import CHECKOUT, LabError, User
 from tests.cluster.own import await_, long_space, trials, under_way
 from tests.cluster.slurm_lab import SlurmLab
+from tests.knock import is_refusal
 from tests.search.journals import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
@@ -148,7 +149,7 @@ class Story:
     hit: dict[str, dict[int, int]] = field(default_factory=dict)
     budget: int = 0
     waiting: str = ""
-    told: dict[str, dict[str, dict[str, dict[str, list[str]]]]] = field(default_factory=dict)
+    told: dict[str, dict[str, dict[str, set[str]]]] = field(default_factory=dict)
     idle_s: dict[str, float] = field(default_factory=dict)
 
     def note(self, event: str, node: str, since: float = 0) -> None:
@@ -330,9 +331,9 @@ def test_the_winner_trains_to_the_same_weights_again(story: Story, phase: Phase)
 def test_every_port_that_a_node_opens_refuses_a_stranger(story: Story, who: str) -> None:
     for node, told in story.told.items():
         assert len(told[OWNER]) > 3, f"{node}: {sorted(told[OWNER])}"
-        for place, heard in told[who].items():
-            assert not heard["let in"], f"{node}, {place}: {heard}"
-            assert heard["refused"] and told[OWNER][place]["let in"], f"{node}, {place}: must be asked what it answers"
+        for place, answers in told[who].items():
+            assert is_refusal(answers) and answers != {"UNIMPLEMENTED"}, f"{node}, {place}: {answers}"
+            assert not is_refusal(told[OWNER][place]), f"{node}, {place}: must be asked what it answers"
 
 
 def test_the_secrets_of_a_search_are_its_users_alone(story: Story) -> None:
@@ -343,20 +344,19 @@ def test_the_secrets_of_a_search_are_its_users_alone(story: Story) -> None:
     assert not [line for line in said.splitlines() if line.startswith("/")], said
 
 
-def knock(story: Story, host: int) -> dict[str, dict[str, dict[str, list[str]]]]:
-    """What Ada's ports on a node say to each client: who -> ADDRESS:PORT -> `refused` and `let in`."""
+def knock(story: Story, host: int) -> dict[str, dict[str, set[str]]]:
+    """What Ada's ports on a node answer to each visitor: who -> ADDRESS:PORT -> answers, of ports that stay open."""
     slurm, ada, ben = story.ada.slurm, story.ada, story.ben
-    tokens = {WITHOUT: None, WITH_HIS: ben.token, OWNER: ada.token}
+    visits = {WITHOUT: (None, False), WITH_HIS: (ben.token, False), OWNER: (ada.token, True)}
     before = opened(slurm, host, ada.user)
-    program = ben.user.home / "stranger.py"
-    program.write_text((CHECKOUT / "tests" / "cluster" / "stranger.py").read_text())
-    env = {"STRANGER_TOKENS": json.dumps(list(tokens.values()))}
-    said = slurm.lab.on(host, ["python", program, *sorted(before)], env, user=ben.user)
+    program = ben.user.home / "knock.py"
+    program.write_text((CHECKOUT / "tests" / "knock.py").read_text())
+    said = slurm.lab.on(
+        host, ["python", program, *sorted(before)], {"KNOCKS": json.dumps(list(visits.values()))}, user=ben.user
+    )
     kept = before & opened(slurm, host, ada.user)
-    told = [
-        {place: heard for place, heard in one.items() if place in kept} for one in json.loads(said.splitlines()[-1])
-    ]
-    return dict(zip(tokens, told, strict=True))
+    told = [{place: set(one[place]) for place in kept} for one in json.loads(said.splitlines()[-1])]
+    return dict(zip(visits, told, strict=True))
 
 
 def opened(slurm: SlurmLab, host: int, user: User) -> set[str]:
