@@ -55,6 +55,7 @@ _NO_WORKER_S = 60  # until a search ends that has none and gets none
 _QUIET_S = 3.0  # once no trial of a node that is to leave has worked for so long, all have saved
 _BEFORE_S = 10  # that a node is given up before its time
 _CANCELLED_S = 10  # after which a search that was not told with its job is told
+_KILLED_S = 20  # after which a cancelled one is ended: it may wait for Ray, which is gone; Slurm's KillWait is 30
 
 
 class Ordered(Exception):
@@ -228,7 +229,10 @@ def _search(
 
 
 def _until_over(process: "subprocess.Popen[bytes]", orders: Orders, node: RayNode, alone: "_Loneliness") -> str | None:
-    """Waits for the search, and tells it to end in order where an order comes; which came."""
+    """Waits for the search, and tells it to end in order where an order comes; which came.
+
+    Of a job that is cancelled Slurm ends all in less than a minute, and what is said of it has to be said before.
+    """
     order, told = None, False
     since = 0.0
     while process.poll() is None:
@@ -240,6 +244,8 @@ def _until_over(process: "subprocess.Popen[bytes]", orders: Orders, node: RayNod
         if order is not None and not told and time.monotonic() - since >= (_CANCELLED_S if order == _END else 0):
             process.terminate()
             told = True
+        if order == _END and time.monotonic() - since >= _KILLED_S:
+            process.kill()
     return order
 
 

@@ -23,8 +23,8 @@ from tests.search.journals import assert_whole
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 HOSTS = (HEAD, 2, 3)
 TRIALS, EPOCHS = 7, 150  # long enough that no host's first trial ends before another host has begun
-# What learns nothing stays at the untrained score of 9.5, and what learns is beyond 14 by epoch 30: so the base completes
-# and the trial after it is pruned, in whatever order trials end.
+# What learns nothing stays at the untrained score of 9.5, and what learns is beyond 14 by epoch 30: so the base
+# completes and the trial after it is pruned, in whatever order trials end.
 PRUNED = {
     "pruner": {"name": "threshold", "lower": 11.5, "n_warmup_steps": 100},
     "parameters": {"concepts.clusters": {"int": [4, 16], "log": True}, "optim.lr": {"choice": [3e-3, 1e-9]}},

@@ -165,6 +165,21 @@ def test_a_search_is_told_to_end_in_order(
     assert capsys.readouterr().out == f"{said}\n"
 
 
+def test_a_cancelled_search_that_does_not_end_is_ended_before_slurm_ends_all(
+    jobs: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurmnode, "_CANCELLED_S", 0.5)
+    monkeypatch.setattr(slurmnode, "_KILLED_S", 1)
+    (jobs.orders / slurmnode.job_id()).write_text("end")
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    node: Any = _Node()
+    company: Any = _Company()
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        assert slurmnode._until_over(process, Orders(jobs), node, company) == "end"
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_what_reaches_ray_is_the_runs_token_and_nobody_elses(jobs: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of another")
