@@ -197,12 +197,12 @@ def space(folder: Path, trials: int, cpus: int) -> Path:
     return path
 
 
-def cluster_file(search: Search, most: int, cpus: int, **more: object) -> dict[str, object]:
+def cluster_file(search: Search, most: int, cpus: int, limit: str = "1:00:00", **more: object) -> dict[str, object]:
     """What a user writes: where his environment is, and what a node gives. No driver on h3, which will be lost."""
     environment = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={search.project}"
     return {
         "provider": {"type": "slurm"},
-        "workers": {"most": most, "cpus": cpus, "gpus": 0, "memory": "1500M", "time": "1:00:00", "partition": "main"},
+        "workers": {"most": most, "cpus": cpus, "gpus": 0, "memory": "1500M", "time": limit, "partition": "main"},
         "driver": {"cpus": 1, "memory": "1500M", "time": "1:00:00", "sbatch": {"exclude": "h3"}},
         "notice": NOTICE_S,
         "setup": [environment],
@@ -231,10 +231,11 @@ def story(slurm: SlurmLab, phase: Phase, tmp_path_factory: pytest.TempPathFactor
 def begin(ada: Search, ben: Search, folder: Path, phase: Phase) -> Story:
     """Both searches at work, one worker late, and a terminal closed in between."""
     slurm, story = ada.slurm, Story(ada, ben)
-    # A node of 5 cores has room for one worker of hers, her driver and a core of his.
+    # A node of 5 cores has room for one worker of hers, her driver and a core of his. One of hers that waits keeps none
+    # of his from starting, for his would end before it could begin.
     ada.write(space(folder, PLENTY, cpus=3), cluster_file(ada, most=3, cpus=3))
     whole = {"together": True, "chain": 2, "sbatch": {"exclude": "h3"}}
-    ben.write(space(folder, PLENTY, cpus=1), cluster_file(ben, most=2, cpus=1, **whole))
+    ben.write(space(folder, PLENTY, cpus=1), cluster_file(ben, most=2, cpus=1, limit="0:20:00", **whole))
     slurm.close(3)
     ada.follow()
     ada.await_(lambda: [job.state for job in slurm.jobs(ada.user)].count("RUNNING") == 3, "her driver and two workers")
@@ -348,6 +349,7 @@ def test_another_users_search_on_the_same_nodes_goes_from_allocation_to_allocati
     story: Story,
 ) -> None:
     ben, said = story.ben, story.ben.said()
+    assert "2 at once, each with 1 CPU(s)" in said, said
     assert "The driver's time limit is near: the next one of the chain goes on" in said, said
     assert "mine was asked to end in order" in story.stopped and "To go on: " in said.splitlines()[-1], said
     told = [number for number, _, _ in endings(records(ben.folder.journal))]
