@@ -139,7 +139,8 @@ class BatchQueue:
 
     def as_autoscaler(self) -> dict[str, Any]:
         """What may come, as the configuration of an autoscaler would say it."""
-        alive, beside = self.alive(), self.most - bool(self.plan["together"])  # the first node of whole ones is the head
+        alive = self.alive()
+        beside = self.most - bool(self.plan["together"])  # the first node of a whole allocation is the head
         most = beside if alive is None else min(len(alive), beside)
         kinds = {_KIND: {"resources": dict(self.resources), "max_workers": most}}
         return {"max_workers": most, "available_node_types": kinds}
