@@ -140,7 +140,8 @@ class BatchQueue:
     def as_autoscaler(self) -> dict[str, Any]:
         """What may come, as the configuration of an autoscaler would say it."""
         alive = self.alive()
-        most = self.most if alive is None else min(len(alive), self.most)
+        beside = self.most - bool(self.plan["together"])  # the first node of a whole allocation is the head
+        most = beside if alive is None else min(len(alive), beside)
         kinds = {_KIND: {"resources": dict(self.resources), "max_workers": most}}
         return {"max_workers": most, "available_node_types": kinds}
 

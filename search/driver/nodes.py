@@ -131,6 +131,20 @@ def amounts(resources: Mapping[str, float]) -> str:
     return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
 
 
+def aim(address: str | None) -> str:
+    """What `start_ray` of the same address is about to do."""
+    named = _named(address)
+    if named is None:
+        return "Starting Ray, unless one runs here already ..."
+    if named == "local":
+        return "Starting Ray ..."
+    return "Joining the Ray that runs here ..." if named == "auto" else f"Joining the Ray at {named} ..."
+
+
+def _named(address: str | None) -> str | None:
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
 def start_ray(
     address: str | None,
     feature_bytes: int,
@@ -144,7 +158,7 @@ def start_ray(
     is to have; how many GPUs it has, where Ray can't count them. Raises InputError where the user named a cluster and
     none answers, or a local Ray would lack what it needs.
     """
-    named = address or os.environ.get("RAY_ADDRESS")
+    named = _named(address)
     option = ("--address" if address else "RAY_ADDRESS") if named else None
     with log.open("a", encoding="utf-8") as file, _quietly(file):  # of a dry run nothing else keeps it
         joined, aside = _joined(named, option)

@@ -70,7 +70,8 @@ def search(
                 ended = run_phases(work, study)
             if work.staff is not None and not ended.interrupted:
                 work.staff.dismiss()
-            code = _finish(work, study, ended)
+            with _undisturbed():
+                code = _finish(work, study, ended)
         except Exception as error:
             if not no_room(error):
                 raise
@@ -155,7 +156,7 @@ def _find(
 
     service: takes up what must end after Ray. with_room: whether every node is asked for its room.
     """
-    screen.line("Starting Ray, unless one runs here already ...")
+    screen.line(clean(nodes.aim(job.address)))
     local = LocalGpus(job.space.plan, service, _need_of_gpu(job))
     found = nodes.start_ray(job.address, job.feature_bytes, log, service, local.take)
     signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
@@ -226,6 +227,16 @@ def _probed(
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """A batch system's notice of the end is as good as the user's Ctrl-C."""
     raise KeyboardInterrupt
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second notice does not cut what the first one began."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _description(job: Job, share: placement.Share) -> list[str]:

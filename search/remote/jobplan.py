@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from haan.errors import InputError
 from haan.files import read_json, whole
+from haan.words import byte_size
 from search.driver.request import Request
 from search.results.jobfolder import JobFolder
 from search.results.versions import version_of
 
+_STORE_SLACK, _STORE_LEAST = 1.25, 256 * 2**20
 _PACKAGES = ("ray", "torch", "numpy", "optuna")  # what objects that travel between nodes are made of
 
 
@@ -20,7 +23,8 @@ class Plan:
 
     space: as it was handed in. out, name, trials, seed, overrides: as search.driver.request.Request has them. again:
     the user's command that goes on with it. budget_s: of all its drivers together. resources, most: of a worker, and
-    how many. memory: bytes, of the driver's job and of a worker's. chained: whether other drivers follow. notice:
+    how many. memory: bytes, of the driver's job and of a worker's. feature_bytes: None where the driver is to find out,
+    for the login node lacks packages. chained: whether other drivers follow. notice:
     seconds before a time limit.
     """
 
@@ -36,6 +40,7 @@ class Plan:
     resources: Mapping[str, float]
     most: int
     memory: Mapping[str, int]
+    feature_bytes: int | None
     together: bool
     chained: bool
     notice: int
@@ -50,6 +55,16 @@ class Plan:
         """Into a job folder."""
         with whole(folder.plan) as partial:
             partial.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    def store(self, feature_bytes: int) -> int:
+        """Bytes that each node's object store takes of its job's memory. Raises InputError where too little is left."""
+        needed, memory = int(feature_bytes * _STORE_SLACK) + _STORE_LEAST, min(self.memory.values())
+        if needed > memory // 2:
+            raise InputError(
+                f"workers.memory, driver.memory: must each be twice what the features take of a node's shared memory "
+                f"({byte_size(needed)}), got {byte_size(memory)}"
+            )
+        return needed
 
     @property
     def asked(self) -> Request:

@@ -71,8 +71,7 @@ class Handed:
         """The command that ends it."""
         return python("-m", "search.remote.slurm", "stop", self.asked.out / self.name)
 
-    @property
-    def plan(self) -> Plan:
+    def plan(self, feature_bytes: int | None) -> Plan:
         """What the jobs are told."""
         workers, memory = self.file.workers, {"workers": slurmfile.num_bytes(self.file.workers.memory)}
         if not self.file.together:
@@ -90,6 +89,7 @@ class Handed:
             resources={"CPU": workers.cpus, "GPU": workers.gpus},
             most=workers.most,
             memory=memory,
+            feature_bytes=feature_bytes,
             together=self.file.together,
             chained=self.file.chain > 1,
             notice=self.file.notice,
@@ -106,8 +106,8 @@ def submit(asked: Request, cluster: Path, time_budget: str | None, quiet: bool, 
     options = asked.options(name, time_budget, quiet)
     work = Handed(asked, cluster, file, space, name, budget_s, options, show)
     if _is_to_begin(work, dry_run):
-        _check_input(work)
-        scripts = _write(work)
+        plan = _checked_plan(work)
+        scripts = _write(work, plan)
         if dry_run:
             for line in _dry(work, scripts):
                 say(line)
@@ -152,26 +152,38 @@ def _await_gone(jobs: JobFolder) -> None:
         time.sleep(_LOOK_S)
 
 
-def _check_input(work: Handed) -> None:
-    """Finds wrong input now and not in a job, where this node has what it takes. Raises InputError."""
-    if find_spec("torch") is None:  # as in a container's host; the driver's job looks before it waits for workers
-        return
+def _checked_plan(work: Handed) -> Plan:
+    """Finds wrong input now and not in a job; the plan with what is known of the features. Raises InputError."""
+    size = _feature_bytes(work)
+    plan = work.plan(size)
+    if size is not None:
+        plan.store(size)
+    return plan
+
+
+def _feature_bytes(work: Handed) -> int | None:
+    """What the features take, once all input is checked; None where this node lacks what that takes: the driver looks.
+
+    Raises InputError.
+    """
+    if find_spec("torch") is None:  # as in a container's host
+        return None
     from search.driver.job import preview
 
     with tempfile.TemporaryDirectory() as scratch:
         # A run that a dry run left scripts of has not begun, and is there nevertheless.
         asked = replace(work.asked, name=work.name, resume=work.folder.root.exists())
-        preview(asked, RunFolder(Path(scratch, "run")))
+        return preview(asked, RunFolder(Path(scratch, "run"))).feature_bytes
 
 
-def _write(work: Handed) -> dict[str, Path]:
+def _write(work: Handed, plan: Plan) -> dict[str, Path]:
     """Makes the job folder anew: the scripts by role."""
     jobs = work.jobs
     if jobs.root.exists():
         shutil.rmtree(jobs.root)
     jobs.make()
     shutil.copyfile(work.asked.path, jobs.space / work.asked.path.name)
-    work.plan.write(jobs)
+    plan.write(jobs)
     jobs.token.touch(0o600)
     jobs.token.write_text(secrets.token_hex(32), encoding="ascii")
     texts = Scripts(work.file, jobs, work.name, work.again.removesuffix(" --resume"), Path.cwd()).texts()

@@ -24,7 +24,7 @@ import typer
 from haan.cli import run, say
 from haan.errors import InputError
 from haan.files import whole
-from haan.words import byte_size, hours
+from haan.words import hours
 from search.driver.batchqueue import FOLDER, LABEL, BatchQueue
 from search.driver.localray import ray_folder
 from search.driver.request import AGAIN as LAST_WORDS
@@ -55,7 +55,7 @@ _NO_WORKER_S = 60  # until a search ends that has none and gets none
 _QUIET_S = 3.0  # once no trial of a node that is to leave has worked for so long, all have saved
 _BEFORE_S = 10  # that a node is given up before its time
 _CANCELLED_S = 10  # after which a search that was not told with its job is told
-_STORE_SLACK, _STORE_LEAST = 1.25, 256 * 2**20
+_KILLED_S = 20  # after which a cancelled one is ended: it may wait for Ray, which is gone; Slurm's KillWait is 30
 
 
 class Ordered(Exception):
@@ -113,24 +113,18 @@ def drive(folder: JobFolder) -> int:
 
 
 def _store(plan: Plan, folder: JobFolder) -> int:
-    """Bytes of each node's object store. The input is checked before anything waits for it. Raises InputError."""
+    """Bytes of each node's object store. Input that nobody could check yet is checked before workers are waited for.
+
+    Raises InputError.
+    """
+    if plan.feature_bytes is not None:
+        return plan.store(plan.feature_bytes)
     known = subprocess.run(
         [sys.executable, "-m", "search.remote.slurmnode", "check", str(folder.root)], stdout=subprocess.PIPE, text=True
     )  # in a process of its own, which takes PyTorch with it when it ends
     if known.returncode:
         raise InputError([])  # its messages stand there already
-    return store_bytes(int(known.stdout), min(plan.memory.values()))
-
-
-def store_bytes(features: int, memory: int) -> int:
-    """What a node's object store takes of its job's memory. Raises InputError where that leaves too little."""
-    needed = int(features * _STORE_SLACK) + _STORE_LEAST
-    if needed > memory // 2:
-        raise InputError(
-            f"workers.memory, driver.memory: must each be twice what the features take of a node's shared memory "
-            f"({byte_size(needed)}), got {byte_size(memory)}"
-        )
-    return needed
+    return plan.store(int(known.stdout))
 
 
 @contextmanager
@@ -235,7 +229,10 @@ def _search(
 
 
 def _until_over(process: "subprocess.Popen[bytes]", orders: Orders, node: RayNode, alone: "_Loneliness") -> str | None:
-    """Waits for the search, and tells it to end in order where an order comes; which came."""
+    """Waits for the search, and tells it to end in order where an order comes; which came.
+
+    Of a job that is cancelled Slurm ends all in less than a minute, and what is said of it has to be said before.
+    """
     order, told = None, False
     since = 0.0
     while process.poll() is None:
@@ -247,6 +244,8 @@ def _until_over(process: "subprocess.Popen[bytes]", orders: Orders, node: RayNod
         if order is not None and not told and time.monotonic() - since >= (_CANCELLED_S if order == _END else 0):
             process.terminate()
             told = True
+        if order == _END and time.monotonic() - since >= _KILLED_S:
+            process.kill()
     return order
 
 

@@ -125,7 +125,8 @@ exit $code
 """
 _STEPS = r"""if [ "$SLURM_NNODES" -gt 1 ]; then
     srun --nodes=$((SLURM_NNODES - 1)) --ntasks=$((SLURM_NNODES - 1)) --ntasks-per-node=1 @STEP_OPTIONS@ \
-        --exclude="$SLURMD_NODENAME" --kill-on-bad-exit=0 --wait=0 bash "$run/together.sh" step &
+        --exclude="$SLURMD_NODENAME" --kill-on-bad-exit=0 --wait=0 bash "$run/together.sh" step \
+        >> "$run/workers-$SLURM_JOB_ID.out" 2>&1 &
 fi
 """
 _REQUEUE = r"""    said=$(scontrol requeue "$SLURM_JOB_ID" 2>&1) && exit 0

@@ -421,6 +421,36 @@ def take_kills_for_deaths() -> None:
     RayActorManager._actor_task_failed = failed
 
 
+def leave_starting_processes() -> None:
+    """Has Ray Tune hand a process that has become free to a trial that has none, not to one whose own starts just then.
+
+    It would end the one that starts: where trials end more often than a process takes to start, a node that comes late
+    never gets to work. No option says otherwise.
+    """
+    from ray.tune.execution.tune_controller import TuneController
+
+    plain = TuneController._maybe_reuse_cached_actor
+    if getattr(plain, "leaves_starting", False):
+        return
+
+    def starts(self: TuneController, trial: "Trial") -> bool:
+        own = self._trial_to_actor.get(trial)
+        is_placed = own is not None and self._actor_manager.is_actor_started(own)
+        return is_placed and own not in self._started_actors and trial not in self._resetting_trials
+
+    def reuse(self: TuneController, trial: "Trial") -> bool:
+        if not starts(self, trial):
+            return plain(self, trial)
+        alike = self._resources_to_pending_trials[trial.placement_group_factory] & self._staged_trials
+        waiting = [one for one in alike - self._resetting_trials if not starts(self, one)]
+        if waiting:
+            plain(self, waiting[0])
+        return False
+
+    reuse.leaves_starting = True  # type: ignore[attr-defined]
+    TuneController._maybe_reuse_cached_actor = reuse
+
+
 class Killed(RayActorError):
     """A process that Ray ended itself; the first line of what it says of it, for pages follow."""
 

@@ -52,6 +52,7 @@ def run_stage(stage: Stage, bridge: Bridge, follow: Callable[[], Bridge | None] 
     """
     relay, idle = Relay(bridge, stage.concurrent, follow), internals.IdleProcesses()
     internals.take_kills_for_deaths()
+    internals.leave_starting_processes()
     tuner = tune.Tuner(
         stage.trainable,
         tune_config=tune.TuneConfig(

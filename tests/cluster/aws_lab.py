@@ -182,7 +182,7 @@ def lab_only(lab: Lab) -> dict[str, Any]:
     for kind in config["available_node_types"].values():
         kind["node_config"]["KeyName"] = _KEY_NAME
     config["max_workers"] = config["available_node_types"]["gpu_spot"]["max_workers"] = 2
-    config["idle_timeout_minutes"] = 0.5
+    config["idle_timeout_minutes"] = 0.2
     installed = [command for command in config["setup_commands"] if "/uv" not in command]
     assert len(installed) == len(config["setup_commands"]) - 3
     storage = f"s3://{BUCKET}/haan?endpoint_override={quote(_endpoint(lab), safe='')}"

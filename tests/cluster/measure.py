@@ -1,7 +1,7 @@
-"""Run on the head of a cluster by test_features.py: `python -m tests.cluster.measure MIB`.
+"""Run on the head of a cluster by test_features.py: `python -m tests.cluster.measure MIB:TRIALS ...`.
 
-Shares so many MiB of random features, trains two real trials a node on them for an epoch, and prints as JSON what each
-trial's process holds for itself and what the store of each node holds.
+Shares so many MiB of random features, trains so many real trials a node on them for an epoch, and prints as JSON, a
+list for each word, what each trial's process holds for itself and what the store of each node holds.
 """
 
 import json
@@ -21,8 +21,6 @@ from search.trials.features import num_bytes, share
 from search.trials.trial import TrialRunner
 from tests.search.trials.drawn import CLIPS, DIM, MIB, Drawn, annotate
 
-TRIALS_A_NODE = 2
-
 
 @dataclass(frozen=True)
 class Held:
@@ -41,8 +39,8 @@ class Measured(TrialRunner):
         return psutil.Process().memory_full_info().uss / MIB, shutil.disk_usage("/dev/shm").used / MIB
 
 
-def measure(videos: int) -> list[Held]:
-    """Every trial after an epoch on features of `videos` MiB, two on each node at once."""
+def measure(videos: int, trials: int) -> list[Held]:
+    """Every trial after an epoch on features of `videos` MiB, so many on each node at once."""
     source = Drawn(np.full(videos, CLIPS), DIM)
     assert num_bytes(source, "float16") == videos * MIB
     config = Config(
@@ -60,7 +58,7 @@ def measure(videos: int) -> list[Held]:
         splits={"official": Split(np.arange(videos - 4), np.arange(videos - 4, videos))},
         shared=share(source, annotate(videos), "float16"),
     )
-    nodes = [node for node in ray.nodes() if node["Alive"] for _ in range(TRIALS_A_NODE)]
+    nodes = [node for node in ray.nodes() if node["Alive"] for _ in range(trials)]
     actors = []
     for number, node in enumerate(nodes):
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -75,4 +73,5 @@ def measure(videos: int) -> list[Held]:
 
 if __name__ == "__main__":
     ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
-    sys.stdout.write(json.dumps([asdict(held) for held in measure(int(sys.argv[1]))]) + "\n")
+    asked = [map(int, word.split(":")) for word in sys.argv[1:]]
+    sys.stdout.write(json.dumps([[asdict(held) for held in measure(*one)] for one in asked]) + "\n")

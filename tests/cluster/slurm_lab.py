@@ -153,10 +153,13 @@ class SlurmLab:
         """What a command of a user on the login node says."""
         return self.lab.op(command, env, check, user=user)
 
-    def jobs(self, user: User | None = None) -> list[Job]:
-        """What `squeue` knows: jobs that wait, run or end, an array's elements a line each; of one user, or all."""
+    def jobs(self, user: User | None = None, over: bool = False) -> list[Job]:
+        """What `squeue` knows: jobs that wait, run or end, an array's elements a line each; of one user, or all.
+
+        over: those that have ended, too.
+        """
         whose = [] if user is None else ["-u", user.name]
-        said = self.lab.op(["squeue", "-h", "-r", *whose, "-o", "%i|%j|%u|%T|%N|%r"])
+        said = self.lab.op(["squeue", "-h", "-r", *["-t", "all"] * over, *whose, "-o", "%i|%j|%u|%T|%N|%r"])
         return [Job(*line.split("|")) for line in said.splitlines()]
 
     def states(self) -> dict[str, str]:

@@ -15,32 +15,33 @@ SMALL, LARGE = 64, 1024  # MiB
 SLACK = 64  # MiB of a store that Ray uses for itself, and for what small things pass through it
 
 
-def measured(cluster: OwnMachines, mib: int) -> dict[str, list[dict[str, float]]]:
-    """What two trials a host hold with so many MiB of features."""
-    said = cluster.on_head(f"python -m tests.cluster.measure {mib}")
-    found = defaultdict(list)
-    for one in json.loads(said.splitlines()[-1]):
-        found[one.pop("node")].append(one)
-    return dict(found)
+def measured(cluster: OwnMachines, *asked: str) -> list[dict[str, list[dict[str, float]]]]:
+    """What trials hold on each host, for each MIB:TRIALS that is asked for."""
+    said = cluster.on_head(f"python -m tests.cluster.measure {' '.join(asked)}")
+    found = []
+    for held in json.loads(said.splitlines()[-1]):
+        found.append(defaultdict(list))
+        for one in held:
+            found[-1][one.pop("node")].append(one)
+    return found
 
 
 def test_a_gigabyte_of_features_is_there_once_a_host(
     cluster: OwnMachines, phase: Phase, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster.lab.op(["ray", "rsync-up", "/root/own.yaml", f"{CHECKOUT}/tests/", f"{PROJECT}/tests/"])
-    with phase(f"two trials a host on {SMALL} MiB"):
-        small = measured(cluster, SMALL)
-    with phase(f"two trials a host on {LARGE} MiB"):
-        large = measured(cluster, LARGE)
+    with phase(f"a trial a host on {SMALL} MiB, then two on {LARGE} MiB"):
+        small, large = measured(cluster, f"{SMALL}:1", f"{LARGE}:2")
     with capsys.disabled():
         for mib, found in ((SMALL, small), (LARGE, large)):
             for host, trials in sorted(found.items()):
                 own = " and ".join(f"{trial['own']:.1f}" for trial in trials)
                 store = max(trial["store"] for trial in trials)
-                sys.stderr.write(f"\n{mib} MiB of features, {host}: store {store:.0f} MiB, USS of two trials {own} MiB")
+                sys.stderr.write(f"\n{mib} MiB of features, {host}: store {store:.0f} MiB, USS of a trial {own} MiB")
     assert set(small) == set(large) == {"h1", "h2", "h3"}
     for host in large:
-        assert len(small[host]) == len(large[host]) == 2
-        assert all(LARGE <= trial["store"] < LARGE + SMALL + SLACK for trial in large[host])
-        for at_small, at_large in zip(small[host], large[host], strict=True):
-            assert at_large["own"] - at_small["own"] < 0.01 * (LARGE - SMALL)
+        (alone,) = small[host]
+        assert len(large[host]) == 2
+        for trial in large[host]:
+            assert LARGE <= trial["store"] < LARGE + SMALL + SLACK
+            assert trial["own"] - alone["own"] < 0.01 * (LARGE - SMALL)

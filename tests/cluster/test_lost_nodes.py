@@ -89,25 +89,25 @@ def test_a_search_that_loses_every_machine_in_turn_ends_with_each_trial_once(
     with phase("trials under way on all hosts"):
         search.await_work(*HOSTS)
 
-    search.note({"power cut": "h3", "killed": "h2"})
-    with phase("a worker without power and one killed: noticed"):
+    search.note({"power cut": "h3", "network cut": "h2"})
+    with phase("a worker without power and one without network: noticed"):
         lab.cut(3)
-        lab.kill(2)
+        lab.net_cut(2)
         cluster.await_hosts(["h1"])
+    lab.net_back(2)
     lab.start(3)
-    lab.start(2)
-    started = time.time()
+    back = time.time()
     with phase("those workers back, and at work"):
-        search.await_work("h2", "h3", since=started)
+        search.await_work("h2", "h3", since=back)
 
-    search.note({"network cut": "h3"}, since=started)
-    with phase("a worker without network: noticed"):
-        lab.net_cut(3)
-        cluster.await_hosts(["h1", "h2"])
-        lab.net_back(3)
+    search.note({"killed": "h2"}, since=back)
+    with phase("a worker killed: noticed"):
+        lab.kill(2)
+        cluster.await_hosts(["h1", "h3"])
+    lab.start(2)
     search.note({"driver killed": "h1"})
     resumed = time.time()
-    with phase("driver killed, resumed, at work on that worker, too"):
+    with phase("driver killed, resumed, at work on a worker, too"):
         kill_driver(search)
         search.drive("--resume")
         search.await_work("h1", "h3", since=resumed)

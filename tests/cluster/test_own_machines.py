@@ -23,6 +23,13 @@ from tests.search.journals import assert_whole
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 HOSTS = (HEAD, 2, 3)
 TRIALS, EPOCHS = 7, 150  # long enough that no host's first trial ends before another host has begun
+# What learns nothing stays at the untrained score of 9.5, and what learns is beyond 14 by epoch 30: so the base
+# completes and the trial after it is pruned, in whatever order trials end.
+PRUNED = {
+    "pruner": {"name": "threshold", "lower": 11.5, "n_warmup_steps": 100},
+    "parameters": {"concepts.clusters": {"int": [4, 16], "log": True}, "optim.lr": {"choice": [3e-3, 1e-9]}},
+    "start_with": ["base", {"optim.lr": 1e-9}],
+}
 SUBMIT = f"python {CHECKOUT}/search/run.py tiny.yaml --cluster own.yaml --name own"
 LAPTOP = {"PYTHONPATH": str(CHECKOUT)}
 
@@ -43,7 +50,7 @@ class Searched:
 @pytest.fixture(scope="module")
 def searched(cluster: OwnMachines, phase: Phase, tmp_path_factory: pytest.TempPathFactory) -> Searched:
     lab, folder = cluster.lab, tmp_path_factory.mktemp("own")
-    wanted = {"trials": TRIALS, "confirm": {"top": 1, "seeds": 2}}
+    wanted = {"trials": TRIALS, "confirm": {"top": 1, "seeds": 2}, **PRUNED}
     shutil.copy(space(folder, EPOCHS, **wanted), lab.home(OP) / "tiny.yaml")
     with watched(cluster) as ports:
         with phase("a search sent from the laptop, which closes once it trains"):
@@ -71,6 +78,7 @@ def test_a_search_over_three_hosts_leaves_a_configuration_that_trains_to_the_sam
         again = lab.op("python -m haan train runs/own/best.yaml --out trained", LAPTOP)
     trials = assert_whole(folder, TRIALS)
     assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
+    assert [trial.state.name for trial in trials[:2]] == ["COMPLETE", "PRUNED"]
     table = pd.read_csv(folder.trials_csv)
     assert set(table["node"]) == {"h1", "h2", "h3"}
     assert folder.report.exists() and folder.predictions.exists()

@@ -4,23 +4,25 @@ Ada's Ray is open to all, as `ray start --head` leaves it where nobody made a to
 Ben, twice at once; all of that is started once, and what each test tells is what it saw.
 """
 
+import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from tests.cluster.conftest import Phase, _lab
-from tests.cluster.lab import CHECKOUT, OP, Lab
+from tests.cluster.lab import CHECKOUT, OP, Lab, User
 from tests.knock import is_refusal
 from tests.search.spaces import tiny_space
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
-ADA, BEN = "ada", "ben"
+ADA, BEN = (User(name, uid, Path(f"/home/{name}")) for name, uid in (("ada", 7011), ("ben", 7012)))
 _PORT = 6379
 _WEB = 8123
 _ENDS_S = 900
@@ -40,14 +42,12 @@ class Server:
 
     lab: Lab
 
-    def start(self, user: str, command: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    def start(self, user: User, command: str, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
         """A user's shell command, in his home; PATH and the checkout are everybody's."""
-        home = f"/home/{user}"
-        known = {"HOME": home, "USER": user, "PYTHONPATH": str(CHECKOUT), "RAY_raylet_start_wait_time_s": "240"}
-        words = ["runuser", "-u", user, "--", "bash", "-c", f"cd {home} && {command}"]
-        return self.lab.popen(OP, words, known | dict(env or {}))
+        known = {"PYTHONPATH": str(CHECKOUT), "RAY_raylet_start_wait_time_s": "240"}
+        return self.lab.popen(OP, command, known | dict(env or {}), user=user)
 
-    def run(self, user: str, command: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    def run(self, user: User, command: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Its exit code, and what it says."""
         return ended(self.start(user, command, env))
 
@@ -75,9 +75,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         folder = tmp_path_factory.mktemp("space")
         text = tiny_space(folder, epochs=2, trials=2, confirm=None).read_text()
         for user in (ADA, BEN):
-            lab.op(
-                f"useradd --create-home --shell /bin/bash {user} && cat > /home/{user}/tiny.yaml << 'END'\n{text}\nEND"
-            )
+            lab.add_user(OP, user)
+            lab.op(f"cat > tiny.yaml << 'END'\n{text}\nEND", user=user)
         yield Server(lab)
 
 
@@ -112,8 +111,8 @@ def seen(server: Server, phase: Phase) -> Seen:
             "ben on a core": server.start(BEN, patient("taskset -c 0 " + search("--name c"))),
         }
         ports = await_ports(server)
-        theirs = [str(port) for user, _, port in ports if user == BEN]
-        knocked = server.run(ADA, f"python -m tests.knock {' '.join(theirs)}")[1]
+        theirs = [f"127.0.0.1:{port}" for user, _, port in ports if user == BEN.name]
+        knocked = server.run(ADA, f"python {CHECKOUT}/tests/knock.py {' '.join(theirs)}")[1]
         ends = {name: ended(process) for name, process in under_way.items()}
     return Seen(ends, ports, knocked)
 
@@ -155,12 +154,12 @@ def test_a_search_takes_the_cores_that_it_was_given(seen: Seen) -> None:
 
 
 def test_a_stranger_is_refused_at_every_port(seen: Seen) -> None:
-    mine = [(address, port) for user, address, port in seen.listening if user == BEN]
+    mine = [(address, port) for user, address, port in seen.listening if user == BEN.name]
     assert len(mine) >= 8 and {address for address, _ in mine} == {"127.0.0.1"}
-    answers = {line.split()[0]: set(line.split()[1:]) for line in seen.knocked.splitlines()}
-    assert set(answers) == {str(port) for _, port in mine}, seen.knocked
-    for port, said in answers.items():
-        assert is_refusal(said) or said == {"CLOSED"}, (port, said)  # a process that ended meanwhile
+    (answers,) = json.loads(seen.knocked)
+    assert set(answers) == {f"127.0.0.1:{port}" for _, port in mine}
+    for place, said in answers.items():
+        assert is_refusal(set(said)) or said == ["CLOSED"], (place, said)  # a process that ended meanwhile
 
 
 def test_nothing_is_left_in_folders_that_all_share(seen: Seen, server: Server) -> None:

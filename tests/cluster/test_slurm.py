@@ -1,4 +1,7 @@
-"""Two users' searches on one Slurm: jobs come late, are cancelled, run out of time and lose their node."""
+"""Two users' searches on one Slurm: jobs come late, are cancelled, run out of time and lose their node.
+
+Ada's driver and workers are jobs of their own. Ben takes whole allocations of two nodes at once, one after the other.
+"""
 
 import json
 import re
@@ -21,14 +24,14 @@ from tests.cluster.conftest import Phase
 from tests.cluster.lab import CHECKOUT, LabError, User
 from tests.cluster.own import await_, long_space, trials, under_way
 from tests.cluster.slurm_lab import SlurmLab
-from tests.search.journals import assert_whole
+from tests.knock import is_refusal
+from tests.search.journals import assert_whole, endings, records
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 NODES = ("h1", "h2", "h3")
-EPOCHS = 30
+EPOCHS = 24
 PLENTY = 100  # trials, so that there is always one to be hit, however fast the machine is
 FAR = 8  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and a fault
-BENS_TRIALS = 2
 NOTICE_S = 90
 IDLE_S = 10
 WITHOUT, WITH_HIS, OWNER = "without a token", "with the token of his own search", "with its token"
@@ -124,14 +127,15 @@ class Search:
         """What a command in the checkout on the login node says."""
         return self.slurm.run(self.user, f"cd {self.project} && {command}", {"PYTHONPATH": str(self.project)})
 
-    def workers_on(self, node: str) -> list[str]:
-        """The numbers of his worker jobs there."""
-        found = [job for job in self.slurm.jobs(self.user) if job.node == node and job.state == "RUNNING"]
-        return [job.number for job in found if "_" in job.number]
+    def worker_on(self, node: str) -> str:
+        """The number of his worker's job there."""
+        there = [job for job in self.slurm.jobs(self.user) if job.node == node and job.state == "RUNNING"]
+        return next(job.number for job in there if "_" in job.number)
 
     def driver(self) -> str:
-        """The number of his driver's job."""
-        return next(job.number for job in self.slurm.jobs(self.user) if "_" not in job.number)
+        """The number of his driver's job that runs."""
+        running = [job for job in self.slurm.jobs(self.user) if job.state == "RUNNING"]
+        return next(job.number for job in running if "_" not in job.number)
 
 
 @dataclass
@@ -140,6 +144,7 @@ class Story:
 
     hit: event -> Ada's trials that were under way there, and how often each had been taken up again before. budget: her
     trials in the end. waiting: her screen while a worker was still to come. told: of each node what `knock` heard.
+    stopped: what Ben's command that ends his search says. given_back: Ada's last jobs that ended without a node.
     idle_s: seconds from the end of Ada's search until every node was idle, and of Ben's until his last job had ended.
     """
 
@@ -148,14 +153,16 @@ class Story:
     hit: dict[str, dict[int, int]] = field(default_factory=dict)
     budget: int = 0
     waiting: str = ""
-    told: dict[str, dict[str, dict[str, dict[str, list[str]]]]] = field(default_factory=dict)
+    told: dict[str, dict[str, dict[str, set[str]]]] = field(default_factory=dict)
+    stopped: str = ""
+    given_back: list[str] = field(default_factory=list)
     idle_s: dict[str, float] = field(default_factory=dict)
 
-    def note(self, event: str, node: str, since: float = 0) -> None:
-        """Waits until an event that comes now will hit a trial of Ada's, and keeps which."""
+    def note(self, event: str, *nodes: str, since: float = 0) -> None:
+        """Waits until an event that comes now to one of these nodes will hit a trial of Ada's, and keeps which."""
 
         def found() -> bool:
-            numbers = self.ada.under_way(node, since)
+            numbers = {number for node in nodes for number in self.ada.under_way(node, since)}
             known = self.ada.known
             self.hit[event] = {number: len(retries(known[number])) for number in numbers}
             return bool(numbers)
@@ -176,6 +183,11 @@ def retries(trial: FrozenTrial) -> list[str]:
     return trial.user_attrs.get("retries", [])
 
 
+def preempted(trial: FrozenTrial) -> bool:
+    """Whether it was taken up again since its node was about to leave."""
+    return any(again.startswith("preempted: its node is about to leave") for again in retries(trial))
+
+
 def space(folder: Path, trials: int, cpus: int) -> Path:
     """The long space, its trials not so long, and without a holdout: nothing is trained once more at the end."""
     path = long_space(folder, EPOCHS, trials=trials, resources={"cpu": cpus, "gpu": 0})
@@ -185,7 +197,7 @@ def space(folder: Path, trials: int, cpus: int) -> Path:
     return path
 
 
-def cluster_file(search: Search, most: int, cpus: int, limit: str) -> dict[str, object]:
+def cluster_file(search: Search, most: int, cpus: int, limit: str = "1:00:00", **more: object) -> dict[str, object]:
     """What a user writes: where his environment is, and what a node gives. No driver on h3, which will be lost."""
     environment = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={search.project}"
     return {
@@ -194,6 +206,7 @@ def cluster_file(search: Search, most: int, cpus: int, limit: str) -> dict[str, 
         "driver": {"cpus": 1, "memory": "1500M", "time": "1:00:00", "sbatch": {"exclude": "h3"}},
         "notice": NOTICE_S,
         "setup": [environment],
+        **more,
     }
 
 
@@ -218,68 +231,85 @@ def story(slurm: SlurmLab, phase: Phase, tmp_path_factory: pytest.TempPathFactor
 def begin(ada: Search, ben: Search, folder: Path, phase: Phase) -> Story:
     """Both searches at work, one worker late, and a terminal closed in between."""
     slurm, story = ada.slurm, Story(ada, ben)
-    # A node of 5 cores has room for one worker of hers, one of his and a driver. One of hers that waits keeps none of
-    # his from starting, for his would end before it could begin.
-    ada.write(space(folder, PLENTY, cpus=3), cluster_file(ada, most=3, cpus=3, limit="1:00:00"))
-    ben.write(space(folder, BENS_TRIALS, cpus=1), cluster_file(ben, most=1, cpus=1, limit="0:20:00"))
+    # A node of 5 cores has room for one worker of hers, her driver and a core of his. One of hers that waits keeps none
+    # of his from starting, for his would end before it could begin.
+    ada.write(space(folder, PLENTY, cpus=3), cluster_file(ada, most=3, cpus=3))
+    whole = {"together": True, "chain": 2, "sbatch": {"exclude": "h3"}}
+    ben.write(space(folder, PLENTY, cpus=1), cluster_file(ben, most=2, cpus=1, limit="0:20:00", **whole))
     slurm.close(3)
     ada.follow()
     ada.await_(lambda: [job.state for job in slurm.jobs(ada.user)].count("RUNNING") == 3, "her driver and two workers")
     ben.follow()
     with phase("both at work on the first two nodes"):
         ada.await_work("h1", "h2")
-        ben.await_(lambda: any(ben.under_way(node) for node in ("h1", "h2")), "a trial under way")
+        ben.await_work("h1", "h2")
     story.waiting = ada.said()
+    with phase("strangers knock at two of them"):
+        story.told |= {"h1": knock(story, 1), "h2": knock(story, 2)}
     assert ada.interrupt() == 130, ada.said()
     slurm.open(3)
     ada.follow("--resume")
     with phase("a worker that comes late is at work"):
         ada.await_work("h3")
-    with phase("strangers knock"):
-        story.told = {node: knock(story, host) for host, node in enumerate(NODES, 1)}
+    with phase("strangers knock there"):
+        story.told["h3"] = knock(story, 3)
     return story
 
 
 def disturb(story: Story, phase: Phase) -> None:
-    """All that may happen to the jobs of Ada's search."""
-    ada = story.ada
+    """All that may happen to the jobs of a search. What needs time is begun before something else is waited for."""
+    ada, ben = story.ada, story.ben
     slurm = ada.slurm
+    worker, first = ada.worker_on("h1"), ben.driver()
+    slurm.run_out_of_time(worker)
     with phase("a worker cancelled: noticed"):
         story.note("worker cancelled", "h2")
-        slurm.run(ada.user, f"scancel {' '.join(ada.workers_on('h2'))}")
+        slurm.run(ada.user, f"scancel {ada.worker_on('h2')}")
         story.await_noticed("worker cancelled")
+    with phase("a worker out of time: its trial preempted, its job requeued"):
+        ada.await_(lambda: any(map(preempted, ada.known)), "a trial preempted")
+        ada.await_(lambda: slurm.restarts(worker) == 1, "the worker's job requeued")
+    driver = ada.driver()
+    slurm.run_out_of_time(driver)
+    slurm.run_out_of_time(first)
     with phase("the driver out of time: ended in order and requeued"):
-        driver = ada.driver()
-        slurm.run_out_of_time(driver)
         ada.await_(lambda: slurm.restarts(driver) == 1, "the driver's job requeued")
         slurm.lab.op(f"scontrol update jobid={driver} timelimit=60")
     resumed = time.time()
     with phase("started again, at work on h3"):
         ada.await_work("h3", since=resumed)
-    with phase("a node cut: noticed"):
+    with phase("Ben's second allocation at work"):
+        ben.await_(lambda: [job.number for job in slurm.jobs(ben.user)] not in ([first], []), "the next of the chain")
+        ben.await_(lambda: ben.driver() != first and any(ben.under_way(node, resumed) for node in NODES), "at work")
+    with phase("a node cut: noticed; meanwhile Ben's search stopped"):
         story.note("node cut", "h3", since=resumed)
         slurm.lab.cut(3)
+        story.stopped = ben.run("python -m search.remote.slurm stop runs/mine")
+        code = ben.ended()
+        assert code == 130, f"{code}: {ben.said()}"
         story.await_noticed("node cut")
     slurm.start(3)
     with phase("the driver cancelled"):
-        story.note("driver cancelled", "h1", since=resumed)
+        story.note("driver cancelled", "h1", "h2", since=resumed)
         slurm.run(ada.user, f"scancel {ada.driver()}")
         code = ada.ended()
         assert code == 130, f"{code}: {ada.said()}"
 
 
 def end(story: Story, phase: Phase) -> None:
-    """Both searches to their end, Ada's with the trials that were begun and two more."""
+    """Ada's search to its end, with the trials that were begun, and a worker more than there is room for."""
     ada, ben = story.ada, story.ben
     slurm = ada.slurm
-    story.budget = len(ada.known) + 2
+    story.budget = len(ada.known)
+    ada.write(space(ada.scratch, PLENTY, cpus=3), cluster_file(ada, most=4, cpus=3))
     ada.follow("--resume", "--trials", str(story.budget))
-    with phase("Ben's search to its end"):
-        assert ben.ended() == 0, ben.said()
     with phase("Ada's search to its end"):
         assert ada.ended() == 0, ada.said()
         await_(lambda: set(slurm.states().values()) == {"idle"}, "every node idle", 120)
     ended = time.time()
+    story.given_back = [
+        job.number for job in slurm.jobs(ada.user, over=True) if job.state == "CANCELLED" and not job.node
+    ]
     story.idle_s = {"Ada": ended - ada.end_s, "Ben": slurm.last_end_s(ben.user) - ben.end_s}
 
 
@@ -305,11 +335,31 @@ def test_the_screen_says_what_it_waits_for_in_slurms_words(story: Story) -> None
     assert re.search(r"2 of 3 workers; 1 pending: \w+", story.waiting), story.waiting
 
 
-def test_another_users_search_on_the_same_nodes_is_left_alone(story: Story) -> None:
-    found = assert_whole(story.ben.folder, BENS_TRIALS)
-    assert {trial.state for trial in found} == {TrialState.COMPLETE}
-    assert not any(map(retries, found)), [retries(trial) for trial in found]
-    assert story.ben.token != story.ada.token
+def test_a_worker_out_of_time_costs_its_trial_no_failure(story: Story) -> None:
+    trials = [trial for trial in story.ada.known if preempted(trial)]
+    assert trials and {trial.state for trial in trials} == {TrialState.COMPLETE}  # none may fail: max_failures is 0
+
+
+def test_workers_that_the_rest_of_a_search_can_not_fill_are_given_back(story: Story) -> None:
+    assert re.search(r"\d worker\(s\) go: \d trial\(s\) are left for 1 on each", story.ada.said()), story.ada.said()
+    assert story.given_back, "the one that there was no room for"
+
+
+def test_another_users_search_on_the_same_nodes_goes_from_allocation_to_allocation_until_it_is_stopped(
+    story: Story,
+) -> None:
+    ben, said = story.ben, story.ben.said()
+    assert "2 at once, each with 1 CPU(s)" in said, said
+    assert "The driver's time limit is near: the next one of the chain goes on" in said, said
+    assert "mine was asked to end in order" in story.stopped and "To go on: " in said.splitlines()[-1], said
+    told = [number for number, _, _ in endings(records(ben.folder.journal))]
+    assert told and len(told) == len(set(told)), "every trial once"
+    for trial in ben.known:
+        assert trial.state in (TrialState.COMPLETE, TrialState.RUNNING), "those under way go on with --resume"
+        assert all(again.startswith("its driver ended") for again in retries(trial)), "nothing of Ada's has hit it"
+    assert any(map(retries, ben.known)), "what was under way went on in the next allocation"
+    assert set(pd.read_csv(ben.folder.trials_csv)["node"].dropna()) == {"h1", "h2"}, "both nodes of an allocation train"
+    assert ben.token != story.ada.token
 
 
 def test_no_node_is_kept_after_the_end(story: Story) -> None:
@@ -330,9 +380,9 @@ def test_the_winner_trains_to_the_same_weights_again(story: Story, phase: Phase)
 def test_every_port_that_a_node_opens_refuses_a_stranger(story: Story, who: str) -> None:
     for node, told in story.told.items():
         assert len(told[OWNER]) > 3, f"{node}: {sorted(told[OWNER])}"
-        for place, heard in told[who].items():
-            assert not heard["let in"], f"{node}, {place}: {heard}"
-            assert heard["refused"] and told[OWNER][place]["let in"], f"{node}, {place}: must be asked what it answers"
+        for place, answers in told[who].items():
+            assert is_refusal(answers) and answers != {"UNIMPLEMENTED"}, f"{node}, {place}: {answers}"
+            assert not is_refusal(told[OWNER][place]), f"{node}, {place}: must be asked what it answers"
 
 
 def test_the_secrets_of_a_search_are_its_users_alone(story: Story) -> None:
@@ -343,20 +393,19 @@ def test_the_secrets_of_a_search_are_its_users_alone(story: Story) -> None:
     assert not [line for line in said.splitlines() if line.startswith("/")], said
 
 
-def knock(story: Story, host: int) -> dict[str, dict[str, dict[str, list[str]]]]:
-    """What Ada's ports on a node say to each client: who -> ADDRESS:PORT -> `refused` and `let in`."""
+def knock(story: Story, host: int) -> dict[str, dict[str, set[str]]]:
+    """What Ada's ports on a node answer to each visitor: who -> ADDRESS:PORT -> answers, of ports that stay open."""
     slurm, ada, ben = story.ada.slurm, story.ada, story.ben
-    tokens = {WITHOUT: None, WITH_HIS: ben.token, OWNER: ada.token}
+    visits = {WITHOUT: (None, False), WITH_HIS: (ben.token, False), OWNER: (ada.token, True)}
     before = opened(slurm, host, ada.user)
-    program = ben.user.home / "stranger.py"
-    program.write_text((CHECKOUT / "tests" / "cluster" / "stranger.py").read_text())
-    env = {"STRANGER_TOKENS": json.dumps(list(tokens.values()))}
-    said = slurm.lab.on(host, ["python", program, *sorted(before)], env, user=ben.user)
+    program = ben.user.home / "knock.py"
+    program.write_text((CHECKOUT / "tests" / "knock.py").read_text())
+    said = slurm.lab.on(
+        host, ["python", program, *sorted(before)], {"KNOCKS": json.dumps(list(visits.values()))}, user=ben.user
+    )
     kept = before & opened(slurm, host, ada.user)
-    told = [
-        {place: heard for place, heard in one.items() if place in kept} for one in json.loads(said.splitlines()[-1])
-    ]
-    return dict(zip(tokens, told, strict=True))
+    told = [{place: set(one[place]) for place in kept} for one in json.loads(said.splitlines()[-1])]
+    return dict(zip(visits, told, strict=True))
 
 
 def opened(slurm: SlurmLab, host: int, user: User) -> set[str]:

@@ -29,7 +29,7 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     ended = run("run.py", tmp_path, path, "--name", "a", "--address", "local")
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
-    assert lines[0] == "Starting Ray, unless one runs here already ..."
+    assert lines[0] == "Starting Ray ..."
     assert lines[1].startswith("Running on a local Ray of its own: 1 node(s), ")
     assert "Starting 2 worker(s) ..." in lines[:6]
     shown = [line for line in lines if line.startswith("[") and " left" not in line]

@@ -67,6 +67,14 @@ def test_what_may_come_counts_as_an_autoscalers_nodes_do(queue: BatchQueue) -> N
     assert nodes.startable(queue.as_autoscaler(), [head, worker]) == ((), 0)
 
 
+def test_the_head_of_a_whole_allocation_is_one_of_its_nodes(queue: BatchQueue) -> None:
+    queue.folder.plan.write_text(json.dumps({**queue.plan, "together": True}))
+    whole, size = BatchQueue(queue.folder), {"CPU": 4, "GPU": 1}
+    head, others = Node("a", "h1", size, head=True), [Node(host, host, size) for host in ("h2", "h3", "h4")]
+    assert nodes.startable(whole.as_autoscaler(), [head, others[0]])[1] == 2
+    assert nodes.startable(whole.as_autoscaler(), [head, *others]) == ((), 0)
+
+
 def test_a_worker_that_can_not_work_is_told_once_by_whichever_driver(queue: BatchQueue) -> None:
     (queue.folder.notes / "7_2").write_text("node h2: setup[0]: must succeed, got exit code 1 of: module load x\n")
     (queue.folder.notes / "7_3.partial").write_text("node h3: se")

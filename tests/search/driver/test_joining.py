@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from haan.errors import InputError
-from search.driver import joining
+from search.driver import joining, nodes
 from search.driver.localray import PRIVATE
 from search.trials import internals
 from search.trials.internals import Answer, Raylet
@@ -167,3 +167,19 @@ def test_a_named_cluster_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert rays.joined == [address]
     with pytest.raises(InputError, match="--address: must be a Ray cluster that answers, got .*: .*refused"):
         joining.join(address, "--address")
+
+
+@pytest.mark.parametrize(
+    ("address", "environment", "line"),
+    [
+        (None, "", "Starting Ray, unless one runs here already ..."),
+        ("local", "10.0.0.1:6379", "Starting Ray ..."),
+        (None, "10.0.0.1:6379", "Joining the Ray at 10.0.0.1:6379 ..."),
+        ("auto", "", "Joining the Ray that runs here ..."),
+    ],
+)
+def test_what_is_about_to_be_done_is_said(
+    address: str | None, environment: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", environment)
+    assert nodes.aim(address) == line

@@ -71,7 +71,7 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Login:
     monkeypatch.setenv("PATH", f"{made.bin}:/usr/bin:/bin")
     for module in (slurm, watched):
         monkeypatch.setattr(module, "say", made.lines.append)
-    monkeypatch.setattr(slurm, "_check_input", lambda work: None)
+    monkeypatch.setattr(slurm, "_feature_bytes", lambda work: 2**30)
     monkeypatch.setattr(slurm, "_LATE_S", 0)
     made.slurm("sbatch", 'n=$(grep -c ^sbatch "$(dirname "$0")/log"); echo $((40 + n))')
     made.slurm("squeue", 'echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1')
@@ -113,6 +113,7 @@ def test_only_its_user_may_look_into_the_folder_with_the_token(login: Login) -> 
     assert re.fullmatch("[0-9a-f]{64}", token.read_text())
     plan = Plan.read(login.run.jobs)
     assert plan.budget_s == 3600 and plan.memory == {"workers": 8 * 2**30, "driver": 4 * 2**30}
+    assert plan.feature_bytes == 2**30
     assert plan.words[1:] == f"--name a --out {login.home}/runs --trials 3 --set optim.lr=0.01 --resume".split()
     assert Path(plan.words[0]).read_text() == (login.home / "tiny.yaml").read_text()
 
@@ -202,6 +203,15 @@ def test_a_run_folder_that_the_nodes_do_not_see_is_said_to(login: Login) -> None
     login.slurm("squeue", gone)
     with pytest.raises(InputError, match="must be a folder that all nodes share, got one that node h3 does not see"):
         login.submit()
+
+
+def test_memory_that_the_features_leave_too_little_of_is_refused_before_anything_is_handed_in(
+    login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "_feature_bytes", lambda work: 2**31)
+    with pytest.raises(InputError, match=r"must each be twice what the features take .*2.8 GiB\), got 4.0 GiB"):
+        login.submit()
+    assert not login.run.root.exists() and not any(line.startswith("sbatch") for line in login.called())
 
 
 def test_without_slurm_it_is_refused(login: Login) -> None:

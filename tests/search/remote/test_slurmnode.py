@@ -15,7 +15,7 @@ import pytest
 from haan.errors import InputError
 from search.remote import raynode, slurmnode, slurmscripts
 from search.remote.jobplan import Head, Plan, unlike, versions
-from search.remote.slurmnode import Ordered, Orders, store_bytes
+from search.remote.slurmnode import Ordered, Orders
 from search.results.folder import RunFolder
 from search.results.jobfolder import JobFolder
 
@@ -32,6 +32,7 @@ PLAN = Plan(
     resources={"CPU": 4, "GPU": 1},
     most=2,
     memory={"workers": 2**33, "driver": 2**33},
+    feature_bytes=2**30,
     together=False,
     chained=False,
     notice=60,
@@ -82,10 +83,10 @@ def test_versions_that_differ_are_named() -> None:
         slurmnode._check_alike(head)
 
 
-def test_features_take_at_most_half_of_a_jobs_memory() -> None:
-    assert store_bytes(2**30, 2**33) == int(1.25 * 2**30) + 2**28
+def test_features_take_at_most_half_of_a_jobs_memory(jobs: JobFolder) -> None:
+    assert slurmnode._store(PLAN, jobs) == int(1.25 * 2**30) + 2**28
     with pytest.raises(InputError, match=r"workers.memory, driver.memory: must each be twice .*5.2 GiB\), got 8.0 GiB"):
-        store_bytes(4 * 2**30, 2**33)
+        slurmnode._store(replace(PLAN, feature_bytes=4 * 2**30), jobs)
 
 
 def test_the_time_budget_is_that_of_all_drivers_together(jobs: JobFolder) -> None:
@@ -162,6 +163,21 @@ def test_a_search_is_told_to_end_in_order(
         assert slurmnode._until_over(process, orders, node, company) == order and process.returncode == 130
     assert slurmnode._last_words(PLAN, order) == code
     assert capsys.readouterr().out == f"{said}\n"
+
+
+def test_a_cancelled_search_that_does_not_end_is_ended_before_slurm_ends_all(
+    jobs: JobFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurmnode, "_CANCELLED_S", 0.5)
+    monkeypatch.setattr(slurmnode, "_KILLED_S", 1)
+    (jobs.orders / slurmnode.job_id()).write_text("end")
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    node: Any = _Node()
+    company: Any = _Company()
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        assert slurmnode._until_over(process, Orders(jobs), node, company) == "end"
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_what_reaches_ray_is_the_runs_token_and_nobody_elses(jobs: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,8 +65,22 @@ class RaisesOnce(Replay):
         return super().step()
 
 
+class StartsLate(Replay):
+    """Every process but the first takes longer to start than a trial takes."""
+
+    def setup(self, config: dict[str, Any], **given: Any) -> None:
+        super().setup(config, **given)
+        if len(list(self.notes.glob("process-*"))) > 1:
+            time.sleep(2)
+
+    def step(self) -> dict[str, Any]:
+        (self.notes / f"trains-{os.getpid()}").touch()
+        time.sleep(0.05)
+        return super().step()
+
+
 class Meets(Replay):
-    """No epoch ends before two processes train: Ray Tune ends one that starts as another gets free."""
+    """No epoch ends before two processes train."""
 
     def step(self) -> dict[str, Any]:
         (self.notes / f"trains-{os.getpid()}").touch()
@@ -189,6 +203,14 @@ def test_a_pruner_decides_through_ray_as_through_plain_optuna(tmp_path: Path) ->
     assert outcomes(study.inner) == expected
     assert ends == [(trial.number, trial.state.name) for trial in expected]
     assert {trial.state for trial in expected} == {COMPLETE, PRUNED}
+
+
+def test_a_process_that_takes_longer_to_start_than_trials_take_gets_to_work(tmp_path: Path) -> None:
+    study = create(NO_PRUNER)
+    through_ray(study, tmp_path, 14, StartsLate, concurrent=2)
+    assert [trial.state for trial in study.trials()] == [COMPLETE] * 14
+    # Ray Tune alone gives its trial to whichever process becomes free, ends it, and starts another for the next trial.
+    assert len(list(tmp_path.glob("trains-*"))) == len(list(tmp_path.glob("process-*"))) == 2
 
 
 @dataclass(frozen=True)

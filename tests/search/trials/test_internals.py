@@ -103,9 +103,9 @@ def test_a_ray_of_ones_own_is_reached_from_this_machine_alone(one_ray: str) -> N
 
 @pytest.mark.parametrize("token", [None, "0" * 64])
 def test_a_stranger_gets_no_answer_on_any_port(one_ray: str, token: str | None) -> None:
-    answers = {port: knock(port, token) for _, port in listening()}
+    answers = {port: knock(f"127.0.0.1:{port}", token) for _, port in listening()}
     assert {port: said for port, said in answers.items() if not is_refusal(said)} == {}
-    assert any(said in ({"401"}, {"403"}) for said in answers.values())
+    assert any(said <= {"401", "403"} for said in answers.values())
     assert sum("UNAUTHENTICATED" in said for said in answers.values()) >= 4
 
 
