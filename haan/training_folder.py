@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from haan.cli import say, warn
 from haan.config import Config
 from haan.data import cache
-from haan.data.plant import MADE_UP, planted
+from haan.data.planted import MADE_UP, planted
 from haan.data.readers import open_data, open_unlabelled
 from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
 from haan.errors import InputError

@@ -32,7 +32,7 @@ from search.driver.screen import Screen
 from search.driver.staff import Staff
 from search.driver.timeleft import SessionClock
 from search.page.page import write_report
-from search.results import checkpoints, classes, confirm, winner
+from search.results import checkpoints, classescsv, confirm, export, winner
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
 from search.space.edges import edge_warnings
@@ -311,10 +311,10 @@ def _counted(work: Work, study: Study) -> list[str]:
 def _leave(work: Work, study: Study) -> list[str]:
     """Exports the winner; what was won, in lines."""
     job, space = work.job, work.job.space
-    trial = winner.export(job.folder, space, study.inner)
+    trial = export.write_config(job.folder, space, study.inner)
     known = confirm.read_confirmation(job.folder, space, study.inner)
     yaml = job.folder.best_yaml
-    found = winner.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
+    found = export.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
     lines = made_up(space.base.data, study.inner.user_attrs[record.DATA])
     lines += [f"Best: trial {trial.number}; written to {yaml}"]
     apart = winner.set_apart(space, trial, winner.base_of(space, study.trials(), trial))
@@ -325,6 +325,6 @@ def _leave(work: Work, study: Study) -> list[str]:
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
     else:
-        missing = classes.write_csv(job.folder, space, study.inner, found.found, job.source, job.annotations)
+        missing = classescsv.write_csv(job.folder, space, study.inner, found.found, job.source, job.annotations)
         lines += [f"warning: {job.folder.classes_csv} is without the base: {missing}"] if missing else []
     return lines

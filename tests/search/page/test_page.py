@@ -25,7 +25,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from haan.data.plant import MADE_UP
+from haan.data.planted import MADE_UP
 from haan.errors import InputError
 from haan.figures.folder import Index
 from search import report
@@ -33,7 +33,7 @@ from search.page import plots
 from search.page.facts import Importances, read_findings
 from search.page.lanes import timeline
 from search.page.page import page, write_report
-from search.results import confirm, winner
+from search.results import confirm, export
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.space.model import Space
@@ -319,12 +319,12 @@ def test_the_report_says_whose_configuration_is_exported_where_it_is_not_the_win
     found = read_findings(run.folder, run.space, run.study)
     assert found.winner is not None and found.exported is found.winner
     other = next(t.number for t in reversed(found.of(TrialState.COMPLETE)) if t.number != found.winner.number)
-    winner.export(run.folder, run.space, run.study, other)
+    export.write_config(run.folder, run.space, run.study, other)
     again = read_findings(run.folder, run.space, run.study)
     assert again.winner is not None and again.winner.number == found.winner.number and again.gain == found.gain
     assert f"It is that of trial {other}, exported by its number." in page_of(run)
 
-    winner.export(run.folder, run.space, run.study, found.winner.number)  # as searched: it is still the winner
+    export.write_config(run.folder, run.space, run.study, found.winner.number)  # as searched: it is still the winner
     assert "Not the winner" not in page_of(run)
 
     yaml = run.folder.best_yaml.read_text()
@@ -341,7 +341,7 @@ def test_an_export_to_where_a_folder_lies_is_refused_and_writes_nothing(
     (tmp_path / blocked).mkdir()
     rule = f"{tmp_path / blocked}: must be a file that can be written, got: Is a directory"
     with pytest.raises(InputError, match=re.escape(rule)):
-        winner.export(full.folder, full.space, full.study, to=tmp_path / "x.yaml")
+        export.write_config(full.folder, full.space, full.study, to=tmp_path / "x.yaml")
     assert [one.name for one in tmp_path.iterdir()] == [blocked]
 
 
