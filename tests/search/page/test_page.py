@@ -705,6 +705,12 @@ MARKS = """() => [...document.querySelectorAll(".plot")].map((plot) => [
   [...plot.querySelectorAll(".main-svg :is(.js-line, .point, .point path)")]
     .filter((mark) => mark.getBBox().width > 0).length,
 ])"""
+SCROLLED_ASIDE = """() => {
+  const place = (selector) => document.querySelector(selector).getBoundingClientRect();
+  document.querySelector("#trials .scroll").scrollLeft = 60;
+  const aside = place("#trial-table td").left - place("#trials .scroll").left;
+  return [aside, place("#summary").width, place("#trials").width];
+}"""
 
 
 @needs_chromium
@@ -718,6 +724,9 @@ def test_the_page_draws_every_plot_without_an_error_a_request_or_a_sideways_scro
     widths = seen.page.evaluate("[...document.querySelectorAll('.plot .main-svg')].map((svg) => svg.clientWidth)")
     assert min(widths) > 200 and max(widths) <= size[0]
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    aside, summary, trials = seen.page.evaluate(SCROLLED_ASIDE)
+    assert 0 <= aside <= 2, "which trial a row is stays in sight"
+    assert trials == summary if size == PHONE else trials > summary, "as wide as the window has room for"
     ids = seen.page.evaluate("[...document.querySelectorAll('[id]')].filter((e) => !e.closest('svg')).map((e) => e.id)")
     assert len(ids) == len(set(ids))
     assert all(link[1:] in ids for link in seen.page.evaluate("[...document.links].map((a) => a.getAttribute('href'))"))
