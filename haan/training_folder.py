@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from haan.cli import say, warn
 from haan.config import Config
 from haan.data import cache
-from haan.data.plant import MADE_UP, planted
+from haan.data.planted import MADE_UP, planted
 from haan.data.readers import open_data, open_unlabelled
 from haan.data.table import Annotations, ClipTable, Packed, Split, pack, split
 from haan.errors import InputError
@@ -46,7 +46,7 @@ def fill(out: Path, settings: Config, places: AbstractContextManager[None], resu
     else:
         trainer.save(state)
     with whole(out / BEST) as partial:
-        partial.write_text(dump(settings), encoding="utf-8")
+        partial.write_text(dump(settings, whole=True), encoding="utf-8")
     if planted(settings.data) is not None:
         say(MADE_UP)
     say(f"{len(parts.train)} training and {len(parts.validation)} validation videos, {trainer.device.type}")

@@ -19,15 +19,14 @@ def main(
     """Export a search's best configuration again, or another trial's, with its weights and detections."""
     from haan.data.readers import open_data  # these take seconds, which --help does not wait for
     from haan.yamlconfig import read_config
-    from search.results import classes
+    from search.results import classescsv, export
     from search.results.folder import RunFolder, open_study
-    from search.results.winner import export, write_predictions
-    from search.space.read import read_space
+    from search.space.read import space_of_run
 
     folder = RunFolder(run_folder)
     study = open_study(folder)
-    space = read_space(folder.space_yaml)
-    chosen = export(folder, space, study, trial, to)
+    space = space_of_run(folder.space_yaml)
+    chosen = export.write_config(folder, space, study, trial, to)
     target = to or folder.best_yaml
     say(f"trial {chosen.number}, avg.mAP {chosen.value:.3f}; written to {target}")
     try:
@@ -35,13 +34,13 @@ def main(
     except InputError as error:
         say(f"no predictions written: {error}")
         return
-    written = write_predictions(target, read_config(target), source, annotations)
+    written = export.write_predictions(target, read_config(target), source, annotations)
     if written is None:
         say("no weights and no predictions: its checkpoint is not there")
         return
     say(f"detections written to {written.path}")
     if target == folder.best_yaml and trial is None:
-        missing = classes.write_csv(folder, space, study, written.found, source, annotations)
+        missing = classescsv.write_csv(folder, space, study, written.found, source, annotations)
         say(f"figures by class written to {folder.classes_csv}" + (f", without the base: {missing}" if missing else ""))
 
 

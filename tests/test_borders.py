@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -263,11 +264,11 @@ HEAVY = {"torch", "pandas", "faiss", "scipy", "sklearn", "matplotlib", "PIL", "s
 COMMAND = """
 import runpy, sys
 try:
-    runpy.run_module("haan", run_name="__main__", alter_sys=True)
+    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 except SystemExit as end:
     assert not end.code, end.code
 print()
-print(*(name for name in sys.modules if "." not in name))
+print(*sys.modules)
 """
 
 
@@ -283,7 +284,7 @@ def test_a_command_that_needs_no_pytorch_imports_nothing_heavy(words: str, tmp_p
     (tmp_path / "train.txt").write_text("".join(lines[:20]))
     (tmp_path / "val.txt").write_text("".join(lines[20:]))
     given = [str(tmp_path / word) if "." in word or word == "OUT" else word for word in words.split()]
-    shown, _, modules = python("-c", COMMAND, *given).strip().rpartition("\n")
+    shown, _, modules = python("-c", COMMAND, "haan", *given).strip().rpartition("\n")
     assert shown and {"haan", "typer", "numpy"} <= set(modules.split())
     assert HEAVY & set(modules.split()) == set()
 
@@ -291,3 +292,14 @@ def test_a_command_that_needs_no_pytorch_imports_nothing_heavy(words: str, tmp_p
 def test_a_laptop_that_sends_a_search_on_imports_no_pytorch() -> None:
     heavy = "import sys; print([name for name in ('torch', 'pandas', 'ray.tune') if name in sys.modules])"
     assert python("-c", f"import search.run, search.remote.submit, search.remote.head; {heavy}") == "[]\n"
+
+
+def test_a_listing_and_a_report_import_no_pytorch_and_of_scipy_one_function(tmp_path: Path) -> None:
+    heavy = "import sys; print([name for name in ('torch', 'scipy', 'sklearn') if name in sys.modules])"
+    assert python("-c", f"import search.results.listing, search.page.page; {heavy}") == "[]\n"
+    run = Path(shutil.copytree(ROOT / "tests" / "frozen" / "finished", tmp_path / "finished"))
+    for words in (["runs", str(tmp_path)], ["report", str(run)]):
+        shown, _, modules = python("-c", COMMAND, "search", *words).strip().rpartition("\n")
+        assert "finished" in shown and "optuna" in modules.split()
+        assert {"torch", "faiss", "sklearn", "scipy.stats"} & set(modules.split()) == set()
+        assert "scipy.special" in modules.split(), "the interval of the gain is shown"

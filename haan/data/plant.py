@@ -25,7 +25,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +39,7 @@ from haan.data.layout import (
     write_json,
     write_objects,
 )
+from haan.data.planted import PLANTED
 from haan.errors import InputError
 from haan.files import check_folder, make_folder, read_json
 
@@ -67,8 +67,7 @@ MIN_TRAIN_VIDEOS = 2  # training videos of every fine class: a holdout must leav
 TRAILING_CLIPS = (1, 6)  # background clips after the last action, least and most
 
 RECIPE = 1  # raise it with every change that gives other bytes: `ensure` then refuses older folders
-FEATURES, PLANTED = "features.npy", "planted.json"
-MADE_UP = "PLANTED FEATURES: these figures show that the machine works, and say nothing about real video."
+FEATURES = "features.npy"
 VOCABULARY_STREAM, TIMELINE_STREAM, RENDER_STREAM = range(3)
 
 Floats = NDArray[np.float32]
@@ -159,19 +158,6 @@ def ensure(data: Data) -> None:
         with suppress(AlreadyThereError):
             plant(root, data.plant)
     _check_planted(root, _record(data.plant, None))
-
-
-def planted(data: Data) -> dict[str, Any] | None:
-    """The record that planting leaves beside its features, wherever these lie. Raises InputError where it is none."""
-    root, features = Path(data.root), Path(data.root, data.features)
-    folders = (root, features.parent, features.resolve(), features.resolve().parent)
-    path = next((folder / PLANTED for folder in folders if (folder / PLANTED).exists()), None)
-    if path is None:
-        return None
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: must be a JSON object, got {str(found)[:80]}")
-    return found
 
 
 def vocabulary(classes: Classes, dim: int, seed: int) -> Vocabulary:

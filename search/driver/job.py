@@ -20,7 +20,7 @@ from haan.methods.haan import clustering
 from search.driver.request import Request, named, taken
 from search.results.folder import RunFolder
 from search.space.model import Space, most_demanding
-from search.space.read import naming_lines, read_space
+from search.space.read import naming_lines, space_of_run
 from search.space.resume import differences, growth
 from search.study import journal, record
 from search.trials import features
@@ -186,7 +186,7 @@ def _note(folder: RunFolder, text: str) -> None:
 
 def _fits(folder: RunFolder, space: Space, mark: str) -> tuple[int, tuple[str, ...]]:
     """Checks that the study can be gone on with; which driver this is, and what is to be said. Raises InputError."""
-    old = read_space(folder.space_yaml) if folder.space_yaml.exists() else space
+    old = space_of_run(folder.space_yaml) if folder.space_yaml.exists() else space
     changed, grown = differences(old, space), growth(old, space)
     if changed:
         raise InputError(changed)

@@ -30,9 +30,9 @@ from search.driver.progress import totals
 from search.driver.request import AGAIN, Request
 from search.driver.screen import Screen
 from search.driver.staff import Staff
-from search.driver.timeleft import SessionClock
+from search.driver.timeleft import SessionClock, ran_s
 from search.page.page import write_report
-from search.results import checkpoints, classes, confirm, winner
+from search.results import checkpoints, classescsv, confirm, export, winner
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
 from search.space.edges import edge_warnings
@@ -297,18 +297,19 @@ def _resume_command(job: Job) -> str:
 
 
 def _counted(work: Work, study: Study) -> list[str]:
-    """How the trials ended, what pruning saved, and what failed, reason by reason."""
+    """How the trials ended, what they took from start to end, what pruning saved, and what failed, reason by reason."""
     found = totals(study.trials(*FINISHED), study.epochs, work.share.units, partial(is_base, work.job.space))
     lines = [f"Trials: {found.complete} complete, {found.pruned} pruned, {found.failed} failed"]
     under_way = len(study.trials(TrialState.RUNNING))
     if under_way:
         lines[0] += f", {under_way} under way"
-    again_s = confirm.read_confirmation(work.job.folder, work.job.space, study.inner).seconds * work.share.units
-    spent, again, saved = (amount(value, work.share.unit) for value in (found.spent_s, again_s, found.saved_s))
+    again = confirm.read_confirmation(work.job.folder, work.job.space, study.inner).runs
+    again_s = sum(ran_s(run.record.runs or ()) for run in again) * work.share.units
+    spent, more, saved = (amount(value, work.share.unit) for value in (found.spent_s, again_s, found.saved_s))
     prunes = work.job.space.pruner.name != "none"
     lines.append(
         f"Spent {spent} on them"
-        + (f" and {again} on those trained again" if again_s else "")
+        + (f" and {more} on those trained again" if again_s else "")
         + (f"; pruning saved about {saved}" if prunes else "")
     )
     reasons: dict[str, list[int]] = {}
@@ -322,10 +323,10 @@ def _counted(work: Work, study: Study) -> list[str]:
 def _leave(work: Work, study: Study) -> list[str]:
     """Exports the winner; what was won, in lines."""
     job, space = work.job, work.job.space
-    trial = winner.export(job.folder, space, study.inner)
+    trial = export.write_config(job.folder, space, study.inner)
     known = confirm.read_confirmation(job.folder, space, study.inner)
     yaml = job.folder.best_yaml
-    found = winner.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
+    found = export.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
     lines = made_up(space.base.data, study.inner.user_attrs[record.DATA])
     lines += [f"Best: trial {trial.number}; written to {yaml}"]
     apart = winner.set_apart(space, trial, winner.base_of(space, study.trials(), trial))
@@ -336,6 +337,6 @@ def _leave(work: Work, study: Study) -> list[str]:
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
     else:
-        missing = classes.write_csv(job.folder, space, study.inner, found.found, job.source, job.annotations)
+        missing = classescsv.write_csv(job.folder, space, study.inner, found.found, job.source, job.annotations)
         lines += [f"warning: {job.folder.classes_csv} is without the base: {missing}"] if missing else []
     return lines

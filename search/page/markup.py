@@ -64,13 +64,18 @@ def sortable(names: Iterable[tuple[str, bool]], rows: Iterable[tuple[str, str]],
     names: heading, and whether its column is of numbers. rows: class of the row ("" for none), and its cells as HTML.
     """
     head = "".join(
-        f'<th scope="col"{_class("number" if number else "")}><button type="button">{escaped(text)}</button></th>'
+        f'<th scope="col"{_class("number" if number else "")}><button type="button">{_broken(text)}</button></th>'
         for text, number in names
     )
     body = "".join(f"<tr{_class(kind)}>{cells}</tr>" for kind, cells in rows)
     box = f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(label)}">'
     table = f'<table id="{escaped(name)}">' if name else "<table>"
     return f"{box}{table}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _broken(heading: str) -> str:
+    """HTML of a heading that may go on in a next line behind each dot: a setting's column is narrower than its key."""
+    return escaped(heading).replace(".", ".<wbr>")
 
 
 def cell(value: object, shown: str | None = None, *, number: bool = False, wraps: bool = False) -> str:

@@ -145,7 +145,11 @@ def _cost_tiles(found: Findings) -> list[str]:
     tiles = [
         tile("Trials", str(len(found.trials)), ", ".join(parts) or "none has begun"),
         tile("Pruned", share, "of the trials that ended"),
-        tile("Training time spent", duration(found.seconds + found.confirmation.seconds), f"{_time_of(found)}{where}"),
+        tile(
+            "Training time, epochs alone",
+            duration(found.seconds + found.confirmation.seconds),
+            f"{_time_of(found)}{where}",
+        ),
     ]
     if counts[TrialState.PRUNED]:
         note = "had each pruned trial gone on to its last epoch"

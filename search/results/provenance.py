@@ -4,14 +4,16 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from haan import __version__
 from haan.config import Data
-from haan.data.plant import MADE_UP, planted
-from haan.data.table import Annotations, FeatureSource
+from haan.data.planted import MADE_UP, planted
 from search.results.versions import version_of
 from search.space.tableform import Dataset
+
+if TYPE_CHECKING:  # a listing and a report do without PyTorch
+    from haan.data.table import Annotations, FeatureSource
 
 _MOST_DROPPED = 0.01  # of the segments; the readers drop those whose times make no sense
 
@@ -19,7 +21,7 @@ _MOST_DROPPED = 0.01  # of the segments; the readers drop those whose times make
 _PACKAGES = ("torch", "numpy", "faiss-gpu", "optuna", "ray")
 
 
-def record(data: Data, source: FeatureSource, annotations: Annotations) -> dict[str, Any]:
+def record(data: Data, source: "FeatureSource", annotations: "Annotations") -> dict[str, Any]:
     """What the study keeps of its data: where they lie, their counts, and how they were planted, if they were."""
     offsets, num_train = annotations.segment_offsets, annotations.num_train
     return {

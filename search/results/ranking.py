@@ -24,7 +24,6 @@ from statistics import stdev
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 
@@ -189,4 +188,6 @@ def half_width(values: Sequence[float]) -> float | None:
 @cache
 def _quantile(comparisons: int, degrees: int) -> float:
     """Two-sided quantile of Student's t for one of so many intervals that have to hold together."""
+    from scipy.special import stdtrit  # slow to import, for whoever lists runs without a confirmation
+
     return float(stdtrit(degrees, 1 - (1 - CONFIDENCE) / (2 * comparisons)))

@@ -41,8 +41,16 @@ def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | No
     return space_of(space_tree(path, overrides, seed), Path(path).stem)
 
 
-def space_of(tree: yaml.MappingNode, name: str) -> Space:
-    """The space of a node tree. Raises InputError with every error found."""
+def space_of_run(path: Path) -> Space:
+    """The space.yaml of a run folder, whose sampler and pruner were rehearsed when it began. Raises InputError."""
+    return space_of(read_tree(path), path.stem, rehearse=False)
+
+
+def space_of(tree: yaml.MappingNode, name: str, rehearse: bool = True) -> Space:
+    """The space of a node tree. Raises InputError with every error found.
+
+    rehearse: whether made-up trials try its sampler and pruner.
+    """
     errors: list[str] = []
     top = items(tree, "", errors)
     errors += [unknown_key(node, key, [*_TOP, _TABLE]) for key, (node, _) in top.items() if key not in (*_TOP, _TABLE)]
@@ -50,7 +58,7 @@ def space_of(tree: yaml.MappingNode, name: str) -> Space:
     if errors:
         raise InputError(errors)
     base = build(Config, top["base"][1], "base", errors)
-    space = _read_search(name, base, top["search"][1], tree, errors)
+    space = _read_search(name, base, top["search"][1], tree, errors, rehearse)
     if space is not None and _TABLE in top:
         table = read_table(top[_TABLE][1], errors)
         if table is not None:
@@ -144,7 +152,9 @@ _TOP = (_BASE, _SEARCH)
 _NESTED = ("sampler", "pruner", "parameters", "rows", _START)
 
 
-def _read_search(name: str, base: Config | None, node: yaml.Node, tree: yaml.Node, errors: list[str]) -> Space | None:
+def _read_search(
+    name: str, base: Config | None, node: yaml.Node, tree: yaml.Node, errors: list[str], rehearse: bool
+) -> Space | None:
     before = len(errors)
     found = items(node, "search", errors)
     if not isinstance(node, yaml.MappingNode):
@@ -184,7 +194,7 @@ def _read_search(name: str, base: Config | None, node: yaml.Node, tree: yaml.Nod
     starts = read_starts(first, base, parameters, conditions, grid, errors)
     if len(errors) > before:
         return None
-    broken = rehearsal.rehearse(sampler, pruner, parameters, base.optim.epochs)
+    broken = rehearsal.rehearse(sampler, pruner, parameters, base.optim.epochs) if rehearse else None
     if broken is not None:
         errors.append(f"{place(_nearest(node, broken.path))}: search.{'.'.join(broken.path)}: {broken}")
         return None

@@ -47,18 +47,27 @@ def only_driver(path: Path) -> Iterator[None]:
 def is_driven(path: Path) -> bool:
     """Whether the driver that a lock names is alive, as far as that is known here: of another machine's it isn't.
 
-    The lock itself is not tried, for a search that starts in that moment would be refused.
+    The lock itself is not tried, for a search that starts in that moment would be refused. A driver has it open, which
+    tells it from another process that bears its number later.
     """
     held = _HOLDER.match(path.read_text(encoding="utf-8")) if path.exists() else None
     if held is None or held[2] != socket.gethostname():
         return False
+    opened = Path("/proc", held[1], "fd")
     try:
         os.kill(int(held[1]), 0)
-    except ProcessLookupError:
+        return not opened.is_dir() or any(_is_same(one, path) for one in opened.iterdir())
+    except (ProcessLookupError, FileNotFoundError):
         return False
     except PermissionError:  # somebody else's
         return True
-    return True
+
+
+def _is_same(link: Path, path: Path) -> bool:
+    try:
+        return link.samefile(path)
+    except FileNotFoundError:  # closed meanwhile
+        return False
 
 
 class _WholeAppends(JournalFileBackend):

@@ -53,6 +53,8 @@ def test_train_detect_and_evaluate_agree(config: Config, tmp_path: Path, capsys:
     haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out")
     best = max(float(row["avg_map"]) for row in rows(tmp_path / "out" / "metrics.csv"))
     assert f"avg.mAP {best!r}; written to" in capsys.readouterr().out
+    written = (tmp_path / "out" / "best.yaml").read_text()
+    assert written == dump(config, whole=True) and "\n  schedule: constant\n" in written, "every key, as `haan config`"
     assert read_config(tmp_path / "out" / "best.yaml") == config
     haan("detect", tmp_path / "out", "--out", tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "out" / "predictions.json").read_bytes()

@@ -14,6 +14,8 @@ from haan.yamlconfig import read_config
 from search import export
 from search.results.checkpoints import Checkpoints
 from search.results.folder import RunFolder, open_study
+from search.study import journal
+from search.study.record import TrialRecord
 from tests.paths import ROOT
 from tests.search.cards import scalars
 from tests.search.conftest import Head
@@ -45,6 +47,14 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     assert study.trials[0].params == {"concepts.clusters": 8, "loss.pseudo": 0.001}
     table = pd.read_csv(folder.trials_csv)
     assert table["state"].tolist() == states and {"params.loss.pseudo", "detect.alpha", "node"} <= set(table)
+
+    # What was spent is from the start of trials to their end.
+    said = re.search(r"Spent (\d+) CPU-seconds on them and (\d+) CPU-seconds on those trained again", ended.stdout)
+    repeated = journal.load(folder.confirm_journal)
+    assert said is not None and repeated is not None
+    for seconds, trials in zip(said.groups(), (study.trials, repeated.trials), strict=True):
+        stretches = [stretch for trial in trials for stretch in TrialRecord.of(trial).runs or ()]
+        assert float(seconds) == pytest.approx(sum((end_s or 0) - start_s for start_s, end_s, _ in stretches), abs=0.51)
 
     # Weights of pruned trials are gone, those of the others are there.
     kept = Checkpoints(str(folder.root.resolve() / "trials"))

@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from haan.yamlconfig import plain
-from search.results import confirm, winner
+from search.results import confirm, export
 from search.results.folder import RunFolder
 from search.space.model import Space, base_value
 from search.space.read import read_space
@@ -196,5 +196,5 @@ def full_run(root: Path, trials: int = 60, **search: Any) -> tuple[RunFolder, Sp
     fill_confirmation(confirm_study(root), space, study)
     folder = RunFolder(root)
     confirm.write_csv(folder, space, confirm.read_confirmation(folder, space, study))
-    winner.export(folder, space, study)
+    export.write_config(folder, space, study)
     return folder, space, study

@@ -25,7 +25,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from haan.data.plant import MADE_UP
+from haan.data.planted import MADE_UP
 from haan.errors import InputError
 from haan.figures.folder import Index
 from search import report
@@ -33,7 +33,7 @@ from search.page import plots
 from search.page.facts import Importances, read_findings
 from search.page.lanes import timeline
 from search.page.page import page, write_report
-from search.results import confirm, winner
+from search.results import confirm, export
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.space.model import Space
@@ -319,12 +319,12 @@ def test_the_report_says_whose_configuration_is_exported_where_it_is_not_the_win
     found = read_findings(run.folder, run.space, run.study)
     assert found.winner is not None and found.exported is found.winner
     other = next(t.number for t in reversed(found.of(TrialState.COMPLETE)) if t.number != found.winner.number)
-    winner.export(run.folder, run.space, run.study, other)
+    export.write_config(run.folder, run.space, run.study, other)
     again = read_findings(run.folder, run.space, run.study)
     assert again.winner is not None and again.winner.number == found.winner.number and again.gain == found.gain
     assert f"It is that of trial {other}, exported by its number." in page_of(run)
 
-    winner.export(run.folder, run.space, run.study, found.winner.number)  # as searched: it is still the winner
+    export.write_config(run.folder, run.space, run.study, found.winner.number)  # as searched: it is still the winner
     assert "Not the winner" not in page_of(run)
 
     yaml = run.folder.best_yaml.read_text()
@@ -341,7 +341,7 @@ def test_an_export_to_where_a_folder_lies_is_refused_and_writes_nothing(
     (tmp_path / blocked).mkdir()
     rule = f"{tmp_path / blocked}: must be a file that can be written, got: Is a directory"
     with pytest.raises(InputError, match=re.escape(rule)):
-        winner.export(full.folder, full.space, full.study, to=tmp_path / "x.yaml")
+        export.write_config(full.folder, full.space, full.study, to=tmp_path / "x.yaml")
     assert [one.name for one in tmp_path.iterdir()] == [blocked]
 
 
@@ -705,6 +705,12 @@ MARKS = """() => [...document.querySelectorAll(".plot")].map((plot) => [
   [...plot.querySelectorAll(".main-svg :is(.js-line, .point, .point path)")]
     .filter((mark) => mark.getBBox().width > 0).length,
 ])"""
+SCROLLED_ASIDE = """() => {
+  const place = (selector) => document.querySelector(selector).getBoundingClientRect();
+  document.querySelector("#trials .scroll").scrollLeft = 60;
+  const aside = place("#trial-table td").left - place("#trials .scroll").left;
+  return [aside, place("#summary").width, place("#trials").width];
+}"""
 
 
 @needs_chromium
@@ -718,6 +724,9 @@ def test_the_page_draws_every_plot_without_an_error_a_request_or_a_sideways_scro
     widths = seen.page.evaluate("[...document.querySelectorAll('.plot .main-svg')].map((svg) => svg.clientWidth)")
     assert min(widths) > 200 and max(widths) <= size[0]
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    aside, summary, trials = seen.page.evaluate(SCROLLED_ASIDE)
+    assert 0 <= aside <= 2, "which trial a row is stays in sight"
+    assert trials == summary if size == PHONE else trials > summary, "as wide as the window has room for"
     ids = seen.page.evaluate("[...document.querySelectorAll('[id]')].filter((e) => !e.closest('svg')).map((e) => e.id)")
     assert len(ids) == len(set(ids))
     assert all(link[1:] in ids for link in seen.page.evaluate("[...document.links].map((a) => a.getAttribute('href'))"))

@@ -13,7 +13,7 @@ import pytest
 from haan.data.readers import open_data
 from haan.data.table import Annotations, FeatureSource
 from haan.yamlconfig import read_config
-from search.results import classes, winner
+from search.results import classes, classescsv, export
 from search.results.folder import RunFolder, open_study
 from search.space.model import Space
 from search.space.read import read_space
@@ -32,11 +32,11 @@ class Run:
 
     def write(self) -> tuple[pd.DataFrame, str | None]:
         """classes.csv of the winner, exported anew; why it is without the base."""
-        winner.export(self.folder, self.space, self.study)
+        export.write_config(self.folder, self.space, self.study)
         yaml = self.folder.best_yaml
-        written = winner.write_predictions(yaml, read_config(yaml), self.source, self.annotations)
+        written = export.write_predictions(yaml, read_config(yaml), self.source, self.annotations)
         assert written is not None
-        why = classes.write_csv(self.folder, self.space, self.study, written.found, self.source, self.annotations)
+        why = classescsv.write_csv(self.folder, self.space, self.study, written.found, self.source, self.annotations)
         return pd.read_csv(self.folder.classes_csv), why
 
 

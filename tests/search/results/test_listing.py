@@ -13,6 +13,7 @@ from haan.errors import InputError
 from search import report
 from search.results.folder import RunFolder
 from search.results.listing import Listed, by_epoch, differing, gathered, listed, runs_below
+from search.study import journal
 from tests.paths import ROOT
 from tests.search.page.report_run import new_study, write_space
 
@@ -35,12 +36,14 @@ def test_a_run_is_a_row_with_how_it_stands_and_what_it_won() -> None:
 
 def test_a_driver_that_is_alive_is_running_and_one_that_is_gone_or_elsewhere_is_not_said_to_be(tmp_path: Path) -> None:
     folder = RunFolder(Path(shutil.copytree(FROZEN / "interrupted", tmp_path / "a")))
-    here, elsewhere = f"on {socket.gethostname()}", "on another"
-    for holder, state in ((f"{os.getpid()} {here}", "running"), (f"{os.getpid()} {elsewhere}", "interrupted")):
-        folder.lock.write_text(f"process {holder}, since 2026-11-28 07:00:00\n")
-        assert listed(folder).state == state
-    folder.lock.write_text(f"process {2**22 + 1} {here}, since 2026-11-28 07:00:00\n")  # above any process's number
-    assert listed(folder).state == "interrupted"
+    with journal.only_driver(folder.lock):
+        assert listed(folder).state == "running"
+        folder.lock.write_text(f"process {os.getpid()} on another, since 2026-11-28 07:00:00\n")
+        assert listed(folder).state == "interrupted"
+    here = f"on {socket.gethostname()}, since 2026-11-28 07:00:00\n"
+    for number in (os.getpid(), 2**22 + 1):  # another process bears the driver's now; above any process's number
+        folder.lock.write_text(f"process {number} {here}")
+        assert listed(folder).state == "interrupted"
 
 
 def test_a_run_that_can_not_be_read_says_why_and_the_others_are_listed(
