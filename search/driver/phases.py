@@ -26,6 +26,7 @@ from search.results import checkpoints, confirm, curves, provenance, trialscsv, 
 from search.space.model import SEED, base_number, epochs_of, front, is_base, named_params
 from search.space.studies import study_of
 from search.study import record
+from search.study.stagnation import Stagnation
 from search.study.study import FINISHED, Study, Suggestion
 from search.trials import internals
 from search.trials.bridge import Bridge, Events, Halt, Running
@@ -130,16 +131,22 @@ class Phase(ABC):
 
     title: as search.driver.screen.Status has it. kind: what the folders of its checkpoints are called. budget: of
     trials. searched: what the search found, where that is over. later: how many runs each phase after it has at most.
-    search: the search's study.
+    stagnation: what ends it before its budget is spent. search: the search's study.
     """
 
     title: str
     kind: str
     searched: Totals | None = None
     later: tuple[int, ...] = ()
+    stagnation: Stagnation | None = None
 
     def __init__(self, work: Work, study: Study, budget: int, search: Study):
         self.work, self.study, self.budget, self.search = work, study, budget, search
+
+    @property
+    def left(self) -> int:
+        """How many trials are to be run, or taken up again."""
+        return self.study.num_left(self.budget)
 
     def is_base(self, number: int, params: Mapping[str, Any]) -> bool:
         """Whether one of its trials is the base, by its number and parameters."""
@@ -174,6 +181,16 @@ class Search(Phase):
     def __init__(self, work: Work, study: Study):
         super().__init__(work, study, work.job.space.plan.trials, study)
         self.later = confirm.num_runs(work.job.space, confirm.OFFICIAL in work.job.splits)
+        stop = work.job.space.plan.stop
+        if stop is not None:
+            self.stagnation = Stagnation(stop.patience, stop.gain, study.trials(*FINISHED))
+
+    @property
+    def left(self) -> int:
+        if self.stagnation is None or not self.stagnation.is_enough:
+            return super().left
+        self.work.screen.line(f"{_enough(self.stagnation)}; `--set search.stop=null` goes on")
+        return self.study.num_interrupted
 
     def is_base(self, number: int, params: Mapping[str, Any]) -> bool:
         return is_base(self.work.job.space, number, params)
@@ -244,6 +261,10 @@ class Confirmation(Phase):
     def so_far(self) -> confirm.Confirmation:
         """What is known of the confirmation."""
         return confirm.summarise(self._space, self._trials, self.study.trials())
+
+
+def _enough(stagnation: Stagnation) -> str:
+    return f"Enough: {stagnation.rule}"
 
 
 def has_winner(study: Study) -> bool:
@@ -332,10 +353,27 @@ class PhaseEvents(Events):
         """Shows it, and writes the table, but not at each of a thousand quick trials."""
         known = self._phase.study.trials()[trial.number]
         self._curves.ended(self._phase.curve(trial), trial.params, known.value)
+        had_enough = self.has_enough()
+        if self._phase.stagnation is not None:
+            self._phase.stagnation.add(known)
         self._progress.ended(trial, known, under_way)
+        if self.has_enough() and not had_enough:
+            self._suffice(len(under_way))
         if time.monotonic() - self._written > _TABLE_S:
             self._phase.write()
             self._written = time.monotonic()
+
+    def has_enough(self) -> bool:
+        """Whether what ends the phase before its budget is spent has come."""
+        return self._phase.stagnation is not None and self._phase.stagnation.is_enough
+
+    def _suffice(self, running: int) -> None:
+        """Says that no further trial begins; an interrupted one is under way, too."""
+        assert self._phase.stagnation is not None
+        left_out = self._progress.suffice(running + self._phase.study.num_interrupted)
+        self._work.screen.line(
+            f"{_enough(self._phase.stagnation)}; the trials under way go on, {left_out} more are not tried"
+        )
 
     def waits(self, seconds: float) -> None:
         """Says that no trial runs for lack of nodes, unless they only wait for features, which `queues` says."""
@@ -406,7 +444,7 @@ class _Course:
             self.finish()
         for phase in self._phases:
             before = [trial for trial in phase.study.trials(*FINISHED) if phase.owns(trial)]
-            left = phase.study.num_left(phase.budget)
+            left = phase.left
             if left:
                 self._leg, self._is_open = self._begun(phase, before, left), True
                 return self._leg.bridge
@@ -448,7 +486,8 @@ class _Course:
             unit=work.share.unit,
         )
         sums = totals(before, study.epochs, work.share.units, phase.is_base)
-        progress = Progress(work.screen, heading, phase.describe, sums, work.clock, phase.searched, phase.later)
+        stops = partial(str, phase.stagnation or "")
+        progress = Progress(work.screen, heading, phase.describe, sums, work.clock, phase.searched, phase.later, stops)
         found, more = curves.Curves(work.job.folder), next((runs for runs in phase.later if runs), 0)
         events = PhaseEvents(phase, progress, found)
         return _Leg(phase, Bridge(study, left, to_config, events, kept, work.job.last_seen, more), progress, found)

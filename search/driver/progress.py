@@ -105,8 +105,8 @@ class Progress:
 
     heading: what stays as it is while the phase goes on. describe: what a trial is called, and its settings. sums: over
     the trials of this phase that an earlier driver finished. clock: of the session. searched: what the search
-    found, where that is over. later: how many runs each later phase has. under_way, of all below: the trials that have
-    not ended.
+    found, where that is over. later: how many runs each later phase has. stops: what ends the phase before all its
+    trials are tried, in words. under_way, of all below: the trials that have not ended.
     """
 
     def __init__(
@@ -118,9 +118,11 @@ class Progress:
         clock: SessionClock,
         searched: Totals | None = None,
         later: Sequence[int] = (),
+        stops: Callable[[], str] = str,
     ):
         self._screen, self._heading, self._describe = screen, heading, describe
         self._totals, self._clock, self._searched, self._later = sums, clock, searched, later
+        self._stops = stops
         self._shown = -math.inf
         self._failures: deque[str] = deque(maxlen=_LAST)
         self._last: deque[Account] = deque(maxlen=_LAST)
@@ -134,6 +136,11 @@ class Progress:
     def to_begin(self, under_way: Collection[Running]) -> int:
         """How many trials of this phase have not begun."""
         return max(self._heading.budget - self._totals.done - len(under_way), 0)
+
+    def suffice(self, under_way: int) -> int:
+        """No trial comes but so many; how many there were to be beside them."""
+        before, self._heading = self._heading.budget, replace(self._heading, budget=self._totals.done + under_way)
+        return before - self._heading.budget
 
     def ended(self, running: Running, trial: FrozenTrial, under_way: Collection[Running]) -> None:
         """A trial has ended, `running` to Ray and `trial` to the study: a line of its own, or a new picture."""
@@ -204,6 +211,7 @@ class Progress:
             left_s=self._left_s(under_way),
             failures=tuple(self._failures),
             last=tuple(self._last),
+            stops=self._stops(),
         )
 
     def _left_s(self, under_way: Collection[Running]) -> float | None:

@@ -98,7 +98,7 @@ class Status:
     them complete, pruned and failed ones. best: trial number and avg.mAP in percent, base: the base's avg.mAP, history:
     the best so far after each ended trial. spent_s, saved_s: seconds times `unit`s ("GPU" or "CPU"), by training and by
     pruning. epochs: trained so far in this stage. elapsed_s, left_s: of all stages; left_s is None where not known yet.
-    failures: the latest reasons, last: the last ended trials, newest at the end.
+    failures: the latest reasons, last: the last ended trials, newest at the end. stops: what ends the stage early.
     """
 
     stage: str
@@ -122,6 +122,7 @@ class Status:
     left_s: float | None = None
     failures: tuple[str, ...] = ()
     last: tuple[Account, ...] = ()
+    stops: str = ""
 
 
 def mark(status: Status) -> str:
@@ -133,7 +134,8 @@ def heartbeat(status: Status) -> str:
     """How it goes, in a plain line."""
     value = "none yet" if status.best is None else f"{status.best[1]:.2f}"
     head = f"{mark(status)} {_STAGES.get(status.stage, status.stage)}: {len(status.running)} running"
-    return f"{head}, {status.epochs} epochs done, best so far {value}, {_left(status)}"
+    stops = f", {status.stops}" if status.stops else ""
+    return f"{head}, {status.epochs} epochs done, best so far {value}, {_left(status)}{stops}"
 
 
 class Screen:
@@ -285,6 +287,7 @@ def _summary(status: Status, width: int, most: int, ascii_only: bool) -> list[Te
         *(_labelled("", Text(row, "bright_black")) for row in _rows(status.best_params, width - _LABEL, most)),
         _labelled("spent", _hours(status)),
         _labelled("time", _time(status)),
+        *([_labelled("", Text(status.stops, "bright_black"))] if status.stops else []),
     ]
 
 

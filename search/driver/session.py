@@ -39,6 +39,7 @@ from search.space.edges import edge_warnings
 from search.space.model import is_base, most_epochs
 from search.study import record
 from search.study.record import TrialRecord
+from search.study.stagnation import Stagnation
 from search.study.study import FINISHED, Study
 from search.trials import features, internals
 from search.trials.bridge import no_room
@@ -250,6 +251,7 @@ def _description(job: Job, share: placement.Share) -> list[str]:
         *(f"note: {remark}" for remark in job.remarks),
         f"Search: {plan.trials} trials of up to {most_epochs(job.space)} epochs, {share.concurrent} at once, "
         f"each with {share.cpu} CPU(s) and {share.gpu:g} GPU; run folder {job.folder.root}",
+        *([f"Ends after {Stagnation(plan.stop.patience, plan.stop.gain).rule}"] if plan.stop else []),
     ]
     if data.validation == "official":
         lines.append(

@@ -44,6 +44,14 @@ class Repeats(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stop(Checked):
+    """When the search has enough before its trials are spent; see search.study.stagnation."""
+
+    patience: int = setting(40, AT_LEAST_ONE)
+    gain: float = setting(0.0, NON_NEGATIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(Checked):
     """The keys of `search:` that are plain values."""
 
@@ -56,6 +64,7 @@ class Plan(Checked):
     gpus: Literal["all"] | tuple[int, ...] = "all"
     mps: Literal["auto", "on", "off"] = "auto"
     confirm: Repeats | None = None
+    stop: Stop | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

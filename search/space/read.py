@@ -198,6 +198,10 @@ def _read_search(
     if broken is not None:
         errors.append(f"{place(_nearest(node, broken.path))}: search.{'.'.join(broken.path)}: {broken}")
         return None
+    if plan.stop is not None and grid:
+        rule = f"must be null under {algorithms.GRID}, all of whose points are asked for"
+        errors.append(f"{place(found['stop'][1])}: search.stop: {rule}")
+        return None
     if sampler.name in algorithms.FINITE:
         points = num_points(parameters, rows)
         plan = replace(plan, trials=points if grid and "trials" not in found else min(plan.trials, points))

@@ -107,7 +107,12 @@ class Study:
 
     def num_left(self, budget: int) -> int:
         """How many trials are to be run, or taken up again, until so many have ended."""
-        return max(budget - len(self.trials(*FINISHED)), len(self._interrupted))
+        return max(budget - len(self.trials(*FINISHED)), self.num_interrupted)
+
+    @property
+    def num_interrupted(self) -> int:
+        """How many trials of a driver that is gone are still to be taken up."""
+        return len(self._interrupted)
 
     def ask(self) -> Suggestion:
         """The next trial, an interrupted one first; it is RUNNING from here on.

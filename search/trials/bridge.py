@@ -96,6 +96,10 @@ class Events:
         """Whether the time budget is spent."""
         return False
 
+    def has_enough(self) -> bool:
+        """Whether no further trial is to begin; those under way go on."""
+        return False
+
 
 class Bridge:
     """The study and the trials under way; its views in search.trials.hooks are what Ray Tune sees.
@@ -235,6 +239,8 @@ class Bridge:
             if no_room(error):
                 raise
             _LOG.warning("could not show trial %d: %s", running.number, error)
+        if self._events.has_enough():
+            self.budget = min(self.budget, self.asked + self.study.num_interrupted)
 
     def _tell(self, running: Running) -> str:
         where = {NODE: running.node, RUNS: running.stretches, RETRIES: running.retries}

@@ -26,3 +26,21 @@ def test_a_table_that_a_killed_driver_did_not_live_to_write_is_written_though_no
     work: Any = SimpleNamespace(job=job, share=share, stage=lambda: None)
     assert run_phases(work, study) == Ended()
     assert pd.read_csv(folder.trials_csv)["number"].tolist() == [0, 1, 2]
+
+
+def test_a_search_that_has_enough_tries_nothing_more_and_says_how_to_go_on(tmp_path: Path) -> None:
+    stop = {"patience": 2, "gain": 1.0}
+    space, folder = read_space(tiny_space(tmp_path, trials=9, stop=stop)), RunFolder(tmp_path / "runs" / "a")
+    folder.root.mkdir(parents=True)
+    study = study_of(space, name="tiny", journal=folder.journal, seed=1)
+    for value in (10.0, 10.9, 9.0):  # neither of the latter two is 1 above the first
+        number = study.ask().number
+        study.report(number, 1, value)
+        study.complete(number, {})
+    said: list[str] = []
+    job, share = SimpleNamespace(space=space, folder=folder, splits={}), SimpleNamespace(units=1)
+    screen = SimpleNamespace(line=said.append)
+    work: Any = SimpleNamespace(job=job, share=share, screen=screen, stage=lambda: None)
+    assert run_phases(work, study) == Ended()
+    assert said == ["Enough: 2 trials in a row without +1 avg.mAP; `--set search.stop=null` goes on"]
+    assert pd.read_csv(folder.trials_csv)["number"].tolist() == [0, 1, 2]

@@ -1,0 +1,54 @@
+"""Trials in a row without a gain, counted by hand."""
+
+import random
+from datetime import datetime, timedelta
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.study.stagnation import Stagnation
+
+
+def ended(number: int, value: float | None, minute: int) -> FrozenTrial:
+    """A trial of that value; a pruned one of None."""
+    state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+    trial = create_trial(state=state, value=value)
+    trial.number, trial.datetime_complete = number, datetime(2026, 1, 1) + timedelta(minutes=minute)
+    return trial
+
+
+VALUES = [10.0, 10.4, None, 10.8, 9.0, 11.0, None]
+
+
+@pytest.mark.parametrize(
+    ("gain", "counts"),
+    [
+        # Above 0: 10, 10.4, 10.8 and 11 are each better than all before.
+        (0.0, [0, 0, 1, 0, 1, 0, 1]),
+        # Above 0.5: 10 is the mark, 10.4 is too near, 10.8 is 0.8 above it, and 11 only 0.2 above that.
+        (0.5, [0, 1, 2, 0, 1, 2, 3]),
+        (5.0, [0, 1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_trials_count_from_the_last_gain(gain: float, counts: list[int]) -> None:
+    stagnation, seen = Stagnation(4, gain), []
+    for number, value in enumerate(VALUES):
+        stagnation.add(ended(number, value, number))
+        seen.append(stagnation.since)
+        assert stagnation.is_enough == (stagnation.since >= 4)
+    assert seen == counts
+
+
+def test_a_later_driver_counts_as_the_one_before_whatever_the_trials_numbers() -> None:
+    # Trial 5 ended before trial 4, so that the gain of trial 5 is the last but one.
+    trials = [ended(0, 10.0, 0), ended(5, 11.0, 1), ended(4, 10.5, 2), ended(1, 10.9, 3)]
+    first = Stagnation(4, 0.0)
+    for trial in trials:
+        first.add(trial)
+    random.Random(0).shuffle(trials)
+    assert Stagnation(4, 0.0, trials).since == first.since == 2
+
+
+def test_it_says_what_it_waits_for() -> None:
+    assert str(Stagnation(40, 0.0)) == "ends after 40 trials in a row without a better one, 0 so far"
+    assert Stagnation(40, 0.5).rule == "40 trials in a row without +0.5 avg.mAP"
