@@ -115,7 +115,7 @@ def watched(cluster: OwnMachines) -> Iterator[dict[int, dict[int, str]]]:
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(0.5):
+        while not over.wait(1):
             for host in HOSTS:
                 seen[host] |= listening(cluster, host)
 
