@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
+
+from tests.search.conftest import Head
 
 ROOT = Path(__file__).resolve().parents[1]
 FROZEN = Path(__file__).with_name("frozen")
@@ -31,10 +34,10 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def call(home: Path, *words: str) -> str:
-    """Calls `search/NAME.py ...` or `haan ...`; what it said."""
+def call(home: Path, *words: str, env: Mapping[str, str] | None = None) -> str:
+    """Calls `search/NAME.py ...` or `haan ...`; what it said. env: how it finds Ray."""
     script = ["-m", "haan"] if words[0] == "haan" else [str(ROOT / words[0])]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), **(env or {})}
     ended = subprocess.run(
         [sys.executable, *script, *words[1:]], cwd=home, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -42,8 +45,9 @@ def call(home: Path, *words: str) -> str:
     return ended.stdout
 
 
-def resume(home: Path, script: str, name: str, *more: str) -> str:
-    return call(home, f"search/{script}.py", f"{name}/space.yaml", "--name", name, "--out", ".", "--resume", *more)
+def resume(home: Path, head: Head, script: str, name: str, *more: str) -> str:
+    words = (f"search/{script}.py", f"{name}/space.yaml", "--name", name, "--out", ".", "--resume", *more)
+    return call(home, *words, env=head.env)
 
 
 def trials(run: Path) -> list[FrozenTrial]:
@@ -165,9 +169,9 @@ def test_a_finished_search_is_replayed(home: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_finished_search_is_extended(home: Path) -> None:
+def test_a_finished_search_is_extended(home: Path, head: Head) -> None:
     before = trials(home / "finished")
-    resume(home, "run", "finished", "--trials", str(len(before) + 1))
+    resume(home, head, "run", "finished", "--trials", str(len(before) + 1))
     after = trials(home / "finished")
     assert [facts(trial) for trial in after[: len(before)]] == [facts(trial) for trial in before]
     assert len(after) == len(before) + 1 and after[-1].state.is_finished()
@@ -186,14 +190,14 @@ def test_a_finished_search_is_extended(home: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_an_interrupted_search_goes_on(home: Path) -> None:
+def test_an_interrupted_search_goes_on(home: Path, head: Head) -> None:
     run = home / "interrupted"
     before = trials(run)
     ended = [trial for trial in before if trial.state.is_finished()]
     under_way = [trial for trial in before if not trial.state.is_finished()]
     assert len(ended) > 1 and len(under_way) > 1
     assert all(list(run.glob(f"trials/trial-{trial.number:05d}/checkpoint_*")) for trial in under_way)
-    resume(home, "run", "interrupted")
+    resume(home, head, "run", "interrupted")
     after = trials(run)
     assert [trial.number for trial in after] == list(range(settings(run / "space.yaml")["search.trials"]))
     assert all(trial.state.is_finished() for trial in after)
@@ -218,9 +222,9 @@ def test_a_table_is_printed_again(home: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_finished_table_has_nothing_to_go_on_with(home: Path) -> None:
+def test_a_finished_table_has_nothing_to_go_on_with(home: Path, head: Head) -> None:
     before = trials(home / "table")
-    resume(home, "table", "table")
+    resume(home, head, "table", "table")
     assert [facts(trial) for trial in trials(home / "table")] == [facts(trial) for trial in before]
     assert (home / "table" / "table.md").read_text() == (FROZEN / "table" / "table.md").read_text()
 

@@ -35,6 +35,7 @@ from tests import keys
 from tests.haan.data.tiny import CLASS_OF, database
 from tests.paths import ROOT
 from tests.planted import tiny_config
+from tests.search.conftest import Head
 
 PAGES = ("README.md", "spaces/README.md", "search/README.md", "haan/README.md", "tests/README.md")
 FIRST = "python search/run.py spaces/demo.yaml --trials 8 --name first"
@@ -296,16 +297,17 @@ def as_python(words: list[str], folder: Path, shown: Path) -> None:
         runpy.run_path(words[0], run_name="__main__")
 
 
-def call(words: list[str], folder: Path) -> str:
-    """What `python WORDS` shows. A driver of Ray is a process of its own from its first import on."""
+def call(words: list[str], folder: Path, head: Head | None = None) -> str:
+    """What `python WORDS` shows. A driver, which joins `head`, is a process of its own from its first import on."""
     if words[0] in ("search/run.py", "search/table.py", "block.py"):
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local"}
+        assert head is not None
+        environment = os.environ | {"PYTHONPATH": str(ROOT), **head.env}
         ended = subprocess.run(
             [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=560
         )
         shown, code = ended.stdout + ended.stderr, ended.returncode
     else:
-        _PROCESSES.set_forkserver_preload(["tests.test_pages", "haan.training_folder", "search.results.winner"])
+        _PROCESSES.set_forkserver_preload(["tests.test_pages", "haan.training_folder", "search.results.export"])
         log = folder / "shown.log"
         process = _PROCESSES.Process(target=as_python, args=(words, folder, log))
         process.start()
@@ -338,13 +340,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_demo(folder: Path) -> None:
+def make_demo(folder: Path, head: Head) -> None:
     """runs/demo: the finished run that HAAN_DEMO_RUN names, or a small one."""
     finished = os.environ.get("HAAN_DEMO_RUN")
     if finished:
         shutil.copytree(finished, folder / "runs" / "demo", ignore=shutil.ignore_patterns("trained-again"))
     else:
-        call([*shlex.split(FIRST)[1:], *shlex.split(RUN[FIRST])], folder)
+        call([*shlex.split(FIRST)[1:], *shlex.split(RUN[FIRST])], folder, head)
         (folder / "runs" / "first").rename(folder / "runs" / "demo")
     shutil.copy(folder / "runs" / "demo" / "best.yaml", folder)
 
@@ -352,8 +354,8 @@ def make_demo(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(1200)
-def test_the_commands_of_the_pages_run(folder: Path) -> None:
-    make_demo(folder)
+def test_the_commands_of_the_pages_run(folder: Path, head: Head) -> None:
+    make_demo(folder, head)
     for command, shorter in RUN.items():
         if command == FIRST:
             continue
@@ -361,11 +363,11 @@ def test_the_commands_of_the_pages_run(folder: Path) -> None:
             shutil.copy(folder / "truth.json", folder / "ground_truth.json")
         if " plant " in command:
             shutil.rmtree(folder / "data" / "planted", ignore_errors=True)
-        assert call([*shlex.split(command)[1:], *shlex.split(shorter)], folder), command
+        assert call([*shlex.split(command)[1:], *shlex.split(shorter)], folder, head), command
     for page in PAGES:
         for block in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S):
             (folder / "block.py").write_text(block)
-            assert call(["block.py"], folder), block
+            assert call(["block.py"], folder, head), block
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from search.remote.head import digest, pack, sources, unpack
 from search.results.folder import RunFolder
 from search.study import journal
 from tests.paths import ROOT
+from tests.search.conftest import Head
 from tests.search.spaces import tiny_space
 
 RUN = ROOT / "search" / "run.py"
@@ -85,6 +86,16 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
             os.kill(int(pid.read_text()), signal.SIGTERM)
 
 
+@pytest.fixture
+def joined(lab: Lab, head: Head) -> Lab:
+    """One with a Ray on its head, which drivers there join."""
+    start = lab.home / ".bashrc"
+    known = head.env | {"RAY_AUTH_TOKEN_PATH": str(Path("~/.ray/auth_token").expanduser())}
+    exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in known.items())
+    start.write_text(start.read_text().replace("export RAY_ADDRESS=local\n", exports))
+    return lab
+
+
 def closed_at(lab: Lab, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     """The terminal is closed as the first line with a word is shown."""
 
@@ -107,19 +118,19 @@ def until(condition: Callable[[], bool], limit_s: float = 120) -> None:
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_search_outlives_the_terminal_and_is_fetched_when_it_is_watched_again(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    joined: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = tiny_space(lab.laptop, trials=TRIALS)
-    closed_at(lab, monkeypatch, "Running on")
-    assert lab.submit(space) == 130
-    assert any("goes on without this terminal" in line for line in lab.lines)
+    space = tiny_space(joined.laptop, trials=TRIALS)
+    closed_at(joined, monkeypatch, "Running on")
+    assert joined.submit(space) == 130
+    assert any("goes on without this terminal" in line for line in joined.lines)
     with pytest.raises(InputError, match="--name.*running on the cluster"):
-        lab.submit(space)
-    assert lab.submit(space, resume=True) == 0
+        joined.submit(space)
+    assert joined.submit(space, resume=True) == 0
 
-    assert [number for number, _ in lab.study()] == list(range(TRIALS))
+    assert [number for number, _ in joined.study()] == list(range(TRIALS))
     fetched = {
-        path.relative_to(lab.laptop / "runs" / "a").as_posix() for path in (lab.laptop / "runs" / "a").rglob("*")
+        path.relative_to(joined.laptop / "runs" / "a").as_posix() for path in (joined.laptop / "runs" / "a").rglob("*")
     }
     assert {
         "best.yaml",
@@ -130,8 +141,8 @@ def test_a_search_outlives_the_terminal_and_is_fetched_when_it_is_watched_again(
         "log/search.log",
     } <= fetched
     assert not [one for one in fetched if "checkpoint_" in one]
-    assert not [line for line in lab.lines if "Welcome" in line]
-    assert lab.lines[-1].startswith("Fetched into ")
+    assert not [line for line in joined.lines if "Welcome" in line]
+    assert joined.lines[-1].startswith("Fetched into ")
 
 
 @pytest.mark.slow
@@ -162,10 +173,10 @@ def test_a_search_whose_driver_was_killed_goes_on_and_one_that_was_stopped_too(
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_a_dry_run_says_the_plan_and_leaves_nothing_on_either_side(lab: Lab) -> None:
-    assert lab.submit(tiny_space(lab.laptop, trials=TRIALS), dry_run=True) == 0
-    assert any(line.startswith("Plan: ") or "trial-epochs" in line for line in lab.lines), lab.lines
-    assert not (lab.project / "runs").exists() and not (lab.laptop / "runs").exists()
+def test_a_dry_run_says_the_plan_and_leaves_nothing_on_either_side(joined: Lab) -> None:
+    assert joined.submit(tiny_space(joined.laptop, trials=TRIALS), dry_run=True) == 0
+    assert any(line.startswith("Plan: ") or "trial-epochs" in line for line in joined.lines), joined.lines
+    assert not (joined.project / "runs").exists() and not (joined.laptop / "runs").exists()
 
 
 @pytest.mark.slow

@@ -200,7 +200,7 @@ def gpus(folder: Path, gpu: str) -> Any:
         return [str(found), asked.concurrent, most, sorted({node for node, _, _ in seen})]
 
     head = next(node.id for node in nodes.alive() if node.head)
-    return [nodes_of({"cpu": 1, "gpu": 0.25}, 8), nodes_of({"cpu": 1, "gpu": 0}, 24), gpu, head]
+    return [nodes_of({"cpu": 1, "gpu": 0.25}, 4), nodes_of({"cpu": 2, "gpu": 0}, 8), gpu, head]
 
 
 def reach(folder: Path) -> Any:

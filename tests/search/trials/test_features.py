@@ -130,7 +130,7 @@ def private_mib(videos: int) -> list[float]:
         data=Data(root="none", features="none", train_videos=videos),
         model=Model(width=16),
         concepts=Concepts(clusters=8, top_k=2),
-        optim=Optim(epochs=2),
+        optim=Optim(epochs=1),
         device="cpu",
         threads=1,
     )
