@@ -22,11 +22,11 @@ def main(
     from search.results import classes
     from search.results.folder import RunFolder, open_study
     from search.results.winner import export, write_predictions
-    from search.space.read import read_space
+    from search.space.read import read_kept
 
     folder = RunFolder(run_folder)
     study = open_study(folder)
-    space = read_space(folder.space_yaml)
+    space = read_kept(folder.space_yaml)
     chosen = export(folder, space, study, trial, to)
     target = to or folder.best_yaml
     say(f"trial {chosen.number}, avg.mAP {chosen.value:.3f}; written to {target}")

@@ -8,7 +8,9 @@ from pathlib import Path
 import yaml
 
 from haan.errors import InputError
+from haan.yamlconfig import read_tree
 from search.results.folder import RunFolder
+from search.space import confirmkeys
 from search.space.model import Space
 from search.space.read import STORAGE, space_of, space_tree
 
@@ -45,15 +47,23 @@ def named(asked: Request) -> tuple[Space, str, yaml.MappingNode]:
     """The space, the name of its run, and the space's nodes. Raises InputError."""
     if asked.trials is not None and asked.trials < 1:
         raise InputError(f"--trials: must be >= 1, got {asked.trials}")
-    trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
-    tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed)
-    space, name = space_of(tree, asked.path.stem), asked.name
-    if space.plan.storage is None and os.environ.get(STORAGE):  # set on a cluster's nodes, and kept with the run
-        tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed, os.environ[STORAGE])
-        space = space_of(tree, asked.path.stem)
-    if asked.resume and name is None:
+    if asked.resume and asked.name is None:
         raise InputError("--resume: must come with the --name of the run to go on with, got none")
-    name = name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    space, tree = _space(asked)
+    if space.plan.storage is None and os.environ.get(STORAGE):  # set on a cluster's nodes, and kept with the run
+        space, tree = _space(asked, os.environ[STORAGE])
+    name = asked.name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in ("", ".", ".."):
         raise InputError(f"--name: must be a plain folder name, got {name!r}")
     return space, name, tree
+
+
+def _space(asked: Request, storage: str | None = None) -> tuple[Space, yaml.MappingNode]:
+    """The space and its nodes, which say all that the run will have to know of it. Raises InputError."""
+    trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
+    tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed, storage)
+    before = RunFolder(asked.out / (asked.name or "")).space_yaml
+    older = asked.resume and before.exists() and not confirmkeys.said(read_tree(before))
+    if not older:
+        confirmkeys.say(tree)
+    return space_of(tree, asked.path.stem, kept=older), tree

@@ -15,8 +15,9 @@ from haan.figures.folder import FigureFolder
 from haan.files import digest, read_text
 from search.results import classes, confirm, winner
 from search.results.classes import Classes
-from search.results.confirm import OFFICIAL, Confirmation
+from search.results.confirm import Confirmation
 from search.results.folder import RunFolder
+from search.results.retraining import OFFICIAL
 from search.results.winner import Gain
 from search.space.model import Space, epochs_of, is_base
 from search.space.studies import scores_of

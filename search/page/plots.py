@@ -138,7 +138,7 @@ def by_tiou(run: Findings) -> Figure | None:
         if by_tiou:
             data.append(_line(f"{name}, in the search", [*by_tiou], [*by_tiou.values()], color, markers=True))
     for row in run.confirmation.official:
-        by_tiou = row.scores.by_tiou
+        by_tiou = row.by_tiou
         if by_tiou:
             name, color = ("base", COLORS["base"]) if row.base else (f"trial {row.trial}", COLORS["winner"])
             name = f"{name}, official videos"

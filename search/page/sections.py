@@ -17,8 +17,9 @@ from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, valu
 from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
-from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION, Confirmation, Confirmed, on_videos
-from search.results.winner import SEARCHED, UNSEEN, differences, no_choice, own_setting_avg_map
+from search.results.confirm import Confirmation, Confirmed
+from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION, on_videos
+from search.results.winner import SEARCHED, UNSEEN, detect_of, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
 from search.space.model import grid_points
 from search.study import record
@@ -107,7 +108,7 @@ def _gain_tile(found: Findings) -> str:
     if gain is None or gain.avg_map is None:
         return tile("Gain over the base", "–", "not known without the base")
     digits, of = (2, "between means over new seeds") if gain.over_seeds else (3, "on one seed")
-    return tile("Gain over the base", f"{gain.avg_map:+.{digits}f}", of + on_videos(found.space))
+    return tile("Gain over the base", f"{gain.avg_map:+.{digits}f}", of + on_videos(found.space, gain.over_seeds))
 
 
 def _confirmed_tiles(found: Findings) -> list[str]:
@@ -166,7 +167,8 @@ def _verdict(found: Findings) -> str:
     if nothing is not None:
         return f'<p class="verdict"><b>{escaped(nothing)}</b></p>'
     gain = found.gain
-    said = "" if gain is None else f"<b>Gain over the base:</b> {escaped(gain.sentence)}{on_videos(found.space)}"
+    said = "" if gain is None else f"<b>Gain over the base:</b> {escaped(gain.sentence)}"
+    said += on_videos(found.space, gain.over_seeds) if gain is not None else ""
     return f'<p class="verdict">{said}</p>' if said else ""
 
 
@@ -197,7 +199,8 @@ def _tuned_on(found: Findings) -> str:
 
 def _apart(found: Findings) -> str:
     """The settings in which the winner differs from the base."""
-    rows = differences(found.space, found.winner, found.base) if found.winner is not None else []
+    best = found.winner
+    rows = differences(found.space, best, found.base, found.confirmation) if best is not None else []
     if not rows:
         return ""
     return f"<h3>What sets the winner apart</h3>{markup.table(['setting', 'winner', 'base'], rows, 'Settings')}"
@@ -205,10 +208,11 @@ def _apart(found: Findings) -> str:
 
 def _edges(found: Findings) -> str:
     """What of the winner lies at an end of what was tried."""
-    chosen = found.scores(found.winner).chosen if found.winner is not None else None
-    if found.winner is None or chosen is None:
+    best = found.winner
+    if best is None or found.scores(best).chosen is None:
         return ""
-    notes = "".join(f"<li>{escaped(text)}</li>" for text in edge_warnings(found.space, found.winner.params, chosen))
+    warnings = edge_warnings(found.space, best.params, detect_of(found.space, best, found.confirmation))
+    notes = "".join(f"<li>{escaped(text)}</li>" for text in warnings)
     return f'<p>A better setting may lie beyond what was tried:</p><ul class="notes">{notes}</ul>' if notes else ""
 
 
@@ -218,19 +222,38 @@ def _confirmation(sheet: Sheet) -> str:
         return markup.empty(
             "The best trials have not been trained again with other seeds, so a gain may be luck of one seed."
         )
-    official = any(run.videos == VALIDATION for run in known.runs)
-    where = "the official validation videos" if official else "the search's own validation videos"
     caption = (
-        f"Each configuration trained again with new seeds, scored on {where}. A diamond is the mean, its bar the 95 % "
-        "interval of the mean, a circle one seed. A bar looks at one configuration alone; the gain, which decides, "
-        "compares two seed by seed."
+        f"Each configuration trained again with new seeds, scored on {_again_on(found)}. A diamond is the mean, its "
+        "bar the 95 % interval of the mean, a circle one seed. A bar looks at one configuration alone; the gain, which "
+        f"decides, compares two seed by seed. {_read_off(found)}"
     )
-    if found.space.plan.objective == "best":
-        caption += " Each has its best epoch on these same videos, so the means flatter; the seeds alone are new."
     rows, unfinished = known.confirmed(), sum(not run.state.is_finished() for run in known.runs)
     waiting = f'<p class="quiet">{unfinished} runs have not ended.</p>' if unfinished else ""
     plot = sheet.figure("confirmation", plots.confirmation(found, rows), caption, "No run of it has completed yet.")
     return plot + waiting + _confirmed_table(rows) + _official_table(known)
+
+
+def _again_on(found: Findings) -> str:
+    """The videos of a confirmation."""
+    if any(run.videos == VALIDATION for run in found.confirmation.runs):
+        return "the official validation videos"
+    repeats = found.space.plan.confirm
+    if repeats is not None and repeats.holdouts == "redraw":
+        return "training videos held out anew for each seed, the same for all configurations"
+    return "the search's own validation videos"
+
+
+def _read_off(found: Findings) -> str:
+    """At which epoch its figures are."""
+    if found.confirmation.choices:
+        setting = "after the epoch" if found.space.plan.objective == "best" else "after the last epoch"
+        return (
+            f"All seeds of a configuration are scored {setting} and at the detection setting at which their mean is "
+            "highest, with which it is exported; they were chosen on these same videos, so the means flatter."
+        )
+    if found.space.plan.objective == "best":
+        return "Each has its best epoch on these same videos, so the means flatter; the seeds alone are new."
+    return ""
 
 
 def _confirmed_table(rows: Sequence[Confirmed]) -> str:

@@ -23,8 +23,8 @@ from haan.score import truth
 from haan.weights import WEIGHTS
 from search.results import confirm, winner
 from search.results.checkpoints import place
-from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION, videos_of
 from search.results.folder import RunFolder
+from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION, videos_of
 from search.space.model import Space
 
 _FIGURES = ("winner", "base", "gain")  # columns in percent; empty where not known

@@ -15,7 +15,7 @@ from haan.yamlconfig import plain
 from search.results import confirm, winner
 from search.results.folder import RunFolder, open_study
 from search.space.model import Space
-from search.space.read import read_space
+from search.space.read import read_kept
 from search.study import journal
 from search.study.record import SESSIONS, TrialRecord
 from search.study.study import FINISHED
@@ -64,7 +64,7 @@ def listed(folder: RunFolder) -> Listed:
     """What a run has come to so far; one that can't be read says why."""
     name = folder.root.name
     try:
-        space, study = read_space(folder.space_yaml), open_study(folder)
+        space, study = read_kept(folder.space_yaml), open_study(folder)
         known = confirm.read_confirmation(folder, space, study)
     except (InputError, OSError) as error:
         return Listed(name, clean(str(error)))

@@ -1,7 +1,8 @@
 """The statistics of the confirmation: which configuration wins over several seeds, and whether noise explains its gain.
 
 The confirmation is a randomised block design: every configuration is trained with the same seeds, and a seed is a block
-that moves all of them alike (initial weights, order of the batches, the clips that are clustered). Model: value =
+that moves all of them alike (initial weights, order of the batches, the clips that are clustered, and the holdout where each
+has its own). Model: value =
 configuration + seed + noise, noise independent and normal with one sd (Montgomery, Design and Analysis of Experiments,
 ch. 4). A gain is a mean of differences over the seeds that a configuration shares with the base, so the seeds cancel;
 its standard error is sqrt(2 s2 / seeds), with the residual variance s2 of all configurations, because three differences
@@ -13,7 +14,8 @@ for comparisons with one base, and its intervals are 6 % narrower (5 candidates,
 missing; scipy.stats.dunnett knows no blocks at all and would count the seeds' spread as noise. Bonferroni doesn't ask
 how the gains are correlated, so it holds after failed runs, too.
 
-The intervals are about other seeds on these videos. They don't speak of other videos.
+The intervals are about other seeds on these videos, and other holdouts of them. They don't speak of other videos, and
+holdouts of few videos share some, so that blocks are not quite independent (Nadeau and Bengio, 2003).
 """
 
 import math

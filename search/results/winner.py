@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from haan.config import Config, Holdout
+from haan.config import Config, Detect, Holdout
 from haan.data.table import Annotations, FeatureSource, split
 from haan.errors import InputError
 from haan.files import check_file, make_folder, remove, whole
@@ -15,11 +15,12 @@ from haan.predict import Predicted, predict
 from haan.weights import WEIGHTS
 from haan.words import short
 from haan.yamlconfig import BEST, dump, read_config
-from search.results import confirm
+from search.results import confirm, retraining
 from search.results.checkpoints import AGAIN, TRIAL, of_run, place
-from search.results.confirm import Confirmation, chosen_detect
+from search.results.confirm import Confirmation
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
+from search.results.retraining import chosen_detect
 from search.space.model import SEED, Space, base_value, is_base, with_values
 from search.space.studies import scores_of
 from search.study.record import DATA, FINGERPRINT, SESSIONS, TrialRecord
@@ -39,6 +40,12 @@ def _pinned(config: Config, space: Space, ran: FrozenTrial) -> Config:
     """With the device type and the CPU threads that it was trained with: rounding depends on them."""
     device = TrialRecord.of(ran).device or config.device
     return replace(config, threads=config.threads or space.plan.resources.cpu, device=device)
+
+
+def detect_of(space: Space, trial: FrozenTrial, known: Confirmation) -> Detect:
+    """The detection setting of a trial as it leaves: on all training videos where that was done."""
+    final = known.finals.get(trial.number)
+    return chosen_detect(space, trial) if final is None else confirm.final_config(space, trial, final).detect
 
 
 def own_setting_avg_map(space: Space, trial: FrozenTrial) -> float | None:
@@ -71,22 +78,24 @@ def gain_over_base(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTri
     return Gain(gain, False, f"{gain:+.3f} on one seed, not confirmed over seeds")
 
 
-def differences(space: Space, trial: FrozenTrial, base: FrozenTrial | None) -> list[tuple[str, str, str]]:
+def differences(
+    space: Space, trial: FrozenTrial, base: FrozenTrial | None, known: Confirmation
+) -> list[tuple[str, str, str]]:
     """The settings in which a trial differs from the base, its seed left out: key, its value, the base's.
 
-    base: its trial. Of what is swept, its value is the one that the search chose for it, for its figures are of that.
+    base: its trial. Of what is swept, its value is the one that was chosen for it, for its figures are of that.
     """
-    other = space.base.detect if base is None or base.number == trial.number else chosen_detect(space, base)
-    detect = {f"detect.{key}": value for key, value in vars(chosen_detect(space, trial)).items()}
+    other = space.base.detect if base is None or base.number == trial.number else detect_of(space, base, known)
+    detect = {f"detect.{key}": value for key, value in vars(detect_of(space, trial, known)).items()}
     values = {key: value for key, value in {**trial.params, **detect}.items() if key != SEED}
     bases = {f"detect.{key}": value for key, value in vars(other).items()}
     pairs = ((key, value, bases.get(key, base_value(space.base, key))) for key, value in values.items())
     return [(key, short(value), short(old)) for key, value, old in pairs if value != old]
 
 
-def set_apart(space: Space, trial: FrozenTrial, base: FrozenTrial | None) -> str:
+def set_apart(space: Space, trial: FrozenTrial, base: FrozenTrial | None, known: Confirmation) -> str:
     """The same in words; empty where there is none."""
-    return ", ".join(f"{key} {value} (base {old})" for key, value, old in differences(space, trial, base))
+    return ", ".join(f"{key} {value} (base {old})" for key, value, old in differences(space, trial, base, known))
 
 
 def no_choice(trials: Sequence[FrozenTrial]) -> str | None:
@@ -130,7 +139,8 @@ def about(
     rows |= _against_base(space, study.get_trials(deepcopy=False), trial, known)
     if final is not None:
         rows["trained_on"] = "all training videos; scored once, on the official validation videos"
-        rows["holdout_avg_map"] = f"{trial.value!r} in the search, which chose the settings and the epochs by it"
+        chose = "the settings" if "epochs" in final.params else "the settings and the epochs"
+        rows["holdout_avg_map"] = f"{trial.value!r} in the search, which chose {chose} by it"
     elif isinstance(space.base.data.validation, Holdout):
         rows["trained_on"] = "the training videos but those held out; scored on these"
     else:
@@ -152,16 +162,18 @@ def _against_base(
 ) -> dict[str, str]:
     """What a configuration won over the base: in the search, over new seeds, and on the official validation videos."""
     rows: dict[str, str] = {}
-    where = confirm.on_videos(space)
+    where = retraining.on_videos(space)
+    choice = known.choices.get(trial.number)
     base, standing = base_of(space, trials, trial), known.standing(trial.number)
     if base is not None and base.state == TrialState.COMPLETE and base.value is not None:
         rows["base_avg_map"] = _at_settings(base.value, own_setting_avg_map(space, base))
     if standing is not None:
         spread = f" ± {standing.sd:.3f} (sd)" if standing.sd is not None else ""
-        rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds{where}"
+        at = "" if choice is None else f", at epoch {choice.epochs}"
+        rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds{where}{at}"
     gain = gain_over_base(space, trials, trial, known)
     if gain is not None:
-        rows["gain_over_base"] = gain.sentence + where
+        rows["gain_over_base"] = gain.sentence + retraining.on_videos(space, gain.over_seeds)
     if trial.number in known.finals:
         rows["official_avg_map"] = f"{known.finals[trial.number].value:.3f}"
         if base is not None and base is not trial and base.number in known.finals:

@@ -27,6 +27,7 @@ from haan.yamlconfig import (
     unknown_key,
     value_of,
 )
+from search.space import confirmkeys
 from search.space.model import EPOCHS, Plan, Space, listed_keys
 from search.space.parameters import detects_of, num_points, read_parameters, read_rows
 from search.space.starts import read_starts
@@ -41,8 +42,13 @@ def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | No
     return space_of(space_tree(path, overrides, seed), Path(path).stem)
 
 
-def space_of(tree: yaml.MappingNode, name: str) -> Space:
-    """The space of a node tree. Raises InputError with every error found."""
+def read_kept(path: str | Path) -> Space:
+    """The space that a run keeps, as that run means it. Raises InputError with every error found."""
+    return space_of(read_tree(path), Path(path).stem, kept=True)
+
+
+def space_of(tree: yaml.MappingNode, name: str, kept: bool = False) -> Space:
+    """The space of a node tree. kept: as a run means it that keeps it. Raises InputError with every error found."""
     errors: list[str] = []
     top = items(tree, "", errors)
     errors += [unknown_key(node, key, [*_TOP, _TABLE]) for key, (node, _) in top.items() if key not in (*_TOP, _TABLE)]
@@ -58,6 +64,8 @@ def space_of(tree: yaml.MappingNode, name: str) -> Space:
             space = replace(space, table=table)
     if errors or space is None:
         raise InputError(errors)
+    if kept and space.plan.confirm is not None and not confirmkeys.said(tree):
+        space = replace(space, plan=replace(space.plan, confirm=confirmkeys.older(space.plan.confirm)))
     return space
 
 

@@ -14,6 +14,8 @@ from haan.yamlconfig import read_config
 from search import export
 from search.results.checkpoints import Checkpoints
 from search.results.folder import RunFolder, open_study
+from search.space.confirmkeys import Repeats
+from search.space.read import read_kept
 from tests.paths import ROOT
 from tests.search.cards import scalars
 from tests.search.conftest import Head
@@ -54,8 +56,9 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     confirmed = pd.read_csv(folder.confirm_csv)
     seed = read_config(folder.best_yaml).seed
     held_out = confirmed[confirmed["videos"] == "holdout"]
-    assert set(held_out["seed"]) == {seed + 1, seed + 2} and 0 in set(held_out["number"])
+    assert set(zip(held_out["seed"], held_out["holdout"], strict=True)) == {(seed + 1, 1), (seed + 2, 2)}
     assert (held_out.groupby("number")["seed"].count() == 2).all() and (confirmed["state"] == "COMPLETE").all()
+    assert 0 in set(held_out["number"]) and (held_out.groupby("number")["best_epoch"].nunique() == 1).all()
     means = held_out.groupby("number")["avg_map"].mean()
     winner = int(means.idxmax())
     final = confirmed[confirmed["videos"] == "official"].set_index("number")
@@ -69,7 +72,11 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     best = read_config(folder.best_yaml)
     assert best.threads == 1
     assert (best.data.validation, best.eval.epoch) == ("official", "last")
-    assert best.optim.epochs == study.trials[winner].user_attrs["best_epoch"] == final["epochs"][winner]
+    (epoch,) = set(held_out.set_index("number").loc[[winner], "best_epoch"])
+    assert best.optim.epochs == epoch == final["epochs"][winner]
+    (alpha,) = set(held_out.set_index("number").loc[[winner], "detect.alpha"])
+    assert best.detect.alpha == alpha == final["detect.alpha"][winner]
+    assert read_kept(folder.space_yaml).plan.confirm == Repeats(top=2, seeds=2)
     header = dict(line[2:].split(": ", 1) for line in folder.best_yaml.read_text().splitlines() if line[0] == "#")
     again = [sys.executable, "-m", "haan", "train", folder.best_yaml, "--out", "again"]
     said = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True).stdout

@@ -33,7 +33,7 @@ from search.page import plots
 from search.page.facts import Importances, read_findings
 from search.page.lanes import timeline
 from search.page.page import page, write_report
-from search.results import confirm, winner
+from search.results import retraining, winner
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.space.model import Space
@@ -43,6 +43,7 @@ from tests.search.page.report_run import (
     PARAMETERS,
     Maker,
     confirm_study,
+    distributions_of,
     fill,
     full_run,
     new_study,
@@ -242,13 +243,13 @@ def test_importances_say_why_there_are_none(tmp_path: Path) -> None:
 def repeated(root: Path, values: dict[int, float], trials: int = 12) -> Run:
     """A run whose best two and base were trained again, each with three seeds that give almost the same."""
     run = run_of(root, trials, confirm={"top": 2, "seeds": 3})
-    again, by_rank = confirm_study(root), confirm.candidates(run.space, run.study.get_trials())
-    for asked in confirm.repeats(run.space, run.study.get_trials()):
+    again, by_rank = confirm_study(root), retraining.candidates(run.space, run.study.get_trials())
+    for asked in retraining.repeats(run.space, run.study.get_trials()):
         rank = next(i for i, trial in enumerate(by_rank) if trial.number == asked["trial"])
         value = values[rank] + asked["seed"] / 100
         known = {"epochs": EPOCHS, "best_epoch": 3, "best_avg_map_by_detect": [value, value / 2]}
         again.add_trial(
-            create_trial(value=value, params=asked, distributions=dict(confirm.PARAMETERS), user_attrs=known)
+            create_trial(value=value, params=asked, distributions=distributions_of(run.space, asked), user_attrs=known)
         )
     return run
 
@@ -257,13 +258,13 @@ def test_the_winner_is_what_the_seeds_decide_even_if_another_scored_higher_once(
     # The second best gains 23 - 20 over the base in each of three seeds, so the noise, and the interval's width, is 0.
     run = repeated(tmp_path / "run", {0: 22.0, 1: 23.0, 2: 20.0})
     found = read_findings(run.folder, run.space, run.study)
-    best, second, base = confirm.candidates(run.space, run.study.get_trials())
+    best, second, base = retraining.candidates(run.space, run.study.get_trials())
     assert found.winner is not None and found.highest is not None and base.number == 0
     assert (found.highest.number, found.winner.number) == (best.number, second.number)
     text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
     assert "it won by its confirmed mean" in text
     assert "+3.00 avg.mAP over the base (95 % interval +3.00 to +3.00, 3 seeds each)" in text
-    assert ">+3.00<" in text and ">between means over new seeds, on the holdout videos<" in text
+    assert ">+3.00<" in text and ">between means over new seeds, each on a holdout of its own<" in text
     assert found.exported is None and "Not the winner" not in text
 
 
@@ -451,7 +452,7 @@ def with_classes(full: Run, root: Path, rows: Sequence[tuple[str, float | None]]
     run = replace(full, folder=RunFolder(root))
     best = read_findings(run.folder, run.space, run.study).winner
     assert best is not None
-    about = {"number": best.number if number is None else number, "videos": confirm.OFFICIAL, "coarse": "all"}
+    about = {"number": best.number if number is None else number, "videos": retraining.OFFICIAL, "coarse": "all"}
     table = pd.DataFrame({**about, "class": [name for name, _ in rows], "instances": 9, "winner": 20.0})
     table["gain"] = [gain for _, gain in rows]
     table["base"] = table["winner"] - table["gain"]
@@ -810,9 +811,9 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Any, tmp_path: Path) ->
     (root / "best.yaml").write_text(f"# {EVIL}: {EVIL}\n# gain_over_base: {EVIL}\nseed: 1 # {EVIL}\n")
     again = confirm_study(root)
     for number, state in ((1, TrialState.FAIL), (0, TrialState.COMPLETE)):
-        asked = {"trial": number, "seed": 2, "videos": confirm.HOLDOUT}
+        asked = {"trial": number, "seed": 2, "videos": retraining.HOLDOUT}
         value, hostile = (20.5, {}) if state == TrialState.COMPLETE else (None, {"failure": EVIL})
-        distributions = dict(confirm.PARAMETERS)
+        distributions = dict(retraining.PARAMETERS)
         again.add_trial(
             create_trial(state=state, value=value, params=asked, distributions=distributions, user_attrs=hostile)
         )

@@ -1,0 +1,95 @@
+"""`search.confirm`: how much is trained again, on which videos, and what a run of before `holdouts` meant by it."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import yaml
+
+from haan.checked import AT_LEAST_ONE, Checked, RuleError, setting
+from haan.config import Config, Holdout
+from haan.yamlconfig import child
+
+_KEY = "holdouts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats(Checked):
+    """How many of the best configurations are trained again, with how many new seeds each.
+
+    holdouts: whether each seed has one of its own, the same for all configurations.
+    """
+
+    top: int = setting(5, AT_LEAST_ONE)
+    seeds: int = 3
+    holdouts: Literal["redraw", "fixed"] = "redraw"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds < 2:
+            raise RuleError("seeds", "must be >= 2, for one seed shows no spread", self.seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlderRepeats(Repeats):
+    """Those of a search that began before `holdouts`: on its holdout, each run's value that of its own best epoch."""
+
+    holdouts: Literal["redraw", "fixed"] = "fixed"
+
+
+def said(tree: yaml.Node) -> bool:
+    """Whether a space has nothing to confirm, or says of which holdouts: one that a run of today keeps does."""
+    confirm = _confirm(tree)
+    return not isinstance(confirm, yaml.MappingNode) or child(confirm, _KEY) is not None
+
+
+def say(tree: yaml.Node) -> None:
+    """Has a space say it, for the run that will keep it."""
+    confirm = _confirm(tree)
+    if isinstance(confirm, yaml.MappingNode) and not said(tree):
+        key, value = (yaml.ScalarNode("tag:yaml.org,2002:str", text) for text in (_KEY, Repeats().holdouts))
+        for node in (key, value):
+            node.start_mark, node.end_mark = confirm.start_mark, confirm.end_mark
+        confirm.value = [*confirm.value, (key, value)]
+
+
+def _confirm(tree: yaml.Node) -> yaml.Node | None:
+    search = child(tree, "search")
+    return child(search, "confirm") if search is not None else None
+
+
+def older(repeats: Repeats) -> OlderRepeats:
+    """What a run that says no `holdouts` meant."""
+    return OlderRepeats(top=repeats.top, seeds=repeats.seeds)
+
+
+def by_mean_curve(repeats: Repeats | None) -> bool:
+    """Whether epoch and detection setting of a configuration come from the mean curve over its seeds."""
+    return repeats is not None and not isinstance(repeats, OlderRepeats)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A seed with which all candidates are trained again, and on which split."""
+
+    seed: int
+    validation: Holdout | Literal["official"]
+
+
+def blocks(base: Config, repeats: Repeats | None) -> tuple[Block, ...]:
+    """Those of a confirmation; their seeds are new to the search, as are the holdouts that are drawn for them."""
+    numbers = range(1, repeats.seeds + 1) if repeats is not None else ()
+    redraw = repeats is not None and repeats.holdouts == "redraw"
+    own = base.data.validation
+    return tuple(
+        Block(_later(base.seed, number), drawn(own, number) if redraw and isinstance(own, Holdout) else own)
+        for number in numbers
+    )
+
+
+def drawn(own: Holdout, number: int) -> Holdout:
+    """The holdout of so many draws after a search's own, which is number 0."""
+    return replace(own, seed=_later(own.seed, number), classes="both") if number else own
+
+
+def _later(seed: int, number: int) -> int:
+    return (seed + number) % 2**31
