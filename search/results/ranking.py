@@ -1,12 +1,11 @@
 """The statistics of the confirmation: which configuration wins over several seeds, and whether noise explains its gain.
 
 The confirmation is a randomised block design: every configuration is trained with the same seeds, and a seed is a block
-that moves all of them alike (initial weights, order of the batches, the clips that are clustered, and the holdout where each
-has its own). Model: value =
-configuration + seed + noise, noise independent and normal with one sd (Montgomery, Design and Analysis of Experiments,
-ch. 4). A gain is a mean of differences over the seeds that a configuration shares with the base, so the seeds cancel;
-its standard error is sqrt(2 s2 / seeds), with the residual variance s2 of all configurations, because three differences
-alone say next to nothing about their spread.
+that moves all of them alike (initial weights, order of the batches, the clips that are clustered, and the holdout, where
+each has its own). Model: value = configuration + seed + noise, noise independent and normal with one sd (Montgomery,
+Design and Analysis of Experiments, ch. 4). A gain is a mean of differences over the seeds that a configuration shares
+with the base, so the seeds cancel; its standard error is sqrt(2 s2 / seeds), with the residual variance s2 of all
+configurations, because three differences alone say next to nothing about their spread.
 
 The winner is picked after looking, so each of the m gains over the base gets an interval of confidence 1 - 0.05 / m
 (Bonferroni): with at least 95 % all m hold at once, hence the winner's, whichever it is. Dunnett's test (1955) is exact
