@@ -19,7 +19,10 @@ AGAIN = "HAAN_SEARCH_AGAIN"  # in a driver's environment: the laptop's command t
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. overrides: `KEY=VALUE` each. None: the space's own, or for `name` one with the time."""
+    """What the user asked for. overrides: `KEY=VALUE` each. None: the space's own, or for `name` one with the time.
+
+    official_seeds: in place of `search.confirm.official_seeds`.
+    """
 
     path: Path
     name: str | None
@@ -28,11 +31,13 @@ class Request:
     seed: int | None
     overrides: tuple[str, ...]
     resume: bool
+    official_seeds: int | None = None
 
     def options(self, name: str, time_budget: str | None, quiet: bool) -> tuple[str, ...]:
         """What a driver elsewhere is given beside the space and the folder of all runs."""
         given: list[tuple[str, object]] = [("--name", name), ("--trials", self.trials), ("--seed", self.seed)]
-        given += [("--time-budget", time_budget), *(("--set", one) for one in self.overrides)]
+        given += [("--official-seeds", self.official_seeds), ("--time-budget", time_budget)]
+        given += [("--set", one) for one in self.overrides]
         words = tuple(word for key, value in given if value is not None for word in (key, str(value)))
         return words + (("--quiet",) if quiet else ())
 
@@ -62,6 +67,8 @@ def _space(asked: Request, storage: str | None = None) -> tuple[Space, yaml.Mapp
     """The space and its nodes, which say all that the run will have to know of it. Raises InputError."""
     trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
     tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed, storage)
+    if asked.official_seeds is not None:
+        confirmkeys.set_official_seeds(tree, asked.official_seeds)
     before = RunFolder(asked.out / (asked.name or "")).space_yaml
     older = asked.resume and before.exists() and not confirmkeys.said(read_tree(before))
     if not older:

@@ -19,6 +19,7 @@ from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
 from search.results.confirm import Confirmation, Confirmed
 from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION, on_videos
+from search.results.unseen import tables
 from search.results.winner import SEARCHED, UNSEEN, detect_of, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
 from search.space.model import grid_points
@@ -58,14 +59,21 @@ def _summary(sheet: Sheet) -> str:
 
 def _unseen_tile(found: Findings) -> list[str]:
     """What the official validation videos say of the winner, where they chose nothing."""
-    finals, best = found.confirmation.finals, found.winner
-    if best is None or best.number not in finals:
+    official, best = found.unseen, found.winner
+    if best is None or official is None:
         return []
-    of = [f"{_called(found, best)}, trained on all training videos and scored once"]
-    if found.base is not None and found.base is not best and found.base.number in finals:
-        own = found.confirmation.official_at_own(found.base.number)
-        of.append(f"the base <b>{percent(value_of(finals[found.base.number]))}</b> {_at_settings(own)}")
-    return [tile(UNSEEN, percent(value_of(finals[best.number])), "; ".join(of), "main")]
+    spread = f", {_spread(official.winner, 'seed')}" if len(official.winner.scores) > 1 else ""
+    of = [f"{_called(found, best)}, trained on all training videos and scored once{spread}"]
+    if official.base is not None:
+        own = official.own.mean if official.own is not None else None
+        of.append(f"the base <b>{percent(official.base.mean)}</b> {_at_settings(own)}")
+    tiles = [tile(UNSEEN, percent(official.winner.mean), "; ".join(of), "main")]
+    gain = official.gain
+    if gain is not None and gain.gain is not None:
+        low, high = gain.interval or (None, None)
+        note = "on one seed" if low is None else f"95 % interval {low:+.2f} to {high:+.2f}, {gain.shared} seeds"
+        tiles.append(tile("Gain over the base there", f"{gain.gain:+.2f}", note, "main"))
+    return tiles
 
 
 def _best_tile(found: Findings, main: bool) -> str:
@@ -116,7 +124,7 @@ def _confirmed_tiles(found: Findings) -> list[str]:
         tile(
             "Confirmed mean",
             percent(row.mean),
-            f"trial {row.number}, {_spread(row)}{on_videos(found.space)}",
+            f"trial {row.number}, {_spread(row, 'new seed')}{on_videos(found.space)}",
             "" if found.winner.number in found.confirmation.finals else "main",
         )
         for row in found.confirmation.confirmed()
@@ -124,8 +132,8 @@ def _confirmed_tiles(found: Findings) -> list[str]:
     ]
 
 
-def _spread(row: Confirmed) -> str:
-    count = f"{len(row.scores)} new seed{'s' if len(row.scores) != 1 else ''}"
+def _spread(row: Confirmed, seed: str) -> str:
+    count = f"{len(row.scores)} {seed}{'s' if len(row.scores) != 1 else ''}"
     return f"{count}: no spread is known" if row.sd is None else f"± {row.sd:.2f} (sd) over {count}"
 
 
@@ -166,10 +174,13 @@ def _verdict(found: Findings) -> str:
     nothing = no_choice(found.trials)
     if nothing is not None:
         return f'<p class="verdict"><b>{escaped(nothing)}</b></p>'
-    gain = found.gain
-    said = "" if gain is None else f"<b>Gain over the base:</b> {escaped(gain.sentence)}"
-    said += on_videos(found.space, gain.over_seeds) if gain is not None else ""
-    return f'<p class="verdict">{said}</p>' if said else ""
+    gain, official, said = found.gain, found.unseen, list[str]()
+    if official is not None and official.sentence:
+        said.append(f"<b>Gain over the base on the videos that chose nothing:</b> {escaped(official.sentence)}")
+    if gain is not None:
+        where = on_videos(found.space, gain.over_seeds)
+        said.append(f"<b>Gain over the base:</b> {escaped(gain.sentence)}{where}")
+    return "".join(f'<p class="verdict">{one}</p>' for one in said)
 
 
 def _official_warning(found: Findings) -> str:
@@ -230,7 +241,7 @@ def _confirmation(sheet: Sheet) -> str:
     rows, unfinished = known.confirmed(), sum(not run.state.is_finished() for run in known.runs)
     waiting = f'<p class="quiet">{unfinished} runs have not ended.</p>' if unfinished else ""
     plot = sheet.figure("confirmation", plots.confirmation(found, rows), caption, "No run of it has completed yet.")
-    return plot + waiting + _confirmed_table(rows) + _official_table(known)
+    return _official_table(known) + plot + waiting + _confirmed_table(rows, "Confirmation")
 
 
 def _again_on(found: Findings) -> str:
@@ -256,7 +267,7 @@ def _read_off(found: Findings) -> str:
     return ""
 
 
-def _confirmed_table(rows: Sequence[Confirmed]) -> str:
+def _confirmed_table(rows: Sequence[Confirmed], label: str) -> str:
     if not rows:
         return ""
     cells = [
@@ -273,25 +284,17 @@ def _confirmed_table(rows: Sequence[Confirmed]) -> str:
     return markup.table(
         ["configuration", "mean", "sd", "95 % interval", "seeds", "avg.mAP of each seed"],
         cells,
-        "Confirmation",
+        label,
     )
 
 
 def _official_table(known: Confirmation) -> str:
     if not known.official:
         return ""
-    cells = [
-        ["base" if run.base else f"trial {run.trial}", percent(run.avg_map), percent(run.own_avg_map)]
-        for run in known.official
-    ]
-    table = markup.table(
-        ["configuration", "at its chosen detection setting", "at the base's own"],
-        cells,
-        "Official videos",
-    )
     return (
-        "<h3>Official validation videos</h3><p>Trained on all training videos, one seed, scored once; nothing was "
-        f"chosen by these figures. avg.mAP in percent:</p>{table}"
+        "<h3>Official validation videos</h3><p>Trained on all training videos, scored once; neither these videos nor "
+        f"these seeds chose anything. avg.mAP in percent:</p>{_confirmed_table(tables(known), 'Official videos')}"
+        "<h3>Held-out training videos, which chose the winner</h3>"
     )
 
 

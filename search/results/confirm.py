@@ -7,7 +7,7 @@ parameters say which trial of the search they repeat.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median, stdev
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from search.results.retraining import (
     repeats,
     settings,
 )
-from search.space.confirmkeys import by_mean_curve
+from search.space.confirmkeys import by_mean_curve, official_seeds
 from search.space.model import Space, base_number, epochs_of, with_values
 from search.study import journal
 from search.study.record import TrialRecord
@@ -99,15 +99,17 @@ class Confirmed:
 class Confirmation:
     """What the confirmation knows.
 
-    runs: those that have begun. ranking: by mean over seeds, None before every run of it has ended. finals: the
-    confirmation's trials of the winner and the base on all training videos, by the trial of the search; COMPLETE ones.
-    choices: how a configuration leaves by the mean curve of its runs, by the same.
+    runs: those that have begun. ranking: by mean over seeds, None before every run of it has ended. choices: how a
+    configuration leaves by the mean curve of its runs, by its trial of the search. official: the runs of the winner and
+    the base on all training videos that are COMPLETE. finals: the first of a trial's as the confirmation's trial, whose
+    weights are exported.
     """
 
     runs: tuple[Run, ...] = ()
     ranking: Ranking | None = None
-    finals: Mapping[int, FrozenTrial] = field(default_factory=dict)
     choices: Mapping[int, Choice] = field(default_factory=dict)
+    official: tuple[Run, ...] = ()
+    finals: Mapping[int, FrozenTrial] = field(default_factory=dict)
 
     def standing(self, number: int) -> Standing | None:
         """A trial's place in the ranking."""
@@ -119,32 +121,27 @@ class Confirmation:
         """Of training, of all its runs."""
         return sum(run.record.seconds or 0.0 for run in self.runs)
 
-    @property
-    def official(self) -> tuple[Run, ...]:
-        """The runs on all training videos that are COMPLETE, in the order of their beginning."""
-        return tuple(run for run in self.runs if run.videos == OFFICIAL and run.state == TrialState.COMPLETE)
-
-    def official_at_own(self, number: int) -> float | None:
-        """What a configuration scored there at the base's own detection setting, in percent."""
-        return {run.trial: run.own_avg_map for run in self.official}.get(number)
-
     def confirmed(self) -> list[Confirmed]:
         """Each configuration that has a score, the best mean first; the base at its own setting, too."""
         repeated = [run for run in self.runs if run.counts]
         found = []
         for number in sorted({run.trial for run in repeated}):
-            found += _confirmed([run for run in repeated if run.trial == number])
+            found += confirmed([run for run in repeated if run.trial == number])
         return sorted(found, key=lambda one: (-one.mean, one.number))
 
 
 def finals(space: Space, trials: Sequence[FrozenTrial], known: Confirmation, has_official: bool) -> list[Again]:
-    """The winner and the base on all training videos; nothing where the search was tuned on the official ones."""
+    """The winner and the base on all training videos, seed by seed.
+
+    Nothing where the search was tuned on the official videos.
+    """
     best = winner(space, trials, known)
     if best is None or not isinstance(space.base.data.validation, Holdout) or not has_official:
         return []
     numbers = [number for number in (best.number, base_number(space)) if number is not None]
     return [
-        {"trial": number, "seed": space.base.seed, "videos": OFFICIAL, **_at_choice(space, trials[number], known)}
+        {"trial": number, "seed": seed, "videos": OFFICIAL, **_at_choice(space, trials[number], known)}
+        for seed in official_seeds(space.base, space.plan.confirm)
         for number in dict.fromkeys(numbers)
     ]
 
@@ -204,16 +201,22 @@ def summarise(space: Space, trials: Sequence[FrozenTrial], runs: Sequence[Frozen
             values[run.trial][run.seed] = run.avg_map
     ended = [run.params for run in begun if run.state.is_finished()]
     is_over = bool(wanted) and all(again in ended for again in wanted) and any(values.values())
-    return Confirmation(
-        runs=known,
-        ranking=rank(values, base_number(space)) if is_over else None,
-        finals={
-            run.params["trial"]: run
-            for run in begun
-            if run.params["videos"] == OFFICIAL and run.state == TrialState.COMPLETE
-        },
-        choices={number: curve.choice(space.plan.objective) for number, curve in curves.items()},
+    choices = {number: curve.choice(space.plan.objective) for number, curve in curves.items()}
+    found = Confirmation(known, rank(values, base_number(space)) if is_over else None, choices)
+    last = _last(finals(space, trials, found, has_official=True), begun)
+    return replace(
+        found,
+        official=tuple(one for one, run in zip(known, begun, strict=True) if run in last),
+        finals={run.params["trial"]: run for run in reversed(last)},
     )
+
+
+def _last(wanted: Sequence[Again], begun: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The COMPLETE runs on all training videos, as wanted now; of a trial that has none of these, those it has."""
+    complete = [run for run in begun if run.params["videos"] == OFFICIAL and run.state == TrialState.COMPLETE]
+    known = {run.params["trial"] for run in complete if run.params in wanted}
+    last = [run for run in complete if run.params in wanted or run.params["trial"] not in known]
+    return sorted(last, key=lambda run: wanted.index(run.params) if run.params in wanted else len(wanted))
 
 
 def _counts(space: Space, run: FrozenTrial) -> bool:
@@ -261,8 +264,8 @@ def _run(space: Space, trial: FrozenTrial, run: FrozenTrial, curve: MeanCurve | 
     )
 
 
-def _confirmed(runs: Sequence[Run]) -> list[Confirmed]:
-    """One configuration's, at the detection setting that the search chose; the base also at its own."""
+def confirmed(runs: Sequence[Run]) -> list[Confirmed]:
+    """One configuration's, at the detection setting that was chosen; the base also at its own."""
     complete = [run for run in runs if run.state == TrialState.COMPLETE]
     figures: dict[Setting, dict[int, float | None]] = {"chosen": {run.seed: run.avg_map for run in complete}}
     if runs[0].base:
@@ -289,11 +292,15 @@ def final_config(space: Space, trial: FrozenTrial, run: FrozenTrial) -> Config:
 
 
 def write_csv(folder: RunFolder, space: Space, known: Confirmation) -> None:
-    """confirm.csv: a row a configuration and seed; `number` as in trials.csv. No file before there is one."""
+    """confirm.csv: a row a configuration and seed, official videos first; `number` as in trials.csv.
+
+    No file before there is one.
+    """
     if not known.runs:
         return
+    first = sorted(known.runs, key=lambda run: run.videos != OFFICIAL)
     with whole(folder.confirm_csv) as partial:
-        pd.DataFrame([_row(space, run) for run in known.runs]).to_csv(partial, index=False)
+        pd.DataFrame([_row(space, run) for run in first]).to_csv(partial, index=False)
 
 
 def _row(space: Space, run: Run) -> dict[str, Any]:

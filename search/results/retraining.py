@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial
 
 from haan.config import Detect, Holdout
-from search.space.confirmkeys import blocks, by_mean_curve, drawn
+from search.space.confirmkeys import blocks, by_mean_curve, drawn, official_seeds
 from search.space.model import Space, base_number, with_values
 from search.space.studies import scores_of
 from search.study.conditions import Conditions
@@ -96,7 +96,7 @@ def blocks_of(space: Space) -> list[Again]:
 def num_runs(space: Space, has_official: bool) -> tuple[int, int]:
     """How many runs the confirmation has at most: with new seeds, and on all training videos."""
     confirm = space.plan.confirm
-    last = 2 if base_number(space) is not None else 1
+    last = len(official_seeds(space.base, confirm)) * (2 if base_number(space) is not None else 1)
     is_last = isinstance(space.base.data.validation, Holdout) and has_official
     return (confirm.top + 1) * confirm.seeds if confirm else 0, last if is_last else 0
 

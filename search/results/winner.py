@@ -17,10 +17,11 @@ from haan.words import short
 from haan.yamlconfig import BEST, dump, read_config
 from search.results import confirm, retraining
 from search.results.checkpoints import AGAIN, TRIAL, of_run, place
-from search.results.confirm import Confirmation
+from search.results.confirm import Confirmation, Confirmed
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
 from search.results.retraining import chosen_detect
+from search.results.unseen import Unseen, unseen
 from search.space.model import SEED, Space, base_value, is_base, with_values
 from search.space.studies import scores_of
 from search.study.record import DATA, FINGERPRINT, SESSIONS, TrialRecord
@@ -139,6 +140,9 @@ def about(
     rows |= _against_base(space, study.get_trials(deepcopy=False), trial, known)
     if final is not None:
         rows["trained_on"] = "all training videos; scored once, on the official validation videos"
+        count = sum(run.trial == trial.number for run in known.official)
+        if count > 1:
+            rows["trained_on"] += f"; these weights are of seed {final.params['seed']}, the first of {count}"
         chose = "the settings" if "epochs" in final.params else "the settings and the epochs"
         rows["holdout_avg_map"] = f"{trial.value!r} in the search, which chose {chose} by it"
     elif isinstance(space.base.data.validation, Holdout):
@@ -160,8 +164,9 @@ def seed_of(space: Space, trial: FrozenTrial) -> int:
 def _against_base(
     space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial, known: Confirmation
 ) -> dict[str, str]:
-    """What a configuration won over the base: in the search, over new seeds, and on the official validation videos."""
-    rows: dict[str, str] = {}
+    """What a configuration won over the base: on the official validation videos, over new seeds, and in the search."""
+    found = unseen(space, known, trial.number)
+    rows = _official(found) if found is not None else {}
     where = retraining.on_videos(space)
     choice = known.choices.get(trial.number)
     base, standing = base_of(space, trials, trial), known.standing(trial.number)
@@ -174,19 +179,33 @@ def _against_base(
     gain = gain_over_base(space, trials, trial, known)
     if gain is not None:
         rows["gain_over_base"] = gain.sentence + retraining.on_videos(space, gain.over_seeds)
-    if trial.number in known.finals:
-        rows["official_avg_map"] = f"{known.finals[trial.number].value:.3f}"
-        if base is not None and base is not trial and base.number in known.finals:
-            own = known.official_at_own(base.number)
-            won, lost = known.finals[trial.number].value, known.finals[base.number].value
-            rows["official_avg_map"] += f", the base {_at_settings(lost, own)}"
-            rows["official_avg_map"] += "" if won is None or lost is None else f": {won - lost:+.3f} on one seed"
     return rows
 
 
-def _at_settings(best: float | None, own: float | None) -> str:
-    """What the base scored at the detection setting that the search chose for it, and at its own."""
-    return f"{best:.3f} at its best detection setting" + (f", {own:.3f} at its own" if own is not None else "")
+def _official(found: Unseen) -> dict[str, str]:
+    count = len(found.winner.scores)
+    said = _mean(found.winner)
+    if count > 1:
+        said = f"mean {said} (sd) over {count} seeds"
+    if found.base is not None:
+        own = found.own.mean if found.own is not None else None
+        said += f", the base {_mean(found.base)} at its best detection setting" + _at_own(own)
+    if count == 1 and found.gain is not None:
+        said += f": {found.gain.gain:+.3f} on one seed"
+    return {"official_avg_map": said} | ({"official_gain_over_base": found.sentence} if found.sentence else {})
+
+
+def _mean(one: Confirmed) -> str:
+    return f"{one.mean:.3f}" + ("" if one.sd is None else f" ± {one.sd:.3f}")
+
+
+def _at_settings(best: float, own: float | None) -> str:
+    """What the base scored at the detection setting that was chosen for it, and at its own."""
+    return f"{best:.3f} at its best detection setting" + _at_own(own)
+
+
+def _at_own(own: float | None) -> str:
+    return "" if own is None else f", {own:.3f} at its own"
 
 
 def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Confirmation) -> list[str]:
@@ -195,6 +214,7 @@ def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Con
     rows["search"] = f"{trial.value:.3f}" + (f"; the base {rows['base_avg_map']}" if "base_avg_map" in rows else "")
     names = {
         "official_avg_map": f"{UNSEEN}, after training on all training videos: avg.mAP",
+        "official_gain_over_base": "Gain there:",
         "confirmation": "Confirmed: avg.mAP",
         "gain_over_base": "Gain:",
         "search": f"{SEARCHED}: avg.mAP",

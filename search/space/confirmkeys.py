@@ -7,7 +7,8 @@ import yaml
 
 from haan.checked import AT_LEAST_ONE, Checked, RuleError, setting
 from haan.config import Config, Holdout
-from haan.yamlconfig import child
+from haan.errors import InputError
+from haan.yamlconfig import Option, child, override
 
 _KEY = "holdouts"
 
@@ -16,12 +17,14 @@ _KEY = "holdouts"
 class Repeats(Checked):
     """How many of the best configurations are trained again, with how many new seeds each.
 
-    holdouts: whether each seed has one of its own, the same for all configurations.
+    holdouts: whether each seed has one of its own, the same for all configurations. official_seeds: how many the winner
+    and the base have on all training videos; None: as many as `seeds`.
     """
 
     top: int = setting(5, AT_LEAST_ONE)
     seeds: int = 3
     holdouts: Literal["redraw", "fixed"] = "redraw"
+    official_seeds: int | None = setting(None, AT_LEAST_ONE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,9 +34,13 @@ class Repeats(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class OlderRepeats(Repeats):
-    """Those of a search that began before `holdouts`: on its holdout, each run's value that of its own best epoch."""
+    """Those of a search that began before `holdouts`: on its holdout, each run's value that of its own best epoch.
+
+    On all training videos the winner and the base had its seed alone.
+    """
 
     holdouts: Literal["redraw", "fixed"] = "fixed"
+    official_seeds: int | None = setting(1, AT_LEAST_ONE)
 
 
 def said(tree: yaml.Node) -> bool:
@@ -52,6 +59,15 @@ def say(tree: yaml.Node) -> None:
         confirm.value = [*confirm.value, (key, value)]
 
 
+def set_official_seeds(tree: yaml.MappingNode, count: int) -> None:
+    """What `--official-seeds` says. Raises InputError where nothing is confirmed, which takes one seed."""
+    option = Option("--official-seeds")
+    if isinstance(_confirm(tree), yaml.MappingNode):
+        override(tree, ["search", "confirm", "official_seeds"], str(count), int, option)
+    elif count != 1:
+        raise InputError(f"{option}: must be 1 where search.confirm is null, got {count}")
+
+
 def _confirm(tree: yaml.Node) -> yaml.Node | None:
     search = child(tree, "search")
     return child(search, "confirm") if search is not None else None
@@ -59,7 +75,7 @@ def _confirm(tree: yaml.Node) -> yaml.Node | None:
 
 def older(repeats: Repeats) -> OlderRepeats:
     """What a run that says no `holdouts` meant."""
-    return OlderRepeats(top=repeats.top, seeds=repeats.seeds)
+    return OlderRepeats(top=repeats.top, seeds=repeats.seeds, official_seeds=repeats.official_seeds or 1)
 
 
 def by_mean_curve(repeats: Repeats | None) -> bool:
@@ -89,6 +105,14 @@ def blocks(base: Config, repeats: Repeats | None) -> tuple[Block, ...]:
 def drawn(own: Holdout, number: int) -> Holdout:
     """The holdout of so many draws after a search's own, which is number 0."""
     return replace(own, seed=_later(own.seed, number), classes="both") if number else own
+
+
+def official_seeds(base: Config, repeats: Repeats | None) -> tuple[int, ...]:
+    """Those on all training videos; where a confirmation chose the winner, none that it has seen."""
+    if repeats is None:
+        return (base.seed,)
+    first = repeats.seeds + 1 if by_mean_curve(repeats) else 0
+    return tuple(_later(base.seed, first + number) for number in range(repeats.official_seeds or repeats.seeds))
 
 
 def _later(seed: int, number: int) -> int:

@@ -190,7 +190,10 @@ def test_a_final_run_after_a_confirmation_is_as_the_mean_curves_chose(tmp_path: 
     trials = searched(of, 3.0, 9.0)
     runs = [scored(of, a, {}, {}, {a["trial"] + 2: 8.0 + a["trial"]}, {}) for a in retraining.repeats(of, trials)]
     known = confirm.summarise(of, trials, runs)
-    best, base = confirm.finals(of, trials, known, has_official=True)
+    best, base, *others = confirm.finals(of, trials, known, has_official=True)
+    assert [(one["trial"], one["seed"]) for one in (best, base, *others)] == [
+        (1, of.base.seed + 3), (0, of.base.seed + 3), (1, of.base.seed + 4), (0, of.base.seed + 4),
+    ], "seeds that the confirmation has not seen"  # fmt: skip
     assert (best["trial"], best["epochs"], best["setting"]) == (1, 3, 3)
     assert (base["trial"], base["epochs"], base["setting"]) == (0, 3, 2)
     assert confirm.num_epochs(of, trials[1], best, known) == 3
@@ -230,7 +233,10 @@ def test_a_base_that_was_pruned_takes_the_median_of_its_repeats(tmp_path: Path) 
 def test_no_final_run_where_the_search_saw_the_official_videos_or_there_are_none(tmp_path: Path) -> None:
     of, nothing = space(tmp_path), confirm.Confirmation()
     assert confirm.finals(of, searched(of, 3.0), nothing, has_official=False) == []
-    assert retraining.num_runs(of, has_official=False) == (6, 0) and retraining.num_runs(of, True) == (6, 2)
+    assert retraining.num_runs(of, has_official=False) == (6, 0) and retraining.num_runs(of, True) == (6, 4)
+    few = space(tmp_path, confirm={"top": 2, "seeds": 2, "official_seeds": 1})
+    assert retraining.num_runs(few, has_official=True) == (6, 2)
+    assert retraining.num_runs(space(tmp_path, kept=True), has_official=True) == (6, 2)
     of = space(tmp_path, validation="official")
     assert confirm.finals(of, searched(of, 3.0), nothing, has_official=True) == []
     assert retraining.num_runs(of, has_official=True) == (6, 0)

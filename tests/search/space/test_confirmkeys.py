@@ -2,18 +2,20 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from haan.config import Holdout
+from haan.errors import InputError
 from search.driver.request import Request, named
-from search.space.confirmkeys import Block, OlderRepeats, Repeats, blocks, by_mean_curve, drawn
+from search.space.confirmkeys import Block, OlderRepeats, Repeats, blocks, by_mean_curve, drawn, official_seeds
 from search.space.model import Space
 from search.space.read import read_kept, read_space
 from tests.search.spaces import tiny_space
 
-CONFIRM = {"top": 2, "seeds": 2}
+CONFIRM: dict[str, Any] = {"top": 2, "seeds": 2}
 OWN = Holdout(holdout=0.25, seed=0)
 
 
@@ -53,6 +55,33 @@ def test_seeds_go_on_behind_the_largest_one(tmp_path: Path) -> None:
     assert drawn(replace(OWN, seed=2**31 - 1), 1).seed == 0
     base = replace(space(tmp_path).base, seed=2**31 - 1)
     assert [block.seed for block in blocks(base, Repeats(seeds=2))] == [0, 1]
+
+
+def test_official_seeds_are_those_that_the_confirmation_has_not_seen(tmp_path: Path) -> None:
+    base = space(tmp_path).base
+    assert official_seeds(base, Repeats(seeds=2)) == (4, 5), "behind the search's 1 and the confirmation's 2 and 3"
+    assert official_seeds(base, Repeats(seeds=2, official_seeds=1)) == (4,)
+    assert official_seeds(base, None) == official_seeds(base, OlderRepeats(seeds=2)) == (base.seed,)
+
+
+def test_an_option_says_how_many_official_seeds_there_are(tmp_path: Path) -> None:
+    path = tiny_space(tmp_path, confirm=CONFIRM)
+    asked = Request(path, "a", tmp_path / "runs", None, None, (), False, official_seeds=1)
+    found, _, _ = named(asked)
+    assert found.plan.confirm == Repeats(**CONFIRM, official_seeds=1)
+    assert asked.options("a", None, quiet=False) == ("--name", "a", "--official-seeds", "1")
+    with pytest.raises(InputError) as error:
+        named(replace(asked, official_seeds=0))
+    assert error.value.messages == ["--official-seeds: search.confirm.official_seeds: must be >= 1, got 0"]
+
+
+def test_without_a_confirmation_there_is_one_official_seed(tmp_path: Path) -> None:
+    path = tiny_space(tmp_path, confirm=None)
+    asked = Request(path, "a", tmp_path / "runs", None, None, (), False, official_seeds=1)
+    found, _, _ = named(asked)
+    assert found.plan.confirm is None
+    with pytest.raises(InputError, match=r"--official-seeds: must be 1 where search\.confirm is null, got 3"):
+        named(replace(asked, official_seeds=3))
 
 
 def test_a_new_run_keeps_which_holdouts_it_has(tmp_path: Path) -> None:
