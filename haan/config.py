@@ -35,6 +35,7 @@ class Holdout(Checked):
 
     holdout: float = required(PART, what="share of the training videos that validates", source=OURS)
     seed: int = setting(0, SEED, what="which videos these are", source=OURS)
+    classes: Literal["train", "both"] = added("train", what="which side has a video of every class", source=OURS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,11 +21,11 @@ def main(
     from haan.yamlconfig import read_config
     from search.results import classescsv, export
     from search.results.folder import RunFolder, open_study
-    from search.space.read import space_of_run
+    from search.space.read import read_kept
 
     folder = RunFolder(run_folder)
     study = open_study(folder)
-    space = space_of_run(folder.space_yaml)
+    space = read_kept(folder.space_yaml)
     chosen = export.write_config(folder, space, study, trial, to)
     target = to or folder.best_yaml
     say(f"trial {chosen.number}, avg.mAP {chosen.value:.3f}; written to {target}")

@@ -23,7 +23,7 @@ def main(
     from search.page.page import write_report  # these take seconds, which --help does not wait for
     from search.results import listing
     from search.results.folder import RunFolder, open_study
-    from search.space.read import space_of_run
+    from search.space.read import read_kept
     from search.study import journal
 
     folders = [RunFolder(one) for one in run_folders]
@@ -31,7 +31,7 @@ def main(
         study = open_study(folder)
         if len(folders) == 1:
             goes_on = journal.is_driven(folder.lock)
-            say(f"written to {write_report(folder, space_of_run(folder.space_yaml), study, goes_on)}")
+            say(f"written to {write_report(folder, read_kept(folder.space_yaml), study, goes_on)}")
     if len(folders) > 1:
         known = [listing.listed(folder) for folder in folders]
         tables = (listing.gathered(known), listing.by_epoch(known), listing.differing(known))

@@ -33,12 +33,15 @@ def main(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run of that --name.")] = False,
     seed: Annotated[int | None, typer.Option(help="Seed of training and sampler, in place of base.seed.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, as in data.root=/data.")] = None,
+    official_seeds: Annotated[
+        int | None, typer.Option(help="Seeds of the winner and the base on all training videos.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, time an epoch, and say the plan.")] = False,
 ) -> None:
     """Search, prune, confirm over seeds, and export the best configuration of a space."""
     deadline = None if time_budget is None else time.monotonic() + seconds(time_budget, "--time-budget")
-    asked = Request(space, name, out, trials, seed, tuple(set_ or ()), resume)
+    asked = Request(space, name, out, trials, seed, tuple(set_ or ()), resume, official_seeds)
     if cluster_file is not None:
         if address is not None:
             raise InputError(f"--address: must not stand beside --cluster, which says where to run, got {address!r}")

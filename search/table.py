@@ -14,7 +14,7 @@ from search.driver.request import Request
 from search.driver.session import search
 from search.results.folder import RunFolder, open_study
 from search.results.papertable import Tabulated, cells, markdown, notes, write_table
-from search.space.read import read_space, space_of_run
+from search.space.read import read_kept, read_space
 
 _RUN_ONLY = "must stand with a space to run, not with a run folder, whose table is only printed"
 
@@ -59,7 +59,7 @@ def _only_print(folder: Path, given: dict[str, object]) -> None:
 def _show(folder: RunFolder, strict: bool = True) -> None:
     """Writes and prints the table of a run folder; of a run that was cut short, as much of it as there is."""
     try:
-        made = write_table(folder, space_of_run(folder.space_yaml), open_study(folder))
+        made = write_table(folder, read_kept(folder.space_yaml), open_study(folder))
     except InputError as error:
         if strict:
             raise

@@ -29,7 +29,7 @@ import yaml
 
 from haan.checked import Checked
 from haan.yamlconfig import plain
-from search.space.model import Plan, Repeats, Resources, base_point, front
+from search.space.model import Plan, Repeats, Resources, Stop, base_point, front
 from search.space.read import read_space
 from tests import keys
 from tests.haan.data.tiny import CLASS_OF, database
@@ -124,6 +124,8 @@ READ = {
     "python -m tests.benchmarks.fusion": LONG,
     "python -m tests.benchmarks.cards": "counts; test_the_tables_of_cards_are_what_the_benchmark_prints",
     "python -m tests.pictures": "takes minutes, and a Chromium",
+    "python -m tests.benchmarks.efficiency": "takes minutes; tests/benchmarks/test_efficiency.py has it",
+    "python -m tests.benchmarks.pools planted-easy --root FOLDER": "takes hours",
     "python -m tests.benchmarks.scale runs/pool --workers 8,64": LONG,
     "python -m tests.benchmarks.scale runs/pool --workers 8,64,1000 --epoch-seconds 30 --plot plan.svg": LONG,
     "python -m tests.benchmarks.realsize fineaction --like ANNOTATIONS": "takes an hour and 40 GB of disk",
@@ -492,6 +494,7 @@ def test_the_table_of_search_keys_is_the_code_s(tmp_path: Path) -> None:
     expected |= defaults(Plan(), leave_out=("resources",))
     expected |= {f"resources.{key}": value for key, value in defaults(Resources()).items()}
     expected |= {f"confirm.{key}": value for key, value in defaults(Repeats()).items()}
+    expected |= {f"stop.{key}": value for key, value in defaults(Stop()).items()}
     assert said == expected
 
 

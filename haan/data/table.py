@@ -5,7 +5,7 @@ Nothing here knows a file format; readers give a `FeatureSource` and `Annotation
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -363,8 +363,7 @@ def check_truth(annotations: Annotations, videos: IntArray) -> None:
 def split(annotations: Annotations, data: Data) -> Split:
     """The official split, or one that holds out a part of the training videos.
 
-    A holdout takes round(f x training videos) at random, keeping at least one training video of every class; classes
-    with few videos can make it smaller. Raises InputError when nothing can be held out.
+    Raises InputError when nothing can be held out.
     """
     training = np.arange(annotations.num_train)
     if not isinstance(data.validation, Holdout):
@@ -375,14 +374,7 @@ def split(annotations: Annotations, data: Data) -> Split:
                 f"{len(annotations.names)} videos"
             )
         return Split(training, np.arange(annotations.num_train, len(annotations.names)))
-    wanted = round(data.validation.holdout * annotations.num_train)
-    left = annotations.fine_labels[training].sum(axis=0)
-    held = []
-    for video in np.random.default_rng(data.validation.seed).permutation(training):
-        labels = annotations.fine_labels[video]
-        if len(held) < wanted and (left[labels] > 1).all():
-            left = left - labels
-            held.append(int(video))
+    held = _held_out(annotations, data.validation)
     if not held:
         raise InputError(
             f"data.validation.holdout: must hold out at least one video and keep every class in training, got "
@@ -390,3 +382,30 @@ def split(annotations: Annotations, data: Data) -> Split:
         )
     validation = np.array(sorted(held))
     return Split(np.setdiff1d(training, validation), validation)
+
+
+def _held_out(annotations: Annotations, holdout: Holdout) -> list[int]:
+    """round(f x training videos) at random, fewer where a class would lose its last training video.
+
+    Where `classes` is `both`, the first of them show every class that has two training videos, the rarest first, as far
+    as so many videos can.
+    """
+    labels = annotations.fine_labels[: annotations.num_train]
+    order = np.random.default_rng(holdout.seed).permutation(annotations.num_train).tolist()
+    wanted, left = round(holdout.holdout * annotations.num_train), labels.sum(axis=0)
+    held: list[int] = []
+
+    def hold_first(videos: Iterable[int], most: int) -> None:
+        for video in videos:
+            if len(held) == min(wanted, most):
+                break
+            if video not in held and (left[labels[video]] > 1).all():
+                left[labels[video]] -= 1
+                held.append(video)
+
+    if holdout.classes == "both":
+        for fine in np.argsort(left, kind="stable"):
+            if not labels[held, fine].any():
+                hold_first(np.array(order)[labels[order, fine]].tolist(), len(held) + 1)
+    hold_first(order, wanted)
+    return held

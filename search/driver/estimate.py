@@ -19,9 +19,9 @@ from search.driver.job import Job
 from search.driver.nodes import Cluster, Node
 from search.driver.placement import Share, places
 from search.driver.timing import Timed, epoch_s, sample_part, time_epoch
-from search.results import checkpoints, confirm
-from search.results.confirm import OFFICIAL
+from search.results import checkpoints, retraining
 from search.results.folder import RunFolder
+from search.results.retraining import OFFICIAL
 from search.space.model import Space, base_value, most_epochs, with_values
 from search.study import journal
 from search.study.algorithms import pruned_epochs
@@ -80,7 +80,7 @@ def remaining(job: Job, studies: RunFolder) -> Left:
     interrupted = sum(trial.state == TrialState.RUNNING for trial in trials)
     ended = sum(trial.state in FINISHED for trial in trials)
     left = max(space.plan.trials - ended, interrupted)
-    repeats, finals = confirm.num_runs(space, has_official)
+    repeats, finals = retraining.num_runs(space, has_official)
     if not left:  # else the best may change, and with them what is repeated
         done = [run for run in _trials(studies.confirm_journal) if run.state in FINISHED]
         last = sum(run.params.get("videos") == OFFICIAL for run in done) if finals else 0

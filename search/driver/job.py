@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,28 +18,32 @@ from haan.files import check_folder, whole
 from haan.methods.haan import clustering
 from search.driver.request import Request, named, taken
 from search.results.folder import RunFolder
+from search.results.retraining import OFFICIAL
+from search.space import confirmkeys
 from search.space.model import Space, most_demanding
-from search.space.read import naming_lines, space_of_run
+from search.space.read import naming_lines, read_kept
 from search.space.resume import differences, growth
 from search.study import journal, record
 from search.trials import features
+
+Splits = dict[Holdout | str, Split]
 
 
 @dataclass(frozen=True)
 class Job:
     """A search whose input is sound.
 
-    splits: "official" where the data have such videos, and "holdout" where the base holds some out. session: which
-    driver of this run it is, from 1. last_seen: when the driver before it last wrote, in Unix seconds. is_new: this
-    driver made the run folder. remarks: what is to be said and warns of nothing. address: of the Ray cluster, where the
-    user named one. script: the command line that goes on with it.
+    splits: by `data.validation`: that of the base, those of new seeds, and "official" where the data have such videos.
+    session: which driver of this run it is, from 1. last_seen: when the driver before it last wrote, in Unix seconds.
+    is_new: this driver made the run folder. remarks: what is to be said and warns of nothing. address: of the Ray
+    cluster, where the user named one. script: the command line that goes on with it.
     """
 
     space: Space
     folder: RunFolder
     source: FeatureSource
     annotations: Annotations
-    splits: dict[str, Split]
+    splits: Splits
     fingerprint: str
     notes: tuple[str, ...]
     session: int
@@ -53,17 +56,12 @@ class Job:
     @property
     def split(self) -> Split:
         """The one that trials are trained and scored on."""
-        return searched(self.splits)
+        return self.splits[self.space.base.data.validation]
 
     @property
     def feature_bytes(self) -> int:
         """What the packed clips take."""
         return features.num_bytes(self.source, self.space.base.data.dtype)
-
-
-def searched(splits: Mapping[str, Split]) -> Split:
-    """The split of a search: what is held out, else the official one."""
-    return splits["holdout" if "holdout" in splits else "official"]
 
 
 def prepare(asked: Request, held: ExitStack) -> Job:
@@ -130,7 +128,7 @@ def _read(asked: Request) -> tuple[Space, RunFolder, yaml.MappingNode]:
     return space, folder, tree
 
 
-def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], dict[str, Split]]:
+def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], Splits]:
     """Opens the data and checks all but the clips. Raises InputError."""
     data = space.base.data
     try:
@@ -139,17 +137,19 @@ def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], dic
         where = "the features are published by the paper's authors, https://github.com/lizhi1104/HAAN"
         demo = python(in_checkout("search/run.py"), in_checkout("spaces/demo.yaml"))
         raise InputError(f"{error}; {where}; without data, try: {demo}") from None
-    splits = {"holdout" if isinstance(data.validation, Holdout) else "official": split(annotations, data)}
+    splits: Splits = {data.validation: split(annotations, data)}
     if annotations.num_train < len(annotations.names):
-        official = split(annotations, replace(data, validation="official"))
-        if "official" in splits or has_truth(annotations, official.validation):
-            splits["official"] = official
+        official = split(annotations, replace(data, validation=OFFICIAL))
+        if OFFICIAL in splits or has_truth(annotations, official.validation):
+            splits[OFFICIAL] = official
         else:
             notes += ("the official validation videos have no ground truth, so the winner is not scored on them",)
-    check_truth(annotations, searched(splits).validation)
-    training = searched(splits).train
+    chosen_on = [data.validation, *(block.validation for block in confirmkeys.blocks(space.base, space.plan.confirm))]
+    splits |= {one: split(annotations, replace(data, validation=one)) for one in chosen_on if one not in splits}
     clusters, rate = most_demanding(space)
-    clustering.check_sample(int(source.num_clips[training].sum()), rate, clusters)
+    for one in dict.fromkeys(chosen_on):
+        check_truth(annotations, splits[one].validation)
+        clustering.check_sample(int(source.num_clips[splits[one].train].sum()), rate, clusters)
     return source, annotations, notes, splits
 
 
@@ -186,7 +186,7 @@ def _note(folder: RunFolder, text: str) -> None:
 
 def _fits(folder: RunFolder, space: Space, mark: str) -> tuple[int, tuple[str, ...]]:
     """Checks that the study can be gone on with; which driver this is, and what is to be said. Raises InputError."""
-    old = space_of_run(folder.space_yaml) if folder.space_yaml.exists() else space
+    old = read_kept(folder.space_yaml) if folder.space_yaml.exists() else space
     changed, grown = differences(old, space), growth(old, space)
     if changed:
         raise InputError(changed)

@@ -22,7 +22,7 @@ from search.driver.renewal import Renewal
 from search.driver.screen import Screen, Status
 from search.driver.staff import Staff
 from search.driver.timeleft import SessionClock
-from search.results import checkpoints, confirm, curves, provenance, trialscsv, winner
+from search.results import checkpoints, confirm, curves, provenance, retraining, trialscsv, winner
 from search.space.model import SEED, base_number, epochs_of, front, is_base, named_params
 from search.space.studies import study_of
 from search.study import record
@@ -180,7 +180,7 @@ class Search(Phase):
 
     def __init__(self, work: Work, study: Study):
         super().__init__(work, study, work.job.space.plan.trials, study)
-        self.later = confirm.num_runs(work.job.space, confirm.OFFICIAL in work.job.splits)
+        self.later = retraining.num_runs(work.job.space, retraining.OFFICIAL in work.job.splits)
         stop = work.job.space.plan.stop
         if stop is not None:
             self.stagnation = Stagnation(stop.patience, stop.gain, study.trials(*FINISHED))
@@ -206,7 +206,7 @@ class Search(Phase):
     def curve(self, running: Running) -> curves.Curve:
         space = self.work.job.space
         seed = int(running.params.get(SEED, space.base.seed))
-        return curves.Curve(running.number, confirm.videos_of(space), seed)
+        return curves.Curve(running.number, retraining.videos_of(space), seed)
 
     def write(self) -> None:
         trialscsv.write_trials(self.work.job.folder, self.work.job.space, self.study.trials())
@@ -223,7 +223,7 @@ class Confirmation(Phase):
         search: Study,
         again: Study,
         title: str,
-        runs: list[confirm.Again],
+        runs: list[retraining.Again],
         later: tuple[int, ...] = (),
     ):
         again.start_with(runs)
@@ -241,15 +241,15 @@ class Confirmation(Phase):
     def config(self, suggestion: Suggestion) -> dict[str, Any]:
         asked = suggestion.params
         trial = self._trials[asked["trial"]]
-        epochs = epochs_of(self._space, trial.params)
-        if asked["videos"] == confirm.OFFICIAL:
-            epochs = confirm.final_epochs(self._space, trial, self.study.trials())
-        return {"params": confirm.settings(self._space, trial, asked, epochs), "sweep": False, "epochs": epochs}
+        epochs = confirm.num_epochs(self._space, trial, asked, self.so_far())
+        swept = retraining.is_swept(self._space, asked)
+        values = retraining.settings(self._space, trial, asked, epochs)
+        return {"params": values, "sweep": swept, "by_epoch": swept, "epochs": epochs}
 
     def describe(self, running: Running) -> tuple[str, Sequence[str]]:
         number = running.params["trial"]
         head = f"{self.title} trial {number}{' (base)' if number == self._base else ''}"
-        return head, [f"seed {running.params['seed']} on {running.params['videos']} videos"]
+        return head, [retraining.described(self._space, running.params)]
 
     def curve(self, running: Running) -> curves.Curve:
         asked = running.params
@@ -308,17 +308,17 @@ def _phases(work: Work, study: Study) -> Iterator["Phase"]:
         journal=job.folder.confirm_journal,
         sampler=RandomSampler(),
         pruner=NopPruner(),
-        parameters=confirm.PARAMETERS,
+        parameters=retraining.parameters(space),
         epochs=study.epochs,
         objective=space.plan.objective,
+        conditions=retraining.CONDITIONS,
     )
-    has_official = confirm.OFFICIAL in job.splits
-    later = confirm.num_runs(space, has_official)[1:]
-    phase = Confirmation(work, study, again, "confirm", confirm.repeats(space, study.trials()), later)
+    has_official = retraining.OFFICIAL in job.splits
+    later = retraining.num_runs(space, has_official)[1:]
+    phase = Confirmation(work, study, again, "confirm", retraining.repeats(space, study.trials()), later)
     yield phase
-    best = confirm.winner(space, study.trials(), phase.so_far())
-    assert best is not None
-    yield Confirmation(work, study, again, "final", confirm.finals(space, best.number, has_official))
+    finals = confirm.finals(space, study.trials(), phase.so_far(), has_official)
+    yield Confirmation(work, study, again, "final", finals)
 
 
 class PhaseEvents(Events):

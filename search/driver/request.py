@@ -8,7 +8,9 @@ from pathlib import Path
 import yaml
 
 from haan.errors import InputError
+from haan.yamlconfig import read_tree
 from search.results.folder import RunFolder
+from search.space import confirmkeys
 from search.space.model import Space
 from search.space.read import STORAGE, space_of, space_tree
 
@@ -17,7 +19,10 @@ AGAIN = "HAAN_SEARCH_AGAIN"  # in a driver's environment: the laptop's command t
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. overrides: `KEY=VALUE` each. None: the space's own, or for `name` one with the time."""
+    """What the user asked for. overrides: `KEY=VALUE` each. None: the space's own, or for `name` one with the time.
+
+    official_seeds: in place of `search.confirm.official_seeds`.
+    """
 
     path: Path
     name: str | None
@@ -26,11 +31,13 @@ class Request:
     seed: int | None
     overrides: tuple[str, ...]
     resume: bool
+    official_seeds: int | None = None
 
     def options(self, name: str, time_budget: str | None, quiet: bool) -> tuple[str, ...]:
         """What a driver elsewhere is given beside the space and the folder of all runs."""
         given: list[tuple[str, object]] = [("--name", name), ("--trials", self.trials), ("--seed", self.seed)]
-        given += [("--time-budget", time_budget), *(("--set", one) for one in self.overrides)]
+        given += [("--official-seeds", self.official_seeds), ("--time-budget", time_budget)]
+        given += [("--set", one) for one in self.overrides]
         words = tuple(word for key, value in given if value is not None for word in (key, str(value)))
         return words + (("--quiet",) if quiet else ())
 
@@ -45,15 +52,25 @@ def named(asked: Request) -> tuple[Space, str, yaml.MappingNode]:
     """The space, the name of its run, and the space's nodes. Raises InputError."""
     if asked.trials is not None and asked.trials < 1:
         raise InputError(f"--trials: must be >= 1, got {asked.trials}")
-    trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
-    tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed)
-    space, name = space_of(tree, asked.path.stem), asked.name
-    if space.plan.storage is None and os.environ.get(STORAGE):  # set on a cluster's nodes, and kept with the run
-        tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed, os.environ[STORAGE])
-        space = space_of(tree, asked.path.stem)
-    if asked.resume and name is None:
+    if asked.resume and asked.name is None:
         raise InputError("--resume: must come with the --name of the run to go on with, got none")
-    name = name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    space, tree = _space(asked)
+    if space.plan.storage is None and os.environ.get(STORAGE):  # set on a cluster's nodes, and kept with the run
+        space, tree = _space(asked, os.environ[STORAGE])
+    name = asked.name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in ("", ".", ".."):
         raise InputError(f"--name: must be a plain folder name, got {name!r}")
     return space, name, tree
+
+
+def _space(asked: Request, storage: str | None = None) -> tuple[Space, yaml.MappingNode]:
+    """The space and its nodes, which say all that the run will have to know of it. Raises InputError."""
+    trials = () if asked.trials is None else (f"search.trials={asked.trials}",)
+    tree = space_tree(asked.path, (*asked.overrides, *trials), asked.seed, storage)
+    if asked.official_seeds is not None:
+        confirmkeys.set_official_seeds(tree, asked.official_seeds)
+    before = RunFolder(asked.out / (asked.name or "")).space_yaml
+    older = asked.resume and before.exists() and not confirmkeys.said(read_tree(before))
+    if not older:
+        confirmkeys.say(tree)
+    return space_of(tree, asked.path.stem, kept=older), tree

@@ -331,10 +331,10 @@ def _leave(work: Work, study: Study) -> list[str]:
     found = export.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
     lines = made_up(space.base.data, study.inner.user_attrs[record.DATA])
     lines += [f"Best: trial {trial.number}; written to {yaml}"]
-    apart = winner.set_apart(space, trial, winner.base_of(space, study.trials(), trial))
+    apart = winner.set_apart(space, trial, winner.base_of(space, study.trials(), trial), known)
     lines += [f"Its settings: {apart}"] if apart else []
     lines += winner.comparison(space, study.inner, trial, known)
-    detect = confirm.chosen_detect(space, trial)
+    detect = winner.detect_of(space, trial, known)
     lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")

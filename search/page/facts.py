@@ -15,8 +15,10 @@ from haan.figures.folder import FigureFolder
 from haan.files import digest, read_text
 from search.results import classes, confirm, winner
 from search.results.classes import Classes
-from search.results.confirm import OFFICIAL, Confirmation
+from search.results.confirm import Confirmation
 from search.results.folder import RunFolder
+from search.results.retraining import OFFICIAL
+from search.results.unseen import Unseen, unseen
 from search.results.winner import Gain
 from search.space.model import Space, epochs_of, is_base
 from search.space.studies import scores_of
@@ -83,6 +85,11 @@ class Findings:
     def base(self) -> FrozenTrial | None:
         """The base, once it is COMPLETE, with the winner's seed."""
         return winner.base_of(self.space, self.of(TrialState.COMPLETE), self.winner) if self.winner else None
+
+    @cached_property
+    def unseen(self) -> Unseen | None:
+        """What the official videos say of the winner, where they chose nothing."""
+        return unseen(self.space, self.confirmation, self.winner.number) if self.winner is not None else None
 
     @cached_property
     def highest(self) -> FrozenTrial | None:

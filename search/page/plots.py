@@ -6,6 +6,7 @@ is nothing to draw.
 
 import html
 import math
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -137,12 +138,13 @@ def by_tiou(run: Findings) -> Figure | None:
         by_tiou, (name, color) = run.scores(trial).by_tiou, _role(run, trial)
         if by_tiou:
             data.append(_line(f"{name}, in the search", [*by_tiou], [*by_tiou.values()], color, markers=True))
-    for row in run.confirmation.official:
-        by_tiou = row.scores.by_tiou
-        if by_tiou:
-            name, color = ("base", COLORS["base"]) if row.base else (f"trial {row.trial}", COLORS["winner"])
-            name = f"{name}, official videos"
-            data.append(_line(name, [*by_tiou], [*by_tiou.values()], color, markers=True, dash="dash"))
+    official = [one for one in run.confirmation.official if one.by_tiou]
+    for number in dict.fromkeys(one.trial for one in official):
+        rows = [one for one in official if one.trial == number]
+        name, color = ("base", COLORS["base"]) if rows[0].base else (f"trial {number}", COLORS["winner"])
+        name = f"{name}, official videos"
+        means = [statistics.fmean(row.by_tiou[tiou] for row in rows) for tiou in rows[0].by_tiou]
+        data.append(_line(name, [*rows[0].by_tiou], means, color, markers=True, dash="dash"))
     return _figure(data, 350, "tIoU that a detection must reach", "mAP (%)", yaxis=_FROM_ZERO) if data else None
 
 

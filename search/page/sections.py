@@ -17,8 +17,10 @@ from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, valu
 from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
-from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION, Confirmation, Confirmed, on_videos
-from search.results.winner import SEARCHED, UNSEEN, differences, no_choice, own_setting_avg_map
+from search.results.confirm import Confirmation, Confirmed
+from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION, on_videos
+from search.results.unseen import tables
+from search.results.winner import SEARCHED, UNSEEN, detect_of, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
 from search.space.model import grid_points
 from search.study import record
@@ -57,14 +59,21 @@ def _summary(sheet: Sheet) -> str:
 
 def _unseen_tile(found: Findings) -> list[str]:
     """What the official validation videos say of the winner, where they chose nothing."""
-    finals, best = found.confirmation.finals, found.winner
-    if best is None or best.number not in finals:
+    official, best = found.unseen, found.winner
+    if best is None or official is None:
         return []
-    of = [f"{_called(found, best)}, trained on all training videos and scored once"]
-    if found.base is not None and found.base is not best and found.base.number in finals:
-        own = found.confirmation.official_at_own(found.base.number)
-        of.append(f"the base <b>{percent(value_of(finals[found.base.number]))}</b> {_at_settings(own)}")
-    return [tile(UNSEEN, percent(value_of(finals[best.number])), "; ".join(of), "main")]
+    spread = f", {_spread(official.winner, 'seed')}" if len(official.winner.scores) > 1 else ""
+    of = [f"{_called(found, best)}, trained on all training videos and scored once{spread}"]
+    if official.base is not None:
+        own = official.own.mean if official.own is not None else None
+        of.append(f"the base <b>{percent(official.base.mean)}</b> {_at_settings(own)}")
+    tiles = [tile(UNSEEN, percent(official.winner.mean), "; ".join(of), "main")]
+    gain = official.gain
+    if gain is not None and gain.gain is not None:
+        low, high = gain.interval or (None, None)
+        note = "on one seed" if low is None else f"95 % interval {low:+.2f} to {high:+.2f}, {gain.shared} seeds"
+        tiles.append(tile("Gain over the base there", f"{gain.gain:+.2f}", note, "main"))
+    return tiles
 
 
 def _best_tile(found: Findings, main: bool) -> str:
@@ -107,7 +116,7 @@ def _gain_tile(found: Findings) -> str:
     if gain is None or gain.avg_map is None:
         return tile("Gain over the base", "–", "not known without the base")
     digits, of = (2, "between means over new seeds") if gain.over_seeds else (3, "on one seed")
-    return tile("Gain over the base", f"{gain.avg_map:+.{digits}f}", of + on_videos(found.space))
+    return tile("Gain over the base", f"{gain.avg_map:+.{digits}f}", of + on_videos(found.space, gain.over_seeds))
 
 
 def _confirmed_tiles(found: Findings) -> list[str]:
@@ -115,7 +124,7 @@ def _confirmed_tiles(found: Findings) -> list[str]:
         tile(
             "Confirmed mean",
             percent(row.mean),
-            f"trial {row.number}, {_spread(row)}{on_videos(found.space)}",
+            f"trial {row.number}, {_spread(row, 'new seed')}{on_videos(found.space)}",
             "" if found.winner.number in found.confirmation.finals else "main",
         )
         for row in found.confirmation.confirmed()
@@ -123,8 +132,8 @@ def _confirmed_tiles(found: Findings) -> list[str]:
     ]
 
 
-def _spread(row: Confirmed) -> str:
-    count = f"{len(row.scores)} new seed{'s' if len(row.scores) != 1 else ''}"
+def _spread(row: Confirmed, seed: str) -> str:
+    count = f"{len(row.scores)} {seed}{'s' if len(row.scores) != 1 else ''}"
     return f"{count}: no spread is known" if row.sd is None else f"± {row.sd:.2f} (sd) over {count}"
 
 
@@ -169,9 +178,13 @@ def _verdict(found: Findings) -> str:
     nothing = no_choice(found.trials)
     if nothing is not None:
         return f'<p class="verdict"><b>{escaped(nothing)}</b></p>'
-    gain = found.gain
-    said = "" if gain is None else f"<b>Gain over the base:</b> {escaped(gain.sentence)}{on_videos(found.space)}"
-    return f'<p class="verdict">{said}</p>' if said else ""
+    gain, official, said = found.gain, found.unseen, list[str]()
+    if official is not None and official.sentence:
+        said.append(f"<b>Gain over the base on the videos that chose nothing:</b> {escaped(official.sentence)}")
+    if gain is not None:
+        where = on_videos(found.space, gain.over_seeds)
+        said.append(f"<b>Gain over the base:</b> {escaped(gain.sentence)}{where}")
+    return "".join(f'<p class="verdict">{one}</p>' for one in said)
 
 
 def _official_warning(found: Findings) -> str:
@@ -201,7 +214,8 @@ def _tuned_on(found: Findings) -> str:
 
 def _apart(found: Findings) -> str:
     """The settings in which the winner differs from the base."""
-    rows = differences(found.space, found.winner, found.base) if found.winner is not None else []
+    best = found.winner
+    rows = differences(found.space, best, found.base, found.confirmation) if best is not None else []
     if not rows:
         return ""
     return f"<h3>What sets the winner apart</h3>{markup.table(['setting', 'winner', 'base'], rows, 'Settings')}"
@@ -209,10 +223,11 @@ def _apart(found: Findings) -> str:
 
 def _edges(found: Findings) -> str:
     """What of the winner lies at an end of what was tried."""
-    chosen = found.scores(found.winner).chosen if found.winner is not None else None
-    if found.winner is None or chosen is None:
+    best = found.winner
+    if best is None or found.scores(best).chosen is None:
         return ""
-    notes = "".join(f"<li>{escaped(text)}</li>" for text in edge_warnings(found.space, found.winner.params, chosen))
+    warnings = edge_warnings(found.space, best.params, detect_of(found.space, best, found.confirmation))
+    notes = "".join(f"<li>{escaped(text)}</li>" for text in warnings)
     return f'<p>A better setting may lie beyond what was tried:</p><ul class="notes">{notes}</ul>' if notes else ""
 
 
@@ -222,22 +237,41 @@ def _confirmation(sheet: Sheet) -> str:
         return markup.empty(
             "The best trials have not been trained again with other seeds, so a gain may be luck of one seed."
         )
-    official = any(run.videos == VALIDATION for run in known.runs)
-    where = "the official validation videos" if official else "the search's own validation videos"
     caption = (
-        f"Each configuration trained again with new seeds, scored on {where}. A diamond is the mean, its bar the 95 % "
-        "interval of the mean, a circle one seed. A bar looks at one configuration alone; the gain, which decides, "
-        "compares two seed by seed."
+        f"Each configuration trained again with new seeds, scored on {_again_on(found)}. A diamond is the mean, its "
+        "bar the 95 % interval of the mean, a circle one seed. A bar looks at one configuration alone; the gain, which "
+        f"decides, compares two seed by seed. {_read_off(found)}"
     )
-    if found.space.plan.objective == "best":
-        caption += " Each has its best epoch on these same videos, so the means flatter; the seeds alone are new."
     rows, unfinished = known.confirmed(), sum(not run.state.is_finished() for run in known.runs)
     waiting = f'<p class="quiet">{unfinished} runs have not ended.</p>' if unfinished else ""
     plot = sheet.figure("confirmation", plots.confirmation(found, rows), caption, "No run of it has completed yet.")
-    return plot + waiting + _confirmed_table(rows) + _official_table(known)
+    return _official_table(known) + plot + waiting + _confirmed_table(rows, "Confirmation")
 
 
-def _confirmed_table(rows: Sequence[Confirmed]) -> str:
+def _again_on(found: Findings) -> str:
+    """The videos of a confirmation."""
+    if any(run.videos == VALIDATION for run in found.confirmation.runs):
+        return "the official validation videos"
+    repeats = found.space.plan.confirm
+    if repeats is not None and repeats.holdouts == "redraw":
+        return "training videos held out anew for each seed, the same for all configurations"
+    return "the search's own validation videos"
+
+
+def _read_off(found: Findings) -> str:
+    """At which epoch its figures are."""
+    if found.confirmation.choices:
+        setting = "after the epoch" if found.space.plan.objective == "best" else "after the last epoch"
+        return (
+            f"All seeds of a configuration are scored {setting} and at the detection setting at which their mean is "
+            "highest, with which it is exported; they were chosen on these same videos, so the means flatter."
+        )
+    if found.space.plan.objective == "best":
+        return "Each has its best epoch on these same videos, so the means flatter; the seeds alone are new."
+    return ""
+
+
+def _confirmed_table(rows: Sequence[Confirmed], label: str) -> str:
     if not rows:
         return ""
     cells = [
@@ -254,25 +288,17 @@ def _confirmed_table(rows: Sequence[Confirmed]) -> str:
     return markup.table(
         ["configuration", "mean", "sd", "95 % interval", "seeds", "avg.mAP of each seed"],
         cells,
-        "Confirmation",
+        label,
     )
 
 
 def _official_table(known: Confirmation) -> str:
     if not known.official:
         return ""
-    cells = [
-        ["base" if run.base else f"trial {run.trial}", percent(run.avg_map), percent(run.own_avg_map)]
-        for run in known.official
-    ]
-    table = markup.table(
-        ["configuration", "at its chosen detection setting", "at the base's own"],
-        cells,
-        "Official videos",
-    )
     return (
-        "<h3>Official validation videos</h3><p>Trained on all training videos, one seed, scored once; nothing was "
-        f"chosen by these figures. avg.mAP in percent:</p>{table}"
+        "<h3>Official validation videos</h3><p>Trained on all training videos, scored once; neither these videos nor "
+        f"these seeds chose anything. avg.mAP in percent:</p>{_confirmed_table(tables(known), 'Official videos')}"
+        "<h3>Held-out training videos, which chose the winner</h3>"
     )
 
 

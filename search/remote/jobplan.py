@@ -21,11 +21,11 @@ _PACKAGES = ("ray", "torch", "numpy", "optuna")  # what objects that travel betw
 class Plan:
     """What the jobs of a run do. All paths are absolute.
 
-    space: as it was handed in. out, name, trials, seed, overrides: as search.driver.request.Request has them. again:
-    the user's command that goes on with it. budget_s: of all its drivers together. resources, most: of a worker, and
-    how many. memory: bytes, of the driver's job and of a worker's. feature_bytes: None where the driver is to find out,
-    for the login node lacks packages. chained: whether other drivers follow. notice:
-    seconds before a time limit.
+    space: as it was handed in. out, name, trials, seed, overrides, official_seeds: as search.driver.request.Request has
+    them. again: the user's command that goes on with it. budget_s: of all its drivers together. resources, most: of a
+    worker, and how many. memory: bytes, of the driver's job and of a worker's. feature_bytes: None where the driver is
+    to find out, for the login node lacks packages. chained: whether other drivers follow. notice: seconds before a time
+    limit.
     """
 
     space: str
@@ -44,6 +44,7 @@ class Plan:
     together: bool
     chained: bool
     notice: int
+    official_seeds: int | None = None
 
     @classmethod
     def read(cls, folder: JobFolder) -> "Plan":
@@ -70,12 +71,14 @@ class Plan:
     def asked(self) -> Request:
         """What the user asked for. A run that has not begun is gone on with as well, for its jobs lie there."""
         out, space = Path(self.out), Path(self.space)
-        return Request(space, self.name, out, self.trials, self.seed, self.overrides, resume=True)
+        given = (self.trials, self.seed, self.overrides)
+        return Request(space, self.name, out, *given, resume=True, official_seeds=self.official_seeds)
 
     @property
     def words(self) -> list[str]:
         """The same for search/run.py."""
         given = {"--name": self.name, "--out": self.out, "--trials": self.trials, "--seed": self.seed}
+        given["--official-seeds"] = self.official_seeds
         words = [word for key, value in given.items() if value is not None for word in (key, str(value))]
         words += [word for one in self.overrides for word in ("--set", one)]
         return [self.space, *words, *["--quiet"] * self.quiet, "--resume"]

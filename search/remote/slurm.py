@@ -93,6 +93,7 @@ class Handed:
             together=self.file.together,
             chained=self.file.chain > 1,
             notice=self.file.notice,
+            official_seeds=self.asked.official_seeds,
         )
 
 

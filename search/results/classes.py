@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from search.results.confirm import HOLDOUT, OFFICIAL, VALIDATION
 from search.results.folder import RunFolder
+from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION
 
 _FIGURES = ("winner", "base", "gain")  # columns in percent; empty where not known
 

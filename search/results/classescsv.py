@@ -19,9 +19,9 @@ from haan.score import truth
 from haan.weights import WEIGHTS
 from search.results import confirm
 from search.results.checkpoints import place
-from search.results.confirm import OFFICIAL, videos_of
 from search.results.export import fetch_weights
 from search.results.folder import RunFolder
+from search.results.retraining import OFFICIAL, videos_of
 from search.results.winner import base_of, leaving
 from search.space.model import Space
 

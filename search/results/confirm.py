@@ -1,58 +1,67 @@
 """The best configurations and the base again, with new seeds; then the winner and the base on all training videos.
 
-One seed says little: the search picks the luckiest of many runs. So each of the best is trained again with seeds that
-the search has not seen, at the detection setting that the search chose for it, and their mean decides. These runs are
-trials of a study of their own, whose parameters say which trial of the search they repeat.
+One seed on one holdout says little: the search picks the luckiest of many runs. So each of the best is trained again
+with seeds that the search has not seen, each with a holdout of its own, the same for all (a block), and the mean at the
+epochs and the detection setting that would be exported decides. These runs are trials of a study of their own, whose
+parameters say which trial of the search they repeat.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import median, stdev
 from typing import Any, Literal
 
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Config, Detect, Holdout
 from haan.files import whole
 from search.results.folder import RunFolder
+from search.results.meancurve import Choice, MeanCurve, mean_curve, value_at
 from search.results.ranking import Ranking, Standing, half_width, rank
+from search.results.retraining import (
+    OFFICIAL,
+    PARAMETERS,
+    Again,
+    blocks_of,
+    candidates,
+    chosen_detect,
+    repeats,
+    settings,
+)
+from search.space.confirmkeys import by_mean_curve, official_seeds
 from search.space.model import Space, base_number, epochs_of, with_values
-from search.space.studies import scores_of
 from search.study import journal
-from search.study.record import Scores, TrialRecord
+from search.study.record import TrialRecord
 from search.study.study import ranked
 
-HOLDOUT, VALIDATION, OFFICIAL = "holdout", "validation", "official"
-PARAMETERS: Mapping[str, BaseDistribution] = {
-    "trial": IntDistribution(0, 10**9),
-    "seed": IntDistribution(0, 2**31 - 1),
-    "videos": CategoricalDistribution((HOLDOUT, VALIDATION, OFFICIAL)),
-}
 Setting = Literal["chosen", "own"]
-Again = dict[str, Any]  # trial, seed and videos: the parameters of one such run
 
 
 @dataclass(frozen=True)
 class Run:
     """One run of the confirmation. trial: the one of the search that it repeats, base: whether that is the base.
 
-    detect: the setting that the search chose for it. avg_map, own_avg_map: percent, at that setting and at the base's
-    own; None where it has none. scores, record: of this run, not of the search's trial.
+    holdout: the seed that drew its videos; None where that is not said. counts: whether it is among those that decide.
+    epoch, detect: those of its figures. avg_map, own_avg_map: percent, at that setting and at the base's own; None
+    where it has none. by_tiou: at each tIoU; empty where that is not known of this epoch. record: of this run, not of
+    the search's trial.
     """
 
     trial: int
     base: bool
     videos: str
     seed: int
+    holdout: int | None
+    counts: bool
     state: TrialState
+    epoch: int | None
     detect: Detect
     avg_map: float | None
     own_avg_map: float | None
-    scores: Scores
+    by_tiou: Mapping[float, float]
     record: TrialRecord
 
 
@@ -90,13 +99,17 @@ class Confirmed:
 class Confirmation:
     """What the confirmation knows.
 
-    runs: those that have begun. ranking: by mean over seeds, None before every run of it has ended. finals: the
-    confirmation's trials of the winner and the base on all training videos, by the trial of the search; COMPLETE ones.
+    runs: those that have begun. ranking: by mean over seeds, None before every run of it has ended. choices: how a
+    configuration leaves by the mean curve of its runs, by its trial of the search. official: the runs of the winner and
+    the base on all training videos that are COMPLETE. finals: the first of a trial's as the confirmation's trial, whose
+    weights are exported.
     """
 
-    runs: tuple[Run, ...]
-    ranking: Ranking | None
-    finals: Mapping[int, FrozenTrial]
+    runs: tuple[Run, ...] = ()
+    ranking: Ranking | None = None
+    choices: Mapping[int, Choice] = field(default_factory=dict)
+    official: tuple[Run, ...] = ()
+    finals: Mapping[int, FrozenTrial] = field(default_factory=dict)
 
     def standing(self, number: int) -> Standing | None:
         """A trial's place in the ranking."""
@@ -108,102 +121,62 @@ class Confirmation:
         """Of training, of all its runs."""
         return sum(run.record.seconds or 0.0 for run in self.runs)
 
-    @property
-    def official(self) -> tuple[Run, ...]:
-        """The runs on all training videos that are COMPLETE, in the order of their beginning."""
-        return tuple(run for run in self.runs if run.videos == OFFICIAL and run.state == TrialState.COMPLETE)
-
-    def official_at_own(self, number: int) -> float | None:
-        """What a configuration scored there at the base's own detection setting, in percent."""
-        return {run.trial: run.own_avg_map for run in self.official}.get(number)
-
     def confirmed(self) -> list[Confirmed]:
         """Each configuration that has a score, the best mean first; the base at its own setting, too."""
-        repeated = [run for run in self.runs if run.videos != OFFICIAL]
+        repeated = [run for run in self.runs if run.counts]
         found = []
         for number in sorted({run.trial for run in repeated}):
-            found += _confirmed([run for run in repeated if run.trial == number])
+            found += confirmed([run for run in repeated if run.trial == number])
         return sorted(found, key=lambda one: (-one.mean, one.number))
 
 
-def chosen_detect(space: Space, trial: FrozenTrial) -> Detect:
-    """The detection setting that the search chose for a trial; the base's own where no epoch was scored."""
-    return scores_of(space, TrialRecord.of(trial)).chosen or space.base.detect
+def finals(space: Space, trials: Sequence[FrozenTrial], known: Confirmation, has_official: bool) -> list[Again]:
+    """The winner and the base on all training videos, seed by seed.
 
-
-def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best COMPLETE trials of a search, as many as `confirm.top`, and the base."""
-    if space.plan.confirm is None:
-        return []
-    best = ranked(trials)[: space.plan.confirm.top]
-    base = [trial for trial in trials if trial.number == base_number(space) and trial not in best]
-    return best + base if best else []
-
-
-def videos_of(space: Space) -> str:
-    """Which videos a search is scored on, and its repetitions with new seeds, in the words of confirm.csv."""
-    return HOLDOUT if isinstance(space.base.data.validation, Holdout) else VALIDATION
-
-
-def on_videos(space: Space) -> str:
-    """The same behind a figure that is on them, as a gain over new seeds is."""
-    return f", on the {videos_of(space)} videos"
-
-
-def repeats(space: Space, trials: Sequence[FrozenTrial]) -> list[Again]:
-    """Each candidate with each new seed; seed by seed, so that one that is cut short still compares like with like."""
-    confirm = space.plan.confirm
-    seeds = [(space.base.seed + i) % 2**31 for i in range(1, confirm.seeds + 1)] if confirm else []
-    videos = videos_of(space)
-    chosen = candidates(space, trials)
-    return [{"trial": trial.number, "seed": seed, "videos": videos} for seed in seeds for trial in chosen]
-
-
-def finals(space: Space, winner: int, has_official: bool) -> list[Again]:
-    """The winner and the base on all training videos; nothing where the search was tuned on the official ones."""
-    if not isinstance(space.base.data.validation, Holdout) or not has_official:
-        return []
-    again = [number for number in (winner, base_number(space)) if number is not None]
-    return [{"trial": number, "seed": space.base.seed, "videos": OFFICIAL} for number in dict.fromkeys(again)]
-
-
-def num_runs(space: Space, has_official: bool) -> tuple[int, int]:
-    """How many runs the confirmation has at most: with new seeds, and on all training videos."""
-    confirm = space.plan.confirm
-    return (confirm.top + 1) * confirm.seeds if confirm else 0, len(finals(space, 1, has_official))
-
-
-def settings(space: Space, trial: FrozenTrial, again: Mapping[str, Any], num_epochs: int) -> dict[str, Any]:
-    """A configuration's dotted keys and values for one such run, over the base."""
-    detect = {f"detect.{key}": value for key, value in vars(chosen_detect(space, trial)).items()}
-    values = trial.params | detect | {"seed": again["seed"], "eval.epoch": space.plan.objective}
-    if again["videos"] == OFFICIAL:
-        values |= {"data.validation": "official", "optim.epochs": num_epochs, "eval.epoch": "last"}
-        optim = with_values(space.base, trial.params).optim
-        if optim.varies:  # along the learning rates of the search, not along all of them in fewer epochs
-            values["optim.schedule_epochs"] = optim.schedule_epochs or optim.epochs
-    return values
-
-
-def final_epochs(space: Space, trial: FrozenTrial, runs: Sequence[FrozenTrial]) -> int:
-    """For how many epochs a configuration is trained on all training videos: as many as the search chose.
-
-    That is its best epoch in the search; where the search ended it early, the median of its best epochs in the
-    confirmation.
+    Nothing where the search was tuned on the official videos.
     """
-    whole = epochs_of(space, trial.params)
+    best = winner(space, trials, known)
+    if best is None or not isinstance(space.base.data.validation, Holdout) or not has_official:
+        return []
+    numbers = [number for number in (best.number, base_number(space)) if number is not None]
+    return [
+        {"trial": number, "seed": seed, "videos": OFFICIAL, **_at_choice(space, trials[number], known)}
+        for seed in official_seeds(space.base, space.plan.confirm)
+        for number in dict.fromkeys(numbers)
+    ]
+
+
+def _at_choice(space: Space, trial: FrozenTrial, known: Confirmation) -> Again:
+    """How a configuration leaves, as parameters of its run: another choice is another run."""
+    if not by_mean_curve(space.plan.confirm):
+        return {}
+    choice = choice_of(space, trial, known)
+    return {"epochs": choice.epochs, "setting": space.detects.index(choice.detect)}
+
+
+def num_epochs(space: Space, trial: FrozenTrial, again: Mapping[str, Any], known: Confirmation) -> int:
+    """How many epochs such a run of a trial has."""
+    if again["videos"] != OFFICIAL:
+        return epochs_of(space, trial.params)
+    return again["epochs"] if "epochs" in again else choice_of(space, trial, known).epochs
+
+
+def choice_of(space: Space, trial: FrozenTrial, known: Confirmation) -> Choice:
+    """For how many epochs a configuration is trained on all training videos, and how it detects then.
+
+    As the mean curve over new seeds chose. Without one: as the search chose, by its best epoch; where the search ended
+    it early, the median of its best epochs in the confirmation.
+    """
+    if trial.number in known.choices:
+        return known.choices[trial.number]
+    whole, detect = epochs_of(space, trial.params), chosen_detect(space, trial)
     if space.plan.objective == "last":
-        return whole
-    mine = [run for run in runs if is_repeat(run) and run.params["trial"] == trial.number]
-    epochs = [epoch for run in mine if (epoch := TrialRecord.of(run).best_epoch)]
+        return Choice(whole, detect)
+    mine = [run for run in known.runs if run.trial == trial.number and run.videos != OFFICIAL]
+    epochs = [run.record.best_epoch for run in mine if run.state == TrialState.COMPLETE and run.record.best_epoch]
     if trial.state == TrialState.COMPLETE or not epochs:
-        return TrialRecord.of(trial).best_epoch or whole
-    return round(median(epochs))
-
-
-def is_repeat(run: FrozenTrial) -> bool:
-    """Whether it is a finished run with a new seed."""
-    return run.state == TrialState.COMPLETE and run.params["videos"] != OFFICIAL
+        return Choice(TrialRecord.of(trial).best_epoch or whole, detect)
+    return Choice(round(median(epochs)), detect)
 
 
 def read_confirmation(folder: RunFolder, space: Space, study: optuna.Study) -> Confirmation:
@@ -216,44 +189,83 @@ def read_confirmation(folder: RunFolder, space: Space, study: optuna.Study) -> C
 def summarise(space: Space, trials: Sequence[FrozenTrial], runs: Sequence[FrozenTrial]) -> Confirmation:
     """Ranks what has been run."""
     by_number = {trial.number: trial for trial in trials}
-    begun = [run for run in runs if run.state != TrialState.WAITING and set(run.params) == set(PARAMETERS)]
+    begun = [run for run in runs if run.state != TrialState.WAITING and set(run.params) >= set(PARAMETERS)]
     begun = [run for run in begun if run.params["trial"] in by_number]  # not of another study in this folder
-    wanted = repeats(space, trials)
+    counted = [run for run in begun if _counts(space, run)]
+    curves = _curves(space, counted)
+    known = tuple(_run(space, by_number[run.params["trial"]], run, curves.get(run.params["trial"])) for run in begun)
+    wanted, best = repeats(space, trials), candidates(space, trials)
+    values: dict[int, dict[int, float]] = {trial.number: {} for trial in best}
+    for run in known:
+        if run.trial in values and run.counts and run.state == TrialState.COMPLETE and run.avg_map is not None:
+            values[run.trial][run.seed] = run.avg_map
     ended = [run.params for run in begun if run.state.is_finished()]
-    values: dict[int, dict[int, float]] = {}
-    for run in begun:
-        if is_repeat(run) and run.params in wanted and run.value is not None:
-            values.setdefault(run.params["trial"], {})[run.params["seed"]] = run.value
-    whole = bool(wanted) and all(again in ended for again in wanted) and bool(values)
-    official = {
-        run.params["trial"]: run
-        for run in begun
-        if run.params["videos"] == OFFICIAL and run.state == TrialState.COMPLETE
-    }
-    known = tuple(_run(space, by_number[run.params["trial"]], run) for run in begun)
-    return Confirmation(known, rank(values, base_number(space)) if whole else None, official)
+    is_over = bool(wanted) and all(again in ended for again in wanted) and any(values.values())
+    choices = {number: curve.choice(space.plan.objective) for number, curve in curves.items()}
+    found = Confirmation(known, rank(values, base_number(space)) if is_over else None, choices)
+    last = _last(finals(space, trials, found, has_official=True), begun)
+    return replace(
+        found,
+        official=tuple(one for one, run in zip(known, begun, strict=True) if run in last),
+        finals={run.params["trial"]: run for run in reversed(last)},
+    )
 
 
-def _run(space: Space, trial: FrozenTrial, run: FrozenTrial) -> Run:
-    """It is scored at the setting that the search chose for the trial, and beside it at the base's own."""
-    detect, record = chosen_detect(space, trial), TrialRecord.of(run)
-    scores = record.scores((detect, space.base.detect), space.base.eval.tiou)
+def _last(wanted: Sequence[Again], begun: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The COMPLETE runs on all training videos, as wanted now; of a trial that has none of these, those it has."""
+    complete = [run for run in begun if run.params["videos"] == OFFICIAL and run.state == TrialState.COMPLETE]
+    known = {run.params["trial"] for run in complete if run.params in wanted}
+    last = [run for run in complete if run.params in wanted or run.params["trial"] not in known]
+    return sorted(last, key=lambda run: wanted.index(run.params) if run.params in wanted else len(wanted))
+
+
+def _counts(space: Space, run: FrozenTrial) -> bool:
+    """Whether it is a repetition as the space asks for it now, whichever trials are the best."""
+    return {key: value for key, value in run.params.items() if key != "trial"} in blocks_of(space)
+
+
+def _curves(space: Space, counted: Sequence[FrozenTrial]) -> dict[int, MeanCurve]:
+    """The mean curve of each trial that has one."""
+    if not by_mean_curve(space.plan.confirm):
+        return {}
+    by_trial: dict[int, dict[int, TrialRecord]] = {}
+    for run in counted:
+        if run.state == TrialState.COMPLETE:
+            by_trial.setdefault(run.params["trial"], {})[run.params["seed"]] = TrialRecord.of(run)
+    curves = {number: mean_curve(records, space.detects) for number, records in by_trial.items()}
+    return {number: curve for number, curve in curves.items() if curve is not None}
+
+
+def _run(space: Space, trial: FrozenTrial, run: FrozenTrial, curve: MeanCurve | None) -> Run:
+    """With its figures at what the trial's mean curve chose; at its own best epoch where it has none."""
+    asked, record, own = run.params, TrialRecord.of(run), space.base.detect
+    detect = space.detects[asked["setting"]] if "setting" in asked else chosen_detect(space, trial)
+    scores = record.scores((detect, own), space.base.eval.tiou)
+    epoch, avg_map, own_avg_map, by_tiou = record.best_epoch, run.value, scores.best_at(own), scores.by_tiou
+    if curve is not None and record.by_epoch:
+        objective = space.plan.objective
+        choice, own_choice = curve.choice(objective), curve.choice(objective, own)
+        avg_map, own_avg_map = (value_at(record, one, space.detects) for one in (choice, own_choice))
+        epoch, detect, by_tiou = choice.epochs, choice.detect, {}
     return Run(
         trial=trial.number,
         base=trial.number == base_number(space),
-        videos=run.params["videos"],
-        seed=run.params["seed"],
+        videos=asked["videos"],
+        seed=asked["seed"],
+        holdout=asked.get("holdout"),
+        counts=_counts(space, run),
         state=run.state,
+        epoch=epoch,
         detect=detect,
-        avg_map=run.value,
-        own_avg_map=scores.best_at(space.base.detect),
-        scores=scores,
+        avg_map=avg_map,
+        own_avg_map=own_avg_map,
+        by_tiou=by_tiou,
         record=record,
     )
 
 
-def _confirmed(runs: Sequence[Run]) -> list[Confirmed]:
-    """One configuration's, at the detection setting that the search chose; the base also at its own."""
+def confirmed(runs: Sequence[Run]) -> list[Confirmed]:
+    """One configuration's, at the detection setting that was chosen; the base also at its own."""
     complete = [run for run in runs if run.state == TrialState.COMPLETE]
     figures: dict[Setting, dict[int, float | None]] = {"chosen": {run.seed: run.avg_map for run in complete}}
     if runs[0].base:
@@ -274,16 +286,21 @@ def winner(space: Space, trials: Sequence[FrozenTrial], known: Confirmation) -> 
 
 def final_config(space: Space, trial: FrozenTrial, run: FrozenTrial) -> Config:
     """The configuration of a run on all training videos."""
-    values = settings(space, trial, run.params, TrialRecord.of(run).epochs or epochs_of(space, trial.params))
+    epochs = run.params.get("epochs") or TrialRecord.of(run).epochs or epochs_of(space, trial.params)
+    values = settings(space, trial, run.params, epochs)
     return with_values(space.base, values)
 
 
 def write_csv(folder: RunFolder, space: Space, known: Confirmation) -> None:
-    """confirm.csv: a row a configuration and seed; `number` as in trials.csv. No file before there is one."""
+    """confirm.csv: a row a configuration and seed, official videos first; `number` as in trials.csv.
+
+    No file before there is one.
+    """
     if not known.runs:
         return
+    first = sorted(known.runs, key=lambda run: run.videos != OFFICIAL)
     with whole(folder.confirm_csv) as partial:
-        pd.DataFrame([_row(space, run) for run in known.runs]).to_csv(partial, index=False)
+        pd.DataFrame([_row(space, run) for run in first]).to_csv(partial, index=False)
 
 
 def _row(space: Space, run: Run) -> dict[str, Any]:
@@ -292,14 +309,15 @@ def _row(space: Space, run: Run) -> dict[str, Any]:
         "base": run.base,
         "videos": run.videos,
         "seed": run.seed,
+        "holdout": run.holdout,
         "state": run.state.name,
         "avg_map": run.avg_map,
         "own_avg_map": run.own_avg_map,
-        "best_epoch": run.record.best_epoch,
+        "best_epoch": run.epoch,
         "epochs": run.record.epochs,
         "seconds": run.record.seconds,
         "node": run.record.node,
         "failure": run.record.failure,
     }
     row |= {f"detect.{key}": value for key, value in vars(run.detect).items()}
-    return row | {f"map@{tiou:g}": run.scores.by_tiou.get(tiou) for tiou in space.base.eval.tiou}
+    return row | {f"map@{tiou:g}": run.by_tiou.get(tiou) for tiou in space.base.eval.tiou}

@@ -14,8 +14,9 @@ from haan.words import clean, duration, short
 from haan.yamlconfig import plain
 from search.results import confirm, winner
 from search.results.folder import RunFolder, open_study
+from search.results.unseen import unseen
 from search.space.model import Space
-from search.space.read import space_of_run
+from search.space.read import read_kept
 from search.study import journal
 from search.study.record import SESSIONS, TrialRecord
 from search.study.study import FINISHED
@@ -43,7 +44,8 @@ class Listed:
 
 HEAD = ("run", "state", "began", "trials", "unseen (base)", "confirmed", "gain (95 %)", "training time")
 NOTES = (
-    "unseen: avg.mAP on the official validation videos, which chose nothing. confirmed: mean ± sd over new seeds.",
+    "unseen: avg.mAP on the official validation videos, which chose nothing, mean over seeds.",
+    "confirmed: mean ± sd over new seeds.",
     "gain: of the confirmed mean over the base's.",
 )
 CURVES_NOTES = (
@@ -64,7 +66,7 @@ def listed(folder: RunFolder) -> Listed:
     """What a run has come to so far; one that can't be read says why."""
     name = folder.root.name
     try:
-        space, study = space_of_run(folder.space_yaml), open_study(folder)
+        space, study = read_kept(folder.space_yaml), open_study(folder)
         known = confirm.read_confirmation(folder, space, study)
     except (InputError, OSError) as error:
         return Listed(name, clean(str(error)))
@@ -122,15 +124,16 @@ def _scores(
     """Unseen, confirmed and gain."""
     if best is None:
         return _UNKNOWN, _UNKNOWN, _UNKNOWN
-    base, standing = winner.base_of(space, trials, best), known.standing(best.number)
-    values = [known.finals[one.number].value for one in (best, base) if one is not None and one.number in known.finals]
-    unseen = f"{values[0]:.2f}" + "".join(f" ({value:.2f})" for value in values[1:]) if values else _UNKNOWN
+    standing = known.standing(best.number)
+    official = unseen(space, known, best.number)
+    shown = _UNKNOWN if official is None else f"{official.winner.mean:.2f}"
+    shown += f" ({official.base.mean:.2f})" if official is not None and official.base is not None else ""
     if standing is None or known.ranking is None:
-        return unseen, _UNKNOWN, _UNKNOWN
+        return shown, _UNKNOWN, _UNKNOWN
     confirmed = f"{standing.mean:.2f}" + (f" ± {standing.sd:.2f}" if standing.sd is not None else "")
     gain, interval = known.ranking.gain, known.ranking.interval
     won = _UNKNOWN if gain is None else f"{gain:+.2f}"
-    return unseen, confirmed, won + (f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else "")
+    return shown, confirmed, won + (f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else "")
 
 
 def _cost(trials: Sequence[FrozenTrial], known: confirm.Confirmation) -> str:

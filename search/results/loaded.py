@@ -13,7 +13,7 @@ from search.results import classes, confirm, curves, trialscsv, winner
 from search.results.confirm import Confirmation
 from search.results.folder import RunFolder, open_study
 from search.space.model import Space
-from search.space.read import space_of_run
+from search.space.read import read_kept
 
 
 @dataclass(frozen=True)
@@ -69,4 +69,4 @@ def load_run(folder: str | Path) -> Run:
     """A run folder, finished, interrupted or under way. Raises InputError where it holds no search."""
     place = RunFolder(Path(folder))
     study = open_study(place)
-    return Run(place, space_of_run(place.space_yaml), study)
+    return Run(place, read_kept(place.space_yaml), study)

@@ -1,11 +1,11 @@
 """The statistics of the confirmation: which configuration wins over several seeds, and whether noise explains its gain.
 
 The confirmation is a randomised block design: every configuration is trained with the same seeds, and a seed is a block
-that moves all of them alike (initial weights, order of the batches, the clips that are clustered). Model: value =
-configuration + seed + noise, noise independent and normal with one sd (Montgomery, Design and Analysis of Experiments,
-ch. 4). A gain is a mean of differences over the seeds that a configuration shares with the base, so the seeds cancel;
-its standard error is sqrt(2 s2 / seeds), with the residual variance s2 of all configurations, because three differences
-alone say next to nothing about their spread.
+that moves all of them alike (initial weights, order of the batches, the clips that are clustered, the holdout where
+each has its own). Model: value = configuration + seed + noise, noise independent and normal with one sd (Montgomery,
+Design and Analysis of Experiments, ch. 4). A gain is a mean of differences over the seeds that a configuration shares
+with the base, so the seeds cancel; its standard error is sqrt(2 s2 / seeds), with the residual variance s2 of all
+configurations, because three differences alone say next to nothing about their spread.
 
 The winner is picked after looking, so each of the m gains over the base gets an interval of confidence 1 - 0.05 / m
 (Bonferroni): with at least 95 % all m hold at once, hence the winner's, whichever it is. Dunnett's test (1955) is exact
@@ -13,7 +13,8 @@ for comparisons with one base, and its intervals are 6 % narrower (5 candidates,
 missing; scipy.stats.dunnett knows no blocks at all and would count the seeds' spread as noise. Bonferroni doesn't ask
 how the gains are correlated, so it holds after failed runs, too.
 
-The intervals are about other seeds on these videos. They don't speak of other videos.
+The intervals are about other seeds on these videos, and other holdouts of them. They don't speak of other videos, and
+holdouts of few videos share some, so that blocks are not quite independent (Nadeau and Bengio, 2003).
 """
 
 import math
@@ -45,6 +46,11 @@ class Standing:
     gain: float | None
     interval: tuple[float, float] | None
 
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the interval of its gain excludes 0."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -71,7 +77,7 @@ class Ranking:
     @property
     def distinguishable(self) -> bool:
         """Whether the interval of the winner's gain excludes 0."""
-        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+        return self.winner.distinguishable
 
     def sentence(self) -> str:
         """What came out, in plain words."""
@@ -81,17 +87,19 @@ class Ranking:
             if len(self.order) == 1:
                 return "nothing but the base has a confirmed value, so there is nothing to compare"
             return "the base itself has the highest mean; nothing found is better"
-        gain = f"{self.gain:+.2f} avg.mAP over the base"
-        if self.interval is None:
-            return f"{gain}; {'one seed each' if self.winner.n == 1 else 'one seed in common'}: no spread is known"
-        noise = "" if self.distinguishable else ", not distinguishable from noise"
-        low, high = self.interval
-        return f"{gain}{noise} ({CONFIDENCE * 100:g} % interval {low:+.2f} to {high:+.2f}, {self._seeds()})"
-
-    def _seeds(self) -> str:
         (base,) = (standing for standing in self.order if standing.number == self.base)
-        same = self.winner.n == base.n == self.winner.shared
-        return f"{base.n} seeds each" if same else f"the {self.winner.shared} seeds that both have"
+        return gained(self.winner, base)
+
+
+def gained(one: Standing, base: Standing) -> str:
+    """What a configuration gained over the base, in words; both are of one ranking."""
+    gain = f"{one.gain:+.2f} avg.mAP over the base"
+    if one.interval is None:
+        return f"{gain}; {'one seed each' if one.n == 1 else 'one seed in common'}: no spread is known"
+    low, high = one.interval
+    noise = "" if one.distinguishable else ", not distinguishable from noise"
+    seeds = f"{base.n} seeds each" if one.n == base.n == one.shared else f"the {one.shared} seeds that both have"
+    return f"{gain}{noise} ({CONFIDENCE * 100:g} % interval {low:+.2f} to {high:+.2f}, {seeds})"
 
 
 def rank(values: Mapping[int, Mapping[int, float]], base: int | None) -> Ranking:

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from haan.config import Config, Holdout
+from haan.config import Config, Detect, Holdout
 from haan.errors import InputError
 from haan.words import short
 from haan.yamlconfig import read_config
-from search.results import confirm
-from search.results.confirm import Confirmation, chosen_detect
+from search.results import confirm, retraining
+from search.results.confirm import Confirmation, Confirmed
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
+from search.results.retraining import chosen_detect
+from search.results.unseen import Unseen, unseen
 from search.space.model import SEED, Space, base_value, is_base, with_values
 from search.space.studies import scores_of
 from search.study.record import DATA, FINGERPRINT, SESSIONS, TrialRecord
@@ -33,6 +35,12 @@ def _pinned(config: Config, space: Space, ran: FrozenTrial) -> Config:
     """With the device type and the CPU threads that it was trained with: rounding depends on them."""
     device = TrialRecord.of(ran).device or config.device
     return replace(config, threads=config.threads or space.plan.resources.cpu, device=device)
+
+
+def detect_of(space: Space, trial: FrozenTrial, known: Confirmation) -> Detect:
+    """The detection setting of a trial as it leaves: on all training videos where that was done."""
+    final = known.finals.get(trial.number)
+    return chosen_detect(space, trial) if final is None else confirm.final_config(space, trial, final).detect
 
 
 def own_setting_avg_map(space: Space, trial: FrozenTrial) -> float | None:
@@ -65,22 +73,24 @@ def gain_over_base(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTri
     return Gain(gain, False, f"{gain:+.3f} on one seed, not confirmed over seeds")
 
 
-def differences(space: Space, trial: FrozenTrial, base: FrozenTrial | None) -> list[tuple[str, str, str]]:
+def differences(
+    space: Space, trial: FrozenTrial, base: FrozenTrial | None, known: Confirmation
+) -> list[tuple[str, str, str]]:
     """The settings in which a trial differs from the base, its seed left out: key, its value, the base's.
 
-    base: its trial. Of what is swept, its value is the one that the search chose for it, for its figures are of that.
+    base: its trial. Of what is swept, its value is the one that was chosen for it, for its figures are of that.
     """
-    other = space.base.detect if base is None or base.number == trial.number else chosen_detect(space, base)
-    detect = {f"detect.{key}": value for key, value in vars(chosen_detect(space, trial)).items()}
+    other = space.base.detect if base is None or base.number == trial.number else detect_of(space, base, known)
+    detect = {f"detect.{key}": value for key, value in vars(detect_of(space, trial, known)).items()}
     values = {key: value for key, value in {**trial.params, **detect}.items() if key != SEED}
     bases = {f"detect.{key}": value for key, value in vars(other).items()}
     pairs = ((key, value, bases.get(key, base_value(space.base, key))) for key, value in values.items())
     return [(key, short(value), short(old)) for key, value, old in pairs if value != old]
 
 
-def set_apart(space: Space, trial: FrozenTrial, base: FrozenTrial | None) -> str:
+def set_apart(space: Space, trial: FrozenTrial, base: FrozenTrial | None, known: Confirmation) -> str:
     """The same in words; empty where there is none."""
-    return ", ".join(f"{key} {value} (base {old})" for key, value, old in differences(space, trial, base))
+    return ", ".join(f"{key} {value} (base {old})" for key, value, old in differences(space, trial, base, known))
 
 
 def no_choice(trials: Sequence[FrozenTrial]) -> str | None:
@@ -124,7 +134,11 @@ def about(
     rows |= _against_base(space, study.get_trials(deepcopy=False), trial, known)
     if final is not None:
         rows["trained_on"] = "all training videos; scored once, on the official validation videos"
-        rows["holdout_avg_map"] = f"{trial.value!r} in the search, which chose the settings and the epochs by it"
+        count = sum(run.trial == trial.number for run in known.official)
+        if count > 1:
+            rows["trained_on"] += f"; these weights are of seed {final.params['seed']}, the first of {count}"
+        chose = "the settings" if "epochs" in final.params else "the settings and the epochs"
+        rows["holdout_avg_map"] = f"{trial.value!r} in the search, which chose {chose} by it"
     elif isinstance(space.base.data.validation, Holdout):
         rows["trained_on"] = "the training videos but those held out; scored on these"
     else:
@@ -144,31 +158,48 @@ def seed_of(space: Space, trial: FrozenTrial) -> int:
 def _against_base(
     space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial, known: Confirmation
 ) -> dict[str, str]:
-    """What a configuration won over the base: in the search, over new seeds, and on the official validation videos."""
-    rows: dict[str, str] = {}
-    where = confirm.on_videos(space)
+    """What a configuration won over the base: on the official validation videos, over new seeds, and in the search."""
+    found = unseen(space, known, trial.number)
+    rows = _official(found) if found is not None else {}
+    where = retraining.on_videos(space)
+    choice = known.choices.get(trial.number)
     base, standing = base_of(space, trials, trial), known.standing(trial.number)
     if base is not None and base.state == TrialState.COMPLETE and base.value is not None:
         rows["base_avg_map"] = _at_settings(base.value, own_setting_avg_map(space, base))
     if standing is not None:
         spread = f" ± {standing.sd:.3f} (sd)" if standing.sd is not None else ""
-        rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds{where}"
+        at = "" if choice is None else f", at epoch {choice.epochs}"
+        rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds{where}{at}"
     gain = gain_over_base(space, trials, trial, known)
     if gain is not None:
-        rows["gain_over_base"] = gain.sentence + where
-    if trial.number in known.finals:
-        rows["official_avg_map"] = f"{known.finals[trial.number].value:.3f}"
-        if base is not None and base is not trial and base.number in known.finals:
-            own = known.official_at_own(base.number)
-            won, lost = known.finals[trial.number].value, known.finals[base.number].value
-            rows["official_avg_map"] += f", the base {_at_settings(lost, own)}"
-            rows["official_avg_map"] += "" if won is None or lost is None else f": {won - lost:+.3f} on one seed"
+        rows["gain_over_base"] = gain.sentence + retraining.on_videos(space, gain.over_seeds)
     return rows
 
 
-def _at_settings(best: float | None, own: float | None) -> str:
-    """What the base scored at the detection setting that the search chose for it, and at its own."""
-    return f"{best:.3f} at its best detection setting" + (f", {own:.3f} at its own" if own is not None else "")
+def _official(found: Unseen) -> dict[str, str]:
+    count = len(found.winner.scores)
+    said = _mean(found.winner)
+    if count > 1:
+        said = f"mean {said} (sd) over {count} seeds"
+    if found.base is not None:
+        own = found.own.mean if found.own is not None else None
+        said += f", the base {_mean(found.base)} at its best detection setting" + _at_own(own)
+    if count == 1 and found.gain is not None:
+        said += f": {found.gain.gain:+.3f} on one seed"
+    return {"official_avg_map": said} | ({"official_gain_over_base": found.sentence} if found.sentence else {})
+
+
+def _mean(one: Confirmed) -> str:
+    return f"{one.mean:.3f}" + ("" if one.sd is None else f" ± {one.sd:.3f}")
+
+
+def _at_settings(best: float, own: float | None) -> str:
+    """What the base scored at the detection setting that was chosen for it, and at its own."""
+    return f"{best:.3f} at its best detection setting" + _at_own(own)
+
+
+def _at_own(own: float | None) -> str:
+    return "" if own is None else f", {own:.3f} at its own"
 
 
 def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Confirmation) -> list[str]:
@@ -177,6 +208,7 @@ def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Con
     rows["search"] = f"{trial.value:.3f}" + (f"; the base {rows['base_avg_map']}" if "base_avg_map" in rows else "")
     names = {
         "official_avg_map": f"{UNSEEN}, after training on all training videos: avg.mAP",
+        "official_gain_over_base": "Gain there:",
         "confirmation": "Confirmed: avg.mAP",
         "gain_over_base": "Gain:",
         "search": f"{SEARCHED}: avg.mAP",

@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, NOT_EMPTY, Checked, RuleError, setting
 from haan.config import Config, Detect
+from search.space.confirmkeys import Repeats
 from search.space.tableform import Table
 from search.study import algorithms
 from search.study.conditions import Conditions
@@ -28,19 +29,6 @@ class Resources(Checked):
         super().__post_init__()
         if self.gpu != "auto" and not 0 <= self.gpu <= 1:
             raise RuleError("gpu", "must be auto, or >= 0 and <= 1 (a trial uses one GPU at most)", self.gpu)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Repeats(Checked):
-    """How many of the best configurations are trained again, with how many new seeds each."""
-
-    top: int = setting(5, AT_LEAST_ONE)
-    seeds: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.seeds < 2:
-            raise RuleError("seeds", "must be >= 2, for one seed shows no spread", self.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)

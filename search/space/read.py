@@ -27,6 +27,7 @@ from haan.yamlconfig import (
     unknown_key,
     value_of,
 )
+from search.space import confirmkeys
 from search.space.model import EPOCHS, Plan, Space, listed_keys
 from search.space.parameters import detects_of, num_points, read_parameters, read_rows
 from search.space.starts import read_starts
@@ -41,15 +42,15 @@ def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | No
     return space_of(space_tree(path, overrides, seed), Path(path).stem)
 
 
-def space_of_run(path: Path) -> Space:
-    """The space.yaml of a run folder, whose sampler and pruner were rehearsed when it began. Raises InputError."""
-    return space_of(read_tree(path), path.stem, rehearse=False)
+def read_kept(path: str | Path) -> Space:
+    """The space that a run keeps, as that run means it. Raises InputError with every error found."""
+    return space_of(read_tree(path), Path(path).stem, kept=True)
 
 
-def space_of(tree: yaml.MappingNode, name: str, rehearse: bool = True) -> Space:
+def space_of(tree: yaml.MappingNode, name: str, kept: bool = False) -> Space:
     """The space of a node tree. Raises InputError with every error found.
 
-    rehearse: whether made-up trials try its sampler and pruner.
+    kept: as a run means it that keeps it, whose sampler and pruner made-up trials tried when it began.
     """
     errors: list[str] = []
     top = items(tree, "", errors)
@@ -58,7 +59,7 @@ def space_of(tree: yaml.MappingNode, name: str, rehearse: bool = True) -> Space:
     if errors:
         raise InputError(errors)
     base = build(Config, top["base"][1], "base", errors)
-    space = _read_search(name, base, top["search"][1], tree, errors, rehearse)
+    space = _read_search(name, base, top["search"][1], tree, errors, rehearse=not kept)
     if space is not None and _TABLE in top:
         table = read_table(top[_TABLE][1], errors)
         if table is not None:
@@ -66,6 +67,8 @@ def space_of(tree: yaml.MappingNode, name: str, rehearse: bool = True) -> Space:
             space = replace(space, table=table)
     if errors or space is None:
         raise InputError(errors)
+    if kept and space.plan.confirm is not None and not confirmkeys.said(tree):
+        space = replace(space, plan=replace(space.plan, confirm=confirmkeys.older(space.plan.confirm)))
     return space
 
 

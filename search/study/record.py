@@ -28,7 +28,8 @@ class Summary:
     objective: the epoch that counts is the `best` so far, or the `last`. avg_map: percent, -inf before a scored epoch.
     avg_map_by_detect: at each detection setting, map_by_tiou: at each tIoU and the chosen setting, both of the epoch
     that counts. best_avg_map_by_detect: the best of all epochs for each setting on its own. seconds: of training.
-    empty_clusters: the most clusters of an epoch that held no clip. detections: the most of an epoch.
+    empty_clusters: the most clusters of an epoch that held no clip. detections: the most of an epoch. by_epoch: of each
+    scored epoch, its number and avg.mAP at each detection setting; None where that is not kept.
     """
 
     objective: Literal["best", "last"] = "best"
@@ -44,6 +45,7 @@ class Summary:
     empty_clusters: int = 0
     detections: int = 0
     device: str = ""
+    by_epoch: list[tuple[int, list[float]]] | None = None
 
     def add(self, result: dict[str, Any]) -> None:
         """Takes in one epoch's result, as search.trials.trial reports it."""
@@ -60,10 +62,13 @@ class Summary:
             self.avg_map_by_detect, self.map_by_tiou = values, result["map_by_tiou"]
         known = self.best_avg_map_by_detect or values
         self.best_avg_map_by_detect = [max(pair) for pair in zip(known, values, strict=True)]
+        if self.by_epoch is not None:  # a new list, for summaries of epochs before this one hold the old one
+            self.by_epoch = [*self.by_epoch, (result["epoch"], values)]
 
     def attributes(self) -> dict[str, Any]:
         """What the study keeps of a trial that has ended."""
-        return {key: value for key, value in vars(self).items() if key not in ("objective", "avg_map")}
+        left_out = ("objective", "avg_map", *["by_epoch"] * (self.by_epoch is None))
+        return {key: value for key, value in vars(self).items() if key not in left_out}
 
 
 class Ran(NamedTuple):
@@ -124,6 +129,13 @@ def _numbers(value: object) -> tuple[float, ...]:
     return tuple(map(float, value))
 
 
+def _curve(value: object) -> tuple[tuple[int, tuple[float, ...]], ...]:
+    """None at all where one epoch is not whole."""
+    points = [(_count(epoch), _numbers(values)) for epoch, values in value] if isinstance(value, list) else []
+    whole = tuple((epoch, values) for epoch, values in points if epoch is not None and values)
+    return whole if len(whole) == len(points) else ()
+
+
 def _stretches(value: object) -> tuple[Ran, ...] | None:
     return tuple(Ran(start, end, str(node)) for start, end, node in value) if isinstance(value, list) else None
 
@@ -156,6 +168,7 @@ class TrialRecord:
     avg_map_by_detect: tuple[float, ...] = _read(_numbers)
     best_avg_map_by_detect: tuple[float, ...] = _read(_numbers)
     map_by_tiou: tuple[float, ...] = _read(_numbers)
+    by_epoch: tuple[tuple[int, tuple[float, ...]], ...] = _read(_curve)
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> "TrialRecord":

@@ -14,8 +14,9 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 from torch import Tensor
 
-from haan.config import Config, Detect
+from haan.config import Config, Data, Detect, Holdout
 from haan.data.table import Split
+from haan.data.table import split as split_of
 from haan.errors import InputError, TrainingError
 from haan.files import digest
 from haan.memory import cap_gpu, trim, trim_gpu
@@ -35,8 +36,8 @@ class TrialRunner(tune.Trainable):
     """A Ray Tune trainable whose process serves one trial after another, so that PyTorch is imported once.
 
     Its config holds `params` by dotted key; `sweep`: whether every epoch is scored at all detection settings and the
-    best of them chosen, or the configuration's own is fixed and the base's scored beside it; and `restore`: checkpoints
-    of an earlier run of this trial, the newest first.
+    best of them chosen, or the configuration's own is fixed and the base's scored beside it; `by_epoch`: whether the
+    scores of every epoch are kept; and `restore`: checkpoints of an earlier run of this trial, the newest first.
     """
 
     def setup(
@@ -44,15 +45,15 @@ class TrialRunner(tune.Trainable):
         config: dict[str, Any],
         base: Config | None = None,
         detects: tuple[Detect, ...] = (),
-        splits: Mapping[str, Split] | None = None,
+        splits: Mapping[Holdout | str, Split] | None = None,
         shared: SharedTable | None = None,
         gpu: float = 1.0,
         data: str = "",
     ) -> None:
         """Opens the shared table once.
 
-        splits: "official", and "holdout" where the base's validation videos are held out. gpu: this process's share of
-        a GPU, if it has one. data: their fingerprint. Raises FeaturesError where the features can't come to this node.
+        splits: by `data.validation`. gpu: this process's share of a GPU, if it has one. data: their fingerprint. Raises
+        FeaturesError where the features can't come to this node.
         """
         assert base is not None and splits is not None and shared is not None
         self._base, self._detects, self._splits = base, detects, splits
@@ -78,7 +79,8 @@ class TrialRunner(tune.Trainable):
         except (InputError, ValueError) as error:
             self._broken = str(error)
             return
-        self._summary = Summary("last" if self._trainer.config.eval.epoch == "last" else "best")
+        objective = "last" if self._trainer.config.eval.epoch == "last" else "best"
+        self._summary = Summary(objective, by_epoch=[] if config.get("by_epoch") else None)
         for checkpoint in config["restore"]:
             if self._goes_on_from(checkpoint):
                 break
@@ -91,10 +93,15 @@ class TrialRunner(tune.Trainable):
 
     def _make(self, config: dict[str, Any]) -> Trainer:
         values = with_values(self._base, config["params"])
-        split = self._splits["official" if values.data.validation == "official" else "holdout"]
+        split = self._split(values.data)
         if config["sweep"]:
             return Trainer(values, self._table, split, self._detects, every_epoch=True, **self._about)
         return Trainer(values, self._table, split, beside=[self._base.detect], **self._about)
+
+    def _split(self, data: Data) -> Split:
+        """The driver's; where it has none for a run that it took up, as when `holdouts` has changed, drawn here."""
+        known = self._splits.get(data.validation)
+        return split_of(self._table.annotations, data) if known is None else known
 
     def _goes_on_from(self, checkpoint: str) -> bool:
         """Goes on from a checkpoint of an earlier driver, unless it is damaged or of another configuration."""

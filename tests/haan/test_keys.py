@@ -34,7 +34,9 @@ def test_every_key_of_a_configuration_is_among_them_and_says_what_it_means(given
         "eval.every=5",
         *(f"optim.{one}" for one in (*optim, "schedule_epochs=60")),
     ]  # left out while they are the default
-    config = read_config(given, ("data.validation={holdout: 0.2}", "data.plant={train_videos: 3}", *later))
+    config = read_config(
+        given, ("data.validation={holdout: 0.2, classes: both}", "data.plant={train_videos: 3}", *later)
+    )
     assert leaves(plain(config)) == set(KEYS) - {"data.validation", "data.plant"}
     assert [key.name for key in KEYS.values() if not (key.what and key.source)] == []
 

@@ -157,7 +157,7 @@ def trained(folder: RunFolder, params: dict[str, Any], epochs: int) -> list[floa
     runner = TrialRunner.__new__(TrialRunner)
     shared: Any = Opened(table)
     config = {"params": params, "sweep": True, "restore": []}
-    runner.setup(config, base=base, detects=space.detects, splits={"holdout": split}, shared=shared)
+    runner.setup(config, base=base, detects=space.detects, splits={base.data.validation: split}, shared=shared)
     curve: list[float] = []
     while len(curve) < epochs:
         curve += [epoch["avg_map"] for epoch in runner.step()["epochs"]]

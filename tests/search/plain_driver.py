@@ -9,11 +9,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 
-from search.results import confirm, trialscsv
+from search.results import confirm, retraining, trialscsv
 from search.results.folder import RunFolder
 from search.space.model import Space, front
 from search.space.read import read_space
@@ -69,35 +70,34 @@ def _confirm(space: Space, study: Study, folder: RunFolder) -> None:
         journal=folder.confirm_journal,
         sampler=RandomSampler(),
         pruner=NopPruner(),
-        parameters=confirm.PARAMETERS,
+        parameters=retraining.parameters(space),
         epochs=study.epochs,
+        conditions=retraining.CONDITIONS,
     )
     by_number = {trial.number: trial for trial in study.trials()}
 
+    def known() -> confirm.Confirmation:
+        return confirm.summarise(space, study.trials(), again.trials())
+
     def epochs_of(asked: Suggestion) -> int:
-        is_final = asked.params["videos"] == confirm.OFFICIAL
-        trial = by_number[asked.params["trial"]]
-        return confirm.final_epochs(space, trial, again.trials()) if is_final else study.epochs
+        return confirm.num_epochs(space, by_number[asked.params["trial"]], asked.params, known())
 
-    def phase(runs: list[confirm.Again]) -> confirm.Confirmation:
+    def phase(runs: list[retraining.Again]) -> None:
         again.start_with(runs)
-        _run(space, again, len(again.trials()), epochs_of)
-        known = confirm.summarise(space, study.trials(), again.trials())
-        confirm.write_csv(folder, space, known)
-        return known
+        _run(space, again, len(again.trials()), epochs_of, by_epoch=[])
+        confirm.write_csv(folder, space, known())
 
-    best = confirm.winner(space, study.trials(), phase(confirm.repeats(space, study.trials())))
-    assert best is not None
-    phase(confirm.finals(space, best.number, has_official=True))
+    phase(retraining.repeats(space, study.trials()))
+    phase(confirm.finals(space, study.trials(), known(), has_official=True))
 
 
-def _run(space: Space, study: Study, budget: int, epochs_of: Callable[[Suggestion], int]) -> None:
-    """The trials that are left of a budget, an epoch of each in turn."""
+def _run(space: Space, study: Study, budget: int, epochs_of: Callable[[Suggestion], int], **given: list[Any]) -> None:
+    """The trials that are left of a budget, an epoch of each in turn. given: what each summary begins with."""
     left, under_way = study.num_left(budget), {}
     while left or under_way:
         while left and len(under_way) < CONCURRENT:
             asked, left = study.ask(), left - 1
-            under_way[asked.number] = (asked, epochs_of(asked), Summary())
+            under_way[asked.number] = (asked, epochs_of(asked), Summary(**given))
         for asked, epochs, summary in list(under_way.values()):
             if _is_over(space, study, asked.number, epochs, summary):
                 del under_way[asked.number]

@@ -14,6 +14,8 @@ from haan.yamlconfig import read_config
 from search import export
 from search.results.checkpoints import Checkpoints
 from search.results.folder import RunFolder, open_study
+from search.space.confirmkeys import Repeats
+from search.space.read import read_kept
 from search.study import journal
 from search.study.record import TrialRecord
 from tests.paths import ROOT
@@ -62,29 +64,43 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
 
     # The best and the base, twice each with new seeds; then the winner and the base on all training videos.
     confirmed = pd.read_csv(folder.confirm_csv)
-    seed = read_config(folder.best_yaml).seed
+    seed = read_kept(folder.space_yaml).base.seed
     held_out = confirmed[confirmed["videos"] == "holdout"]
-    assert set(held_out["seed"]) == {seed + 1, seed + 2} and 0 in set(held_out["number"])
+    assert set(zip(held_out["seed"], held_out["holdout"], strict=True)) == {(seed + 1, 1), (seed + 2, 2)}
     assert (held_out.groupby("number")["seed"].count() == 2).all() and (confirmed["state"] == "COMPLETE").all()
+    assert 0 in set(held_out["number"]) and (held_out.groupby("number")["best_epoch"].nunique() == 1).all()
     means = held_out.groupby("number")["avg_map"].mean()
     winner = int(means.idxmax())
-    final = confirmed[confirmed["videos"] == "official"].set_index("number")
-    assert set(final.index) == {winner, 0} and set(final["seed"]) == {seed}
+    official = confirmed[confirmed["videos"] == "official"]
+    assert set(zip(official["number"], official["seed"], strict=True)) == {
+        (number, one) for number in (winner, 0) for one in (seed + 2 + 1, seed + 2 + 2)
+    }
+    assert official.index.tolist() == list(range(len(official))), "they come first"
+    final = official[official["seed"] == official["seed"].min()].set_index("number")
+    means = official.groupby("number")["avg_map"].mean()
     classes = pd.read_csv(folder.classes_csv)
     assert set(classes["number"]) == {winner} and set(classes["videos"]) == {"official"}
     scored = [classes["winner"].mean()] + ([classes["base"].mean()] if winner else [])
     assert scored == pytest.approx(final["avg_map"][[winner, 0][: len(scored)]].tolist())
     assert f"Best: trial {winner}; " in ended.stdout and "Confirmed: avg.mAP mean" in ended.stdout
+    head = "On the videos that chose nothing, after training on all training videos: avg.mAP mean"
+    assert f"{head} {means[winner]:.3f} ± " in ended.stdout and (f"the base {means[0]:.3f} ± " in ended.stdout) == (
+        winner != 0
+    )
 
     best = read_config(folder.best_yaml)
     assert best.threads == 1
     assert (best.data.validation, best.eval.epoch) == ("official", "last")
-    assert best.optim.epochs == study.trials[winner].user_attrs["best_epoch"] == final["epochs"][winner]
+    (epoch,) = set(held_out.set_index("number").loc[[winner], "best_epoch"])
+    assert best.optim.epochs == epoch == final["epochs"][winner]
+    (alpha,) = set(held_out.set_index("number").loc[[winner], "detect.alpha"])
+    assert best.detect.alpha == alpha == final["detect.alpha"][winner]
+    assert read_kept(folder.space_yaml).plan.confirm == Repeats(top=2, seeds=2)
     header = dict(line[2:].split(": ", 1) for line in folder.best_yaml.read_text().splitlines() if line[0] == "#")
     again = [sys.executable, "-m", "haan", "train", folder.best_yaml, "--out", "again"]
     said = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True).stdout
     assert f"avg.mAP {header['avg_map_at_seed']}; written to again" in said
-    assert float(header["avg_map_at_seed"]) == final["avg_map"][winner]
+    assert float(header["avg_map_at_seed"]) == final["avg_map"][winner] and int(header["seed"]) == best.seed == seed + 3
     assert header["trial"] == str(winner) and "over 2 new seeds" in header["confirmation"] and header["gain_over_base"]
     weights = (tmp_path / "again" / "best.safetensors").read_bytes()
     assert weights == (folder.root / "best.safetensors").read_bytes()

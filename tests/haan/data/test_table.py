@@ -3,7 +3,7 @@
 import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -333,9 +333,16 @@ def labelled(draw: st.DrawFn) -> Annotations:
     return annotations(labels, train)
 
 
-@given(found=labelled(), holdout=st.floats(0.01, 0.99), seed=st.integers(0, 99))
-def test_a_holdout_keeps_every_class_in_training(found: Annotations, holdout: float, seed: int) -> None:
-    data = replace(DATA, validation=Holdout(holdout=holdout, seed=seed))
+@given(
+    found=labelled(),
+    holdout=st.floats(0.01, 0.99),
+    seed=st.integers(0, 99),
+    classes=st.sampled_from(["train", "both"]),
+)
+def test_a_holdout_keeps_every_class_in_training(
+    found: Annotations, holdout: float, seed: int, classes: Literal["train", "both"]
+) -> None:
+    data = replace(DATA, validation=Holdout(holdout=holdout, seed=seed, classes=classes))
     wanted = round(holdout * found.num_train)
     left = found.fine_labels[: found.num_train].sum(axis=0)
     spare = [v for v in range(found.num_train) if (left[found.fine_labels[v]] > 1).all()]
@@ -364,6 +371,26 @@ def test_a_holdout_is_random_by_its_seed_and_takes_the_share_asked_for() -> None
     parts = [split(found, replace(DATA, validation=Holdout(holdout=0.2, seed=seed))) for seed in range(5)]
     assert all((len(p.train), len(p.validation)) == (80, 20) for p in parts)
     assert len({tuple(p.validation) for p in parts}) == 5
+
+
+@given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=6), room=st.integers(0, 5), seed=st.integers(0, 99))
+def test_a_holdout_shows_every_class_of_two_videos_where_it_is_asked_to(
+    counts: list[int], room: int, seed: int
+) -> None:
+    """Videos of one class each, so that which can be shown is plain."""
+    labels = np.repeat(np.eye(len(counts), dtype=bool), counts, axis=0)
+    found, least = annotations(labels, len(labels)), sum(count > 1 for count in counts)
+    wanted = min(least + room, len(labels) - 1)
+    if not least:
+        return
+    held = split(found, replace(DATA, validation=Holdout(holdout=wanted / len(labels), seed=seed, classes="both")))
+    shown = labels[held.validation].sum(axis=0)
+    assert [bool(one) for one in shown] == [count > 1 for count in counts]
+    assert len(held.validation) == min(wanted, len(labels) - len(counts))
+    if least > 1:  # fewer than there are such classes: no class twice, the rarest first
+        few = split(found, replace(DATA, validation=Holdout(holdout=1 / len(labels), seed=seed, classes="both")))
+        (only,) = np.flatnonzero(labels[few.validation].sum(axis=0))
+        assert counts[only] == min(count for count in counts if count > 1)
 
 
 def test_the_official_split_is_that_of_the_files() -> None:

@@ -34,7 +34,7 @@ from search.driver.job import Job, preview
 from search.driver.nodes import Node, Room
 from search.driver.placement import Share
 from search.driver.request import Request
-from search.results import confirm
+from search.results import retraining
 from search.results.folder import RunFolder
 from search.space.model import with_values
 from search.space.read import read_space
@@ -90,7 +90,7 @@ def test_a_preview_plants_beside_its_scratch_and_leaves_the_folder_as_it_is(tmp_
     job = look(path, scratch)
     assert files(tmp_path) == before
     assert job.folder.root == tmp_path / "runs" / "a"
-    assert set(job.splits) == {"holdout", "official"} and len(job.source.num_clips) == 36
+    assert set(job.splits) == {job.space.base.data.validation, "official"} and len(job.source.num_clips) == 36
 
 
 def test_an_old_run_is_read_and_not_mended(tmp_path: Path, scratch: RunFolder) -> None:
@@ -125,8 +125,8 @@ def test_an_old_run_of_another_space_is_refused(tmp_path: Path, scratch: RunFold
 def test_runs_of_the_confirmation_that_have_ended_are_not_counted_again(tmp_path: Path, scratch: RunFolder) -> None:
     path = tiny_space(tmp_path, trials=2, confirm={"top": 2, "seeds": 2})
     folder = old_run(path, running=0)
-    again = study_of(folder.confirm_journal, confirm.PARAMETERS)
-    videos = [confirm.HOLDOUT] * 4 + [confirm.OFFICIAL]
+    again = study_of(folder.confirm_journal, retraining.PARAMETERS)
+    videos = [retraining.HOLDOUT] * 4 + [retraining.OFFICIAL]
     again.start_with([{"trial": 0, "seed": seed, "videos": one} for seed, one in enumerate(videos)])
     for _ in videos:
         number = again.ask().number

@@ -57,5 +57,5 @@ def test_validation_videos_without_ground_truth_are_refused(tmp_path: Path) -> N
 @pytest.mark.usefixtures("without_official_truth")
 def test_a_holdout_is_searched_where_the_official_videos_have_no_ground_truth(tmp_path: Path) -> None:
     found = look(tmp_path)
-    assert list(found.splits) == ["holdout"]
+    assert list(found.splits) == [found.space.base.data.validation]
     assert any("official validation videos have no ground truth" in note for note in found.notes)

@@ -53,7 +53,7 @@ def test_a_sample_is_as_large_as_allowed_or_as_the_clusters_need(job: Job) -> No
     assert sample_part(job) == 1.0
     assert sample_part(job, job.feature_bytes // 2) == pytest.approx(0.5, abs=0.01)
     smallest = sample_part(job, 1)
-    train, sizes = job.splits["holdout"], job.source.num_clips
+    train, sizes = job.split, job.source.num_clips
     assert sizes[thin(train, smallest).train].sum() >= job.space.base.concepts.clusters
     assert smallest < 0.5
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from urllib.parse import unquote
 
@@ -33,7 +34,7 @@ from search.page import plots
 from search.page.facts import Importances, read_findings
 from search.page.lanes import timeline
 from search.page.page import page, write_report
-from search.results import confirm, export
+from search.results import export, retraining
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.space.model import Space
@@ -43,6 +44,7 @@ from tests.search.page.report_run import (
     PARAMETERS,
     Maker,
     confirm_study,
+    distributions_of,
     fill,
     full_run,
     new_study,
@@ -242,13 +244,13 @@ def test_importances_say_why_there_are_none(tmp_path: Path) -> None:
 def repeated(root: Path, values: dict[int, float], trials: int = 12) -> Run:
     """A run whose best two and base were trained again, each with three seeds that give almost the same."""
     run = run_of(root, trials, confirm={"top": 2, "seeds": 3})
-    again, by_rank = confirm_study(root), confirm.candidates(run.space, run.study.get_trials())
-    for asked in confirm.repeats(run.space, run.study.get_trials()):
+    again, by_rank = confirm_study(root), retraining.candidates(run.space, run.study.get_trials())
+    for asked in retraining.repeats(run.space, run.study.get_trials()):
         rank = next(i for i, trial in enumerate(by_rank) if trial.number == asked["trial"])
         value = values[rank] + asked["seed"] / 100
         known = {"epochs": EPOCHS, "best_epoch": 3, "best_avg_map_by_detect": [value, value / 2]}
         again.add_trial(
-            create_trial(value=value, params=asked, distributions=dict(confirm.PARAMETERS), user_attrs=known)
+            create_trial(value=value, params=asked, distributions=distributions_of(run.space, asked), user_attrs=known)
         )
     return run
 
@@ -257,13 +259,13 @@ def test_the_winner_is_what_the_seeds_decide_even_if_another_scored_higher_once(
     # The second best gains 23 - 20 over the base in each of three seeds, so the noise, and the interval's width, is 0.
     run = repeated(tmp_path / "run", {0: 22.0, 1: 23.0, 2: 20.0})
     found = read_findings(run.folder, run.space, run.study)
-    best, second, base = confirm.candidates(run.space, run.study.get_trials())
+    best, second, base = retraining.candidates(run.space, run.study.get_trials())
     assert found.winner is not None and found.highest is not None and base.number == 0
     assert (found.highest.number, found.winner.number) == (best.number, second.number)
     text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
     assert "it won by its confirmed mean" in text
     assert "+3.00 avg.mAP over the base (95 % interval +3.00 to +3.00, 3 seeds each)" in text
-    assert ">+3.00<" in text and ">between means over new seeds, on the holdout videos<" in text
+    assert ">+3.00<" in text and ">between means over new seeds, each on a holdout of its own<" in text
     assert found.exported is None and "Not the winner" not in text
 
 
@@ -291,8 +293,9 @@ def without_yaml(text: str) -> str:
 def test_what_the_videos_say_that_chose_nothing_comes_first_and_what_the_search_says_is_grey(full: Run) -> None:
     page = full.folder.report.read_text()
     shown = re.findall(r'<div class="(tile[^"]*)"><div class="name">([^<]*)', page)
-    assert shown[:5] == [
+    assert shown[:6] == [
         ("tile main", "On the videos that chose nothing"),
+        ("tile main", "Gain over the base there"),
         ("tile", "Confirmed mean"),
         ("tile", "Gain over the base"),
         ("tile doubtful", "In the search, which chose by it"),
@@ -420,16 +423,26 @@ def test_numbers_on_the_bars_of_the_timeline_can_be_read(full: Run) -> None:
 
 
 def test_the_training_time_is_that_of_the_confirmation_too(full: Run) -> None:
-    # Four configurations with three seeds each, and two on all videos, of 400 s each: 14 x 400 s = 5,600 s.
-    assert ", 93 min of those trained again, on 2 nodes<" in full.folder.report.read_text()
+    # Four configurations with three seeds each, and two on all videos, of 400 s each: 18 x 400 s = 7,200 s.
+    assert ", 2.0 h of those trained again, on 2 nodes<" in full.folder.report.read_text()
 
 
 def test_a_figure_of_the_base_on_the_official_videos_says_at_which_detection_setting(full: Run) -> None:
     known = read_findings(full.folder, full.space, full.study).confirmation
-    (base,) = (run for run in known.official if run.base)
-    assert base.avg_map is not None and base.own_avg_map is not None
-    best, own = (f"<b>{value:.2f}</b>" for value in (base.avg_map, base.own_avg_map))
+    figures = [(run.avg_map, run.own_avg_map) for run in known.official if run.base]
+    assert len(figures) == 3
+    best, own = (f"<b>{fmean(values):.2f}</b>" for values in zip(*figures, strict=True))
     assert f"the base {best} at its best detection setting, {own} at its own" in full.folder.report.read_text()
+
+
+def test_the_gain_where_nothing_was_chosen_stands_above_the_one_that_chose(full: Run) -> None:
+    text = without_yaml(full.folder.report.read_text())
+    found = read_findings(full.folder, full.space, full.study)
+    assert found.unseen is not None and found.gain is not None and found.unseen.gain is not None
+    there, chosen = text.index(html.escape(found.unseen.sentence)), text.index(html.escape(found.gain.sentence))
+    assert there < chosen and "3 seeds each)" in found.unseen.sentence
+    assert text.index("<h3>Official validation videos</h3>") < text.index("<h3>Held-out training videos, which chose")
+    assert f">{found.unseen.gain.gain:+.2f}<" in text
 
 
 def test_the_runs_name_is_the_title_and_stands_above_the_configuration(full: Run) -> None:
@@ -451,7 +464,7 @@ def with_classes(full: Run, root: Path, rows: Sequence[tuple[str, float | None]]
     run = replace(full, folder=RunFolder(root))
     best = read_findings(run.folder, run.space, run.study).winner
     assert best is not None
-    about = {"number": best.number if number is None else number, "videos": confirm.OFFICIAL, "coarse": "all"}
+    about = {"number": best.number if number is None else number, "videos": retraining.OFFICIAL, "coarse": "all"}
     table = pd.DataFrame({**about, "class": [name for name, _ in rows], "instances": 9, "winner": 20.0})
     table["gain"] = [gain for _, gain in rows]
     table["base"] = table["winner"] - table["gain"]
@@ -819,9 +832,9 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Any, tmp_path: Path) ->
     (root / "best.yaml").write_text(f"# {EVIL}: {EVIL}\n# gain_over_base: {EVIL}\nseed: 1 # {EVIL}\n")
     again = confirm_study(root)
     for number, state in ((1, TrialState.FAIL), (0, TrialState.COMPLETE)):
-        asked = {"trial": number, "seed": 2, "videos": confirm.HOLDOUT}
+        asked = {"trial": number, "seed": 2, "videos": retraining.HOLDOUT}
         value, hostile = (20.5, {}) if state == TrialState.COMPLETE else (None, {"failure": EVIL})
-        distributions = dict(confirm.PARAMETERS)
+        distributions = dict(retraining.PARAMETERS)
         again.add_trial(
             create_trial(state=state, value=value, params=asked, distributions=distributions, user_attrs=hostile)
         )

@@ -14,7 +14,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from safetensors.numpy import load_file, save_file
 
-from haan.config import Config
+from haan.config import Config, Holdout
 from haan.data.table import ClipTable
 from haan.errors import InputError, TrainingError
 from haan.train import EpochResult
@@ -184,11 +184,11 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     base: Config = tiny_config(tmp_path_factory.mktemp("planted") / "data", epochs=EPOCHS, lr=1e-2)
     table, split = tiny_table(base)
 
-    def make(*restore: Path | str, params: dict[str, Any] = PARAMS) -> TrialRunner:
+    def make(*restore: Path | str, params: dict[str, Any] = PARAMS, by_epoch: bool = False) -> TrialRunner:
         runner = TrialRunner.__new__(TrialRunner)  # Trainable's own __init__ asks Ray where it is
-        config = {"params": params, "sweep": True, "restore": [str(path) for path in restore]}
+        config = {"params": params, "sweep": True, "by_epoch": by_epoch, "restore": [str(path) for path in restore]}
         shared: Any = Opened(table)
-        runner.setup(config, base=base, detects=(base.detect,), splits={"holdout": split}, shared=shared)
+        runner.setup(config, base=base, detects=(base.detect,), splits={base.data.validation: split}, shared=shared)
         return runner
 
     return make
@@ -299,6 +299,26 @@ def test_a_checkpoint_of_other_parameters_is_passed_over(start: Start, unbroken:
 
 def test_a_trial_that_only_its_driver_missed_says_its_last_result_again(start: Start, unbroken: Unbroken) -> None:
     assert told(start(unbroken.saved[6], unbroken.saved[4])) == unbroken.results[-1:]
+
+
+def test_scores_by_epoch_go_on_from_a_checkpoint_and_a_holdout_that_the_driver_has_not_is_drawn(
+    start: Start, unbroken: Unbroken, tmp_path: Path
+) -> None:
+    asked = {"params": PARAMS | {"data.validation": Holdout(holdout=0.25, seed=3, classes="both")}, "by_epoch": True}
+    whole, curve = [], []
+    runner = start(**asked)
+    while len(curve) < EPOCHS:
+        epochs = runner.step()["epochs"]
+        whole += [figures(one) for one in epochs]
+        curve += [(one["epoch"], one["avg_map_by_detect"]) for one in epochs]
+    assert whole[-1]["by_epoch"] == curve
+    assert [one["avg_map"] for one in whole] != [one["avg_map"] for one in unbroken.results], "other videos"
+    runner = start(**asked)
+    told(runner)
+    saved = checkpoint(tmp_path, 0, 1, 2)
+    runner.save_checkpoint(str(saved))
+    again = rest(start(saved, **asked))
+    assert json.dumps(again[-1]["by_epoch"]) == json.dumps(curve)
 
 
 @pytest.mark.parametrize("damage", [half, zeros])

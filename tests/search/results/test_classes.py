@@ -16,7 +16,7 @@ from haan.yamlconfig import read_config
 from search.results import classes, classescsv, export
 from search.results.folder import RunFolder, open_study
 from search.space.model import Space
-from search.space.read import read_space
+from search.space.read import read_kept
 from tests.paths import ROOT
 
 
@@ -44,7 +44,7 @@ class Run:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)  # which the space names its data from
     folder = RunFolder(Path(shutil.copytree(ROOT / "tests" / "frozen" / "finished", tmp_path / "finished")))
-    space = read_space(folder.space_yaml)
+    space = read_kept(folder.space_yaml)
     source, annotations, _ = open_data(space.base.data)
     return Run(folder, space, open_study(folder), source, annotations)
 

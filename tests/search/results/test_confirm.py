@@ -1,149 +1,195 @@
 """What is confirmed, what wins, and what is said before all of it is known."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import optuna
 import pandas as pd
 import pytest
-import yaml
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import create_trial
 
+from haan.config import Holdout
 from haan.optimiser import learning_rates
-from haan.yamlconfig import plain
-from search.results import confirm
+from search.results import confirm, retraining
 from search.results.folder import RunFolder
-from search.space.model import Space, with_values
-from search.space.read import read_space
-from tests.planted import tiny_config
-
-COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
-ALPHAS = (-0.4, -0.2, 0.0, 0.2, 0.4)
-
-
-def space(folder: Path, validation: Any = None, **search: object) -> Space:
-    base = plain(tiny_config(Path("data")))
-    base["data"]["validation"] = validation or {"holdout": 0.25, "seed": 0}
-    parameters = {"concepts.clusters": {"int": [4, 16]}, "detect.alpha": {"sweep": "-0.4:0.4:0.2"}}
-    found = {"sampler": {"name": "random"}, "parameters": parameters, "confirm": {"top": 2, "seeds": 2}}
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump({"base": base, "search": found | search}))
-    return read_space(path)
-
-
-def searched(of: Space, *values: float | None, states: Mapping[int, TrialState] | None = None) -> list[FrozenTrial]:
-    """Trials of a search; each chose the alpha of its own number, and its best epoch is its number + 1."""
-    study = optuna.create_study(direction="maximize")
-    for number, value in enumerate(values):
-        state = (states or {}).get(number, COMPLETE)
-        by_detect = [float(i == number % len(of.detects)) for i in range(len(of.detects))]
-        attributes = {"avg_map_by_detect": by_detect, "best_epoch": number + 1} if value is not None else {}
-        study.add_trial(
-            create_trial(
-                state=state,
-                value=value if state == COMPLETE else None,
-                params={"concepts.clusters": 4 + number},
-                distributions=dict(of.parameters),
-                user_attrs=attributes,
-            )
-        )
-    return study.get_trials()
-
-
-def run(again: confirm.Again, value: float | None, state: TrialState = COMPLETE, **known: Any) -> FrozenTrial:
-    return create_trial(
-        state=state,
-        value=value,
-        params=again,
-        distributions=dict(confirm.PARAMETERS),
-        user_attrs={"best_epoch": 5, "epochs": 9} | known,
-    )
+from search.results.meancurve import Choice
+from search.space.model import with_values
+from tests.search.results.repetitions import FAIL, PRUNED, RUNNING, run, scored, searched, space
 
 
 def test_the_best_trials_and_the_base_are_repeated_seed_by_seed(tmp_path: Path) -> None:
     of = space(tmp_path)
     trials = searched(of, 3.0, 9.0, 5.0, 7.0)
-    assert [(a["trial"], a["seed"]) for a in confirm.repeats(of, trials)] == [
+    assert [(a["trial"], a["seed"]) for a in retraining.repeats(of, trials)] == [
         (1, of.base.seed + 1), (3, of.base.seed + 1), (0, of.base.seed + 1),
         (1, of.base.seed + 2), (3, of.base.seed + 2), (0, of.base.seed + 2),
     ]  # fmt: skip
-    assert {a["videos"] for a in confirm.repeats(of, trials)} == {"holdout"}
+    assert {a["videos"] for a in retraining.repeats(of, trials)} == {"holdout"}
 
 
 def test_a_base_among_the_best_is_repeated_once_and_pruned_trials_are_not(tmp_path: Path) -> None:
     of = space(tmp_path)
-    chosen = confirm.candidates(of, searched(of, 8.0, 99.0, 5.0, states={1: PRUNED}))
+    chosen = retraining.candidates(of, searched(of, 8.0, 99.0, 5.0, states={1: PRUNED}))
     assert [trial.number for trial in chosen] == [0, 2]
 
 
 def test_without_confirm_or_a_complete_trial_nothing_is_repeated(tmp_path: Path) -> None:
     of = space(tmp_path, confirm=None)
-    assert confirm.repeats(of, searched(of, 3.0, 4.0)) == []
+    assert retraining.repeats(of, searched(of, 3.0, 4.0)) == []
     of = space(tmp_path)
-    assert confirm.repeats(of, searched(of, 3.0, 4.0, states={0: PRUNED, 1: FAIL})) == []
+    assert retraining.repeats(of, searched(of, 3.0, 4.0, states={0: PRUNED, 1: FAIL})) == []
+
+
+def test_each_seed_has_a_holdout_of_its_own_that_all_candidates_share(tmp_path: Path) -> None:
+    of = space(tmp_path, validation={"holdout": 0.25, "seed": 40})
+    trials = searched(of, 3.0, 9.0)
+    repeats = retraining.repeats(of, trials)
+    assert {(a["seed"], a["holdout"]) for a in repeats} == {(of.base.seed + 1, 41), (of.base.seed + 2, 42)}
+    for again in repeats:
+        values = retraining.settings(of, trials[again["trial"]], again, 3)
+        assert values["data.validation"] == Holdout(holdout=0.25, seed=again["holdout"], classes="both")
+        assert retraining.is_swept(of, again)
+        assert retraining.described(of, again) == f"seed {again['seed']} on holdout {again['holdout']}"
+
+
+def test_fixed_holdouts_are_the_search_s_own(tmp_path: Path) -> None:
+    of = space(tmp_path, confirm={"top": 2, "seeds": 2, "holdouts": "fixed"})
+    trials = searched(of, 3.0, 9.0)
+    for again in retraining.repeats(of, trials):
+        assert retraining.settings(of, trials[1], again, 3)["data.validation"] == of.base.data.validation
+        assert retraining.is_swept(of, again)
+        assert retraining.described(of, again) == f"seed {again['seed']} on holdout videos"
+
+
+def test_a_run_that_began_before_holdouts_keeps_what_it_meant(tmp_path: Path) -> None:
+    of = space(tmp_path, kept=True)
+    trials = searched(of, 3.0, 9.0)
+    repeats = retraining.repeats(of, trials)
+    assert repeats[0] == {"trial": 1, "seed": of.base.seed + 1, "videos": "holdout"}
+    assert not retraining.is_swept(of, repeats[0]) and set(retraining.parameters(of)) == {"trial", "seed", "videos"}
+    known = confirm.summarise(of, trials, [run(again, again["seed"] + again["trial"]) for again in repeats])
+    assert known.ranking is not None and known.ranking.winner.mean == of.base.seed + 1.5 + 1 and not known.choices
+    assert confirm.finals(of, trials, known, has_official=True) == [
+        {"trial": n, "seed": of.base.seed, "videos": "official"} for n in (1, 0)
+    ]
+
+
+def test_runs_on_other_holdouts_than_the_space_asks_for_do_not_count(tmp_path: Path) -> None:
+    of = space(tmp_path)
+    trials = searched(of, 3.0, 9.0)
+    fixed = [{**again, "holdout": 0} for again in retraining.repeats(of, trials)]
+    known = confirm.summarise(of, trials, [scored(of, again, {0: 9.0}) for again in fixed])
+    assert len(known.runs) == 4 and known.ranking is None and known.confirmed() == [] and not known.choices
+
+
+def test_the_mean_curve_chooses_epochs_and_alpha_and_not_the_peaks_of_runs(tmp_path: Path) -> None:
+    """Means of trial 1 by epoch: 4, 6, 5 at the first setting, 5, 2, 5.5 at the second: 6 in epoch 2.
+
+    Its runs peak at 7 and 10. Of the base, trial 0, at its own setting: 3, 4, 2.
+    """
+    of = space(tmp_path)
+    trials, own = searched(of, 3.0, 9.0), of.detects.index(of.base.detect)
+    first, second = [place for place in range(len(of.detects)) if place != own][:2]
+    one = [{first: 4.0, second: 0.0}, {first: 7.0, second: 3.0}, {first: 1.0, second: 1.0}]
+    two = [{first: 4.0, second: 10.0}, {first: 5.0, second: 1.0}, {first: 9.0, second: 10.0}]
+    base = [{own: 3.0}, {own: 4.0}, {own: 2.0, first: 3.0}]
+    runs = [
+        scored(of, again, *(base if again["trial"] == 0 else one if again["seed"] == of.base.seed + 1 else two))
+        for again in retraining.repeats(of, trials)
+    ]
+    known = confirm.summarise(of, trials, runs)
+    assert known.choices == {1: Choice(2, of.detects[first]), 0: Choice(2, of.base.detect)}
+    assert [(r.trial, r.epoch, r.avg_map) for r in known.runs] == [(1, 2, 7.0), (0, 2, 4.0), (1, 2, 5.0), (0, 2, 4.0)]
+    assert known.ranking is not None and (known.ranking.winner.mean, known.ranking.gain) == (6.0, 2.0)
+    last = replace(of, plan=replace(of.plan, objective="last"))
+    known = confirm.summarise(last, trials, runs)
+    assert known.choices == {1: Choice(3, of.detects[second]), 0: Choice(3, of.detects[first])}
+    assert known.ranking is not None and (known.ranking.winner.mean, known.ranking.gain) == (5.5, 2.5)
+    assert [run.own_avg_map for run in known.runs if run.base] == [2.0, 2.0]
 
 
 def test_a_repeat_has_a_new_seed_and_the_alpha_that_the_search_chose(tmp_path: Path) -> None:
-    of = space(tmp_path)
+    of = space(tmp_path, kept=True)
     trials = searched(of, 3.0, 9.0)
-    values = confirm.settings(of, trials[1], {"seed": 7, "videos": "holdout"}, 3)
+    values = retraining.settings(of, trials[1], {"seed": 7, "videos": "holdout"}, 3)
     assert values["seed"] == 7 and values["concepts.clusters"] == 5 and values["eval.epoch"] == "best"
     assert values["detect.alpha"] == of.detects[1].alpha
     assert "data.validation" not in values and "optim.epochs" not in values
 
 
 def test_a_final_run_takes_all_training_videos_and_the_epochs_of_the_search(tmp_path: Path) -> None:
-    of = space(tmp_path)
-    trials = searched(of, 3.0, 9.0)
-    again = confirm.finals(of, 1, has_official=True)
+    of = space(tmp_path, confirm=None)
+    trials, known = searched(of, 3.0, 9.0), confirm.Confirmation()
+    again = confirm.finals(of, trials, known, has_official=True)
     assert again == [{"trial": n, "seed": of.base.seed, "videos": "official"} for n in (1, 0)]
-    assert confirm.final_epochs(of, trials[1], []) == 2
+    assert confirm.num_epochs(of, trials[1], again[0], known) == 2
     config = confirm.final_config(of, trials[1], run(again[0], 4.0, epochs=2))
     assert (config.data.validation, config.optim.epochs, config.eval.epoch) == ("official", 2, "last")
     assert (config.seed, config.detect) == (of.base.seed, of.detects[1])
 
 
+def test_a_final_run_after_a_confirmation_is_as_the_mean_curves_chose(tmp_path: Path) -> None:
+    of = space(tmp_path)
+    trials = searched(of, 3.0, 9.0)
+    runs = [scored(of, a, {}, {}, {a["trial"] + 2: 8.0 + a["trial"]}, {}) for a in retraining.repeats(of, trials)]
+    known = confirm.summarise(of, trials, runs)
+    best, base, *others = confirm.finals(of, trials, known, has_official=True)
+    assert [(one["trial"], one["seed"]) for one in (best, base, *others)] == [
+        (1, of.base.seed + 3), (0, of.base.seed + 3), (1, of.base.seed + 4), (0, of.base.seed + 4),
+    ], "seeds that the confirmation has not seen"  # fmt: skip
+    assert (best["trial"], best["epochs"], best["setting"]) == (1, 3, 3)
+    assert (base["trial"], base["epochs"], base["setting"]) == (0, 3, 2)
+    assert confirm.num_epochs(of, trials[1], best, known) == 3
+    config = confirm.final_config(of, trials[1], run(best, 4.0, epochs=3))
+    assert (config.optim.epochs, config.detect, config.seed) == (3, of.detects[3], best["seed"])
+
+
 def test_a_final_run_goes_along_the_learning_rates_of_its_trial(tmp_path: Path) -> None:
     """It had 3 epochs of a cosine and was best in its second: that run takes two, of the same cosine."""
-    of = space(tmp_path, parameters={"optim.epochs": {"int": [2, 9]}})
+    of = space(tmp_path, parameters={"optim.epochs": {"int": [2, 9]}}, confirm=None)
     of = replace(of, base=with_values(of.base, {"optim.schedule": "cosine", "optim.warmup_epochs": 1}))
     trial = create_trial(
         value=9.0, params={"optim.epochs": 3}, distributions=dict(of.parameters), user_attrs={"best_epoch": 2}
     )
-    assert confirm.final_epochs(of, trial, []) == 2
+    assert confirm.choice_of(of, trial, confirm.Confirmation()).epochs == 2
     again = {"trial": 1, "seed": 1, "videos": "official"}
     optim = confirm.final_config(of, trial, run(again, 4.0, epochs=2)).optim
     assert (optim.epochs, optim.schedule_epochs) == (2, 3)
     assert [learning_rates(optim, epoch, 4) for epoch in (1, 2)] == [
         learning_rates(replace(optim, epochs=3, schedule_epochs=None), epoch, 4) for epoch in (1, 2)
     ]
-    assert confirm.final_epochs(replace(of, plan=replace(of.plan, objective="last")), trial, []) == 3
+    last = replace(of, plan=replace(of.plan, objective="last"))
+    assert confirm.choice_of(last, trial, confirm.Confirmation()).epochs == 3
 
 
 def test_a_base_that_was_pruned_takes_the_median_of_its_repeats(tmp_path: Path) -> None:
-    of = space(tmp_path)
+    of = space(tmp_path, kept=True)
     trials = searched(of, 3.0, 9.0, states={0: PRUNED})
     again = {"trial": 0, "seed": 2, "videos": "holdout"}
     runs = [run(again | {"seed": seed}, 1.0, best_epoch=epoch) for seed, epoch in ((2, 4), (3, 9), (4, 5))]
     others = [run(again | {"trial": 1}, 1.0, best_epoch=1), run(again, None, FAIL)]
-    assert confirm.final_epochs(of, trials[0], [*runs, *others]) == 5
-    assert confirm.final_epochs(of, trials[1], [*runs, *others]) == 2, "one that ran to the end keeps its own"
+    known = confirm.summarise(of, trials, [*runs, *others])
+    assert confirm.choice_of(of, trials[0], known).epochs == 5
+    assert confirm.choice_of(of, trials[1], known).epochs == 2, "one that ran to the end keeps its own"
 
 
 def test_no_final_run_where_the_search_saw_the_official_videos_or_there_are_none(tmp_path: Path) -> None:
-    assert confirm.finals(space(tmp_path), 1, has_official=False) == []
+    of, nothing = space(tmp_path), confirm.Confirmation()
+    assert confirm.finals(of, searched(of, 3.0), nothing, has_official=False) == []
+    assert retraining.num_runs(of, has_official=False) == (6, 0) and retraining.num_runs(of, True) == (6, 4)
+    few = space(tmp_path, confirm={"top": 2, "seeds": 2, "official_seeds": 1})
+    assert retraining.num_runs(few, has_official=True) == (6, 2)
+    assert retraining.num_runs(space(tmp_path, kept=True), has_official=True) == (6, 2)
     of = space(tmp_path, validation="official")
-    assert confirm.finals(of, 1, has_official=True) == []
-    assert {a["videos"] for a in confirm.repeats(of, searched(of, 3.0))} == {"validation"}
+    assert confirm.finals(of, searched(of, 3.0), nothing, has_official=True) == []
+    assert retraining.num_runs(of, has_official=True) == (6, 0)
+    assert {a["videos"] for a in retraining.repeats(of, searched(of, 3.0))} == {"validation"}
 
 
 def test_the_mean_decides_and_not_before_every_run_has_ended(tmp_path: Path) -> None:
     of = space(tmp_path)
     trials = searched(of, 3.0, 9.0, 8.0)
     values = {1: 4.0, 2: 6.0, 0: 3.0}
-    repeats = confirm.repeats(of, trials)
+    repeats = retraining.repeats(of, trials)
     runs = [run(again, values[again["trial"]] + again["seed"] / 100) for again in repeats]
     partly = confirm.summarise(of, trials, runs[:-1])
     assert partly.ranking is None
@@ -164,9 +210,9 @@ def test_the_mean_decides_and_not_before_every_run_has_ended(tmp_path: Path) -> 
 def test_runs_of_a_trial_that_is_no_longer_among_the_best_do_not_count(tmp_path: Path) -> None:
     of = space(tmp_path)
     before = searched(of, 3.0, 9.0, 8.0)
-    runs = [run(again, 50.0 if again["trial"] == 2 else 1.0) for again in confirm.repeats(of, before)]
+    runs = [run(again, 50.0 if again["trial"] == 2 else 1.0) for again in retraining.repeats(of, before)]
     after = searched(of, 3.0, 9.0, 8.0, 10.0)
-    runs += [run(again, 5.0) for again in confirm.repeats(of, after) if again["trial"] == 3]
+    runs += [run(again, 5.0) for again in retraining.repeats(of, after) if again["trial"] == 3]
     known = confirm.summarise(of, after, runs)
     assert known.ranking is not None and {one.number for one in known.ranking.order} == {0, 1, 3}
     best = confirm.winner(of, after, known)
@@ -175,12 +221,12 @@ def test_runs_of_a_trial_that_is_no_longer_among_the_best_do_not_count(tmp_path:
 
 @pytest.mark.parametrize("confirmed", [True, False])
 def test_the_table_has_a_row_a_run(confirmed: bool, tmp_path: Path) -> None:
-    of = space(tmp_path)
+    of = space(tmp_path, kept=True)
     trials = searched(of, 3.0, 9.0)
     maps = [float(i) for i in range(len(of.base.eval.tiou))]
     runs = [
         run(again, 5.0, best_avg_map_by_detect=[5.0, 4.0], map_by_tiou=maps, seconds=2.0, node="a")
-        for again in (confirm.repeats(of, trials) if confirmed else [])
+        for again in (retraining.repeats(of, trials) if confirmed else [])
     ]
     folder = RunFolder(tmp_path)
     confirm.write_csv(folder, of, confirm.summarise(of, trials, runs))
@@ -195,12 +241,12 @@ def test_the_table_has_a_row_a_run(confirmed: bool, tmp_path: Path) -> None:
 
 
 def test_each_configuration_has_its_seeds_and_the_base_those_at_its_own_setting_as_well(tmp_path: Path) -> None:
-    of = space(tmp_path)
+    of = space(tmp_path, kept=True)
     trials = searched(of, 3.0, 9.0)
     values = {(1, 2): 8.0, (1, 3): 6.0, (0, 2): 4.0, (0, 3): 5.0}
     runs = [
         run(again, value := values[again["trial"], again["seed"]], best_avg_map_by_detect=[value, value / 2])
-        for again in confirm.repeats(of, trials)
+        for again in retraining.repeats(of, trials)
     ]
     runs[2] = run(runs[2].params, None, FAIL, best_avg_map_by_detect=[6.0, 3.0], failure="loss is nan")
     runs.append(run({"trial": 1, "seed": 1, "videos": "official"}, 2.0))

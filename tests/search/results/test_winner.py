@@ -30,7 +30,7 @@ search:
   parameters:
     seed: [1, 2]
 """
-NOTHING = Confirmation((), None, {})
+NOTHING = Confirmation()
 
 
 def grid(folder: Path, *values: float | None, seed: int = 1) -> tuple[Space, optuna.Study]:
@@ -75,8 +75,9 @@ def test_without_a_base_of_the_winners_seed_no_gain_is_said(tmp_path: Path) -> N
 def test_what_sets_a_winner_apart_is_said_without_its_seed(tmp_path: Path) -> None:
     space, study = grid(tmp_path, 1.0, 7.0, 3.0, 8.0)
     base, one = study.get_trials()[1], study.get_trials()[3]
-    assert winner.set_apart(space, base, base) == ""
-    assert winner.set_apart(space, one, base) == winner.set_apart(space, one, None) == "loss.pseudo 0 (base 0.001)"
+    assert winner.set_apart(space, base, base, NOTHING) == ""
+    for other in (base, None):
+        assert winner.set_apart(space, one, other, NOTHING) == "loss.pseudo 0 (base 0.001)"
 
 
 def test_a_swept_setting_sets_apart_where_the_base_is_scored_at_another(
@@ -87,9 +88,9 @@ def test_a_swept_setting_sets_apart_where_the_base_is_scored_at_another(
     chosen = {base.number: -0.5, alike.number: -0.5, other.number: 0.5}
     own = space.base.detect
     monkeypatch.setattr(winner, "chosen_detect", lambda space, trial: replace(own, alpha=chosen[trial.number]))
-    assert winner.differences(space, alike, base) == [("loss.pseudo", "0", "0.001")]
-    assert winner.differences(space, other, base)[1] == ("detect.alpha", "0.5", "-0.5")
-    assert winner.differences(space, base, base) == [("detect.alpha", "-0.5", f"{own.alpha:g}")], (
+    assert winner.differences(space, alike, base, NOTHING) == [("loss.pseudo", "0", "0.001")]
+    assert winner.differences(space, other, base, NOTHING)[1] == ("detect.alpha", "0.5", "-0.5")
+    assert winner.differences(space, base, base, NOTHING) == [("detect.alpha", "-0.5", f"{own.alpha:g}")], (
         "against what was given"
     )
 

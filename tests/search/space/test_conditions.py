@@ -8,6 +8,7 @@ import pytest
 from haan.errors import InputError
 from search.replays.pool import read_pool
 from search.results import trialscsv
+from search.results.confirm import Confirmation
 from search.results.winner import differences, trial_config
 from search.space.model import Space, base_number, front
 from search.space.read import read_space
@@ -48,7 +49,7 @@ def test_a_trial_that_lacks_one_has_the_base_value_in_all_that_is_said_of_it(tmp
     assert base_number(of) == 0 and base.params == {METHOD: "kmeans", WARM: False}
     assert (gmm.params, warm.params) == ({METHOD: "gmm"}, {METHOD: "kmeans", WARM: True})
     assert trial_config(of, gmm).concepts.warm_start is False
-    assert differences(of, gmm, base) == [(METHOD, "gmm", "kmeans")]
+    assert differences(of, gmm, base, Confirmation()) == [(METHOD, "gmm", "kmeans")]
     assert trialscsv.table(of, study.trials())[f"params.{WARM}"].tolist() == [False, None, True]
     pool = read_pool(study.trials(), of, "here")
     assert [pool.nearest(trial.params) for trial in (base, gmm, warm)] == [0, 1, 2]

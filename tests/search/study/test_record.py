@@ -29,9 +29,9 @@ def result(epoch: int, by_detect: list[float], by_tiou: list[float]) -> dict[str
     }
 
 
-def written() -> dict[str, Any]:
-    """The attributes of a trial of two epochs, of which the first counts."""
-    summary = Summary()
+def written(summary: Summary | None = None) -> dict[str, Any]:
+    """The attributes of a trial of two epochs, of which the first counts. summary: what it begins with."""
+    summary = summary or Summary(by_epoch=[])
     summary.add(result(1, [1.0, 5.0, 2.0], [6.0, 4.0]))
     summary.add(result(2, [3.0, 4.0, 1.0], [5.0, 3.0]))
     where = {NODE: "b", RUNS: [[10.0, 20.0, "a"], [30.0, None, "b"]], RETRIES: ["its node was lost"]}
@@ -44,6 +44,21 @@ def test_a_record_is_what_was_written() -> None:
     assert (record.device, record.node, record.failure) == ("cpu", "b", "loss is nan")
     assert record.runs == (Ran(10.0, 20.0, "a"), Ran(30.0, None, "b"))
     assert record.retries == ("its node was lost",)
+    assert record.by_epoch == ((1, (1.0, 5.0, 2.0)), (2, (3.0, 4.0, 1.0)))
+    assert written().keys() - written(Summary()).keys() == {"by_epoch"}, "only where it is asked for"
+
+
+def test_scores_by_epoch_stay_as_they_were_when_more_are_added() -> None:
+    summary = Summary(by_epoch=[])
+    summary.add(result(1, [1.0], [1.0]))
+    told = replace(summary)
+    summary.add(result(2, [2.0], [1.0]))
+    assert (told.by_epoch, summary.by_epoch) == ([(1, [1.0])], [(1, [1.0]), (2, [2.0])])
+
+
+@pytest.mark.parametrize("curve", [None, "x", [[1, [2.0]], [2, []]], [[1, [2.0]], [None, [2.0]]], [[1, ["2.0"]]]])
+def test_scores_by_epoch_that_are_not_whole_are_none(curve: object) -> None:
+    assert TrialRecord.read(written() | {"by_epoch": curve}).by_epoch == ()
 
 
 def test_figures_are_known_by_what_they_are_of() -> None:

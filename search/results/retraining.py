@@ -1,0 +1,122 @@
+"""What is trained again once the search is over, and how: the best configurations and the base, with new seeds.
+
+Such a run is a trial of a study of its own, whose parameters say which trial of the search it repeats, and on which
+videos; its settings follow from them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial
+
+from haan.config import Detect, Holdout
+from search.space.confirmkeys import blocks, by_mean_curve, drawn, official_seeds
+from search.space.model import Space, base_number, with_values
+from search.space.studies import scores_of
+from search.study.conditions import Conditions
+from search.study.record import TrialRecord
+from search.study.study import ranked
+
+HOLDOUT, VALIDATION, OFFICIAL = "holdout", "validation", "official"
+PARAMETERS: Mapping[str, BaseDistribution] = {
+    "trial": IntDistribution(0, 10**9),
+    "seed": IntDistribution(0, 2**31 - 1),
+    "videos": CategoricalDistribution((HOLDOUT, VALIDATION, OFFICIAL)),
+}
+TODAY: Mapping[str, BaseDistribution] = {  # beside them; runs of before these lack them
+    "holdout": IntDistribution(0, 2**31 - 1),  # the seed that draws it
+    "epochs": IntDistribution(1, 10**9),
+    "setting": IntDistribution(0, 10**9),  # of detection, by its place in the space
+}
+CONDITIONS: Conditions = {
+    "holdout": {"videos": (HOLDOUT,)},
+    "epochs": {"videos": (OFFICIAL,)},
+    "setting": {"videos": (OFFICIAL,)},
+}
+Again = dict[str, Any]  # the parameters of one such run
+
+
+def chosen_detect(space: Space, trial: FrozenTrial) -> Detect:
+    """The detection setting that the search chose for a trial; the base's own where no epoch was scored."""
+    return scores_of(space, TrialRecord.of(trial)).chosen or space.base.detect
+
+
+def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The best COMPLETE trials of a search, as many as `confirm.top`, and the base."""
+    if space.plan.confirm is None:
+        return []
+    best = ranked(trials)[: space.plan.confirm.top]
+    base = [trial for trial in trials if trial.number == base_number(space) and trial not in best]
+    return best + base if best else []
+
+
+def videos_of(space: Space) -> str:
+    """Which videos a search is scored on, and its repetitions with new seeds, in the words of confirm.csv."""
+    return HOLDOUT if isinstance(space.base.data.validation, Holdout) else VALIDATION
+
+
+def on_videos(space: Space, again: bool = True) -> str:
+    """The same behind a figure that is on them. again: of new seeds, which may have a holdout each."""
+    repeats = space.plan.confirm
+    if again and videos_of(space) == HOLDOUT and repeats is not None and repeats.holdouts == "redraw":
+        return ", each on a holdout of its own"
+    return f", on the {videos_of(space)} videos"
+
+
+def described(space: Space, again: Mapping[str, Any]) -> str:
+    """A run's seed and videos in words."""
+    own = space.base.data.validation
+    is_drawn = "holdout" in again and isinstance(own, Holdout) and again["holdout"] != own.seed
+    videos = f"holdout {again['holdout']}" if is_drawn else f"{again['videos']} videos"
+    return f"seed {again['seed']} on {videos}"
+
+
+def parameters(space: Space) -> dict[str, BaseDistribution]:
+    """Those of the runs of a space; see `CONDITIONS`."""
+    return {**PARAMETERS, **(TODAY if by_mean_curve(space.plan.confirm) else {})}
+
+
+def repeats(space: Space, trials: Sequence[FrozenTrial]) -> list[Again]:
+    """Each candidate with each new seed; seed by seed, so that one that is cut short still compares like with like."""
+    chosen = candidates(space, trials)
+    return [{"trial": trial.number, **block} for block in blocks_of(space) for trial in chosen]
+
+
+def blocks_of(space: Space) -> list[Again]:
+    """What all candidates are repeated with."""
+    names_holdout = by_mean_curve(space.plan.confirm)
+    return [
+        {"seed": block.seed, "videos": videos_of(space)}
+        | ({"holdout": block.validation.seed} if names_holdout and isinstance(block.validation, Holdout) else {})
+        for block in blocks(space.base, space.plan.confirm)
+    ]
+
+
+def num_runs(space: Space, has_official: bool) -> tuple[int, int]:
+    """How many runs the confirmation has at most: with new seeds, and on all training videos."""
+    confirm = space.plan.confirm
+    last = len(official_seeds(space.base, confirm)) * (2 if base_number(space) is not None else 1)
+    is_last = isinstance(space.base.data.validation, Holdout) and has_official
+    return (confirm.top + 1) * confirm.seeds if confirm else 0, last if is_last else 0
+
+
+def is_swept(space: Space, again: Mapping[str, Any]) -> bool:
+    """Whether every epoch of such a run is scored at all detection settings, to choose of them later."""
+    return again["videos"] != OFFICIAL and by_mean_curve(space.plan.confirm)
+
+
+def settings(space: Space, trial: FrozenTrial, again: Mapping[str, Any], num_epochs: int) -> dict[str, Any]:
+    """A configuration's dotted keys and values for one such run, over the base."""
+    chosen = space.detects[again["setting"]] if "setting" in again else chosen_detect(space, trial)
+    detect = {f"detect.{key}": value for key, value in vars(chosen).items()}
+    values = trial.params | detect | {"seed": again["seed"], "eval.epoch": space.plan.objective}
+    own = space.base.data.validation
+    if "holdout" in again and isinstance(own, Holdout):
+        values["data.validation"] = drawn(own, again["holdout"] - own.seed)
+    if again["videos"] == OFFICIAL:
+        values |= {"data.validation": OFFICIAL, "optim.epochs": num_epochs, "eval.epoch": "last"}
+        optim = with_values(space.base, trial.params).optim
+        if optim.varies:  # along the learning rates of the search, not along all of them in fewer epochs
+            values["optim.schedule_epochs"] = optim.schedule_epochs or optim.epochs
+    return values
