@@ -436,14 +436,14 @@ def leave_starting_processes() -> None:
     if getattr(plain, "leaves_starting", False):
         return
 
-    def starts(self: TuneController, trial: "Trial") -> bool:
+    def starts(self: Any, trial: "Trial") -> bool:
         own = self._trial_to_actor.get(trial)
         if own is None or own in self._started_actors or trial in self._resetting_trials:
             return False
         is_placed = self._actor_manager.is_actor_started(own)  # has a node, and its process was asked for
         return is_placed and time.monotonic() - since.setdefault(own, time.monotonic()) < _START_S
 
-    def reuse(self: TuneController, trial: "Trial") -> bool:
+    def reuse(self: Any, trial: "Trial") -> bool:
         if not starts(self, trial):
             return plain(self, trial)
         alike = self._resources_to_pending_trials[trial.placement_group_factory] & self._staged_trials
