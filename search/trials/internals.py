@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import ray
 import yaml
@@ -41,6 +42,7 @@ _SYSTEM: Mapping[str, Any] = {"object_spilling_threshold": 1.0, "enable_metrics_
 _NO_FIGURES = {"AUTOSCALER_METRIC_PORT": "-1", "DASHBOARD_METRIC_PORT": "-1"}  # the servers then don't start
 _MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _IMPORT_S = 120  # a process that imports Ray, on a machine where everybody is at work
+_START_S = 600  # so long may the process of a trial take to start, its copy of the features included
 _READY, _ANSWERS = "ready", "answers"
 _LOOK = f"""
 import sys
@@ -425,20 +427,23 @@ def leave_starting_processes() -> None:
     """Has Ray Tune hand a process that has become free to a trial that has none, not to one whose own starts just then.
 
     It would end the one that starts: where trials end more often than a process takes to start, a node that comes late
-    never gets to work. No option says otherwise.
+    never gets to work. No option says otherwise. One that doesn't get to start is given up after a while.
     """
     from ray.tune.execution.tune_controller import TuneController
 
+    since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
     plain = TuneController._maybe_reuse_cached_actor
     if getattr(plain, "leaves_starting", False):
         return
 
-    def starts(self: TuneController, trial: "Trial") -> bool:
+    def starts(self: Any, trial: "Trial") -> bool:
         own = self._trial_to_actor.get(trial)
-        is_placed = own is not None and self._actor_manager.is_actor_started(own)
-        return is_placed and own not in self._started_actors and trial not in self._resetting_trials
+        if own is None or own in self._started_actors or trial in self._resetting_trials:
+            return False
+        is_placed = self._actor_manager.is_actor_started(own)  # has a node, and its process was asked for
+        return is_placed and time.monotonic() - since.setdefault(own, time.monotonic()) < _START_S
 
-    def reuse(self: TuneController, trial: "Trial") -> bool:
+    def reuse(self: Any, trial: "Trial") -> bool:
         if not starts(self, trial):
             return plain(self, trial)
         alike = self._resources_to_pending_trials[trial.placement_group_factory] & self._staged_trials

@@ -20,6 +20,7 @@ from ray import cloudpickle, tune
 
 from search.study.algorithms import Component, make_pruner
 from search.study.study import Study, Suggestion
+from search.trials import internals
 from search.trials.bridge import Bridge, Events, Running
 from search.trials.tuning import Stage, run_stage
 from tests.search.curves import CURVES, EPOCHS, TRIALS, outcomes
@@ -68,15 +69,23 @@ class RaisesOnce(Replay):
 class StartsLate(Replay):
     """Every process but the first takes longer to start than a trial takes."""
 
+    late_s = 2.0
+
     def setup(self, config: dict[str, Any], **given: Any) -> None:
         super().setup(config, **given)
         if len(list(self.notes.glob("process-*"))) > 1:
-            time.sleep(2)
+            time.sleep(self.late_s)
 
     def step(self) -> dict[str, Any]:
         (self.notes / f"trains-{os.getpid()}").touch()
         time.sleep(0.05)
         return super().step()
+
+
+class HardlyStarts(StartsLate):
+    """As on a node that is out of order."""
+
+    late_s = 300.0
 
 
 class Meets(Replay):
@@ -225,6 +234,14 @@ def test_a_process_that_takes_longer_to_start_than_trials_take_gets_to_work(tmp_
     assert [trial.state for trial in study.trials()] == [COMPLETE] * 14
     # Ray Tune alone gives its trial to whichever process becomes free, ends it, and starts another for the next trial.
     assert len(list(tmp_path.glob("trains-*"))) == len(list(tmp_path.glob("process-*"))) == 2
+
+
+def test_a_process_that_does_not_get_to_start_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(internals, "_START_S", 1)
+    study = create(NO_PRUNER)
+    through_ray(study, tmp_path, 4, HardlyStarts, concurrent=2)
+    assert [trial.state for trial in study.trials()] == [COMPLETE] * 4
+    assert len(list(tmp_path.glob("trains-*"))) == 1
 
 
 @dataclass(frozen=True)
