@@ -14,12 +14,13 @@ from tests.paths import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0", "PYTHONWARNINGS": "default"}
+SOON = {"RAY_health_check_period_ms": "500"}  # five refused checks make a node lost: 3 s for each by default
 
 
 def answers(cluster: str, folder: Path) -> dict[str, Any]:
     """What tests/search/trials/many_nodes.py saw on a cluster, by question."""
     tmp = tempfile.mkdtemp(prefix="n", dir="/tmp")  # short, for the paths of Ray's sockets
-    environment = os.environ | QUIET | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": tmp}
+    environment = os.environ | QUIET | SOON | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": tmp}
     environment.pop("RAY_ADDRESS", None)
     words = [sys.executable, "-m", "tests.search.trials.many_nodes", cluster, str(folder)]
     ended = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=550)
