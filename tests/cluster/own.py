@@ -168,13 +168,16 @@ def space(folder: Path, epochs: int = 4, **search: object) -> Path:
 
 
 def long_space(folder: Path, epochs: int, **search: object) -> Path:
-    """A space whose trials take half a minute and more, for there must be something to lose. No failure is allowed."""
+    """A space whose trials take half a minute and more, for there must be something to lose. No failure is allowed.
+
+    Nothing is held out, so nothing is trained once more at its end.
+    """
     path = space(folder, epochs, max_failures=0, pruner={"name": "none"}, **search)
     document = yaml.safe_load(path.read_text())
     base = document["base"]
     base["data"]["root"] = "data-long"
-    base["data"]["plant"] |= {"train_videos": 160, "validation_videos": 40, "dim": 64}
-    base["data"]["train_videos"] = 160
+    base["data"]["plant"] |= {"train_videos": 120, "validation_videos": 40, "dim": 64}
+    base["data"] |= {"train_videos": 120, "validation": "official"}
     base["model"]["width"] = 128
     base["concepts"]["refresh_epochs"] = 5
     path.write_text(yaml.safe_dump(document))
