@@ -299,7 +299,7 @@ def write_csv(folder: RunFolder, space: Space, known: Confirmation) -> None:
         return
     first = sorted(known.runs, key=lambda run: run.videos != OFFICIAL)
     with whole(folder.confirm_csv) as partial:
-        pd.DataFrame([_row(space, run) for run in first]).to_csv(partial, index=False)
+        pd.DataFrame([_row(space, run) for run in first]).astype({"holdout": "Int64"}).to_csv(partial, index=False)
 
 
 def _row(space: Space, run: Run) -> dict[str, Any]:
