@@ -242,7 +242,7 @@ def _run(space: Space, trial: FrozenTrial, run: FrozenTrial, curve: MeanCurve | 
     detect = space.detects[asked["setting"]] if "setting" in asked else chosen_detect(space, trial)
     scores = record.scores((detect, own), space.base.eval.tiou)
     epoch, avg_map, own_avg_map, by_tiou = record.best_epoch, run.value, scores.best_at(own), scores.by_tiou
-    if curve is not None and record.by_epoch:
+    if curve is not None and record.by_epoch and run.state == TrialState.COMPLETE:
         objective = space.plan.objective
         choice, own_choice = curve.choice(objective), curve.choice(objective, own)
         avg_map, own_avg_map = (value_at(record, one, space.detects) for one in (choice, own_choice))
@@ -287,8 +287,7 @@ def winner(space: Space, trials: Sequence[FrozenTrial], known: Confirmation) -> 
 def final_config(space: Space, trial: FrozenTrial, run: FrozenTrial) -> Config:
     """The configuration of a run on all training videos."""
     epochs = run.params.get("epochs") or TrialRecord.of(run).epochs or epochs_of(space, trial.params)
-    values = settings(space, trial, run.params, epochs)
-    return with_values(space.base, values)
+    return with_values(space.base, settings(space, trial, run.params, epochs))
 
 
 def write_csv(folder: RunFolder, space: Space, known: Confirmation) -> None:
@@ -300,7 +299,7 @@ def write_csv(folder: RunFolder, space: Space, known: Confirmation) -> None:
         return
     first = sorted(known.runs, key=lambda run: run.videos != OFFICIAL)
     with whole(folder.confirm_csv) as partial:
-        pd.DataFrame([_row(space, run) for run in first]).to_csv(partial, index=False)
+        pd.DataFrame([_row(space, run) for run in first]).astype({"holdout": "Int64"}).to_csv(partial, index=False)
 
 
 def _row(space: Space, run: Run) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def on_videos(space: Space, again: bool = True) -> str:
     """The same behind a figure that is on them. again: of new seeds, which may have a holdout each."""
     repeats = space.plan.confirm
     if again and videos_of(space) == HOLDOUT and repeats is not None and repeats.holdouts == "redraw":
-        return ", each on a holdout of its own"
+        return ", each seed on a holdout of its own"
     return f", on the {videos_of(space)} videos"
 
 

@@ -265,7 +265,7 @@ def test_the_winner_is_what_the_seeds_decide_even_if_another_scored_higher_once(
     text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
     assert "it won by its confirmed mean" in text
     assert "+3.00 avg.mAP over the base (95 % interval +3.00 to +3.00, 3 seeds each)" in text
-    assert ">+3.00<" in text and ">between means over new seeds, each on a holdout of its own<" in text
+    assert ">+3.00<" in text and ">between means over new seeds, each seed on a holdout of its own<" in text
     assert found.exported is None and "Not the winner" not in text
 
 

@@ -36,6 +36,7 @@ PLAN = Plan(
     together=False,
     chained=False,
     notice=60,
+    official_seeds=1,
 )
 
 
@@ -58,9 +59,9 @@ def port() -> Iterator[str]:
 
 def test_a_plan_is_read_as_it_was_written(jobs: JobFolder) -> None:
     assert Plan.read(jobs) == PLAN
-    given = ["--name", "a", "--out", "/s/runs", "--seed", "2", "--set", "data.root=/x"]
+    given = ["--name", "a", "--out", "/s/runs", "--seed", "2", "--official-seeds", "1", "--set", "data.root=/x"]
     assert PLAN.words == ["/s/tiny.yaml", *given, "--quiet", "--resume"]
-    assert PLAN.asked.resume and PLAN.asked.out == Path("/s/runs")
+    assert PLAN.asked.resume and PLAN.asked.out == Path("/s/runs") and PLAN.asked.official_seeds == 1
 
 
 def test_a_run_folder_with_nothing_but_its_jobs_can_be_begun(jobs: JobFolder) -> None:
