@@ -302,8 +302,7 @@ def as_python(words: list[str], folder: Path, shown: Path) -> None:
 def call(words: list[str], folder: Path, head: Head | None = None) -> str:
     """What `python WORDS` shows. A driver, which joins `head`, is a process of its own from its first import on."""
     if words[0] in ("search/run.py", "search/table.py", "block.py"):
-        assert head is not None
-        environment = os.environ | {"PYTHONPATH": str(ROOT), **head.env}
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | (head.env if head else {})
         ended = subprocess.run(
             [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=560
         )
