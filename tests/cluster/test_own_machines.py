@@ -27,7 +27,7 @@ TRIALS, EPOCHS = 7, 150  # long enough that no host's first trial ends before an
 # completes and the trial after it is pruned, in whatever order trials end.
 PRUNED = {
     "pruner": {"name": "threshold", "lower": 11.5, "n_warmup_steps": 100},
-    "parameters": {"concepts.clusters": {"int": [4, 16], "log": True}, "optim.lr": {"choice": [3e-3, 1e-9]}},
+    "parameters": {"loss.pseudo": {"float": [1e-4, 1.0], "log": True}, "optim.lr": {"choice": [3e-3, 1e-9]}},
     "start_with": ["base", {"optim.lr": 1e-9}],
 }
 SUBMIT = f"python {CHECKOUT}/search/run.py tiny.yaml --cluster own.yaml --name own"
