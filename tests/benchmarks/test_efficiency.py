@@ -75,6 +75,16 @@ def test_a_flattering_holdout_is_seen_through_by_other_holdouts_alone(pool: Reco
     assert now(fooled, chosen).worth.tolist() == pytest.approx([1.0, 3.0, 25.0, 29.0, 0.0])
 
 
+def test_the_last_epoch_is_not_where_a_curve_was_best(pool: Recorded) -> None:
+    """All fall to a tenth in their last epoch, so that is what they are worth there."""
+    scores = {kind: values.copy() for kind, values in pool.scores.items()}
+    for values in scores.values():
+        values[:, :, -1] /= 10
+    falling = Recorded(pool.space, pool.params, scores)
+    (best,), (last,) = now(falling, [29]).worth, now(falling, [29], objective="last").worth
+    assert last == pytest.approx(2.9) and best == pytest.approx(29 * (0.1 + 0.9 * 13 / 14))
+
+
 def test_a_pool_is_read_back(pool: Recorded, tmp_path: Path) -> None:
     values = [{kind: pool.scores[kind][i] for kind in pools.SEEDS} for i in range(CONFIGS)]
     pools.write("planted-easy", list(pool.params), values, tmp_path)
