@@ -275,8 +275,11 @@ def disturb(story: Story, phase: Phase) -> None:
     with phase("started again, at work on h3"):
         ada.await_work("h3", since=resumed)
     with phase("Ben's second allocation at work"):
-        ben.await_(lambda: [job.number for job in slurm.jobs(ben.user)] not in ([first], []), "the next of the chain")
-        ben.await_(lambda: ben.driver() != first and any(ben.under_way(node, resumed) for node in NODES), "at work")
+        ben.await_(
+            lambda: any(job.number != first and job.state == "RUNNING" for job in slurm.jobs(ben.user)),
+            "the next of the chain",
+        )
+        ben.await_(lambda: any(ben.under_way(node, since=resumed) for node in NODES), "a trial under way")
     with phase("a node cut: noticed; meanwhile Ben's search stopped"):
         story.note("node cut", "h3", since=resumed)
         slurm.lab.cut(3)
