@@ -175,11 +175,6 @@ def _recording_ended() -> None:
     generator.graphsafe_set_state(generator.clone_state())
 
 
-def by_total(losses: int, device: torch.device) -> Float[Tensor, " losses"]:
-    """What a batch's losses are differentiated with: by their total alone, which is the last."""
-    return (torch.arange(losses, device=device) == losses - 1).float()
-
-
 class FixedStep:
     """One step in one shape. `run` takes it on what `clips` and `row` hold.
 
@@ -200,7 +195,7 @@ class FixedStep:
         self._method, self._optimiser, self.layout, self.clips = method, optimiser, layout, clips
         self._history, self._rates = history, rates
         self.row = torch.zeros(layout.numbers, dtype=torch.int32, device=history.device)
-        self._parameters, self._by_total = optimiser.parameters, by_total(history.shape[1], history.device)
+        self._parameters = optimiser.parameters
         self._repetition: Callable[[], None] | None = None
 
     def run(self) -> None:
@@ -208,13 +203,13 @@ class FixedStep:
         rows = self.layout.rows(self.row)
         place = rows.pop(_PLACE, None)
         clips = self.clips if place is None else self.clips.index_select(0, place)
-        values = self._method.batch_losses(clips.float(), rows, self.layout.shape)
+        values, total = self._method.batch_losses(clips.float(), rows, self.layout.shape)
         # Gradients are new tensors each time: nothing is filled with zeros, and nothing added up.
-        found = torch.autograd.grad(values, self._parameters, self._by_total, allow_unused=True)
+        found = torch.autograd.grad(total, self._parameters, allow_unused=True)
         for parameter, gradient in zip(self._parameters, found, strict=True):
             parameter.grad = gradient
         step = self.row[-1:].long()
-        self._history.index_copy_(0, step, values.detach()[None])
+        self._history.index_copy_(0, step, values[None])
         self._optimiser.step(None if self._rates is None else self._rates.index_select(0, step)[0])
 
     def repeat(self, record: Callable[[Callable[[], None]], Callable[[], None]]) -> None:

@@ -21,7 +21,7 @@ from haan.config import Config, Detect
 from haan.data.table import ClipTable, IntArray, Split, check_truth
 from haan.errors import TrainingError
 from haan.feed import Feed
-from haan.fixed import FixedSteps, by_total, capacities
+from haan.fixed import FixedSteps, capacities
 from haan.gpumemory import has_room
 from haan.methods.base import mix_seed
 from haan.methods.names import METHODS
@@ -114,7 +114,6 @@ class Trainer:
         self.method = METHODS["haan"](config, table, split.train, self._feed, self.device)
         self.model = self.method.network
         self._optimiser = Optimiser(self.model.parameters(), config.optim)
-        self._by_total = by_total(len(self.method.losses), self.device)
         self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" else None
         scored = (table.annotations, split.validation, table.num_clips[split.validation], config.eval.tiou)
         self._scorer = Scorer(*scored, detects or [config.detect], beside, config.threads or torch.get_num_threads())
@@ -226,11 +225,11 @@ class Trainer:
         """One step of those that `begin` made ready, by its number from 0; the losses as the method names them."""
         schedule = self._schedule
         clips = self._feed.videos(self.split.train[schedule.order[schedule.videos(step)]])
-        values = self.method.batch_losses(clips, schedule.rows(self._columns, step), None)
+        values, total = self.method.batch_losses(clips, schedule.rows(self._columns, step), None)
         self._optimiser.forget_gradients()
-        values.backward(self._by_total)
+        total.backward()
         self._optimiser.step(None if self._rates is None else self._rates[step])
-        return values.detach()
+        return values
 
     def _means(self, epoch: int, history: Float[Tensor, "steps losses"]) -> dict[str, float]:
         names = self.method.losses

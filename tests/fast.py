@@ -68,5 +68,6 @@ def fast_losses(
     config = Config(data=Data(root="none", features="none", train_videos=1), concepts=setting, loss=loss)
     clips, known, ranks = unpadded(batch, loss, setting.clusters)
     clips, known = filled(clips, known, *more[:2])
-    values = batch_losses(model, clips, known, ranks + more[2], hierarchy, loss_weights(loss, CPU), config)
-    return dict(zip(LOSSES, values, strict=True))
+    values, total = batch_losses(model, clips, known, ranks + more[2], hierarchy, loss_weights(loss, CPU), config)
+    assert torch.equal(values[-1], total)
+    return dict(zip(LOSSES, [*values[:-1], total], strict=True))

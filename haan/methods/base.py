@@ -77,9 +77,10 @@ class Method(ABC):
     @abstractmethod
     def batch_losses(
         self, clips: Float[Tensor, "clips d"], rows: Mapping[str, Tensor], shape: Shape | None
-    ) -> Float[Tensor, " losses"]:
-        """The losses of one batch, summed over its videos, as `losses` names them; differentiated by the last alone.
+    ) -> tuple[Float[Tensor, " losses"], Float[Tensor, ""]]:
+        """The losses of one batch, summed over its videos, as `losses` names them, and once more their total.
 
+        Only the latter has a gradient.
         rows: the batch's of each column. shape: what they are filled up to; what is computed must depend on it alone
         then, and no value be read back, so that a graph can repeat it. None: they are the batch's own.
         """

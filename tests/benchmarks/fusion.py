@@ -79,9 +79,9 @@ def alone(size: str, seconds: float = SECONDS) -> float:
     adam = torch.optim.Adam(model.parameters(), lr=3e-5, fused=True)
 
     def step() -> None:
-        values = batch_losses(model, *batch, hierarchy, loss_weights(config.loss, CPU), config)
+        _, total = batch_losses(model, *batch, hierarchy, loss_weights(config.loss, CPU), config)
         adam.zero_grad(set_to_none=True)
-        values[-1].backward()
+        total.backward()
         adam.step()
 
     return rate(step, seconds)

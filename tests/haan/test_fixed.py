@@ -226,4 +226,4 @@ def test_a_step_asks_a_gpu_for_few_kernels(tiny: Problem) -> None:
     steps = trainer.fixed_steps(graphs=False)
     epochs(trainer, steps, count=1)
     asked = kernels(next(iter(steps._steps.values())).run)
-    assert sum(asked.values()) <= 135, asked
+    assert sum(asked.values()) <= 136, asked

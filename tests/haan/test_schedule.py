@@ -41,12 +41,13 @@ def test_ranks_of_all_clips_are_in_any_order_those_of_each_batch_alone(
     schedule = Schedule(order, NUM_CLIPS, batch, CPU)
     count = int(NUM_CLIPS.sum())
     labels = np.array(data.draw(st.lists(st.integers(0, clusters - 1), min_size=count, max_size=count)))
-    within, present = ranked(labels, offsets_of(NUM_CLIPS), clusters)
+    within, part, present = ranked(labels, offsets_of(NUM_CLIPS), clusters)
     for step in range(len(schedule)):
         videos, clips = schedule.videos(step), schedule.clip[schedule.clips(step)].numpy()
         offsets = schedule.offsets[videos.start : videos.stop + 1]
         alone = ranked(labels[clips], offsets - offsets[0], clusters)
-        assert np.array_equal(within[clips], alone[0]) and np.array_equal(present[order[videos]], alone[1])
+        expected = within[clips], part[clips], present[order[videos]]
+        assert all(np.array_equal(*pair) for pair in zip(expected, alone, strict=True))
 
 
 def columns(schedule: Schedule) -> dict[str, Column]:

@@ -84,12 +84,11 @@ def batch_losses(
     hierarchy: concepts.Hierarchy,
     weights: Float[Tensor, " weighed"],
     config: Config,
-) -> Float[Tensor, "5"]:
-    """The losses of one batch in the order of `LOSSES`, summed over its videos (Eq. 1-10).
+) -> tuple[Float[Tensor, "5"], Float[Tensor, ""]]:
+    """The losses of one batch in the order of `LOSSES`, summed over its videos (Eq. 1-10); the total, to differentiate.
 
-    ranks: at least the number of concepts of any of its videos. weights: as `loss_weights` gives them. Of the result
-    only a gradient by the total reaches the network. Nothing here depends on a value on the device, so the same shapes
-    give the same kernels.
+    ranks: at least the number of concepts of any of its videos. weights: as `loss_weights` gives them. Nothing here
+    depends on a value on the device, so the same shapes give the same kernels.
     """
     loss, out = config.loss, model(clips)
     with exact_products():
@@ -122,8 +121,10 @@ def _concepts(
     return hierarchy.compose(fine, loss.coarse_pooling), concept
 
 
-def _weigh(loss: LossConfig, weights: Float[Tensor, " weighed"], *parts: Tensor) -> Float[Tensor, "5"]:
-    """The losses and their weighted sum (Eq. 10); a weight of 0 takes its loss out, even an infinite one."""
+def _weigh(
+    loss: LossConfig, weights: Float[Tensor, " weighed"], *parts: Tensor
+) -> tuple[Float[Tensor, "5"], Float[Tensor, ""]]:
+    """The losses and their weighted sum (Eq. 10), that once more; a weight of 0 takes even an infinite loss out."""
     weighed = tuple(getattr(loss, name) > 0 for name in LOSSES[:-1])
     # Detached, for even a gradient of 0 into an infinite loss is NaN.
     shown = (part if counts else part.detach() for part, counts in zip(parts, weighed, strict=True))
@@ -131,21 +132,24 @@ def _weigh(loss: LossConfig, weights: Float[Tensor, " weighed"], *parts: Tensor)
 
 
 class _Weigh(Function):
-    """A gradient by the total alone reaches the losses."""
+    """The total's gradient for four losses at once."""
 
     @staticmethod
-    def forward(weighed: tuple[bool, ...], weights: Tensor, *parts: Tensor) -> Tensor:
+    def forward(weighed: tuple[bool, ...], weights: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
         kept = [part for part, counts in zip(parts, weighed, strict=True) if counts]
-        return torch.stack([*parts, (torch.stack(kept) * weights).sum()])
+        total = (torch.stack(kept) * weights).sum()
+        return torch.stack([*parts, total]), total
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         ctx.weighed = inputs[0]
         ctx.save_for_backward(inputs[1])
+        ctx.mark_non_differentiable(output[0])
+        ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        grads = iter((grad_outputs[0][-1] * ctx.saved_tensors[0]).unbind())
+        grads = iter((grad_outputs[1] * ctx.saved_tensors[0]).unbind())
         return None, None, *(next(grads) if counts else None for counts in ctx.weighed)
 
 
@@ -268,7 +272,7 @@ class HaanMethod(Method):
 
     def batch_losses(
         self, clips: Float[Tensor, "clips d"], rows: Mapping[str, Tensor], shape: Shape | None
-    ) -> Float[Tensor, "5"]:
+    ) -> tuple[Float[Tensor, "5"], Float[Tensor, ""]]:
         most = int(rows["present"].max()) if shape is None else shape.longest
         ranks, videos = min(most, self.config.concepts.clusters), len(rows["present"])
         own = {name: rows[name][:, :videos] for name in ("member", "part")}  # an epoch's last batch may be smaller
