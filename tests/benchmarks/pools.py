@@ -30,7 +30,7 @@ from search.space.model import Space, base_point, with_values
 from search.space.read import read_space
 from tests.paths import ROOT
 
-POOLS = Path(__file__).with_name("pools")
+POOLS = Path(__file__).with_name("recorded")
 REDRAWN, FIXED, OFFICIAL = "redrawn", "fixed", "official"
 SEEDS = {REDRAWN: 3, FIXED: 2, OFFICIAL: 3}  # of each configuration; the first redrawn one has the search's own holdout
 CONFIGS = 150
