@@ -321,7 +321,7 @@ def test_a_dry_run_checks_says_its_plan_and_writes_nothing(tmp_path: Path) -> No
     assert " of the machine's " in given and "of memory (" in given and " open files (ulimit -Hn), " in given
     plan, node, disk, time, search = _starting(lines, "Plan: ", "Node ", "Disk: ", "Time: ", "Search: about ")
     assert plan.startswith("Plan: 7 trials of up to 4 epochs = 28 trial-epochs, ")
-    assert plan.endswith("; then up to 6 runs to confirm and 2 on all training videos = 32 epochs")
+    assert plan.endswith("; then up to 6 runs to confirm and 4 on all training videos = 40 epochs")
     assert "trial(s) at once; features 0.0 MiB of " in node
     assert "checkpoints every 2 epochs" in disk and f"free in {tmp_path}" in disk
     assert "cluster " in time and "every 2 epochs" in time and "without pruning" in search
