@@ -22,7 +22,7 @@ from tests.search.ec2 import BUCKET
 from tests.search.journals import assert_whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-TRIALS, EPOCHS = 5, 50
+TRIALS, EPOCHS = 9, 50
 FAR = 15  # epochs: a trial with so many ahead of it doesn't end within the moment between a look and the loss
 _TOKEN = "(umask 077; ray get-auth-token --generate > /dev/null)"
 _SUBMIT = f"python {CHECKOUT}/search/run.py aws.yaml --cluster cluster.yaml --name a"
