@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.paths import ROOT
-from tests.search.conftest import Head
+from tests.search.head import Head
 
 os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # Ray's own 30 s are few on a busy machine
 

@@ -20,7 +20,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
-from tests.search.conftest import Head
+from tests.search.head import Head
 
 ROOT = Path(__file__).resolve().parents[1]
 FROZEN = Path(__file__).with_name("frozen")

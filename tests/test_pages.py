@@ -35,7 +35,7 @@ from tests import keys
 from tests.haan.data.tiny import CLASS_OF, database
 from tests.paths import ROOT
 from tests.planted import tiny_config
-from tests.search.conftest import Head
+from tests.search.head import Head
 
 PAGES = ("README.md", "spaces/README.md", "search/README.md", "haan/README.md", "tests/README.md")
 FIRST = "python search/run.py spaces/demo.yaml --trials 8 --name first"

@@ -77,7 +77,7 @@ class Pool:
 
     def nearest(self, params: Mapping[str, Any]) -> int:
         """The row of the recorded trial nearest to these parameters, the first of equals."""
-        return _nearest(self.points, self.scale.point(params))
+        return nearest_row(self.points, self.scale.point(params))
 
     def __len__(self) -> int:
         return len(self.points)
@@ -95,7 +95,7 @@ def read_pool(trials: Sequence[FrozenTrial], space: Space, where: str) -> Pool:
     curves = np.stack([_curve(one, most_epochs(space)) for one in usable])
     donors = np.flatnonzero(complete)
     for row in np.flatnonzero(~complete):
-        donor = donors[_nearest(points[donors], points[row])]
+        donor = donors[nearest_row(points[donors], points[row])]
         curves[row] = continued(curves[row], curves[donor])
         curves[row, epochs[row] :] = np.nan
     values = np.nanmax(curves, axis=1) if space.plan.objective == "best" else _last_values(curves)
@@ -145,7 +145,8 @@ def _epoch_seconds(trials: Sequence[FrozenTrial], where: str) -> Float[np.ndarra
     return np.where(np.isnan(seconds), np.nanmedian(seconds), seconds)
 
 
-def _nearest(points: Float[np.ndarray, "trials axes"], point: Float[np.ndarray, " axes"]) -> int:
+def nearest_row(points: Float[np.ndarray, "trials axes"], point: Float[np.ndarray, " axes"]) -> int:
+    """The row of the point nearest to one, the first of equals."""
     return int(np.argmin(np.square(points - point).sum(axis=1)))
 
 

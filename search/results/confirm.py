@@ -69,7 +69,7 @@ class Run:
 class Confirmed:
     """One configuration trained again with several seeds; scores are avg.mAP in percent, one a completed seed.
 
-    setting: the one the search `chosen` for it, or the base's `own`. runs: planned seeds.
+    setting: of detection, the one `chosen` for it, or the base's `own`. runs: planned seeds.
     """
 
     number: int

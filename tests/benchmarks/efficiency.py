@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from haan.cli import show_table, tell
-from search.replays.pool import Scale
+from search.replays.pool import Scale, nearest_row
 from search.results.meancurve import MeanCurve
 from search.results.ranking import rank
 from search.space.model import base_point
@@ -35,7 +35,7 @@ def nearest_of(pool: Recorded) -> Callable[[Mapping[str, object]], int]:
     """Which configuration of a pool stands for parameters."""
     scale = Scale(pool.space.parameters, base_point(pool.space))
     points = np.stack([scale.point(one) for one in pool.params])
-    return lambda params: int(np.square(points - scale.point(params)).sum(axis=1).argmin())
+    return lambda params: nearest_row(points, scale.point(params))
 
 
 def found(pool: Recorded, name: str, workers: int, repeat: int) -> list[float | None]:

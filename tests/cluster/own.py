@@ -168,9 +168,9 @@ def space(folder: Path, epochs: int = 4, **search: object) -> Path:
 
 
 def long_space(folder: Path, epochs: int, **search: object) -> Path:
-    """A space whose trials take half a minute and more, for there must be something to lose. No failure is allowed.
+    """A space whose trials take seconds on a quick machine, else half a minute, for there must be something to lose.
 
-    Nothing is held out, so nothing is trained once more at its end.
+    No failure is allowed. Nothing is held out, so nothing is trained once more at its end.
     """
     path = space(folder, epochs, max_failures=0, pruner={"name": "none"}, **search)
     document = yaml.safe_load(path.read_text())

@@ -136,3 +136,5 @@ def test_the_whole_way(aws_lab: Lab, fleet: Fleet, phase: Phase, tmp_path: Path)
         up(lab)
     assert set(fleet.instances("head", "running")) == {head}
     assert "a" in on_cluster(lab, "ls ~/haan-search/runs").split()
+    ray(lab, "down -y ~/cluster.yaml")
+    fleet.wait("nothing runs", lambda: not fleet.instances(state="running"))

@@ -23,7 +23,7 @@ from search.trials import features
 from search.trials.trial import TrialRunner
 from tests.paths import ROOT
 from tests.planted import tiny_table
-from tests.search.conftest import Head
+from tests.search.head import Head
 from tests.search.spaces import OWN_RAY, tiny_space
 
 NAME, MARK = "a", "SEARCH_FAULT_TEST"

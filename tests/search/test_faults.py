@@ -27,8 +27,8 @@ from search.space.read import read_space
 from search.study import journal, record
 from search.study.algorithms import make_pruner, make_sampler
 from search.study.study import FINISHED, Study
-from tests.search.conftest import Head
 from tests.search.drivers import NAME, RUN, Runs, assert_as_unbroken, driven, kill, until
+from tests.search.head import Head
 from tests.search.journals import assert_whole, endings, lines, records, under_way
 from tests.search.spaces import tiny_space
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from haan.cli import python
-from tests.search.conftest import Head
 from tests.search.drivers import NAME, RUN, Runs, assert_as_unbroken, driven
+from tests.search.head import Head
 from tests.search.journals import assert_whole, endings, records
 from tests.search.spaces import tiny_space
 

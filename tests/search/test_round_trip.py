@@ -18,7 +18,7 @@ from haan.yamlconfig import plain
 from search.results.folder import RunFolder
 from tests.paths import ROOT
 from tests.planted import tiny_config
-from tests.search.conftest import Head
+from tests.search.head import Head
 from tests.search.spaces import OWN_RAY
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

@@ -20,7 +20,7 @@ from search.study import journal
 from search.study.record import TrialRecord
 from tests.paths import ROOT
 from tests.search.cards import scalars
-from tests.search.conftest import Head
+from tests.search.head import Head
 from tests.search.spaces import run, tiny_space
 
 pytestmark = pytest.mark.ray

@@ -16,7 +16,7 @@ from search.driver.request import Request
 from search.results.folder import RunFolder
 from tests.paths import ROOT, files
 from tests.planted import tiny_config
-from tests.search.conftest import Head
+from tests.search.head import Head
 from tests.search.spaces import tiny_space
 
 # Any data are worth a cache; "closed": the features must not be opened.

@@ -41,7 +41,7 @@ from search.space.read import read_space
 from search.study.algorithms import PRUNERS, component, make_pruner, pruned_epochs
 from search.study.study import Study
 from tests.paths import files
-from tests.search.conftest import Head
+from tests.search.head import Head
 from tests.search.spaces import run, tiny_space
 
 HALVING = "successive_halving"
@@ -345,9 +345,10 @@ def test_a_dry_run_of_an_old_run_says_what_is_left_and_mends_nothing(tmp_path: P
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_dry_run_of_what_can_not_run_ends_with_2(tmp_path: Path, head: Head) -> None:
-    """What does not fit is refused by the same call as in a run; tests/search/test_run.py has that."""
     path = tiny_space(tmp_path)
     before = files(tmp_path)
+    ended = run("run.py", tmp_path, path, "--dry-run", "--set", "search.resources.cpu=1000", env=head.env)
+    assert ended.returncode == 2 and "search.resources: must fit the cluster" in ended.stderr
     ended = run("run.py", tmp_path, path, "--dry-run", "--set", "optim.lr=1e30", env=head.env)
     assert ended.returncode == 2 and ended.stderr.startswith("base: must train for an epoch, got: loss ")
     assert files(tmp_path) == before

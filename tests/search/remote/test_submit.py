@@ -27,7 +27,7 @@ from search.remote.head import digest, pack, sources, unpack
 from search.results.folder import RunFolder
 from search.study import journal
 from tests.paths import ROOT
-from tests.search.conftest import Head
+from tests.search.head import Head
 from tests.search.spaces import tiny_space
 
 RUN = ROOT / "search" / "run.py"

@@ -26,7 +26,7 @@ from search.study import record
 from search.table import main
 from tests.paths import ROOT
 from tests.planted import load, tiny_config
-from tests.search.conftest import Head
+from tests.search.head import Head
 from tests.search.spaces import run
 
 SPACES = sorted(path for path in (ROOT / "spaces").glob("*.yaml") if "\ntable:" in path.read_text())
