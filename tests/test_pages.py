@@ -48,7 +48,7 @@ RUN = {
     "python search/export.py runs/demo --trial 0 --to base.yaml": "",
     "python search/export.py runs/NAME --trial 0 --to base.yaml": "",
     "python search/export.py runs/openpack --trial 0 --to start.yaml": "",
-    "python search/replay.py runs/demo --pruner '{name: hyperband, min_resource: 3}' --workers 64": "",
+    "python search/replay.py runs/demo --pruner '{name: median, n_warmup_steps: 6}' --workers 64": "",
     "python search/replay.py runs/demo --sampler tpe,random --pruner 'none,median,{name: hyperband, min_resource: 3}' "
     "--level 20": "",
     "python -m haan train best.yaml --out trained": "",
