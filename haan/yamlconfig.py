@@ -9,7 +9,7 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, is_dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -246,7 +246,7 @@ def build(cls: type[T], node: yaml.Node, key: str, errors: list[str]) -> T | Non
             whole = join(key, name)
             errors.append(_of_another(cls, name_node, whole) or unknown_key(name_node, whole, list(kinds)))
     values = {}
-    for f in fields(cls):  # type: ignore[arg-type]  # cls is a dataclass
+    for f in ordered(cls):
         if f.name in found:
             rule, value = f.metadata.get("rule"), value_of(kinds[f.name], found[f.name][1], join(key, f.name), errors)
             values[f.name] = at_home(value) if f.metadata.get("path") and isinstance(value, str) else value
