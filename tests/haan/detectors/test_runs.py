@@ -1,4 +1,4 @@
-"""haan.detect: a video worked by hand, agreement with plain loops over Eq. 11, and laws."""
+"""haan.detectors.runs: a video worked by hand, agreement with plain loops over Eq. 11, and laws."""
 
 import math
 import tracemalloc
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from haan import detect as module
+from haan.detectors import runs as module
 from haan.detectors.runs import RunsDetect, detect_many, top_mean
 from haan.metrics import Detections
 from tests.benchmarks.activations import ALPHAS as ALPHAS_41
