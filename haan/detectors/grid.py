@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Rule, setting
 from haan.detectors import nms
+from haan.methods.resampling import uniform
 from haan.metrics import Detections
 
 _BLOCK = 1 << 17  # clips of pairs worked on at once
@@ -40,6 +41,7 @@ class Grid(nms.Nms):
     upsampling: int = setting(24, AT_LEAST_ONE, what="positions a clip", source="code")
     context: float = setting(0.25, POSITIVE, what="length of what is around a run, in runs", source="code")
     shift: float = setting(0.0, NON_NEGATIVE, what="clips by which times are later", source="ours; code: 0")
+    clips: int | None = setting(None, AT_LEAST_ONE, what="a video is resampled to so many", source="ours; code: 750")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def makers(
     for passes in _alike(settings, range(len(settings)), class_threshold=0.0, class_score_weight=0.0, **_NO_NMS):
         lowest = min(settings[place].class_threshold for place in passes)
         shared = replace(settings[passes[0]], class_threshold=lowest)
-        blocks = [_proposals(found, clips_per_s, shared, *block) for block in _blocks(found, offsets, lowest)]
+        blocks = [
+            _proposals(found, clips_per_s, shared, *block) for block in _blocks(found, offsets, lowest, shared.clips)
+        ]
         for places in _alike(settings, passes, class_threshold=0.0, class_score_weight=0.0, nms_sigma=1.0):
             overlaps = _Shared(partial(_overlaps, blocks, settings[places[0]]), len(places))
             for place in places:
@@ -151,14 +155,14 @@ def _overlaps(blocks: Sequence[_Proposals], settings: Grid) -> list[NDArray[np.f
 
 
 def _blocks(
-    found: Sequences, offsets: NDArray[np.int64], class_threshold: float
+    found: Sequences, offsets: NDArray[np.int64], class_threshold: float, clips: int | None
 ) -> Iterator[tuple[NDArray, NDArray, NDArray, NDArray]]:
     """Video, class, first clip and number of clips of kept pairs, in that order, a bounded block of them at a time."""
     kept = found.probability >= class_threshold
     kept[np.arange(len(kept)), found.probability.argmax(axis=1)] = True
     video, label = np.nonzero(kept)
     first, size = offsets[video], np.diff(offsets)[video]
-    block = np.cumsum(size) // _BLOCK
+    block = np.cumsum(size if clips is None else np.full_like(size, clips)) // _BLOCK
     for part in np.split(np.arange(len(video)), np.flatnonzero(np.diff(block)) + 1):
         yield video[part], label[part], first[part], size[part]
 
@@ -173,19 +177,23 @@ def _proposals(
     size: NDArray[np.int64],
 ) -> _Proposals:
     """The proposals of one block of pairs."""
-    parts = []
+    parts, per_s = [], clips_per_s[video]
+    if settings.clips is not None:
+        per_s = per_s * settings.clips / size
     by_size = np.argsort(size, kind="stable")
-    longest = size[by_size]
     # Rows as long as their longest: pairs of about one length at a time.
-    for rows in np.split(by_size, np.flatnonzero(np.diff(np.frexp(longest - 0.5)[1])) + 1):
-        clip = np.minimum(np.arange(size[rows].max()), size[rows, None] - 1)
+    for rows in np.split(by_size, np.flatnonzero(np.diff(np.frexp(size[by_size] - 0.5)[1])) + 1):
+        if settings.clips is None:
+            clip, length = np.minimum(np.arange(size[rows].max()), size[rows, None] - 1), size[rows]
+        else:
+            clip, length = uniform(size[rows], settings.clips), np.full(len(rows), settings.clips)
         sequence = found.scores[first[rows, None] + clip, label[rows, None]].astype(np.float64)
-        row, begin, end, contrast = _runs(sequence, size[rows], settings)
-        parts.append((rows[row], begin, end, contrast))
-    pair, begin, end, contrast = (np.concatenate(column) for column in zip(*parts, strict=True))
+        row, begin, end, contrast = _runs(sequence, length, settings)
+        start_s, end_s = _times(begin, end, length[row], per_s[rows[row]], settings)
+        parts.append((rows[row], start_s, end_s, contrast))
+    pair, start_s, end_s, contrast = (np.concatenate(column) for column in zip(*parts, strict=True))
     places = nms.order(pair, contrast)
-    pair, begin, end, contrast = pair[places], begin[places], end[places], contrast[places]
-    start_s, end_s = _times(begin, end, size[pair], clips_per_s[video[pair]], settings)
+    pair, start_s, end_s, contrast = pair[places], start_s[places], end_s[places], contrast[places]
     probability = found.probability[video, label]
     is_top = label == found.probability.argmax(axis=1)[video]
     return _Proposals(video, label, probability, is_top, pair, start_s, end_s, contrast)

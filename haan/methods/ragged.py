@@ -20,35 +20,34 @@ class Ragged:
     """Where the clips of a batch lie. A video may have none; clips behind the last video only fill the batch up.
 
     num_clips: [videos]. index: [videos, longest] the place of each clip in the batch; any where `there` is false.
-    slot: [clips] the place of each clip among videos x longest.
     """
 
     num_clips: Int[Tensor, " videos"]
     index: Int[Tensor, "videos longest"]
     there: Bool[Tensor, "videos longest"]
-    slot: Int[Tensor, " clips"]
 
     @classmethod
-    def of(cls, num_clips: Int[Tensor, " videos"], clips: int, longest: int) -> Self:
-        """clips: of the batch, with those that fill it up. longest: no video has more."""
+    def of(cls, num_clips: Int[Tensor, " videos"], longest: int) -> Self:
+        """longest: no video has more."""
         num_clips = num_clips.long()
-        end = num_clips.cumsum(0)
-        first = end - num_clips
         time = torch.arange(longest, device=num_clips.device)
         there = time < num_clips[:, None]
-        clip = torch.arange(clips, device=num_clips.device)
-        video = torch.searchsorted(end, clip, right=True).clamp_max(len(num_clips) - 1)
-        slot = video * longest + (clip - first[video]).clamp_max(longest - 1)
-        return cls(num_clips, torch.where(there, first[:, None] + time, 0), there, slot)
+        return cls(num_clips, torch.where(there, _first(num_clips) + time, 0), there)
+
+    def resampled(self, clip: Int[Tensor, "videos many"]) -> Self:
+        """As many clips of each video, by their places in it, which may repeat; of a video without clips none."""
+        there = (self.num_clips > 0)[:, None].expand(clip.shape)
+        num_clips = there.sum(dim=1)
+        return type(self)(num_clips, torch.where(there, _first(self.num_clips) + clip, 0), there)
 
     def pad(self, values: Float[Tensor, "clips ..."], fill: float = 0.0) -> Float[Tensor, "videos longest ..."]:
         """Values of clips, video by video."""
         rest = [1] * (values.dim() - 1)
         return values[self.index].masked_fill(~self.there.view(*self.there.shape, *rest), fill)
 
-    def flat(self, padded: Float[Tensor, "videos longest ..."]) -> Float[Tensor, "clips ..."]:
-        """The reverse of `pad`; any values for clips that only fill up."""
-        return padded.flatten(0, 1)[self.slot]
+
+def _first(num_clips: Int[Tensor, " videos"]) -> Int[Tensor, "videos 1"]:
+    return (num_clips.cumsum(0) - num_clips)[:, None]
 
 
 def num_top(num_clips: Int[Tensor, " videos"], share: float, up: bool = False) -> Int[Tensor, " videos"]:
@@ -88,10 +87,10 @@ def video_mean(values: Float[Tensor, "clips d"], batch: Ragged) -> Float[Tensor,
     return batch.pad(values).sum(dim=1) / batch.num_clips.clamp_min(1)[:, None]
 
 
-def softmax_over_time(scores: Float[Tensor, "clips classes"], batch: Ragged) -> Float[Tensor, "clips classes"]:
-    """Softmax of each class over the clips of each video."""
+def softmax_over_time(scores: Float[Tensor, "clips classes"], batch: Ragged) -> Float[Tensor, "videos longest classes"]:
+    """Softmax of each class over the clips of each video; 0 behind them."""
     padded = batch.pad(scores, torch.finfo(scores.dtype).min)  # finite: of a video without clips nothing is NaN
-    return batch.flat(padded.softmax(dim=1))
+    return padded.softmax(dim=1) * batch.there[..., None]
 
 
 def cross_entropy(
@@ -103,12 +102,12 @@ def cross_entropy(
 
 
 def generalised_cross_entropy(
-    p: Float[Tensor, " clips"], positive: Float[Tensor, " clips"], batch: Ragged, q: float
+    p: Float[Tensor, " clips"], positive: Bool[Tensor, "videos longest"], batch: Ragged, q: float
 ) -> Float[Tensor, " videos"]:
     """GCE_q: (1 - p^q) / q, as a mean over the positive clips of a video, and the same of 1 - p over the others, added.
 
-    p: probabilities. positive: 1 or 0. From balanced cross entropy (q -> 0) to balanced absolute error (q = 1).
+    p: probabilities. From balanced cross entropy (q -> 0) to balanced absolute error (q = 1).
     """
-    weights = batch.pad(torch.stack([positive, 1 - positive], dim=1))
+    weights = torch.stack([positive & batch.there, ~positive & batch.there], dim=2).to(p.dtype)
     each = (1 - (batch.pad(torch.stack([p, 1 - p], dim=1), 0.5) + _EPS) ** q) / q
     return ((weights * each).sum(dim=1) / (weights.sum(dim=1) + _EPS)).sum(dim=1)

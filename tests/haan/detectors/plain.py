@@ -75,6 +75,9 @@ def plain_grid(
     """videos: [video][clip][class]. probabilities: [video][class]. By video and class; a pair's in any order."""
     found: list[Found] = []
     for video, (clips, probability, per_s) in enumerate(zip(videos, probabilities, ratios, strict=True)):
+        if setting.clips is not None:
+            many = setting.clips
+            clips, per_s = [clips[j * len(clips) // many] for j in range(many)], per_s * many / len(clips)
         kept = [c for c, p in enumerate(probability) if p >= setting.class_threshold]
         for label in kept or [max(range(len(probability)), key=lambda c: probability[c])]:
             positions = plain_positions([clip[label] for clip in clips], setting.upsampling)

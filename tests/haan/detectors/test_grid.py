@@ -64,6 +64,7 @@ def grids(draw: st.DrawFn) -> Grid:
         upsampling=draw(st.sampled_from([1, 2, 3, 24])),
         context=draw(st.sampled_from([0.25, 0.3, 2.0])),
         shift=draw(st.sampled_from([0.0, 0.5])),
+        clips=draw(st.sampled_from([None, 1, 6, 13])),
         nms=draw(st.sampled_from(["hard", "half_soft", "soft"])),
         nms_tiou=draw(st.sampled_from([0.2, 0.4, 1.0])),
         nms_sigma=draw(st.sampled_from([0.35, 0.5])),

@@ -14,8 +14,8 @@ from haan.methods.ragged import Ragged
 SEARCH = settings(max_examples=80, deadline=None, derandomize=True)
 
 
-def batch_of(*num_clips: int, clips: int | None = None, longest: int | None = None) -> Ragged:
-    return Ragged.of(torch.tensor(num_clips), sum(num_clips) if clips is None else clips, max(longest or 1, *num_clips))
+def batch_of(*num_clips: int, longest: int = 1) -> Ragged:
+    return Ragged.of(torch.tensor(num_clips), max(longest, *num_clips, 1))
 
 
 def plain_top(scores: Tensor, k: int) -> list[list[int]]:
@@ -46,7 +46,7 @@ def batches(draw: st.DrawFn) -> tuple[list[Tensor], Ragged, Tensor]:
         for n in sizes
     ]
     filler = torch.full((draw(st.integers(0, 4)), classes), 99.0, dtype=torch.float64)
-    batch = batch_of(*sizes, clips=sum(sizes) + len(filler), longest=max(1, *sizes) + draw(st.integers(0, 2)))
+    batch = batch_of(*sizes, longest=max(sizes) + draw(st.integers(0, 2)))
     return videos, batch, torch.cat([*videos, filler])
 
 
@@ -82,7 +82,7 @@ def test_a_video_without_labels_adds_nothing() -> None:
 def test_softmax_over_time_worked_by_hand() -> None:
     # Two videos: (0, ln 3) -> 1/4, 3/4; a single clip -> 1.
     got = ragged.softmax_over_time(torch.tensor([[0.0], [math.log(3)], [-7.0]]), batch_of(2, 1))
-    torch.testing.assert_close(got, torch.tensor([[0.25], [0.75], [1.0]]))
+    torch.testing.assert_close(got[..., 0], torch.tensor([[0.25, 0.75], [1.0, 0.0]]))
 
 
 def test_norm_of_the_mean_is_not_the_mean_of_norms() -> None:
@@ -100,13 +100,13 @@ def test_norm_of_the_mean_is_not_the_mean_of_norms() -> None:
     ],
 )
 def test_generalised_cross_entropy_worked_by_hand(p: tuple, g: tuple, expected: float) -> None:
-    got = ragged.generalised_cross_entropy(torch.tensor(p), torch.tensor(g).float(), batch_of(len(p)), 0.7)
+    got = ragged.generalised_cross_entropy(torch.tensor(p), torch.tensor([g]).bool(), batch_of(len(p)), 0.7)
     # 1e-7 to the power of 0.7 is 1.3e-5, over 0.7: what a term of p = 0 has less.
     assert float(got) == pytest.approx(expected, abs=4e-5)
 
 
 def test_generalised_cross_entropy_ends_at_cross_entropy_and_at_absolute_error() -> None:
-    p, g = torch.tensor([0.9, 0.3, 0.2], dtype=torch.float64), torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    p, g = torch.tensor([0.9, 0.3, 0.2], dtype=torch.float64), torch.tensor([[True, False, False]])
     absolute = 0.1 + (0.3 + 0.2) / 2
     cross = -math.log(0.9) - (math.log(0.7) + math.log(0.8)) / 2
     for q, expected in ((1.0, absolute), (1e-6, cross)):
@@ -115,7 +115,9 @@ def test_generalised_cross_entropy_ends_at_cross_entropy_and_at_absolute_error()
 
 
 def test_generalised_cross_entropy_where_all_clips_are_positive() -> None:
-    got = ragged.generalised_cross_entropy(torch.tensor([0.5, 0.5]), torch.ones(2), batch_of(2), 0.7)
+    got = ragged.generalised_cross_entropy(
+        torch.tensor([0.5, 0.5]), torch.ones(1, 2, dtype=torch.bool), batch_of(2), 0.7
+    )
     assert float(got) == pytest.approx((1 - 0.5**0.7) / 0.7, abs=1e-5)
 
 
@@ -142,11 +144,10 @@ def test_softmax_and_means_are_those_of_each_video_alone(made: tuple[list[Tensor
     videos, batch, scores = made
     softmax, means = ragged.softmax_over_time(scores, batch), ragged.video_mean(scores, batch)
     assert softmax.isfinite().all()
-    first = 0
     for v, alone in enumerate(videos):
-        torch.testing.assert_close(softmax[first : first + len(alone)], alone.softmax(dim=0))
+        torch.testing.assert_close(softmax[v, : len(alone)], alone.softmax(dim=0))
+        assert not softmax[v, len(alone) :].any()
         torch.testing.assert_close(means[v], alone.mean(dim=0) if len(alone) else torch.zeros_like(means[v]))
-        first += len(alone)
 
 
 @SEARCH
@@ -155,7 +156,7 @@ def test_generalised_cross_entropy_is_that_of_each_video_alone(
     made: tuple[list[Tensor], Ragged, Tensor], q: float
 ) -> None:
     videos, batch, scores = made
-    p, positive = scores[:, 0].sigmoid(), (scores[:, 0] > 0).double()
+    p, positive = scores[:, 0].sigmoid(), batch.pad(scores[:, 0], 1.0) > 0
     got = ragged.generalised_cross_entropy(p, positive, batch, q)
     for v, alone in enumerate(videos):
         expected = plain_gce(alone[:, 0].sigmoid().tolist(), (alone[:, 0] > 0).int().tolist(), q)
@@ -169,11 +170,12 @@ def test_what_fills_a_batch_up_has_no_gradient(made: tuple[list[Tensor], Ragged,
     own = sum(len(alone) for alone in videos)
     scores = scores.requires_grad_()
     k = ragged.num_top(batch.num_clips, 1 / 4)
-    softmax, positive = ragged.softmax_over_time(scores, batch), torch.ones(len(scores), dtype=torch.float64)
+    softmax, positive = ragged.softmax_over_time(scores, batch), torch.ones_like(batch.there)
     of_videos = torch.stack(
         [
             ragged.top_mean(scores, batch, k).sum(),
-            ragged.video_mean(softmax * scores, batch).sum(),
+            (softmax * batch.pad(scores)).sum(),
+            ragged.video_mean(scores, batch).sum(),
             ragged.generalised_cross_entropy(scores[:, 0].sigmoid(), positive, batch, 0.7).sum(),
         ]
     )
@@ -181,11 +183,18 @@ def test_what_fills_a_batch_up_has_no_gradient(made: tuple[list[Tensor], Ragged,
     assert gradient.isfinite().all() and not gradient[own:].any()
 
 
+def test_resampled_clips_may_repeat_and_a_video_without_clips_has_none() -> None:
+    # Videos of 2, 0 and 1 clips: places 0, 0, 1 of the first, 0 of the third.
+    values = torch.tensor([5.0, 6.0, 7.0, 99.0])
+    batch = batch_of(2, 0, 1).resampled(torch.tensor([[0, 0, 1], [0, 0, 0], [0, 0, 0]]))
+    assert batch.pad(values, -1.0).tolist() == [[5.0, 5.0, 6.0], [-1.0, -1.0, -1.0], [7.0, 7.0, 7.0]]
+    assert batch.num_clips.tolist() == [3, 0, 3]
+
+
 @SEARCH
 @given(batches())
-def test_laying_out_and_back_gives_the_same_clips(made: tuple[list[Tensor], Ragged, Tensor]) -> None:
+def test_clips_are_laid_out_video_by_video(made: tuple[list[Tensor], Ragged, Tensor]) -> None:
     videos, batch, scores = made
-    own = sum(len(alone) for alone in videos)
-    assert torch.equal(batch.flat(batch.pad(scores, -1.0))[:own], scores[:own])
     for v, alone in enumerate(videos):
+        assert torch.equal(batch.pad(scores, -1.0)[v, : len(alone)], alone)
         assert (batch.pad(scores, -1.0)[v, len(alone) :] == -1.0).all()
