@@ -147,7 +147,7 @@ def figures_(
     """Draw the paper's Figures 3 to 5 for trained weights, on their validation videos, as PNG, SVG and PDF."""
     from haan.figures import choose  # Matplotlib, which no other command needs to wait for
     from haan.figures.folder import NAME
-    from haan.figures.observe import observe
+    from haan.figures.observe import observe, of_haan
     from haan.training_folder import opened
     from haan.weights import WEIGHTS
 
@@ -163,8 +163,9 @@ def figures_(
     target = out or folder / NAME
     check_folder(target)
     settings, source, annotations, validation = opened(folder, data, tuple(set_ or ()))
-    seen = observe(settings, source, annotations, validation, folder / WEIGHTS)
-    count = choose.write(seen, settings, wanted, folder / WEIGHTS, target)
+    config = of_haan(settings)
+    seen = observe(config, source, annotations, validation, folder / WEIGHTS)
+    count = choose.write(seen, config, wanted, folder / WEIGHTS, target)
     say(f"{count} figures of {len(validation)} validation videos; written to {target}")
 
 

@@ -3,7 +3,7 @@
 import math
 import types
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -54,6 +54,21 @@ def added(default: Any, rule: Rule | None = None, what: str = "", source: str = 
     So configurations and checkpoints of before stay what they were.
     """
     return field(default=default, metadata={"rule": rule, "added": True, "what": what, "source": source})
+
+
+def section(cls: type) -> Any:
+    """A field with a method's own section, a dataclass whose fields all have defaults; see `ordered`."""
+    return field(default_factory=cls, metadata={"section": True})
+
+
+def ordered(cls: type) -> list[Field[Any]]:
+    """The fields of a dataclass as they are written out: own sections of a method behind the first required field."""
+    own, rest = [], []
+    for f in fields(cls):
+        (own if f.metadata.get("section") else rest).append(f)
+    required = [f.default is MISSING and f.default_factory is MISSING for f in rest]
+    behind = required.index(True) + 1 if own else 0
+    return [*rest[:behind], *own, *rest[behind:]]
 
 
 @cache

@@ -1,11 +1,13 @@
 """What one training run needs to know: frozen dataclasses that check themselves.
 
-Defaults are those of the released code for FineAction. A key whose source names the paper beside the code holds one
-point where the two part, so that either can be chosen. haan.keys makes a table of all keys.
+Here is what all methods share; haan/methods/NAME/config.py adds the sections of one. Defaults are those of HAAN's
+released code for FineAction. A key whose source names the paper beside the code holds one point where the two part, so
+that either can be chosen. haan.keys makes a table of all keys.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from haan.checked import (
     AT_LEAST_ONE,
@@ -15,7 +17,6 @@ from haan.checked import (
     POSITIVE,
     PROBABILITY,
     SEED,
-    SHARE,
     TIOU,
     Checked,
     Rule,
@@ -26,6 +27,7 @@ from haan.checked import (
 )
 
 CODE, OURS = "code", "ours"  # sources beside the paper: its authors' released code, and this project
+METHOD = "what is trained; each has sections of its own"
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 
 
@@ -93,66 +95,6 @@ class Data(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Checked):
-    """The encoder and the heads."""
-
-    width: int = setting(1024, AT_LEAST_ONE, what="width of all hidden layers", source=CODE)
-    dropout: float = setting(0.3, PROBABILITY, what="dropout behind all hidden layers", source=CODE)
-    classifier_layers: Literal[1, 2] = setting(2, what="layers of S", source=f"{CODE}; paper: 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Concepts(Checked):
-    """Clustering of clips into visual concepts, and their choice per class."""
-
-    clusters: int = setting(500, AT_LEAST_ONE, what="N, clusters of all clips", source="Sec. 4.2")
-    top_k: int = setting(5, AT_LEAST_ONE, what="k, concepts of a class, <= `clusters`", source="Eq. 6")
-    method: Literal["kmeans", "gmm", "birch"] = setting("kmeans", what="how clips are clustered", source="Table 3")
-    distance: Literal["cosine", "euclidean"] = setting("cosine", what="D of Eq. 5 and 7", source="Table 4")
-    refresh_epochs: int = setting(5, AT_LEAST_ONE, what="epochs to the next clustering", source=f"{CODE}; paper: 1")
-    sample_rate: float = setting(0.03, SHARE, what="share of clips that it is fitted on", source=f"{CODE}; paper: 1")
-    warm_start: bool = setting(False, what="k-means goes on from its last centroids", source=OURS)
-    fit_limit_s: float = setting(1800.0, POSITIVE, what="longest fit of a `gmm` or `birch`, in seconds", source=OURS)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.warm_start and self.method != "kmeans":
-            rule = f"must be false where concepts.method is {self.method}, for only kmeans goes on from centroids"
-            raise RuleError("warm_start", rule, self.warm_start)
-        if self.top_k > self.clusters:
-            raise RuleError("top_k", f"must be <= concepts.clusters ({self.clusters})", self.top_k)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loss(Checked):
-    """Weights (lambda 1 to 4 of Eq. 10) and forms of the four losses."""
-
-    mil: float = setting(1.0, NON_NEGATIVE, what="weight of L_mil, lambda 1", source="Eq. 10")
-    pseudo: float = setting(0.001, NON_NEGATIVE, what="weight of L_pseudo, lambda 2", source="Eq. 10")
-    concept: float = setting(0.01, NON_NEGATIVE, what="weight of L_concept, lambda 3", source="Eq. 10")
-    coarse: float = setting(1.0, NON_NEGATIVE, what="weight of L_coarse, lambda 4", source="Eq. 10")
-    coarse_pooling: Literal["max", "mean"] = setting(
-        "max", what="C' of Eq. 8, fine to coarse classes", source="Sec. 4.2"
-    )
-    class_weights: Literal["balanced", "none"] = setting(
-        "balanced", what="of classes in Eq. 2 and 9", source=f"{CODE}; paper: none"
-    )
-    pseudo_weights: Literal["frequency", "none"] = setting(
-        "frequency", what="of clusters in Eq. 3", source=f"{CODE}; paper: none"
-    )
-    pseudo_per_clip: bool = setting(True, what="Eq. 3 over the clips once more", source=f"{CODE}; paper: false")
-    concept_reduction: Literal["mean", "sum"] = setting(
-        "mean", what="Eq. 7 over a video's classes", source=f"{CODE}; paper: sum"
-    )
-    detach_prototypes: bool = setting(True, what="no gradient of Eq. 7 to w", source=f"{CODE}; paper: not said")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.mil == self.pseudo == self.concept == self.coarse == 0:
-            raise RuleError("mil", "must be > 0 when the other three weights are 0", self.mil)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Optim(Checked):
     """How weights are moved, and how long."""
 
@@ -183,12 +125,7 @@ class Optim(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Detect(Checked):
-    """Class activation sequences to detections (Sec. 3.4)."""
-
-    alpha: float = setting(-0.8, what="places the threshold of clips", source="Eq. 11")
-    top_clips: float = setting(0.25, SHARE, what="share of clips that make a class's score", source=CODE)
-    class_threshold: float = setting(0.0, what="a class is kept above this score", source=CODE)
-    class_score_weight: float = setting(0.5, what="weight of its score in a detection's", source=CODE)
+    """Settings of a detector, which makes detections of what a method says of clips; they need no training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,14 +152,23 @@ class Eval(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Checked):
-    """One configuration, complete."""
+    """What the configurations of all methods share; each method's own has its sections behind `data`.
 
+    supervision: what the method is told of the training videos: labels alone, or segments as well. implementation: its
+    `haan.methods.base.Method`, imported where it is wanted, for it brings PyTorch. sizes: dotted keys that the sizes of
+    its files and of a step depend on. scarce: keys by which training videos can be too few, the highest or the lowest
+    value of each asking for most.
+    """
+
+    supervision: ClassVar[Literal["weak", "full"]] = "weak"
+    implementation: ClassVar[str]
+    sizes: ClassVar[tuple[str, ...]] = ()
+    scarce: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+
+    method: str = added("haan", what=METHOD, source=OURS)
     data: Data
-    model: Model = field(default_factory=Model)
-    concepts: Concepts = field(default_factory=Concepts)
-    loss: Loss = field(default_factory=Loss)
     optim: Optim = field(default_factory=Optim)
-    detect: Detect = field(default_factory=Detect)
+    detect: Detect
     eval: Eval = field(default_factory=Eval)
     seed: int = setting(1, SEED, what="of weights, order, dropout and clustering", source=OURS)
     device: Literal["auto", "cpu", "cuda"] = setting(
@@ -230,3 +176,8 @@ class Config(Checked):
     )
     precision: Precision = setting("auto", what="rounding of matrix products", source=OURS)
     threads: int | None = setting(None, AT_LEAST_ONE, what="CPU threads; rounding depends on them", source=OURS)
+
+    @property
+    def period(self) -> int:
+        """In epochs, from one `renew` of the method to the next."""
+        return 1

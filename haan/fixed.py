@@ -37,13 +37,18 @@ _MULTIPLE = 8  # of clips in a capacity: what matrix units like
 _APART = 0.05  # of the step's length, by which a repetition may move the weights otherwise: rounding turns a few signs
 
 
-def capacities(num_clips: IntArray, batch_videos: int, most: int = _CAPACITIES) -> list[Shape]:
+def most_clips(num_clips: IntArray, batch_videos: int, repeats: bool = False) -> int:
+    """Of the largest batch; repeats: which may hold a video more than once."""
+    return int(num_clips.max()) * batch_videos if repeats else int(np.sort(num_clips)[-batch_videos:].sum())
+
+
+def capacities(num_clips: IntArray, batch_videos: int, most: int = _CAPACITIES, repeats: bool = False) -> list[Shape]:
     """Shapes that hold any batch of so many videos, ascending: those, at most so many, that fill up the fewest clips.
 
-    num_clips: [videos] of each training video. Chosen by batches drawn with a fixed seed.
+    num_clips: [videos] of each training video. repeats: as of `most_clips`. Chosen by batches drawn with a fixed seed.
     """
-    videos = min(batch_videos, len(num_clips))
-    largest = int(np.sort(num_clips)[-videos:].sum())
+    videos = batch_videos if repeats else min(batch_videos, len(num_clips))
+    largest = most_clips(num_clips, videos, repeats)
     rng = np.random.default_rng(0)
     drawn = num_clips[rng.integers(len(num_clips), size=(_DRAWN, videos))].sum(axis=1)
     rounded = np.minimum(-(-drawn // _MULTIPLE) * _MULTIPLE, largest)

@@ -5,18 +5,14 @@ from dataclasses import dataclass
 import torch
 
 from haan.config import Config
-from haan.data.table import IntArray
 from haan.feed import BLOCK_CLIPS
 from haan.fixed import capacities
-from haan.methods.haan.clustering import sample_size
-from haan.methods.haan.lloyd import BLOCK as KMEANS_CLIPS
-from haan.methods.names import METHODS
+from haan.methods.base import Labelled
+from haan.methods.names import method_of
 from haan.words import byte_size
 
 CUDA = 512 * 2**20  # a process's own: context, kernels, cuBLAS
 _FLOAT, _HALF = 4, 2
-_HEADS = 4  # of two layers each: what they keep of a clip
-_KEPT = 6  # numbers a clip and unit of a hidden layer: product, relu, dropout's mask and product, and gradients of two
 # Of the weights: moments, what the epoch before left; in a graph's making two gradients, what is put back and compared.
 _COPIES = 14
 _ALLOCATOR = 1.25  # PyTorch's: blocks are rounded up, and holes remain
@@ -56,23 +52,16 @@ class GpuNeed:
         return ", ".join(f"{name} {byte_size(size)}" for name, size in parts.items()) + f", CUDA {byte_size(self.cuda)}"
 
 
-def gpu_need(config: Config, dim: int, num_fine: int, num_coarse: int, num_clips: IntArray) -> GpuNeed:
-    """Of one configuration, for training videos of so many clips [clips, dim] each."""
+def gpu_need(config: Config, known: Labelled) -> GpuNeed:
+    """Of one configuration, for the videos that it is trained on."""
+    method = method_of(config)
     with torch.device("meta"):
-        network = METHODS["haan"].build(config, dim, num_fine)
-    number = sum(parameter.numel() for parameter in network.parameters())
-    shape, videos = capacities(num_clips, config.optim.batch_videos)[-1], config.optim.batch_videos
-    clusters, width = config.concepts.clusters, config.model.width
-    ranks = videos * min(shape.longest, clusters)
-    of_clip = dim * (_FLOAT + _HALF) + _HEADS * _KEPT * width * _FLOAT + 3 * (num_fine + clusters) * _FLOAT
-    of_concepts = ranks * (2 * shape.clips + 4 * width + 6 * num_fine) * _FLOAT
-    step = shape.clips * of_clip + of_concepts + 4 * videos * (num_fine + num_coarse) * width * _FLOAT
-    rows = int(num_clips.sum()) * (4 + 2 * videos) + len(num_clips) * (2 + 3 * num_fine + 2 * num_coarse)
-    block = BLOCK_CLIPS * (dim * (_FLOAT + _HALF) + 4 * width * _FLOAT + num_fine * _FLOAT)
-    sample = sample_size(int(num_clips.sum()), config.concepts.sample_rate)
-    kmeans = (sample * width + 2 * KMEANS_CLIPS * clusters + 3 * clusters * width) * _FLOAT
+        network = method.build(config, known.dim, known.fine.shape[1])
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    largest = capacities(known.num_clips, config.optim.batch_videos, repeats=method.repeats)[-1]
+    numbers, of_clip = method.numbers(config, known, largest), known.dim * (_FLOAT + _HALF)  # before it is encoded
     return GpuNeed(
-        weights=number * _COPIES * _FLOAT,
-        steps=int((2 * rows * _FLOAT + step) * _ALLOCATOR),
-        between=int((kmeans + block) * _ALLOCATOR),
+        weights=weights * _COPIES * _FLOAT,
+        steps=int(((2 * numbers.rows + numbers.step) * _FLOAT + largest.clips * of_clip) * _ALLOCATOR),
+        between=int(((numbers.renew + numbers.block) * _FLOAT + BLOCK_CLIPS * of_clip) * _ALLOCATOR),
     )

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, is_dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from haan.checked import Rule, describe, field_types
-from haan.config import Config
+from haan.checked import Rule, describe, field_types, ordered
+from haan.methods.names import CONFIGS, HAAN
 from haan.words import aligned
-from haan.yamlconfig import join, kinds_of, parse_range
+from haan.yamlconfig import METHOD, join, kinds_of, parse_range
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,12 @@ class Key:
     source: str
 
 
-def keys_of(cls: type = Config, above: str = "") -> Iterator[Key]:
+def keys_of(cls: type = CONFIGS[HAAN], above: str = "") -> Iterator[Key]:
     """The keys of a dataclass in the order of its fields, each before those below it; a section itself is none."""
     types = field_types(cls)
-    for f in fields(cls):
-        kinds, name = kinds_of(types[f.name]), join(above, f.name)
+    for f in ordered(cls):
+        name = join(above, f.name)
+        kinds = kinds_of(Literal[*CONFIGS] if name == METHOD else types[f.name])
         nested = next((kind for kind in kinds if is_dataclass(kind)), None)
         if kinds != (nested,):
             yield Key(name, _values(kinds, f.metadata["rule"]), _default(f), f.metadata["what"], f.metadata["source"])

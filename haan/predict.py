@@ -15,11 +15,10 @@ from haan import __version__
 from haan.activitynet import write_predictions
 from haan.config import Config, Data
 from haan.data.table import Annotations, FeatureSource, FloatArray, IntArray, offsets_of, read_checked, runs
-from haan.detect import detect_many
 from haan.errors import InputError
 from haan.feed import BLOCK_CLIPS
 from haan.methods.base import Network
-from haan.methods.names import METHODS
+from haan.methods.names import HAAN, method_of
 from haan.methods.parts import set_products
 from haan.metrics import Detections
 from haan.score import activations, choose_device
@@ -68,8 +67,8 @@ def detections(
     blocks = (torch.from_numpy(c).to(device) for _, _, c in clip_blocks(config.data, source, annotations, videos))
     offsets = offsets_of(source.num_clips[videos])
     cas = activations(model.to(device), blocks, int(offsets[-1]))
-    ((_, found),) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
-    return found
+    ((_, make),) = method_of(config).detector(cas, offsets, annotations.clips_per_s[videos], [config.detect])
+    return make()
 
 
 def read_network(config: Config, dim: int, fine_names: Sequence[str], path: Path) -> tuple[Network, dict[str, Tensor]]:
@@ -79,19 +78,23 @@ def read_network(config: Config, dim: int, fine_names: Sequence[str], path: Path
     """
     tensors, about = read_tensors(path)
     if ABOUT in about:  # weights of older versions don't say
-        _check_classes(path, about[ABOUT], fine_names)
+        _check(path, about[ABOUT], config.method, fine_names)
     weights, concepts = parted(tensors)
-    model = METHODS["haan"].build(config, dim, len(fine_names))
+    model = method_of(config).build(config, dim, len(fine_names))
     load_weights(model, weights, path)
     return model, concepts
 
 
-def _check_classes(path: Path, text: str, fine_names: Sequence[str]) -> None:
-    """Raises InputError unless the weights were trained on these fine classes in this order."""
+def _check(path: Path, text: str, method: str, fine_names: Sequence[str]) -> None:
+    """Raises InputError unless the weights are of this method, trained on these fine classes in this order."""
     try:
-        known: Any = json.loads(text)["classes"]
+        about: Any = json.loads(text)
+        known, theirs = about["classes"], about.get("method", HAAN)
     except (ValueError, RecursionError, TypeError, KeyError) as error:
         raise InputError(f"{path}: {ABOUT}: must be JSON with classes, got {text!r:.80} ({error})") from None
+    if theirs != method:
+        rule = f"must be weights of method {method!r}, which the configuration has"
+        raise InputError(f"{path}: {rule}, got {theirs!r:.80}")
     if known != list(fine_names):
         pairs = zip_longest(known if isinstance(known, list) else [], fine_names)
         number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from haan.config import Detect
 from haan.data.table import Annotations, IntArray, offsets_of
-from haan.detect import makers
 from haan.errors import InputError
 from haan.feed import join_blocks
-from haan.methods.base import Network
+from haan.methods.base import Detector, Network
 from haan.metrics import Detections, Evaluator, Score, Segments
 
 Activations = Float[NDArray, "clips classes"]
@@ -69,12 +68,17 @@ class Scorer:
         videos: IntArray,
         num_clips: IntArray,
         tiou: tuple[float, ...],
+        detector: Detector,
         detects: Sequence[Detect],
         beside: Sequence[Detect] = (),
         threads: int = 1,
     ):
-        """num_clips: [videos] of each. tiou: thresholds that are averaged. threads: settings scored at once."""
+        """num_clips: [videos] of each. tiou: thresholds that are averaged. detector: of the method that is scored.
+
+        threads: settings scored at once.
+        """
         self.detects, self.beside, self._threads = tuple(detects), tuple(beside), min(threads, _MOST_THREADS)
+        self._detector = detector
         self._offsets, self._ratios = offsets_of(num_clips), annotations.clips_per_s[videos]
         self._evaluator = Evaluator(truth(annotations, videos), len(annotations.fine_names), tiou)
 
@@ -86,7 +90,8 @@ class Scorer:
         """dropped: whether nobody wants it any more. Raises Dropped then, after the settings that are under way."""
         start = time.perf_counter()
         # One setting's detections a thread at a time: all would fill the memory.
-        places, ways = zip(*makers(cas, self._offsets, self._ratios, (*self.detects, *self.beside)), strict=True)
+        settings = (*self.detects, *self.beside)
+        places, ways = zip(*self._detector(cas, self._offsets, self._ratios, settings), strict=True)
         begun = time.perf_counter()
         if self._threads == 1:
             found = [self._one(way, dropped) for way in ways]

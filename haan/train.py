@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,10 +20,10 @@ from haan.config import Config, Detect
 from haan.data.table import ClipTable, IntArray, Split, check_truth
 from haan.errors import TrainingError
 from haan.feed import Feed
-from haan.fixed import FixedSteps, capacities
+from haan.fixed import FixedSteps, capacities, most_clips
 from haan.gpumemory import has_room
-from haan.methods.base import mix_seed
-from haan.methods.names import METHODS
+from haan.methods.base import Labelled, mix_seed
+from haan.methods.names import method_of
 from haan.methods.parts import set_products
 from haan.optimiser import Optimiser, learning_rates
 from haan.schedule import Schedule
@@ -107,16 +106,19 @@ class Trainer:
         set_products(config.precision, self.device)
         self._num_clips = table.num_clips[split.train]
         # One buffer for all batches: fresh arrays leave holes in the heap, which is each trial's own memory.
-        most = int(np.sort(self._num_clips)[-config.optim.batch_videos :].sum())
+        method = method_of(config)
+        most = most_clips(self._num_clips, config.optim.batch_videos, method.repeats)
         stays = alone and (table.is_on(self.device) or has_room(self.device, table.nbytes))
         self._feed = Feed(table, self.device, most, table.on(self.device) if stays else None)
         torch.manual_seed(config.seed)
-        self.method = METHODS["haan"](config, table, split.train, self._feed, self.device)
+        known = Labelled.of(table.annotations, split.train, table.num_clips, table.dim)
+        self.method = method(config, known, self._feed, self.device)
         self.model = self.method.network
         self._optimiser = Optimiser(self.model.parameters(), config.optim)
         self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" else None
         scored = (table.annotations, split.validation, table.num_clips[split.validation], config.eval.tiou)
-        self._scorer = Scorer(*scored, detects or [config.detect], beside, config.threads or torch.get_num_threads())
+        threads = config.threads or torch.get_num_threads()
+        self._scorer = Scorer(*scored, method.detector, detects or [config.detect], beside, threads)
         ahead = self.device.type == "cuda" if ahead is None else ahead
         self._aside = ThreadPoolExecutor(1) if ahead and self.every_epoch else None
         self._next: _Trained | Exception | None = None
@@ -158,7 +160,7 @@ class Trainer:
         """Trains an epoch, and has it scored where that is due."""
         marks = [time.perf_counter()]
         torch.manual_seed(mix_seed(self.config.seed, epoch))
-        if not self.method.is_ready or (epoch - 1) % self.method.period == 0:
+        if not self.method.is_ready or (epoch - 1) % self.config.period == 0:
             self.method.renew(epoch)
         marks.append(time.perf_counter())
         means = self._train(epoch)
@@ -195,18 +197,18 @@ class Trainer:
         )
 
     def _train(self, epoch: int) -> dict[str, float]:
-        order = np.random.default_rng(mix_seed(self.config.seed, epoch)).permutation(len(self.split.train))
+        order = self.method.order(epoch)
         steps = self.begin(order, epoch)
         # The losses stay on the device: reading each step's would make the host wait for it.
         if self._fixed is None:
             history = torch.stack([self.train_step(step) for step in range(steps)])
         else:
             history = self._fixed.epoch(self._schedule, self._columns, self.split.train[order], self._rates)
-        return self._means(epoch, history.cpu())
+        return self._means(epoch, history.cpu(), len(order))
 
     def fixed_steps(self, graphs: bool) -> FixedSteps:
         """Steps in fixed shapes, as CUDA graphs or kernel by kernel: those of `train_step` but for rounding."""
-        shapes = capacities(self._num_clips, self.config.optim.batch_videos)
+        shapes = capacities(self._num_clips, self.config.optim.batch_videos, repeats=self.method.repeats)
         return FixedSteps(self.method, self._optimiser, self._feed, shapes, graphs)
 
     def begin(self, order: IntArray, epoch: int = 1) -> int:
@@ -231,14 +233,14 @@ class Trainer:
         self._optimiser.step(None if self._rates is None else self._rates[step])
         return values
 
-    def _means(self, epoch: int, history: Float[Tensor, "steps losses"]) -> dict[str, float]:
+    def _means(self, epoch: int, history: Float[Tensor, "steps losses"], videos: int) -> dict[str, float]:
         names = self.method.losses
         bad = (~torch.isfinite(history) & torch.tensor(self.method.counts())).nonzero()
         if len(bad):
             step, which = bad[0].tolist()
             value = float(history[step, which])
             raise TrainingError(f"loss {names[which]} is {value} in epoch {epoch}, step {step + 1}")
-        means = history.double().sum(dim=0) / len(self.split.train)
+        means = history.double().sum(dim=0) / videos
         return dict(zip(names, means.tolist(), strict=True))
 
     def _keep(self, trained: _Trained, chosen: int, avg_map: float) -> None:
@@ -289,7 +291,7 @@ class FileBytes:
 
 def file_bytes(config: Config, dim: int, num_fine: int, num_clips: int, settings: int) -> FileBytes:
     """Those of a configuration, for so many training clips [clips, dim], fine classes and detection settings."""
-    method = METHODS["haan"]
+    method = method_of(config)
     with torch.device("meta"):
         network = method.build(config, dim, num_fine)
     weights, optimiser = network.state_dict(), Optimiser(network.parameters(), config.optim)

@@ -62,7 +62,7 @@ def fill(out: Path, settings: Config, places: AbstractContextManager[None], resu
         trainer.close()
     best = trainer.best
     assert best is not None
-    write_weights(out / WEIGHTS, best.tensors, best.epoch, table.annotations.fine_names)
+    write_weights(out / WEIGHTS, best.tensors, best.epoch, table.annotations.fine_names, settings.method)
     packed = Packed(Path(settings.data.root, settings.data.features), table.chunks[0], table.num_clips)
     predict(settings, packed, table.annotations, parts.validation, out / WEIGHTS, out / "predictions.json")
     state.unlink()

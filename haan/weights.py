@@ -12,6 +12,7 @@ from torch import Tensor
 
 from haan.errors import InputError
 from haan.files import whole
+from haan.methods.names import HAAN
 
 WEIGHTS, STATE = "best.safetensors", "state.safetensors"  # files of a training: its result, and what it goes on from
 ABOUT = "about"  # the metadata of weights, one entry, for safetensors writes several in any order
@@ -146,9 +147,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor], epoch: int, fine_names: Sequence[str]) -> None:
-    """Weights as a run leaves them: their epoch and the fine classes that they score, in order, stand beside them."""
-    write_tensors(path, tensors, {ABOUT: json.dumps({"epoch": epoch, "classes": list(fine_names)})})
+def write_weights(
+    path: Path, tensors: Mapping[str, Tensor], epoch: int, fine_names: Sequence[str], method: str = HAAN
+) -> None:
+    """Weights as a run leaves them.
+
+    Beside them stand their epoch, the fine classes that they score, in order, and their method unless it is HAAN.
+    """
+    about = {"epoch": epoch, "classes": list(fine_names)} | ({} if method == HAAN else {"method": method})
+    write_tensors(path, tensors, {ABOUT: json.dumps(about)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -9,17 +9,18 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, is_dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from haan.checked import RuleError, describe, field_types
+from haan.checked import RuleError, describe, field_types, ordered
 from haan.config import Config
 from haan.errors import InputError
 from haan.files import at_home, read_text
+from haan.methods.names import CONFIGS, HAAN
 
 BEST = "best.yaml"  # in the folder of a training, or of a search: its configuration
 T = TypeVar("T")
@@ -27,6 +28,7 @@ BAD = object()  # a value that could not be read; its error is in the list alrea
 _INT = re.compile(r"[+-]?[0-9]+")
 _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MAX_STEPS = 100_000
+METHOD = "method"
 _MAP, _STR, _NULL = (f"tag:yaml.org,2002:{name}" for name in ("map", "str", "null"))
 
 
@@ -241,9 +243,10 @@ def build(cls: type[T], node: yaml.Node, key: str, errors: list[str]) -> T | Non
     kinds = field_types(cls)
     for name, (name_node, _) in found.items():
         if name not in kinds:
-            errors.append(unknown_key(name_node, join(key, name), list(kinds)))
+            whole = join(key, name)
+            errors.append(_of_another(cls, name_node, whole) or unknown_key(name_node, whole, list(kinds)))
     values = {}
-    for f in fields(cls):  # type: ignore[arg-type]  # cls is a dataclass
+    for f in ordered(cls):
         if f.name in found:
             rule, value = f.metadata.get("rule"), value_of(kinds[f.name], found[f.name][1], join(key, f.name), errors)
             values[f.name] = at_home(value) if f.metadata.get("path") and isinstance(value, str) else value
@@ -259,6 +262,20 @@ def build(cls: type[T], node: yaml.Node, key: str, errors: list[str]) -> T | Non
         where = found.get(error.key, (node, node))[1]
         errors.append(f"{place(where)}: {join(key, error.key)}: {error.rule}, got {error.value!r}")
         return None
+
+
+def _of_another(cls: type, node: yaml.Node, key: str) -> str | None:
+    """The error text of a section that another method than a configuration's has."""
+    if not issubclass(cls, Config):
+        return None
+    hint = of_another(key.rpartition(".")[2])
+    return hint and f"{place(node)}: {key}: is a section of another method; {hint}"
+
+
+def of_another(section: str) -> str | None:
+    """Which methods have a section of this name, as a question; None where none has."""
+    have = [f"method: {name}" for name, config in CONFIGS.items() if section in field_types(config)]
+    return f"did you mean {' or '.join(have)}?" if have else None
 
 
 def _plain(value: object) -> str:
@@ -331,8 +348,8 @@ def _scalar(kind: Any, node: yaml.Node) -> Any:
 def _overridden(path: str | Path, overrides: tuple[str, ...]) -> yaml.MappingNode:
     tree = _base_of(read_tree(path))
     given = [assigned(assignment) for assignment in overrides]
-    for key, text in given:
-        override(tree, key.split("."), text, declared(Config, key))
+    for key, text in sorted(given, key=lambda one: one[0] != METHOD):  # which says what the other keys are
+        override(tree, key.split("."), text, declared(config_class(tree), key))
     plant_only_at_home(tree, [key for key, _ in given])
     return tree
 
@@ -354,6 +371,20 @@ def plant_only_at_home(config: yaml.Node, keys: Iterable[str]) -> None:
         data.value = [(key, value) for key, value in data.value if key.value != "plant"]
 
 
+def config_class(node: yaml.Node | None) -> type[Config]:
+    """The class of the configuration in a node, by the method that it names; HAAN's where it names none there is."""
+    named = child(node, METHOD) if node is not None else None
+    return CONFIGS.get(named.value if isinstance(named, yaml.ScalarNode) else HAAN, CONFIGS[HAAN])
+
+
+def build_config(node: yaml.Node, key: str, errors: list[str]) -> Config | None:
+    """`build` of the configuration in a node, whose method says which sections it has."""
+    named = child(node, METHOD)
+    if named is not None and value_of(Literal[*CONFIGS], named, join(key, METHOD), errors) is BAD:  # type: ignore[valid-type]
+        return None
+    return build(config_class(node), node, key, errors)
+
+
 def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
     """A configuration, or a search space's base, with `KEY=VALUE` overrides applied.
 
@@ -361,7 +392,7 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
     """
     tree = _overridden(path, overrides)
     errors: list[str] = []
-    config = build(Config, tree, "", errors)
+    config = build_config(tree, "", errors)
     if config is None:
         raise InputError(errors)
     return config
@@ -398,9 +429,13 @@ def plain(value: Any, whole: bool = False) -> Any:
     whole: also keys that came with a later version (see haan.checked.added) and have their default.
     """
     if is_dataclass(value):
-        said = [f for f in fields(value) if whole or not f.metadata.get("added") or getattr(value, f.name) != f.default]
-        return {f.name: plain(getattr(value, f.name), whole) for f in said}
+        said = {f.name: getattr(value, f.name) for f in ordered(type(value)) if whole or not _left_out(value, f)}
+        return {name: plain(one, whole) for name, one in said.items()}
     return list(value) if isinstance(value, tuple) else value
+
+
+def _left_out(value: Any, f: Field[Any]) -> bool:
+    return bool(f.metadata.get("added")) and getattr(value, f.name) == f.default
 
 
 def dump(value: Any, whole: bool = False) -> str:

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from haan import losses
-from haan.config import Concepts, Config, Data, Loss
+from haan.config import Data
 from haan.methods.haan import concepts
+from haan.methods.haan.config import Concepts, HaanConfig, Loss
 from haan.methods.haan.losses import class_shares, clip_weights
 from haan.methods.haan.method import Known, batch_losses, loss_weights
 from haan.methods.haan.network import HAAN
@@ -65,7 +66,7 @@ def fast_losses(
 ) -> dict[str, Tensor]:
     """Same arguments and result as `oracle.losses`; filled up by so many videos, clips and ranks."""
     hierarchy = concepts.Hierarchy(np.array(batch.coarse_of_fine), CPU)
-    config = Config(data=Data(root="none", features="none", train_videos=1), concepts=setting, loss=loss)
+    config = HaanConfig(data=Data(root="none", features="none", train_videos=1), concepts=setting, loss=loss)
     clips, known, ranks = unpadded(batch, loss, setting.clusters)
     clips, known = filled(clips, known, *more[:2])
     values, total = batch_losses(model, clips, known, ranks + more[2], hierarchy, loss_weights(loss, CPU), config)

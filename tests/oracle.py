@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from haan.config import Concepts, Loss
+from haan.methods.haan.config import Concepts, Loss
 from haan.methods.haan.network import HAAN
 
 LOSSES = ("mil", "pseudo", "concept", "coarse", "total")

@@ -4,17 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from haan.config import Concepts, Config, Data, Detect, Eval, Holdout, Loss, Model, Optim, Plant
+from haan.config import Data, Eval, Holdout, Optim, Plant
 from haan.data.readers import open_data
 from haan.data.table import ClipTable, Split, pack, split
+from haan.detectors.runs import RunsDetect
+from haan.methods.haan.config import Concepts, HaanConfig, Loss, Model
 
 TIOU = tuple(round(0.1 + 0.05 * i, 2) for i in range(9))
 
 
-def tiny_config(root: Path, **optim: Any) -> Config:
+def tiny_config(root: Path, **optim: Any) -> HaanConfig:
     """24 + 12 videos of 4 fine classes; a quarter of the training videos held out."""
     plant = Plant(train_videos=24, validation_videos=12, dim=16, fine_classes=4, coarse_classes=2, noise=0.3)
-    return Config(
+    return HaanConfig(
         data=Data(
             root=str(root), features="features.npy", train_videos=24, validation=Holdout(holdout=0.25), plant=plant
         ),
@@ -22,7 +24,7 @@ def tiny_config(root: Path, **optim: Any) -> Config:
         concepts=Concepts(clusters=8, top_k=3, refresh_epochs=2, sample_rate=0.5),
         loss=Loss(coarse=0.1, coarse_pooling="mean"),
         optim=replace(Optim(lr=3e-3, epochs=4), **optim),
-        detect=Detect(alpha=0.0),
+        detect=RunsDetect(alpha=0.0),
         eval=Eval(tiou=TIOU, report=(0.1, 0.3, 0.5)),
         device="cpu",
         threads=1,
@@ -35,7 +37,7 @@ def load(data: Data) -> tuple[ClipTable, tuple[str, ...]]:
     return pack(source, annotations, data.dtype), warnings
 
 
-def tiny_table(config: Config) -> tuple[ClipTable, Split]:
+def tiny_table(config: HaanConfig) -> tuple[ClipTable, Split]:
     """The planted table of a configuration, and its split."""
     table, _ = load(config.data)
     return table, split(table.annotations, config.data)

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from haan.config import Config
 from haan.errors import InputError
 from haan.figures import observe
 from haan.figures.draw import MOST_CONCEPTS, Drawn, Picture, draw_clips, draw_map, draw_timeline, save
 from haan.figures.folder import FigureFolder, Index
 from haan.figures.observe import NearClip, Observed
 from haan.files import digest, make_folder
+from haan.methods.haan.config import HaanConfig
 
 _IMAGES = (".jpg", ".jpeg", ".png")
 _PIXELS = (480, 360)  # of a picture at most: more than print shows
@@ -54,7 +54,7 @@ class Wanted:
             raise InputError(f"--coarse: must not be given with --all, got {self.coarse!r}")
 
 
-def draw(seen: Observed, config: Config, wanted: Wanted) -> Iterator[Drawn]:
+def draw(seen: Observed, config: HaanConfig, wanted: Wanted) -> Iterator[Drawn]:
     """The figures one after the other. Raises InputError, naming the option."""
     coarse = _coarse(seen, wanted.coarse)
     videos = _videos(seen, config, wanted.videos, coarse[0])
@@ -88,7 +88,7 @@ def _rule_of(method: str) -> str:
     return f" A clip counts here to the concept of nearest centroid; {method} itself assigns some clips otherwise."
 
 
-def write(seen: Observed, config: Config, wanted: Wanted, weights: Path, out: Path) -> int:
+def write(seen: Observed, config: HaanConfig, wanted: Wanted, weights: Path, out: Path) -> int:
     """Draws into a folder, in place of the figures that lie there, and writes their index; how many.
 
     Nothing is written where an option is wrong.
@@ -130,7 +130,7 @@ def _concepts(seen: Observed, wanted: Sequence[int] | None, coarse: int) -> list
     return list(dict.fromkeys(wanted))
 
 
-def _videos(seen: Observed, config: Config, wanted: Sequence[str] | None, coarse: int) -> list[int]:
+def _videos(seen: Observed, config: HaanConfig, wanted: Sequence[str] | None, coarse: int) -> list[int]:
     if wanted is None:
         return observe.with_right(seen, config.detect, coarse, _VIDEOS)
     place = {name: i for i, name in enumerate(seen.names)}

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from haan.cli import python
-from haan.config import Config, Detect
+from haan.config import Config
 from haan.data.table import Annotations, FeatureSource, IntArray, offsets_of
-from haan.detect import detect_many, top_mean
+from haan.detectors.runs import RunsDetect, detect_many, top_mean
 from haan.errors import InputError
 from haan.methods.haan import clustering, concepts
+from haan.methods.haan.config import HaanConfig
 from haan.methods.haan.network import HAAN
 from haan.metrics import Detections, tiou
 from haan.predict import clip_blocks, load_weights, read_network
@@ -148,8 +149,16 @@ class Timeline:
     other_classes: int
 
 
+def of_haan(config: Config) -> HaanConfig:
+    """The same configuration. Raises InputError where it is of another method, which has no visual concepts."""
+    if not isinstance(config, HaanConfig):
+        rule = "must be haan for figures, which show its visual concepts"
+        raise InputError(f"method: {rule}, got {config.method!r}")
+    return config
+
+
 def observe(
-    config: Config, source: FeatureSource, annotations: Annotations, videos: IntArray, weights: Path
+    config: HaanConfig, source: FeatureSource, annotations: Annotations, videos: IntArray, weights: Path
 ) -> Observed:
     """Looks at some videos with trained weights, a block at a time.
 
@@ -180,7 +189,7 @@ def observe(
 
 
 def _clusterer(
-    config: Config, dim: int, model: HAAN, known: dict[str, Tensor], weights: Path
+    config: HaanConfig, dim: int, model: HAAN, known: dict[str, Tensor], weights: Path
 ) -> tuple[HAAN, NDArray[np.float32]]:
     """A network that encodes as that of the clustering did, and its centroids. Raises InputError."""
     if not known:
@@ -206,7 +215,7 @@ def concepts_of(encoded: NDArray[np.float32], centroids: NDArray[np.float32]) ->
 
 
 def _near(
-    config: Config,
+    config: HaanConfig,
     hidden: Tensor,
     prototypes: Tensor,
     labels: IntArray,
@@ -333,7 +342,7 @@ def right_ones(found: NDArray[np.float64], truth: NDArray[np.float64], least: fl
     return right
 
 
-def track(seen: Observed, detect: Detect, place: int, fine: int) -> Track:
+def track(seen: Observed, detect: RunsDetect, place: int, fine: int) -> Track:
     """One class in one video."""
     times, labels = seen.segments(place)
     truth = times[labels == fine]
@@ -358,12 +367,12 @@ def track(seen: Observed, detect: Detect, place: int, fine: int) -> Track:
     )
 
 
-def video_level(scores: NDArray[np.float32], detect: Detect) -> float:
+def video_level(scores: NDArray[np.float32], detect: RunsDetect) -> float:
     """The video-level score of one class activation sequence."""
     return float(top_mean(scores[:, None], detect.top_clips)[0])
 
 
-def timeline(seen: Observed, detect: Detect, place: int, coarse: int, most: int) -> Timeline:
+def timeline(seen: Observed, detect: RunsDetect, place: int, coarse: int, most: int) -> Timeline:
     """One video with the classes of its ground truth, or, without any, those detected; at most so many.
 
     First come those with something detected right, then those of the coarse class, then those with most segments.
@@ -388,7 +397,7 @@ def timeline(seen: Observed, detect: Detect, place: int, coarse: int, most: int)
     )
 
 
-def with_right(seen: Observed, detect: Detect, coarse: int, count: int) -> list[int]:
+def with_right(seen: Observed, detect: RunsDetect, coarse: int, count: int) -> list[int]:
     """Videos that show a coarse class, by the share of its segments that are detected right, the largest first.
 
     Of equals the one comes first where more of all its segments are detected right, then the first.

@@ -1,55 +1,119 @@
 """What a method is: everything that the training loop of haan.train asks of one, and nothing that it does itself.
 
-The loop owns epochs, order, seeds, the optimiser, what is due, scoring and files. A method owns its network, the named
-losses of a batch, what it learns between epochs, and the tensors that these need to go on.
+The loop owns epochs, seeds, the optimiser, what is due, scoring and files. A method owns its network, which videos make
+a batch, the named losses of one, what it learns between epochs, what its detector reads, and the tensors that these
+need to go on. What it is called, its settings and all that is known of it without PyTorch is in its configuration
+(haan.config.Config).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from haan.config import Config
-from haan.data.table import ClipTable, IntArray
+from haan.data.table import Annotations, IntArray
 from haan.feed import Feed
+from haan.metrics import Detections
 from haan.schedule import Column, Schedule, Shape
+
+# Of what a network said of clips [clips, numbers], offsets [videos + 1], clips per second [videos] and detection
+# settings: what makes the detections at each of these, with its place among them. Several threads may do so at once.
+Detector = Callable[
+    [NDArray[np.float32], IntArray, NDArray[np.float64], Sequence[Any]],
+    Iterator[tuple[int, Callable[[], Detections]]],
+]
 
 
 class Network(nn.Module, ABC):
     """What scores clips."""
 
     @abstractmethod
-    def activations(self, clips: Float[Tensor, "clips d"]) -> Float[Tensor, "clips classes"]:
-        """The class activation sequence of clips, which may be of several videos."""
+    def activations(self, clips: Float[Tensor, "clips d"]) -> Float[Tensor, "clips numbers"]:
+        """What the method's detector reads of clips, which may be of several videos: most often a score a class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """All that a weakly supervised method is told of the videos it learns from: no segments are among it.
+
+    videos: their rows in the table. num_clips: [videos] of each. dim: of a clip. fine, coarse: [videos, classes] the
+    video-level labels. coarse_of_fine: [fine] the class hierarchy.
+    """
+
+    videos: IntArray
+    num_clips: IntArray
+    dim: int
+    fine: Bool[NDArray, "videos fine"]
+    coarse: Bool[NDArray, "videos coarse"]
+    coarse_of_fine: IntArray
+
+    @classmethod
+    def of(cls, annotations: Annotations, videos: IntArray, num_clips: IntArray, dim: int) -> "Labelled":
+        """num_clips: of all videos of the annotations."""
+        return cls(
+            videos=videos,
+            num_clips=num_clips[videos],
+            dim=dim,
+            fine=annotations.fine_labels[videos],
+            coarse=annotations.coarse_labels[videos],
+            coarse_of_fine=annotations.coarse_of_fine,
+        )
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How many numbers of four bytes each a training holds on a GPU beside its weights, an estimate from above.
+
+    step: of the largest batch. rows: of an epoch's columns. block: of a block of clips. renew: between two epochs.
+    """
+
+    step: int
+    rows: int
+    block: int
+    renew: int = 0
 
 
 class Method(ABC):
-    """One method in training, on one table and one device.
+    """One method in training, on some videos and one device.
 
-    losses: the names of what each step reports; the last is the total that is trained on. period: in epochs, from one
-    `renew` to the next.
+    losses: the names of what each step reports; the last is the total that is trained on. detector: reads what the
+    network says. repeats: whether a batch may hold a video more than once.
     """
 
     losses: ClassVar[tuple[str, ...]]
-    period: int
+    detector: ClassVar[Detector]
+    repeats: ClassVar[bool] = False
 
     @abstractmethod
-    def __init__(self, config: Config, table: ClipTable, videos: IntArray, feed: Feed, device: torch.device):
-        """videos: those of the table that train. Raises InputError when they are too few for the configuration."""
+    def __init__(self, config: Any, known: Labelled, feed: Feed, device: torch.device):
+        """config: of the method's own class. Raises InputError when there are too few videos for it."""
+        self.config, self.known = config, known
 
     @classmethod
     @abstractmethod
-    def build(cls, config: Config, dim: int, num_fine: int) -> Network:
+    def check(cls, config: Any, known: Labelled) -> None:
+        """Raises InputError when there are too few videos for a configuration."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, config: Any, dim: int, num_fine: int) -> Network:
         """The network of a configuration for clips [clips, dim], with fresh weights, on PyTorch's default device."""
 
     @classmethod
-    @abstractmethod
-    def outline(cls, config: Config, network: Network, num_clips: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def outline(cls, config: Any, network: Network, num_clips: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The shapes of `kept` and `state` before any training, for a number of training clips: meta tensors."""
+        return {}, {}
+
+    @classmethod
+    @abstractmethod
+    def numbers(cls, config: Any, known: Labelled, largest: Shape) -> Numbers:
+        """What a training holds on a GPU. largest: the shape that holds any batch."""
 
     @property
     @abstractmethod
@@ -62,13 +126,16 @@ class Method(ABC):
         return 0
 
     @property
-    @abstractmethod
     def is_ready(self) -> bool:
         """Whether an epoch can be trained; a `renew` makes it so."""
+        return True
 
-    @abstractmethod
-    def renew(self, epoch: int) -> None:
+    def renew(self, epoch: int) -> None:  # noqa: B027  # most methods have nothing to renew
         """Learns between two epochs what the steps from `epoch` on need. Raises TrainingError when it can't."""
+
+    def order(self, epoch: int) -> IntArray:
+        """The videos of an epoch, batch by batch, by their places among those of training; from (seed, epoch) alone."""
+        return np.random.default_rng(mix_seed(self.config.seed, epoch)).permutation(len(self.known.videos))
 
     @abstractmethod
     def columns(self, schedule: Schedule) -> dict[str, Column]:
@@ -78,27 +145,26 @@ class Method(ABC):
     def batch_losses(
         self, clips: Float[Tensor, "clips d"], rows: Mapping[str, Tensor], shape: Shape | None
     ) -> tuple[Float[Tensor, " losses"], Float[Tensor, ""]]:
-        """The losses of one batch, summed over its videos, as `losses` names them, and once more their total.
+        """The losses of one batch, summed over its videos, as `losses` names them; and what is differentiated.
 
         Only the latter has a gradient.
         rows: the batch's of each column. shape: what they are filled up to; what is computed must depend on it alone
         then, and no value be read back, so that a graph can repeat it. None: they are the batch's own.
         """
 
-    @abstractmethod
     def counts(self) -> list[bool]:
         """Which of `losses` are trained on: those alone must stay finite."""
+        return [True] * len(self.losses)
 
-    @abstractmethod
     def kept(self) -> dict[str, Tensor]:
         """What a result holds beside the network's weights, by name; empty where nothing is needed."""
+        return {}
 
-    @abstractmethod
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint holds beside network and optimiser, by name; none of it is changed in place later."""
+        return {}
 
-    @abstractmethod
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:  # noqa: B027  # most methods have no state
         """Takes up what `state` gave. Raises KeyError, TypeError or ValueError, before anything is taken up."""
 
 

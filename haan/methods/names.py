@@ -1,8 +1,19 @@
-"""Every method by its name."""
+"""Every method by its name. Light: PyTorch comes with a method itself, where one is wanted."""
 
 from collections.abc import Mapping
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
-from haan.methods.base import Method
-from haan.methods.haan.method import HaanMethod
+from haan.config import Config
+from haan.methods.haan.config import HaanConfig
 
-METHODS: Mapping[str, type[Method]] = {"haan": HaanMethod}
+if TYPE_CHECKING:
+    from haan.methods.base import Method
+
+HAAN = "haan"  # what is meant where no method is named
+CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig}
+
+
+def method_of(config: Config) -> "type[Method]":
+    """What trains a configuration."""
+    return resolve_name(config.implementation)

@@ -13,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.config import Config
 from haan.errors import InputError
 from haan.gpumemory import GpuNeed, gpu_need, may_stay
+from haan.methods.base import Labelled
+from haan.methods.haan.config import HaanConfig
 from haan.train import FileBytes, file_bytes
 from haan.words import amount, byte_size, duration
 from search.driver.job import Job
@@ -28,13 +30,6 @@ from search.study.algorithms import pruned_epochs
 from search.study.study import FINISHED
 
 _RUN_BYTES, _EPOCH_BYTES = 96 * 2**10, 8 * 2**10  # journal, curves and Ray's notes, a run and an epoch
-_SIZES = (
-    "model.width",
-    "model.classifier_layers",
-    "concepts.clusters",
-    "concepts.sample_rate",
-    "optim.batch_videos",
-)
 _REPORT_BYTES = 16 * 2**20  # report, predictions and log
 
 
@@ -103,7 +98,7 @@ def checkpoint_bytes(job: Job) -> FileBytes:
 def largest(space: Space) -> Config:
     """The base with the highest values that a trial can have of all that sizes depend on."""
     adam = {"optim.kind": "adam"} if "optim.kind" in space.parameters else {}  # of all kinds it keeps most
-    return with_values(space.base, {key: _highest(space, key) for key in _SIZES} | adam)
+    return with_values(space.base, {key: _highest(space, key) for key in space.base.sizes} | adam)
 
 
 def _highest(space: Space, key: str) -> float:
@@ -146,9 +141,9 @@ def _memory_lines(job: Job, share: Share, nodes: Sequence[Node], size: FileBytes
 
 def need_of_gpu(job: Job) -> GpuNeed:
     """What the most demanding trial of a space takes of a GPU's memory."""
-    train = job.source.num_clips[max((split.train for split in job.splits.values()), key=len)]
-    fine, coarse = len(job.annotations.fine_names), len(job.annotations.coarse_names)
-    return gpu_need(largest(job.space), job.source.dim, fine, coarse, train)
+    train = max((split.train for split in job.splits.values()), key=len)
+    known = Labelled.of(job.annotations, train, job.source.num_clips, job.source.dim)
+    return gpu_need(largest(job.space), known)
 
 
 def gpu_lines(job: Job, share: Share, nodes: Sequence[Node]) -> Iterator[str]:
@@ -180,7 +175,7 @@ def disk_line(job: Job, share: Share, left: Left, size: FileBytes) -> str:
     records = left.runs * (_RUN_BYTES + _EPOCH_BYTES * most_epochs(job.space)) + size.weights + _REPORT_BYTES
     place, root = checkpoints.place(job.folder, job.space), _existing(job.folder.root, "--out")
     of_each = f"{byte_size(size.state)} a trial under way, {byte_size(size.weights)} a finished one"
-    head = f"checkpoints every {job.space.base.concepts.refresh_epochs} epochs, {of_each}"
+    head = f"checkpoints every {job.space.base.period} epochs, {of_each}"
     if "://" in place and not place.startswith("file://"):
         free = _room(root, records, "--out")
         return (
@@ -217,13 +212,13 @@ def _room(folder: Path, needed: int, key: str) -> str:
 def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[str]:
     seconds = timed.seconds
     base, pruner = job.space.base, job.space.pruner
-    refresh = base.concepts.refresh_epochs
-    one = epoch_s(seconds, refresh, base.eval.every)
+    one = epoch_s(seconds, base.period, base.eval.every)
     phases = ", ".join(f"{phase} {duration(value)}" for phase, value in seconds.items() if phase != "cluster")
-    yield (
-        f"Time: about {duration(one)} an epoch on {timed.where}: {phases}, cluster {_clustering(timed)} every "
-        f"{refresh} epochs (an estimate: the base's {base.concepts.clusters} clusters stand for all)"
-    )
+    line = f"Time: about {duration(one)} an epoch on {timed.where}: {phases}"
+    if isinstance(base, HaanConfig):
+        line += f", cluster {_clustering(timed)} every {base.period} epochs (an estimate: the base's "
+        line += f"{base.concepts.clusters} clusters stand for all)"
+    yield line
     epochs = most_epochs(job.space)
     run_s = one * epochs
     search = run_s * math.ceil(left.trials / share.concurrent)

@@ -15,7 +15,8 @@ from haan.data.readers import open_data
 from haan.data.table import Annotations, FeatureSource, Split, check_truth, has_truth, split
 from haan.errors import InputError, MissingDataError
 from haan.files import check_folder, whole
-from haan.methods.haan import clustering
+from haan.methods.base import Labelled
+from haan.methods.names import method_of
 from search.driver.request import Request, named, taken
 from search.results.folder import RunFolder
 from search.results.retraining import OFFICIAL
@@ -146,10 +147,11 @@ def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], Spl
             notes += ("the official validation videos have no ground truth, so the winner is not scored on them",)
     chosen_on = [data.validation, *(block.validation for block in confirmkeys.blocks(space.base, space.plan.confirm))]
     splits |= {one: split(annotations, replace(data, validation=one)) for one in chosen_on if one not in splits}
-    clusters, rate = most_demanding(space)
+    config = most_demanding(space)
     for one in dict.fromkeys(chosen_on):
         check_truth(annotations, splits[one].validation)
-        clustering.check_sample(int(source.num_clips[splits[one].train].sum()), rate, clusters)
+        known = Labelled.of(annotations, splits[one].train, source.num_clips, source.dim)
+        method_of(config).check(config, known)
     return source, annotations, notes, splits
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from haan.config import Concepts, Config, Detect
+from haan.config import Config, Detect
 from haan.data.table import ClipTable, IntArray, Split, read_checked
 from haan.errors import InputError, TrainingError
 from haan.methods.haan.clustering import most_clips, sample_size
+from haan.methods.haan.config import HaanConfig
 from haan.train import Trainer
 from search.driver.job import Job
 from search.driver.nodes import Cluster
@@ -29,7 +30,7 @@ _ENDED_S = 30  # within which a killed process is known to have ended
 
 @dataclass(frozen=True)
 class Amounts:
-    """Clips that an epoch trains on, scores, and fits clusters on."""
+    """Clips that an epoch trains on, scores, and fits clusters on: none where the method has no clusters."""
 
     train: int
     validation: int
@@ -58,7 +59,8 @@ class Timed:
 
 def sample_part(job: Job, most: int = _SAMPLE_BYTES) -> float:
     """Which part of the videos the timed epoch sees: few enough for `most` bytes, but enough for the clusters."""
-    split, clusters = job.split, job.space.base.concepts.clusters
+    split, base = job.split, job.space.base
+    clusters = base.concepts.clusters if isinstance(base, HaanConfig) else 1
     part = min(1.0, most / job.feature_bytes)
     while part < 1 and int(job.source.num_clips[thin(split, part).train].sum()) < clusters:
         part = min(1.0, 2 * part)
@@ -90,16 +92,18 @@ def time_epoch(job: Job, cluster: Cluster, share: Share, part: float) -> Timed:
 
 
 def method_parts(space: Space) -> dict[str, float]:
-    """The methods of clustering that trials have, each with its part of them."""
+    """The methods of clustering that trials have, each with its part of them; one without a name where none cluster."""
     key = "concepts.method"
     if key not in space.parameters:
-        return {space.base.concepts.method: 1.0}
+        return {space.base.concepts.method if isinstance(space.base, HaanConfig) else "": 1.0}
     values = [point[key] for point in grid_points(space)] or ends_of(space.parameters[key])
     return {str(method): count / len(values) for method, count in Counter(values).items()}
 
 
 def _by(method: str, config: Config) -> Config:
-    """A configuration that clusters by another method."""
+    """A configuration that clusters by another method, and scores each epoch."""
+    if not isinstance(config, HaanConfig):
+        return with_values(config, {"eval.every": 1})
     warm_start = config.concepts.warm_start and method == "kmeans"  # no other may
     return with_values(config, {"concepts.method": method, "concepts.warm_start": warm_start, "eval.every": 1})
 
@@ -126,10 +130,12 @@ def _timers(job: Job, cluster: Cluster, share: Share, split: Split) -> Iterator[
 def _time(job: Job, timers: Sequence[Any], config: Config, split: Split) -> dict[str, float]:
     """Seconds by phase of an epoch on all clips, from epochs on a part of them."""
     sizes = job.source.num_clips
-    full, train = amounts(sizes, job.split, config.concepts), int(sizes[split.train].sum())
+    full, train = amounts(sizes, job.split, config), int(sizes[split.train].sum())
+    if not isinstance(config, HaanConfig):
+        return scaled(_mean_epoch(timers, config), amounts(sizes, split, config), full)
     # Where it can be, clusters are fitted on as many clips as in the search.
     config = sampling(config, full.fitted, train)
-    few = amounts(sizes, split, config.concepts)
+    few = amounts(sizes, split, config)
     seconds, fitted = _mean_epoch(timers, config), small_sample(few.fitted, config.concepts.clusters)
     if few.train == full.train or fitted is None:
         return scaled(seconds, few, full)
@@ -154,15 +160,16 @@ def _ask(timers: Sequence[Any], question: Callable[[Any], Any]) -> list[Any]:
         raise InputError(f"search.resources: must let the base train for an epoch, got {reason}") from None
 
 
-def amounts(num_clips: IntArray, split: Split, concepts: Concepts) -> Amounts:
+def amounts(num_clips: IntArray, split: Split, config: Config) -> Amounts:
     """The clips of a split."""
-    train, most = int(num_clips[split.train].sum()), most_clips(concepts)
-    fitted = sample_size(train, concepts.sample_rate)
-    validation = int(num_clips[split.validation].sum())
+    train, validation = int(num_clips[split.train].sum()), int(num_clips[split.validation].sum())
+    if not isinstance(config, HaanConfig):
+        return Amounts(train, validation, 0)
+    most, fitted = most_clips(config.concepts), sample_size(train, config.concepts.sample_rate)
     return Amounts(train, validation, fitted if most is None else min(fitted, most))
 
 
-def sampling(config: Config, fitted: int, num_clips: int) -> Config:
+def sampling(config: HaanConfig, fitted: int, num_clips: int) -> HaanConfig:
     """A configuration that fits clusters on so many of a number of clips, or on all."""
     return with_values(config, {"concepts.sample_rate": min(1.0, (fitted + 0.5) / num_clips)})
 
@@ -185,13 +192,14 @@ def scaled(
     Of clustering, the fit grows with its sample, and the rest (encoding, assigning) with all clips. `sampled`, the same
     with a smaller sample, tells the two apart, whatever the method; without it all is taken to grow with all clips.
     """
-    fit_s, rest_s = 0.0, seconds["cluster"]
+    fit_s, rest_s, fitted = 0.0, seconds["cluster"], 1.0
     if sampled is not None:
+        fitted = full.fitted / few.fitted
         clip_s = max(0.0, seconds["cluster"] - sampled.cluster_s) / (few.fitted - sampled.fitted)
         fit_s, rest_s = few.fitted * clip_s, max(0.0, sampled.cluster_s - sampled.fitted * clip_s)
     train, validation = full.train / few.train, full.validation / few.validation
     rest = {phase: value * (train if phase == "train" else validation) for phase, value in seconds.items()}
-    return rest | {"cluster": fit_s * full.fitted / few.fitted + rest_s * train}
+    return rest | {"cluster": fit_s * fitted + rest_s * train}
 
 
 def _packed(job: Job, split: Split) -> ClipTable:
@@ -216,11 +224,12 @@ class _Timer:
 
     def warm_up(self, config: Config) -> None:
         """An epoch of a few videos: libraries start slowly."""
-        concepts, train = config.concepts, self._split.train
-        enough = int(np.searchsorted(np.cumsum(self._table.num_clips[train]), concepts.clusters)) + 1
+        train, enough = self._split.train, 1
+        if isinstance(config, HaanConfig):
+            enough += int(np.searchsorted(np.cumsum(self._table.num_clips[train]), config.concepts.clusters))
+            config = replace(config, concepts=replace(config.concepts, sample_rate=1.0))
         few = Split(train[: max(enough, 2 * config.optim.batch_videos)], self._split.validation[:1])
-        all_clips = replace(config, concepts=replace(concepts, sample_rate=1.0))
-        Trainer(all_clips, self._table, few, self._detects, every_epoch=True, ahead=False).train_epoch()
+        Trainer(config, self._table, few, self._detects, every_epoch=True, ahead=False).train_epoch()
 
     def mean_epoch(self, config: Config) -> dict[str, float]:
         """Seconds by phase; of clustering, those of an epoch that clusters."""
@@ -229,11 +238,11 @@ class _Timer:
         while sum(sum(one.values()) for one in epochs) < _TIMED_S:
             epochs.append(trainer.train_epoch().seconds)
         mean = {phase: float(np.mean([one[phase] for one in epochs])) for phase in epochs[0]}
-        clustering = [one["cluster"] for one in epochs[:: config.concepts.refresh_epochs]]
+        clustering = [one["cluster"] for one in epochs[:: config.period]]
         return mean | {"cluster": float(np.mean(clustering))}
 
 
-def epoch_s(seconds: Mapping[str, float], refresh_epochs: int, scored_one_in: int = 1) -> float:
-    """A mean epoch: every one trains, one in so many clusters, and one in so many is scored."""
+def epoch_s(seconds: Mapping[str, float], period: int, scored_one_in: int = 1) -> float:
+    """A mean epoch: every one trains, one a period clusters, and one in so many is scored."""
     scoring = seconds["detect"] + seconds["score"]
-    return sum(seconds.values()) - seconds["cluster"] * (1 - 1 / refresh_epochs) - scoring * (1 - 1 / scored_one_in)
+    return sum(seconds.values()) - seconds["cluster"] * (1 - 1 / period) - scoring * (1 - 1 / scored_one_in)

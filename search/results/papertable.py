@@ -9,6 +9,7 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from haan.detectors.runs import RunsDetect
 from haan.errors import InputError
 from haan.files import whole
 from search.results import provenance
@@ -266,7 +267,8 @@ def notes(made: Tabulated) -> list[str]:
     """What a reader has to know, in paragraphs."""
     space, base = made.space, made.space.base
     swept = len(space.detects) > 1
-    setting = f"the best of {len(space.detects)} detection settings" if swept else f"alpha {base.detect.alpha:g}"
+    own = f"alpha {base.detect.alpha:g}" if isinstance(base.detect, RunsDetect) else "the base's detection setting"
+    setting = f"the best of {len(space.detects)} detection settings" if swept else own
     one_in = f" of one in {base.eval.every}" if base.eval.every > 1 else ""
     epoch = f"the epoch{one_in} of the best" if space.plan.objective == "best" else "the last epoch, its"
     seeds = ", ".join(map(str, made.seeds))

@@ -67,7 +67,7 @@ def _allowed(space: Space, values: Mapping[str, Any]) -> bool:
 
 
 def _of_sweeps(space: Space, detect: Detect) -> Iterator[str]:
-    for name in field_types(Detect):
+    for name in field_types(type(detect)):
         values = sorted({getattr(one, name) for one in space.detects})
         value = getattr(detect, name)
         if len(values) < 2 or value not in (values[0], values[-1]):

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -16,6 +16,7 @@ from search.study.conditions import Conditions
 
 SEED = "seed"  # the key that a grid may list beside its settings
 EPOCHS = "optim.epochs"
+ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ class Space:
     table: Table | None = None
 
 
-def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+def with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:
     """A configuration with some dotted keys replaced. Raises RuleError, its key dotted from the top."""
     by_section: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
@@ -199,9 +200,10 @@ def most_epochs(space: Space) -> int:
     return max((space.base.optim.epochs, *ends))
 
 
-def most_demanding(space: Space) -> tuple[int, float]:
-    """The largest number of clusters and the smallest sample rate that a trial can have."""
-    rates = ends_of(space.parameters["concepts.sample_rate"]) if "concepts.sample_rate" in space.parameters else ()
-    sizes = ends_of(space.parameters["concepts.clusters"]) if "concepts.clusters" in space.parameters else ()
-    concepts = space.base.concepts
-    return max((concepts.clusters, *sizes)), min((concepts.sample_rate, *rates))
+def most_demanding(space: Space) -> Config:
+    """The base with what asks for most training videos, of all that a trial can have."""
+    values = {
+        key: most((base_value(space.base, key), *(ends_of(space.parameters[key]) if key in space.parameters else ())))
+        for key, most in space.base.scarce.items()
+    }
+    return with_values(space.base, values)

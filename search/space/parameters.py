@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from haan.checked import RuleError
+from haan.checked import RuleError, ordered
 from haan.config import Config, Detect
 from haan.keys import keys_of
-from haan.yamlconfig import declared, items, kinds_of, parse_range, place, shown, value_of
+from haan.methods.names import CONFIGS, HAAN
+from haan.yamlconfig import declared, items, kinds_of, of_another, parse_range, place, shown, value_of
 from search.space.model import SEED, base_value, base_values, ends_of, points_of, with_values
 from search.study import algorithms, rehearsal
 from search.study.conditions import Conditions, drawn
@@ -25,16 +26,22 @@ _MAX_POINTS = 10_000
 
 _SWEEP, _WHEN = "sweep", "when"
 _FORMS = ("int", "float", "choice", _SWEEP)
-_SECTIONS, _PRECISION = ("model", "concepts", "loss", "optim", "detect"), "precision"
+_PRECISION, _FIXED = "precision", ("data", "eval")  # sections of which nothing is searched
+_HAAN = CONFIGS[HAAN]
 
 
-def forms_of(key: str, grid: bool = False) -> tuple[str, ...]:
-    """How a key of the configuration may be searched, under a grid or else; no form where it may not be."""
-    section, kind = key.partition(".")[0], declared(Config, key)
-    if section not in (*_SECTIONS, _PRECISION, SEED) or kind is None or is_dataclass(kind):
+def sections_of(cls: type[Config]) -> tuple[str, ...]:
+    """The sections of a method's configuration that can be searched."""
+    return tuple(f.name for f in ordered(cls) if f.name not in _FIXED and is_dataclass(declared(cls, f.name)))
+
+
+def forms_of(key: str, grid: bool = False, cls: type[Config] = _HAAN) -> tuple[str, ...]:
+    """How a key of a method's configuration may be searched, under a grid or else; no form where it may not be."""
+    section, kind = key.partition(".")[0], declared(cls, key)
+    if section not in (*sections_of(cls), _PRECISION, SEED) or kind is None or is_dataclass(kind):
         return ()
     if section == "detect":
-        return (_SWEEP,)
+        return (_SWEEP,) if _number_of(kind) else ()
     if grid or section == SEED:
         return ("list",) if grid else ()
     number = _number_of(kind)
@@ -46,8 +53,8 @@ def _number_of(kind: Any) -> type[int] | type[float] | None:
     return next((one for one in kinds_of(kind) if one in (int, float)), None)
 
 
-def _is_swept(key: str) -> bool:
-    return _SWEEP in forms_of(key)
+def _is_swept(key: str, cls: type[Config]) -> bool:
+    return _SWEEP in forms_of(key, cls=cls)
 
 
 def _num_values(distribution: BaseDistribution) -> int:
@@ -68,9 +75,12 @@ class _Row:
 
 
 def read_rows(
-    entry: tuple[yaml.Node, yaml.Node], base: Config | None, grid: bool, errors: list[str]
+    entry: tuple[yaml.Node, yaml.Node], base: Config | None, cls: type[Config], grid: bool, errors: list[str]
 ) -> dict[str, _Row]:
-    """Named sets of settings. What one row leaves out of what another one sets has the base's value."""
+    """Named sets of settings. What one row leaves out of what another one sets has the base's value.
+
+    cls: of the base, which is None where it is wrong.
+    """
     name_node, node = entry
     if not grid:
         errors.append(f"{place(name_node)}: search.rows: must stand under sampler: {{name: {algorithms.GRID}}}")
@@ -79,7 +89,7 @@ def read_rows(
     found = items(node, "search.rows", errors)
     if isinstance(node, yaml.MappingNode) and not found:
         errors.append(f"{place(node)}: search.rows: must hold a row, got none")
-    rows = {name: _row(name, spec, errors) for name, (_, spec) in found.items()}
+    rows = {name: _row(name, spec, cls, errors) for name, (_, spec) in found.items()}
     if len(errors) > before or base is None:
         return {}
     keys = list(dict.fromkeys(key for row in rows.values() for key in row.values))
@@ -95,14 +105,14 @@ def read_rows(
     return {} if len(errors) > before else whole
 
 
-def _row(name: str, spec: yaml.Node, errors: list[str]) -> _Row:
+def _row(name: str, spec: yaml.Node, cls: type[Config], errors: list[str]) -> _Row:
     row = _Row({}, {})
     for key, (key_node, value) in items(spec, f"search.rows.{name}", errors).items():
-        if _is_swept(key):
+        if _is_swept(key, cls):
             rule = "must be swept under search.parameters, as it needs no training"
             errors.append(f"{place(key_node)}: {key}: {rule}, got it in row {name!r}")
             continue
-        kind = _kind_of(key, key_node, False, errors)
+        kind = _kind_of(key, key_node, False, cls, errors)
         if kind is not None:
             row.values[key], row.nodes[key] = value_of(kind, value, key, errors), value
     return row
@@ -118,11 +128,15 @@ def read_parameters(
     node: yaml.Node | None,
     search: yaml.Node,
     base: Config | None,
+    cls: type[Config],
     grid: bool,
     rows: Mapping[str, _Row],
     errors: list[str],
 ) -> tuple[dict[str, BaseDistribution], dict[str, Mapping[str, tuple[Any, ...]]], dict[str, tuple[float, ...]]]:
-    """What is searched, the keys of the rows first, the conditions of some of it, and what is swept."""
+    """What is searched, the keys of the rows first, the conditions of some of it, and what is swept.
+
+    cls: of the base, which is None where it is wrong.
+    """
     in_rows = dict.fromkeys(key for row in rows.values() for key in row.values)
     parameters: dict[str, BaseDistribution] = {
         key: CategoricalDistribution(list(dict.fromkeys(row.values[key] for row in rows.values()))) for key in in_rows
@@ -135,24 +149,24 @@ def read_parameters(
     before = len(errors)
     entries = items(node, "search.parameters", errors) if node is not None else {}
     for key, (name, spec) in entries.items():
-        kind = _kind_of(key, name, grid, errors)
+        kind = _kind_of(key, name, grid, cls, errors)
         if kind is None:
             continue
         if key in in_rows:
             errors.append(f"{place(name)}: {key}: must stand in search.rows or in search.parameters, got it in both")
             continue
-        if isinstance(spec, yaml.SequenceNode) or (grid and not _is_swept(key)):
-            distribution = _listed(key, kind, spec, grid, errors)
+        if isinstance(spec, yaml.SequenceNode) or (grid and not _is_swept(key, cls)):
+            distribution = _listed(key, kind, spec, grid, cls, errors)
             if distribution is not None:
                 parameters[key] = distribution
             continue
-        form, one = _form(key, spec, errors)
+        form, one = _form(key, spec, cls, errors)
         if form == _SWEEP:
-            _read_sweep(key, one[_SWEEP][1], sweeps, errors)
+            _read_sweep(key, kind, one[_SWEEP][1], cls, sweeps, errors)
         elif form is not None:
             if _WHEN in one:
-                conditions[key] = _condition(key, one[_WHEN][1], parameters, errors)
-            distribution = _distribution(key, form, kind, one, errors)
+                conditions[key] = _condition(key, one[_WHEN][1], parameters, cls, errors)
+            distribution = _distribution(key, form, kind, one, cls, errors)
             if distribution is not None:
                 parameters[key] = distribution
                 if base is not None:
@@ -165,7 +179,9 @@ def read_parameters(
     return parameters, conditions, sweeps
 
 
-def _form(key: str, spec: yaml.Node, errors: list[str]) -> tuple[str | None, dict[str, tuple[yaml.Node, yaml.Node]]]:
+def _form(
+    key: str, spec: yaml.Node, cls: type[Config], errors: list[str]
+) -> tuple[str | None, dict[str, tuple[yaml.Node, yaml.Node]]]:
     """How a parameter is given, and all that is said of it; no form where that is wrong."""
     count = len(errors)
     one = items(spec, key, errors)
@@ -180,13 +196,17 @@ def _form(key: str, spec: yaml.Node, errors: list[str]) -> tuple[str | None, dic
         errors.append(f"{place(node)}: {key}.{idle[0]}: is for {fit} alone, got {shown(node)}")
     elif form is None or extra:
         errors.append(f"{place(spec)}: {key}: must be one of {{int|float|choice|sweep: ...}}, got {sorted(one)}")
-    elif form != _SWEEP and _is_swept(key):
+    elif form != _SWEEP and _is_swept(key, cls):
         errors.append(f"{place(spec)}: {key}: must be swept, as it needs no training, got {form}")
     return form if len(errors) == count else None, one
 
 
 def _condition(
-    key: str, node: yaml.Node, parameters: Mapping[str, BaseDistribution], errors: list[str]
+    key: str,
+    node: yaml.Node,
+    parameters: Mapping[str, BaseDistribution],
+    cls: type[Config],
+    errors: list[str],
 ) -> dict[str, tuple[Any, ...]]:
     """`when:` of a parameter: for each one above it that is named, the values that it must have, several or one."""
     condition: dict[str, tuple[Any, ...]] = {}
@@ -199,7 +219,7 @@ def _condition(
             rule = f"must be a choice or int parameter that stands above {key}"
             errors.append(f"{place(name)}: {said}: {rule}, got {'a float' if one else 'one that does not'}")
             continue
-        count, kind = len(errors), declared(Config, other)
+        count, kind = len(errors), declared(cls, other)
         nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
         values = tuple(value_of(kind, element, said, errors) for element in nodes)
         if len(errors) > count:
@@ -233,9 +253,11 @@ def _check_counts(
         errors.append(f"{place(where)}: search.parameters: {rule}, got {points}")
 
 
-def _listed(key: str, kind: Any, node: yaml.Node, grid: bool, errors: list[str]) -> BaseDistribution | None:
+def _listed(
+    key: str, kind: Any, node: yaml.Node, grid: bool, cls: type[Config], errors: list[str]
+) -> BaseDistribution | None:
     """The values of one parameter of a grid."""
-    if _is_swept(key):
+    if _is_swept(key, cls):
         errors.append(f"{place(node)}: {key}: must be swept, as it needs no training, got a list")
     elif not grid:
         rule = f"must be one of {{int|float|choice|sweep: ...}}, for a list is for sampler: {{name: {algorithms.GRID}}}"
@@ -261,18 +283,25 @@ def _choice(key: str, kind: Any, node: yaml.SequenceNode, errors: list[str]) -> 
     return None if len(errors) > count else _made(key, node, errors, lambda: CategoricalDistribution(values))
 
 
-def _kind_of(key: str, node: yaml.Node, grid: bool, errors: list[str]) -> Any:
+def _kind_of(key: str, node: yaml.Node, grid: bool, cls: type[Config], errors: list[str]) -> Any:
     """The type of the configuration field that a parameter names."""
-    if not forms_of(key, grid):
-        near = difflib.get_close_matches(key, [one.name for one in keys_of() if forms_of(one.name, grid)], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"these are of {', '.join(_SECTIONS)}, or {_PRECISION}"
-        errors.append(f"{place(node)}: {key}: must be a key of the configuration that can be searched; {hint}")
+    if not forms_of(key, grid, cls):
+        near = difflib.get_close_matches(key, [one.name for one in keys_of(cls) if forms_of(one.name, grid, cls)], n=1)
+        others = of_another(key.partition(".")[0]) if declared(cls, key.partition(".")[0]) is None else None
+        hint = f"did you mean {near[0]!r}?" if near else f"these are of {', '.join(sections_of(cls))}, or {_PRECISION}"
+        rule = "must be a key of the configuration that can be searched"
+        errors.append(f"{place(node)}: {key}: {rule}; {others or hint}")
         return None
-    return declared(Config, key)
+    return declared(cls, key)
 
 
 def _distribution(
-    key: str, form: str, kind: Any, one: dict[str, tuple[yaml.Node, yaml.Node]], errors: list[str]
+    key: str,
+    form: str,
+    kind: Any,
+    one: dict[str, tuple[yaml.Node, yaml.Node]],
+    cls: type[Config],
+    errors: list[str],
 ) -> BaseDistribution | None:
     node = one[form][1]
     if not isinstance(node, yaml.SequenceNode):
@@ -280,8 +309,8 @@ def _distribution(
         return None
     if form == "choice":
         return _choice(key, kind, node, errors)
-    if form not in forms_of(key):
-        errors.append(f"{place(node)}: {key}: must be searched as {forms_of(key)[0]}, got {form}")
+    if form not in forms_of(key, cls=cls):
+        errors.append(f"{place(node)}: {key}: must be searched as {forms_of(key, cls=cls)[0]}, got {form}")
         return None
     count, kind = len(errors), _number_of(kind)
     bounds = [value_of(kind, element, key, errors) for element in node.value]
@@ -322,25 +351,34 @@ def _made(key: str, node: yaml.Node, errors: list[str], make: Any) -> BaseDistri
         return None
 
 
-def _read_sweep(key: str, node: yaml.Node, sweeps: dict[str, tuple[float, ...]], errors: list[str]) -> None:
-    if not _is_swept(key):
+def _read_sweep(
+    key: str,
+    kind: Any,
+    node: yaml.Node,
+    cls: type[Config],
+    sweeps: dict[str, tuple[float, ...]],
+    errors: list[str],
+) -> None:
+    if not _is_swept(key, cls):
         rule = "sweep is for detect.* alone, which needs no training"
         errors.append(f"{place(node)}: {key}: {rule}, got {shown(node)}")
         return
     count = len(errors)
     if isinstance(node, yaml.SequenceNode):
-        values = tuple(value_of(float, element, key, errors) for element in node.value)
+        values = tuple(value_of(_number_of(kind), element, key, errors) for element in node.value)
     else:
         try:
             values = parse_range(node.value if isinstance(node, yaml.ScalarNode) else "")
         except ValueError as error:
             errors.append(f"{place(node)}: {key}: sweep {error}, got {shown(node)}")
             return
+        if _number_of(kind) is int and all(value.is_integer() for value in values):
+            values = tuple(map(int, values))
     if not values:
         errors.append(f"{place(node)}: {key}: sweep must not be empty, got []")
     for value in values if len(errors) == count else ():
         try:
-            Detect(**{key.removeprefix("detect."): value})
+            declared(cls, "detect")(**{key.removeprefix("detect."): value})
         except RuleError as error:
             errors.append(f"{place(node)}: detect.{error}")
     sweeps[key] = values

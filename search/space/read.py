@@ -11,10 +11,13 @@ import yaml
 from haan.config import Config
 from haan.errors import InputError
 from haan.yamlconfig import (
+    METHOD,
     Option,
     assigned,
     build,
+    build_config,
     child,
+    config_class,
     declared,
     items,
     join,
@@ -58,8 +61,8 @@ def space_of(tree: yaml.MappingNode, name: str, kept: bool = False) -> Space:
     errors += [f"{place(tree)}: {key}: is required and missing" for key in _TOP if key not in top]
     if errors:
         raise InputError(errors)
-    base = build(Config, top["base"][1], "base", errors)
-    space = _read_search(name, base, top["search"][1], tree, errors, rehearse=not kept)
+    cls, base = config_class(top["base"][1]), build_config(top["base"][1], "base", errors)
+    space = _read_search(name, base, cls, top["search"][1], tree, errors, rehearse=not kept)
     if space is not None and _TABLE in top:
         table = read_table(top[_TABLE][1], errors)
         if table is not None:
@@ -103,15 +106,16 @@ def space_tree(
 
     storage: what the environment says for `search.storage`.
     """
-    tree, keys = read_tree(path), []
-    for assignment in overrides:
-        key, text = assigned(assignment)
+    tree, given = read_tree(path), {}
+    for key, text in map(assigned, overrides):
         top, _, rest = key.partition(".")
         if top == _SEARCH:
             _override_search(tree, rest, text)
         else:
-            keys.append(rest if top == _BASE and rest else key)
-            override(tree, [_BASE, *keys[-1].split(".")], text, declared(Config, keys[-1]))
+            given[rest if top == _BASE and rest else key] = text
+    keys = sorted(given, key=lambda key: key != METHOD)  # which says what the other keys are
+    for key in keys:
+        override(tree, [_BASE, *key.split(".")], given[key], declared(config_class(child(tree, _BASE)), key))
     if seed is not None:
         override(tree, [_BASE, "seed"], str(seed), int, Option("--seed"))
     if storage is not None:
@@ -156,7 +160,13 @@ _NESTED = ("sampler", "pruner", "parameters", "rows", _START)
 
 
 def _read_search(
-    name: str, base: Config | None, node: yaml.Node, tree: yaml.Node, errors: list[str], rehearse: bool
+    name: str,
+    base: Config | None,
+    cls: type[Config],
+    node: yaml.Node,
+    tree: yaml.Node,
+    errors: list[str],
+    rehearse: bool,
 ) -> Space | None:
     before = len(errors)
     found = items(node, "search", errors)
@@ -168,9 +178,9 @@ def _read_search(
     sampler = _component(found, "sampler", algorithms.SAMPLERS, "tpe", errors)
     pruner = _component(found, "pruner", algorithms.PRUNERS, "none", errors)
     grid = _is_grid(found)
-    rows = read_rows(found["rows"], base, grid, errors) if "rows" in found else {}
+    rows = read_rows(found["rows"], base, cls, grid, errors) if "rows" in found else {}
     given = found.get("parameters", (None, None))[1]
-    parameters, conditions, sweeps = read_parameters(given, node, base, grid, rows, errors)
+    parameters, conditions, sweeps = read_parameters(given, node, base, cls, grid, rows, errors)
     if base is None or len(errors) > before or plan is None or sampler is None or pruner is None:
         return None
     if base.eval.epoch != "best" and plan.objective == "best":

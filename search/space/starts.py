@@ -70,9 +70,9 @@ def _point(
     if isinstance(node, yaml.ScalarNode):
         if node.value == _BASE:
             return dict(own)
-        values, where = _of_folder(node, parameters, errors), dict.fromkeys(parameters, node)
+        values, where = _of_folder(node, base, parameters, errors), dict.fromkeys(parameters, node)
     else:
-        values, where = _of_mapping(node, parameters, errors)
+        values, where = _of_mapping(node, base, parameters, errors)
     for key, value in values.items():
         if not rehearsal.lies_in(parameters[key], value):
             rule = f"must be {rehearsal.described(parameters[key])}, as search.parameters has it"
@@ -90,7 +90,9 @@ def _named(node: yaml.Node) -> str:
     return f"{_KEY}.{node.value}" if isinstance(node, yaml.ScalarNode) else _KEY
 
 
-def _of_folder(node: yaml.ScalarNode, parameters: Mapping[str, BaseDistribution], errors: list[str]) -> dict[str, Any]:
+def _of_folder(
+    node: yaml.ScalarNode, base: Config, parameters: Mapping[str, BaseDistribution], errors: list[str]
+) -> dict[str, Any]:
     """What a run or a training left as its configuration."""
     path = Path(at_home(node.value)) / BEST
     if not path.is_file():
@@ -102,11 +104,15 @@ def _of_folder(node: yaml.ScalarNode, parameters: Mapping[str, BaseDistribution]
     except InputError as error:
         errors += [f"{place(node)}: {_KEY}: {message}" for message in error.messages]
         return {}
+    if config.method != base.method:
+        rule = f"must be of method: {base.method}, as the base is"
+        errors.append(f"{place(node)}: {_KEY}.{node.value}: {rule}, got method: {config.method}")
+        return {}
     return base_values(config, parameters)
 
 
 def _of_mapping(
-    node: yaml.Node, parameters: Mapping[str, BaseDistribution], errors: list[str]
+    node: yaml.Node, base: Config, parameters: Mapping[str, BaseDistribution], errors: list[str]
 ) -> tuple[dict[str, Any], dict[str, yaml.Node]]:
     """Values by parameter, and where each stands."""
     values: dict[str, Any] = {}
@@ -116,7 +122,7 @@ def _of_mapping(
             hint = algorithms.nearest(key, parameters) or f"; searched are {', '.join(parameters)}"
             errors.append(f"{place(name)}: {_KEY}.{key}: must be a parameter that is searched{hint}")
             continue
-        read = value_of(declared(Config, key), value, f"{_KEY}.{key}", errors)
+        read = value_of(declared(type(base), key), value, f"{_KEY}.{key}", errors)
         if read is not BAD:
             values[key], where[key] = read, value
     return values, where

@@ -153,7 +153,7 @@ class TrialRunner(tune.Trainable):
         return self._told([])
 
     def _take_in(self, epoch: EpochResult) -> None:
-        epochs, refresh = self._trainer.config.optim.epochs, self._trainer.config.concepts.refresh_epochs
+        epochs, period = self._trainer.config.optim.epochs, self._trainer.config.period
         result = {
             "epoch": epoch.epoch,
             "avg_map": epoch.avg_map[epoch.chosen] if epoch.avg_map else None,
@@ -168,7 +168,7 @@ class TrialRunner(tune.Trainable):
             "device": self._trainer.device.type,
         }
         self._summary.add(result)
-        due = epoch.epoch == epochs or epoch.epoch % refresh == 0
+        due = epoch.epoch == epochs or epoch.epoch % period == 0
         self._result = result | {SHOULD_CHECKPOINT: due}
         if epoch.epoch == epochs and self._trainer.best is not None:
             self._weights = self._trainer.best.tensors
@@ -195,7 +195,8 @@ class TrialRunner(tune.Trainable):
         if self._weights is None:
             self._trainer.save(file)
         else:
-            write_weights(file, self._weights, self._summary.best_epoch, self._table.annotations.fine_names)
+            names, method = self._table.annotations.fine_names, self._trainer.config.method
+            write_weights(file, self._weights, self._summary.best_epoch, names, method)
         known = {"result": self._result, "summary": asdict(self._summary), "file": file.name, "sha256": digest(file)}
         file.with_name(RESULT).write_text(json.dumps(known), encoding="utf-8")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from haan.config import Detect
+from haan.detectors.runs import RunsDetect
 from haan.metrics import Segments
 
 ALPHAS = tuple(round(-1 + 0.05 * i, 2) for i in range(41))
@@ -29,7 +29,7 @@ class VideoSet:
     clip_s: tuple[float, float]
     level: tuple[float, float]
     smooth: float
-    detect: Detect
+    detect: RunsDetect
     tiou: tuple[float, ...]
 
 
@@ -37,13 +37,15 @@ _LOW_TIOU = tuple(round(0.1 + 0.05 * i, 2) for i in range(9))
 _HIGH_TIOU = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 VIDEO_SETS = {
     # Of 700 videos the 200 that validate.
-    "small": VideoSet(200, 12, (20, 120), 5, (0.7, 0.7), (-1.0, 0.9), 0.5, Detect(alpha=0.1, top_clips=0.5), _LOW_TIOU),
+    "small": VideoSet(
+        200, 12, (20, 120), 5, (0.7, 0.7), (-1.0, 0.9), 0.5, RunsDetect(alpha=0.1, top_clips=0.5), _LOW_TIOU
+    ),
     # As many detections, 212,000 at one alpha, as the authors' code took 48 s for.
     "finegym": VideoSet(
-        200, 99, (20, 309), 7, (0.67, 0.67), (-0.77, 0.9), 0.3, Detect(alpha=0.1, top_clips=0.5), _LOW_TIOU
+        200, 99, (20, 309), 7, (0.67, 0.67), (-0.77, 0.9), 0.3, RunsDetect(alpha=0.1, top_clips=0.5), _LOW_TIOU
     ),
     # The whole validation set; every video has 100 clips, however long it is.
-    "fineaction": VideoSet(4174, 106, (100, 100), 6, (0.1, 3.0), (-1.6, 0.9), 0.6, Detect(alpha=-0.8), _HIGH_TIOU),
+    "fineaction": VideoSet(4174, 106, (100, 100), 6, (0.1, 3.0), (-1.6, 0.9), 0.6, RunsDetect(alpha=-0.8), _HIGH_TIOU),
 }
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from haan.cli import say
 from haan.config import Holdout
 from haan.gpumemory import gpu_need
+from haan.methods.base import Labelled
 from haan.words import aligned, byte_size
 from search.driver.estimate import largest
 from search.driver.gpus import Gpu
@@ -48,7 +49,15 @@ class Shipped:
     @property
     def need(self) -> int:
         """Bytes of a GPU that its most demanding trial takes, trained on all training videos."""
-        return gpu_need(largest(self.space), self.dim, self.fine, self.coarse, self.clips).total
+        known = Labelled(
+            videos=np.arange(len(self.clips)),
+            num_clips=self.clips,
+            dim=self.dim,
+            fine=np.zeros((len(self.clips), self.fine), dtype=bool),
+            coarse=np.zeros((len(self.clips), self.coarse), dtype=bool),
+            coarse_of_fine=np.zeros(self.fine, dtype=np.int64),
+        )
+        return gpu_need(largest(self.space), known).total
 
     @property
     def steps(self) -> int:

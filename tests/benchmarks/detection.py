@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from haan.detect import detect_many
+from haan.detectors.runs import detect_many
 from haan.metrics import Detections, Evaluator, Score, Segments
 from tests import metrics_oracle
 from tests.benchmarks import numpy_scorer

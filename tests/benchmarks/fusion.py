@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from haan.config import Concepts, Config, Data, Loss, Model
+from haan.config import Data
 from haan.methods.haan import concepts
+from haan.methods.haan.config import Concepts, HaanConfig, Loss, Model
 from haan.methods.haan.method import Known, batch_losses, loss_weights
 from haan.methods.haan.network import HAAN, ClipOutputs
 from tests import oracle
@@ -37,11 +38,11 @@ SECONDS = 4.0
 Batch = tuple[Tensor, Known, int]  # as tests.fast gives it
 
 
-def problem(size: str) -> tuple[Batch, concepts.Hierarchy, Config, int]:
+def problem(size: str) -> tuple[Batch, concepts.Hierarchy, HaanConfig, int]:
     """A batch, its hierarchy, a configuration, and the feature size."""
     dim, clusters, fine, coarse, clips = SIZES[size]
     made = oracle.random_batch(0, clips, dim=dim, clusters=clusters, fine=fine, coarse=coarse, dtype=torch.float32)
-    config = Config(
+    config = HaanConfig(
         data=Data(root="none", features="none", train_videos=1),
         model=Model(width=dim, dropout=0.0),  # vmap can't draw as Dropout does
         concepts=Concepts(clusters=clusters),
@@ -50,7 +51,7 @@ def problem(size: str) -> tuple[Batch, concepts.Hierarchy, Config, int]:
     return unpadded(made, config.loss, clusters), concepts.Hierarchy(np.array(made.coarse_of_fine), CPU), config, dim
 
 
-def variant(config: Config, k: int) -> Config:
+def variant(config: HaanConfig, k: int) -> HaanConfig:
     """One of the configurations."""
     loss = replace(config.loss, pseudo=0.001 * (k + 1), concept=0.01 * (k + 1))
     return replace(config, loss=loss, concepts=replace(config.concepts, top_k=1 + k % 8))
@@ -67,7 +68,7 @@ def rate(step: Callable[[], None], seconds: float = SECONDS) -> float:
     return count / (time.perf_counter() - began)
 
 
-def build(config: Config, dim: int, fine: int) -> HAAN:
+def build(config: HaanConfig, dim: int, fine: int) -> HAAN:
     """A network in training."""
     return HAAN(config.model, dim, fine, config.concepts.clusters).train()
 

@@ -17,9 +17,10 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from haan.config import Config, Plant
+from haan.config import Plant
 from haan.data.readers import open_data
 from haan.data.table import ClipTable, Split, pack, split
+from haan.methods.haan.config import HaanConfig
 from haan.train import Trainer
 from search.space.model import with_values
 from search.space.read import read_space
@@ -30,7 +31,7 @@ from tests.paths import ROOT
 TRAIN, VALIDATION, EPOCHS = 300, 600, 12
 
 
-def base(folder: str) -> Config:
+def base(folder: str) -> HaanConfig:
     """The demo's base on more videos, for a figure that depends less on which they are."""
     demo = read_space(ROOT / "spaces" / "demo.yaml").base
     assert demo.data.plant is not None
@@ -39,7 +40,7 @@ def base(folder: str) -> Config:
     return replace(demo, data=data, optim=replace(demo.optim, epochs=EPOCHS), device="cpu", threads=1)
 
 
-def train(config: Config, table: ClipTable, parts: Split) -> float:
+def train(config: HaanConfig, table: ClipTable, parts: Split) -> float:
     """avg.mAP of the best epoch and alpha, in percent."""
     trainer = Trainer(config, table, parts, [replace(config.detect, alpha=alpha) for alpha in ALPHAS])
     with Tf32Products() if config.precision == "tf32" else nullcontext():

@@ -9,8 +9,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from haan.config import Concepts, Config, Data, Detect, Eval, Loss, Model, Optim, Precision
+from haan.config import Data, Eval, Optim, Precision
 from haan.data.table import Annotations, ClipTable, Split, runs
+from haan.detectors.runs import RunsDetect
+from haan.methods.haan.config import Concepts, HaanConfig, Loss, Model
 from haan.train import Trainer
 from tests.benchmarks.activations import ALPHAS
 from tests.benchmarks.measure import Problem
@@ -40,7 +42,7 @@ class Size:
     sample_rate: float
     dropout: float
     loss: Loss
-    detect: Detect
+    detect: RunsDetect
     tiou: tuple[float, ...]
 
     @property
@@ -56,10 +58,10 @@ class Size:
             f"k-means on {self.sample_rate:.0%} of the clips",
         )
 
-    def config(self) -> Config:
+    def config(self) -> HaanConfig:
         """Clustering is due in every epoch."""
         concepts = Concepts(clusters=self.clusters, top_k=5, refresh_epochs=1, sample_rate=self.sample_rate)
-        return Config(
+        return HaanConfig(
             data=Data(root="memory", features="random", train_videos=self.train),
             model=Model(width=self.width, dropout=self.dropout),
             concepts=concepts,
@@ -71,7 +73,7 @@ class Size:
 
 
 _MEAN, _MAX = Loss(coarse=0.1, coarse_pooling="mean"), Loss(coarse_pooling="max")
-_GYM, _ACTION = Detect(alpha=0.1, top_clips=0.5), Detect(alpha=-0.8)
+_GYM, _ACTION = RunsDetect(alpha=0.1, top_clips=0.5), RunsDetect(alpha=-0.8)
 SIZES = {
     size.name: size
     for size in (

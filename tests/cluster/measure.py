@@ -15,8 +15,9 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from haan.config import Concepts, Config, Data, Model, Optim
+from haan.config import Data, Optim
 from haan.data.table import Split
+from haan.methods.haan.config import Concepts, HaanConfig, Model
 from search.trials.features import num_bytes, share
 from search.trials.trial import TrialRunner
 from tests.search.trials.drawn import CLIPS, DIM, MIB, Drawn, annotate
@@ -43,7 +44,7 @@ def measure(videos: int, trials: int) -> list[Held]:
     """Every trial after an epoch on features of `videos` MiB, so many on each node at once."""
     source = Drawn(np.full(videos, CLIPS), DIM)
     assert num_bytes(source, "float16") == videos * MIB
-    config = Config(
+    config = HaanConfig(
         data=Data(root="none", features="none", train_videos=videos),
         model=Model(width=16),
         concepts=Concepts(clusters=8, top_k=2),

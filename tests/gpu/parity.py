@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from haan.config import Config
 from haan.data.table import ClipTable, IntArray, Split
 from haan.methods.haan import clustering, lloyd
+from haan.methods.haan.config import HaanConfig
 from haan.train import Trainer
 from tests.benchmarks.sizes import SIZES, Size, make_table
 from tests.gpu.rows import Row
@@ -70,7 +70,7 @@ def _steps(device: str, size: Size, count: int) -> Iterator[Row]:
     yield Row(part="parity", work="steps are graphs", value=float(graphs), unit="", goal=1.0, most=False)
 
 
-def _trained(device: str, config: Config, table: ClipTable, parts: Split) -> Iterator[Row]:
+def _trained(device: str, config: HaanConfig, table: ClipTable, parts: Split) -> Iterator[Row]:
     # Without dropout, which a CPU draws otherwise.
     plain = replace(config, model=replace(config.model, dropout=0.0))
     pair = (Trainer(replace(plain, device=name), table, parts, alone=True) for name in (device, "cpu"))

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from haan.config import Concepts
-from haan.detect import makers
+from haan.detectors.runs import makers
 from haan.feed import BLOCK_CLIPS
 from haan.fixed import Graphs
 from haan.methods.haan import lloyd
+from haan.methods.haan.config import Concepts
 from haan.methods.haan.method import HaanMethod
 from haan.metrics import Evaluator
 from haan.train import Trainer

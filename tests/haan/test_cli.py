@@ -11,8 +11,8 @@ from textwrap import indent
 import numpy as np
 import pytest
 
-from haan.config import Config
 from haan.errors import InputError
+from haan.methods.haan.config import HaanConfig
 from haan.train import Trainer
 from haan.yamlconfig import dump, read_config
 from tests.haan.commands import haan
@@ -20,7 +20,7 @@ from tests.planted import tiny_config, tiny_table
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+def config(tmp_path_factory: pytest.TempPathFactory) -> HaanConfig:
     config = tiny_config(tmp_path_factory.mktemp("planted") / "data")
     tiny_table(config)
     return config
@@ -31,7 +31,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def ground_truth(config: Config) -> dict:
+def ground_truth(config: HaanConfig) -> dict:
     """The validation videos' annotations as ActivityNet JSON."""
     table, parts = tiny_table(config)
     found = table.annotations
@@ -48,7 +48,9 @@ def ground_truth(config: Config) -> dict:
     return {"database": database}
 
 
-def test_train_detect_and_evaluate_agree(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_detect_and_evaluate_agree(
+    config: HaanConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "c.yaml").write_text(dump(config))
     haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out")
     best = max(float(row["avg_map"]) for row in rows(tmp_path / "out" / "metrics.csv"))
@@ -68,7 +70,7 @@ def test_train_detect_and_evaluate_agree(config: Config, tmp_path: Path, capsys:
 
 
 def test_an_interrupted_training_goes_on_where_it_stopped(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: HaanConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.yaml").write_text(dump(config))
     haan("train", tmp_path / "c.yaml", "--out", tmp_path / "whole")
@@ -119,7 +121,7 @@ def _other_segments(root: Path) -> None:
 
 @pytest.mark.parametrize("change", [_other_features, _other_names, _other_segments], ids=lambda change: change.__name__)
 def test_a_training_goes_on_with_the_data_that_it_began_with_alone(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+    config: HaanConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
     shutil.copytree(config.data.root, tmp_path / "data")
     (tmp_path / "c.yaml").write_text(dump(replace(config, data=replace(config.data, root=str(tmp_path / "data")))))
@@ -132,7 +134,7 @@ def test_a_training_goes_on_with_the_data_that_it_began_with_alone(
 
 
 def test_a_training_interrupted_in_its_first_epoch_can_be_resumed(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: HaanConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "c.yaml").write_text(dump(config))
     with monkeypatch.context() as patched:
@@ -142,7 +144,9 @@ def test_a_training_interrupted_in_its_first_epoch_can_be_resumed(
     assert len(rows(tmp_path / "out" / "metrics.csv")) == config.optim.epochs
 
 
-def test_a_search_space_stands_for_its_base(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_space_stands_for_its_base(
+    config: HaanConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     space = tmp_path / "space.yaml"
     space.write_text(f"base:\n{indent(dump(config), '  ')}search: {{trials: 3}}\n")
     assert read_config(space) == config
@@ -156,7 +160,7 @@ def test_a_search_space_stands_for_its_base(config: Config, tmp_path: Path, caps
         haan("config", space)
 
 
-def test_detect_takes_the_data_of_another_configuration(config: Config, tmp_path: Path) -> None:
+def test_detect_takes_the_data_of_another_configuration(config: HaanConfig, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(dump(config))
     haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--set", "optim.epochs=1")
     official = replace(config, data=replace(config.data, validation="official"))
@@ -171,7 +175,7 @@ def test_detect_takes_the_data_of_another_configuration(config: Config, tmp_path
     assert len(json.loads((tmp_path / "official.json").read_text())["results"]) == 12
 
 
-def test_weights_of_another_model_are_refused(config: Config, tmp_path: Path) -> None:
+def test_weights_of_another_model_are_refused(config: HaanConfig, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(dump(config))
     haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--set", "optim.epochs=1")
     with pytest.raises(InputError, match="must be weights of this configuration and data, got .*size mismatch"):

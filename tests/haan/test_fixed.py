@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from haan.config import Config
 from haan.data.table import ClipTable, Split
 from haan.fixed import FixedStep, FixedSteps
+from haan.methods.haan.config import HaanConfig
 from haan.train import Trainer
 from tests.kernels import kernels
 from tests.planted import tiny_config, tiny_table
 
-Problem = tuple[Config, ClipTable, Split]
+Problem = tuple[HaanConfig, ClipTable, Split]
 
 
 @pytest.fixture(scope="module")

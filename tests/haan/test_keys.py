@@ -37,7 +37,7 @@ def test_every_key_of_a_configuration_is_among_them_and_says_what_it_means(given
     config = read_config(
         given, ("data.validation={holdout: 0.2, classes: both}", "data.plant={train_videos: 3}", *later)
     )
-    assert leaves(plain(config)) == set(KEYS) - {"data.validation", "data.plant"}
+    assert leaves(plain(config)) == set(KEYS) - {"method", "data.validation", "data.plant"}
     assert [key.name for key in KEYS.values() if not (key.what and key.source)] == []
 
 
@@ -70,7 +70,7 @@ def test_a_command_prints_them_alone(given: Path, capsys: pytest.CaptureFixture[
     haan("config", "--keys")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(KEYS)
-    assert " ".join(lines[0].split()) == "data.root required text not empty folder of the data set (ours)"
+    assert " ".join(lines[1].split()) == "data.root required text not empty folder of the data set (ours)"
     for words, message in ((("--keys", given), "--keys: must be given alone"), ((), "FILE: must be given unless")):
         with pytest.raises(InputError, match=message):
             haan("config", *words)

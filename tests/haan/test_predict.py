@@ -9,8 +9,10 @@ import pytest
 
 from haan.__main__ import app
 from haan.activitynet import check_submission, write_predictions
-from haan.config import Concepts, Config, Data, Detect, Eval, Model, Optim
+from haan.config import Data, Eval, Optim
+from haan.detectors.runs import RunsDetect
 from haan.errors import InputError
+from haan.methods.haan.config import Concepts, HaanConfig, Model
 from haan.metrics import Detections
 from haan.weights import read_tensors, write_tensors
 from haan.yamlconfig import dump
@@ -24,12 +26,12 @@ def haan(*arguments: object) -> None:
 
 def trained(folder: Path, data: Data) -> Path:
     """A training folder of one epoch."""
-    config = Config(
+    config = HaanConfig(
         data=data,
         model=Model(width=8),
         concepts=Concepts(clusters=3, top_k=2, sample_rate=1.0),
         optim=Optim(lr=1e-3, epochs=1),
-        detect=Detect(alpha=-0.5, class_threshold=-100.0),  # every class is kept, so there are detections
+        detect=RunsDetect(alpha=-0.5, class_threshold=-100.0),  # every class is kept, so there are detections
         eval=Eval(tiou=(0.1, 0.5), report=(0.1,)),
         device="cpu",
         threads=1,
@@ -71,7 +73,7 @@ def test_videos_of_another_configuration_may_be_tested(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"c\.yaml.*|best\.yaml.*data\.format: must be activitynet to have videos"):
         haan("detect", out, "--test", "--out", tmp_path / "t.json")
     other = tiny_activitynet(tmp_path / "anet")
-    (tmp_path / "other.yaml").write_text(dump(Config(data=other)))
+    (tmp_path / "other.yaml").write_text(dump(HaanConfig(data=other)))
     haan("detect", out, "--test", "--data", tmp_path / "other.yaml", "--out", tmp_path / "t.json")
     assert list(json.loads((tmp_path / "t.json").read_text())["results"]) == ["t0", "t1"]
 
@@ -83,7 +85,7 @@ def test_classes_in_another_order_are_refused(tmp_path: Path) -> None:
     hierarchy = Path(other.root) / other.hierarchy
     pairs = json.loads(hierarchy.read_text())
     hierarchy.write_text(json.dumps(dict(sorted(pairs.items()))))
-    (tmp_path / "other.yaml").write_text(dump(Config(data=other)))
+    (tmp_path / "other.yaml").write_text(dump(HaanConfig(data=other)))
     rule = "best.safetensors: must be weights for the fine classes of the data, in their order, got 'run' as class 0"
     with pytest.raises(InputError, match=rule):
         haan("detect", out, "--test", "--data", tmp_path / "other.yaml", "--out", tmp_path / "t.json")

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from haan import feed, score, weights
-from haan.config import Config, Detect
 from haan.data.table import ClipTable, Split
-from haan.detect import detect_many
+from haan.detectors.runs import RunsDetect, detect_many
 from haan.errors import InputError, TrainingError
 from haan.feed import Feed
+from haan.methods.haan.config import HaanConfig
 from haan.metrics import Detections, Evaluator, Score
 from haan.score import activations, report, truth
 from haan.train import EpochResult, Trainer
 from tests.planted import tiny_config, tiny_table
 
-Problem = tuple[Config, ClipTable, Split]
+Problem = tuple[HaanConfig, ClipTable, Split]
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_a_damaged_checkpoint_is_refused(tiny: Problem, tmp_path: Path) -> None:
 
 def test_best_weights_score_what_the_best_epoch_reported(tiny: Problem) -> None:
     config, table, parts = tiny
-    detects = [Detect(alpha=alpha) for alpha in (-0.3, 0.0, 0.3)]
+    detects = [RunsDetect(alpha=alpha) for alpha in (-0.3, 0.0, 0.3)]
     trainer = Trainer(config, table, parts, detects)
     results = list(trainer.epochs())
     best = trainer.best
@@ -229,7 +229,7 @@ def test_best_weights_score_what_the_best_epoch_reported(tiny: Problem) -> None:
 
 def test_each_of_several_detection_settings_scores_as_it_would_alone(tiny: Problem) -> None:
     config, table, parts = tiny
-    detects = [Detect(alpha=0.1), Detect(alpha=-0.2), Detect(alpha=0.1, class_threshold=-1.0)]
+    detects = [RunsDetect(alpha=0.1), RunsDetect(alpha=-0.2), RunsDetect(alpha=0.1, class_threshold=-1.0)]
     together = Trainer(config, table, parts, detects).train_epoch().avg_map
     alone = [Trainer(config, table, parts, [one]).train_epoch().avg_map[0] for one in detects]
     assert list(together) == alone

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haan.checked import RuleError
-from haan.config import Config, Data, Holdout, Plant
+from haan.config import Data, Holdout, Plant
 from haan.errors import InputError
+from haan.methods.haan.config import HaanConfig
 from haan.yamlconfig import dump, parse_range, read_config
 
 DATA = "data: {root: d, features: f.npy, train_videos: 3}\n"
@@ -151,7 +152,7 @@ def test_tags_that_would_run_code_are_only_text(tmp_path: Path) -> None:
 
 def test_dump_reads_back_equal(tmp_path: Path) -> None:
     data = Data(root="ä b", features="f", train_videos=9, validation=Holdout(holdout=0.3, seed=4), plant=Plant())
-    config = Config(data=data, threads=2)
+    config = HaanConfig(data=data, threads=2)
     assert read_config(write(tmp_path, dump(config))) == config
 
 

@@ -20,8 +20,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from haan.config import Concepts
 from haan.errors import InputError
+from haan.methods.haan.config import Concepts
 
 ITERATIONS = 25  # of k-means
 _EM_ITERATIONS, _EM_STRETCH = 100, 5  # of gmm: scikit-learn's own number; the time is looked at after so many

@@ -17,20 +17,23 @@ from torch import Tensor
 from torch.autograd import Function
 
 from haan import losses
-from haan.config import Config
-from haan.config import Loss as LossConfig
-from haan.data.table import ClipTable, IntArray, offsets_of
+from haan.data.table import offsets_of
+from haan.detectors import runs
 from haan.errors import TrainingError
 from haan.feed import BLOCK_CLIPS, HOST, Feed, join_blocks
-from haan.methods.base import Method, Network, mix_seed
+from haan.methods.base import Labelled, Method, Network, Numbers, mix_seed
 from haan.methods.haan import clustering, concepts, lloyd
 from haan.methods.haan import losses as haan_losses
+from haan.methods.haan.config import HaanConfig
+from haan.methods.haan.config import Loss as LossConfig
 from haan.methods.haan.network import HAAN, ClipOutputs
 from haan.methods.parts import exact_products
 from haan.schedule import Column, Schedule, Shape
 from haan.weights import below, copied
 
 LOSSES = ("mil", "pseudo", "concept", "coarse", "total")
+_HEADS = 4  # of two layers each: what they keep of a clip
+_KEPT = 6  # numbers a clip and unit of a hidden layer: product, relu, dropout's mask and product, and gradients of two
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def batch_losses(
     ranks: int,
     hierarchy: concepts.Hierarchy,
     weights: Float[Tensor, " weighed"],
-    config: Config,
+    config: HaanConfig,
 ) -> tuple[Float[Tensor, "5"], Float[Tensor, ""]]:
     """The losses of one batch in the order of `LOSSES`, summed over its videos (Eq. 1-10); the total, to differentiate.
 
@@ -108,7 +111,7 @@ def loss_weights(loss: LossConfig, device: torch.device) -> Float[Tensor, " weig
 
 
 def _concepts(
-    model: HAAN, out: ClipOutputs, known: Known, ranks: int, hierarchy: concepts.Hierarchy, config: Config
+    model: HAAN, out: ClipOutputs, known: Known, ranks: int, hierarchy: concepts.Hierarchy, config: HaanConfig
 ) -> tuple[Float[Tensor, "videos coarse width"], Float[Tensor, ""]]:
     """What S' reads (Eq. 8), and the loss on the way there (Eq. 7)."""
     loss, setting, prototypes = config.loss, config.concepts, model.classifier.weight
@@ -154,42 +157,62 @@ class _Weigh(Function):
 
 
 class HaanMethod(Method):
-    """HAAN on one table."""
+    """HAAN on some videos."""
 
     losses = LOSSES
+    detector = staticmethod(runs.makers)
 
-    def __init__(self, config: Config, table: ClipTable, videos: IntArray, feed: Feed, device: torch.device):
-        """videos: those that train. Raises InputError when they hold too few clips for the number of clusters."""
-        self.config, self.period = config, config.concepts.refresh_epochs
-        self._table, self._videos, self._feed, self._device = table, videos, feed, device
-        self._offsets = offsets_of(table.num_clips[videos])
-        clustering.check_sample(int(self._offsets[-1]), config.concepts.sample_rate, config.concepts.clusters)
+    def __init__(self, config: HaanConfig, known: Labelled, feed: Feed, device: torch.device):
+        """Raises InputError when the videos hold too few clips for the number of clusters."""
+        super().__init__(config, known, feed, device)
+        self._feed, self._device = feed, device
+        self._offsets = offsets_of(known.num_clips)
+        self.check(config, known)
         if config.threads is not None:
             faiss.omp_set_num_threads(config.threads)
-        annotations = table.annotations
-        self._network = self.build(config, table.dim, len(annotations.fine_names)).to(device)
+        self._network = self.build(config, known.dim, known.fine.shape[1]).to(device)
         self.pseudo: clustering.PseudoLabels | None = None
         self._clustered: dict[str, Tensor] = {}  # the encoder as it was then
-        self._hierarchy = concepts.Hierarchy(annotations.coarse_of_fine, device)
+        self._hierarchy = concepts.Hierarchy(known.coarse_of_fine, device)
         self._weights = loss_weights(config.loss, device)
-        fine, coarse = (
-            torch.from_numpy(labels[videos]).to(device)
-            for labels in (annotations.fine_labels, annotations.coarse_labels)
-        )
+        fine, coarse = (torch.from_numpy(labels).to(device) for labels in (known.fine, known.coarse))
         self._labels = VideoLabels.of(fine, coarse, config.loss)
 
     @classmethod
-    def build(cls, config: Config, dim: int, num_fine: int) -> HAAN:
+    def check(cls, config: HaanConfig, known: Labelled) -> None:
+        """Raises InputError when the sample that is clustered holds fewer clips than there are clusters."""
+        clustering.check_sample(int(known.num_clips.sum()), config.concepts.sample_rate, config.concepts.clusters)
+
+    @classmethod
+    def build(cls, config: HaanConfig, dim: int, num_fine: int) -> HAAN:
         return HAAN(config.model, dim, num_fine, config.concepts.clusters, config.precision)
 
     @classmethod
-    def outline(cls, config: Config, network: Network, num_clips: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def outline(
+        cls, config: HaanConfig, network: Network, num_clips: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         assert isinstance(network, HAAN)
         number, encoder = config.concepts.clusters, network.encoder.state_dict()
         centroids = torch.empty(number, config.model.width, device="meta")
         labels = torch.empty(num_clips, dtype=torch.int64, device="meta")
         pseudo = {"labels": labels, "frequency": torch.empty(number, device="meta"), "centroids": centroids}
         return _kept(centroids, encoder), _state(pseudo, encoder)
+
+    @classmethod
+    def numbers(cls, config: HaanConfig, known: Labelled, largest: Shape) -> Numbers:
+        """Of a clip in the four heads, of the concepts of a batch, and of a clustering's sample and products."""
+        clusters, width, videos = config.concepts.clusters, config.model.width, config.optim.batch_videos
+        fine, coarse, clips = known.fine.shape[1], known.coarse.shape[1], int(known.num_clips.sum())
+        ranks = videos * min(largest.longest, clusters)
+        of_clip = _HEADS * _KEPT * width + 3 * (fine + clusters)
+        of_concepts = ranks * (2 * largest.clips + 4 * width + 6 * fine) + 4 * videos * (fine + coarse) * width
+        sample = clustering.sample_size(clips, config.concepts.sample_rate)
+        return Numbers(
+            step=largest.clips * of_clip + of_concepts,
+            rows=clips * (4 + 2 * videos) + len(known.videos) * (2 + 3 * fine + 2 * coarse),
+            block=BLOCK_CLIPS * (4 * width + fine),
+            renew=sample * width + 2 * lloyd.BLOCK * clusters + 3 * clusters * width,
+        )
 
     @property
     def network(self) -> HAAN:
@@ -213,12 +236,12 @@ class HaanMethod(Method):
         seed = mix_seed(self.config.seed, epoch)
         rng, most = np.random.default_rng(seed), clustering.most_clips(setting)
         chosen = clustering.draw_sample(num_clips, setting.sample_rate, rng, most)
-        places = self._table.places(self._videos)[chosen]
+        places = self._feed.places(self.known.videos)[chosen]
         blocks = (self._feed.sample(places[i : i + BLOCK_CLIPS]) for i in range(0, len(places), BLOCK_CLIPS))
         start = self.pseudo.centroids if setting.warm_start and self.pseudo is not None else None
         on_device = self._device.type == "cuda" and setting.method == "kmeans"
         sample = join_blocks(self.encoded(blocks, epoch), len(places), self._device if on_device else HOST)
-        encoded = self.encoded(self._feed.blocks(self._videos), epoch)
+        encoded = self.encoded(self._feed.blocks(self.known.videos), epoch)
         if on_device:
             begin = None if start is None else torch.from_numpy(start).to(self._device)
             self._label(lloyd.assign(encoded, lloyd.fit(sample, setting.clusters, seed, begin), num_clips))

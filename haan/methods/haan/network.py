@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from haan.config import Model as ModelConfig
 from haan.config import Precision
 from haan.methods.base import Network
+from haan.methods.haan.config import Model as ModelConfig
 from haan.methods.parts import hidden_layer, unrounded
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from haan.__main__ import app
-from haan.config import Config, Data
+from haan.config import Data
 from haan.convert import openpack
 from haan.data.readers import open_data
 from haan.errors import InputError
+from haan.methods.haan.config import HaanConfig
 from haan.yamlconfig import dump
 from tests.haan.data.tiny import CLASS_OF, database, tiny
 from tests.paths import SHARED
@@ -457,14 +458,14 @@ def test_byte_order_marks_change_nothing_and_other_text_is_refused(tmp_path: Pat
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+def config(tmp_path_factory: pytest.TempPathFactory) -> HaanConfig:
     config = tiny_config(tmp_path_factory.mktemp("planted") / "data", epochs=2)
     tiny_table(config)
     return config
 
 
 def test_evaluate_gives_the_figure_of_training(
-    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: HaanConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "c.yaml").write_text(dump(config))
     haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out")
@@ -477,7 +478,7 @@ def test_evaluate_gives_the_figure_of_training(
     assert json.loads(capsys.readouterr().out)["avg_map"] == best > 0
 
 
-def test_ground_truth_says_which_videos_validate(config: Config, tmp_path: Path) -> None:
+def test_ground_truth_says_which_videos_validate(config: HaanConfig, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(dump(config))
     haan("convert", "truth", tmp_path / "c.yaml", "--out", tmp_path / "held.json")
     haan("convert", "truth", tmp_path / "c.yaml", "--out", tmp_path / "o.json", "--set", "data.validation=official")

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from haan.config import Config, Data
+from haan.config import Data
 from haan.data.readers import open_data, open_unlabelled
 from haan.data.table import fingerprint
 from haan.errors import InputError
+from haan.methods.haan.config import HaanConfig
 from haan.yamlconfig import dump, read_config
 from tests.haan.commands import haan
 from tests.haan.data.tiny import LABELS, NAMES, RATIOS, SEGMENTS, database, features, tiny, tiny_activitynet
@@ -91,7 +92,7 @@ def test_a_command_warns_and_counts_those_that_stay(
     tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = skipping(LAYOUTS[layout](tmp_path), "missing")
-    (tmp_path / "c.yaml").write_text(dump(Config(data=data)))
+    (tmp_path / "c.yaml").write_text(dump(HaanConfig(data=data)))
     haan("convert", "truth", tmp_path / "c.yaml", "--out", tmp_path / "truth.json")
     said = capsys.readouterr()
     assert said.out.startswith("3 training and 1 validation videos; written to")
@@ -106,6 +107,6 @@ def test_one_array_leaves_no_video_out(tmp_path: Path) -> None:
 
 def test_the_default_is_not_written(tmp_path: Path) -> None:
     for skip in (None, "missing"):
-        config = Config(data=Data(root="r", features="f", train_videos=1, skip=skip))
+        config = HaanConfig(data=Data(root="r", features="f", train_videos=1, skip=skip))
         (tmp_path / "c.yaml").write_text(dump(config))
         assert ("skip" in dump(config)) == (skip is not None) and read_config(tmp_path / "c.yaml") == config

@@ -17,14 +17,15 @@ from matplotlib.axis import Axis
 from matplotlib.text import Text
 from PIL import Image
 
-from haan.config import Config, Detect
 from haan.data.readers import open_data
 from haan.data.table import Annotations, split
+from haan.detectors.runs import RunsDetect
 from haan.errors import InputError
 from haan.figures import choose, draw, observe
 from haan.figures.folder import FigureFolder, Index
 from haan.figures.observe import NearClip, Observed
 from haan.files import digest
+from haan.methods.haan.config import HaanConfig
 from haan.metrics import Detections
 from haan.predict import clip_blocks
 from haan.train import Trainer
@@ -197,12 +198,12 @@ def test_a_track_holds_threshold_level_and_detections_by_score() -> None:
     cas[:, 0] = [2, -2, 6, 2]
     found = [(0, 0, 0.0, 1.0, 1.0), (0, 0, 2.0, 4.0, 5.0), (0, 1, 0.0, 1.0, 9.0)]
     seen = observed([(3, 1)], [(0, 0)], [0] * 4, segments=[(0, 0, 2.0, 3.5)], found=found, cas=cas)
-    one = observe.track(seen, Detect(alpha=0.25, top_clips=0.5), 0, 0)
+    one = observe.track(seen, RunsDetect(alpha=0.25, top_clips=0.5), 0, 0)
     # Mean 2, range 8: threshold 2 + 0.25 x 8 = 4. Top half: (6 + 2) / 2 = 4.
     assert (one.threshold, one.level, one.kept) == (4.0, 4.0, True)
     assert one.found.tolist() == [[2.0, 4.0], [0.0, 1.0]] and one.right.tolist() == [True, False]
     assert one.near == (1, 3)
-    assert not observe.track(seen, Detect(class_threshold=4.0, top_clips=0.5), 0, 0).kept
+    assert not observe.track(seen, RunsDetect(class_threshold=4.0, top_clips=0.5), 0, 0).kept
 
 
 def a_track(found: list[tuple[float, float]], scores: list[float]) -> observe.Track:
@@ -231,7 +232,7 @@ def written_scores(drawn: draw.Drawn) -> list[str]:
 def test_of_too_many_scores_the_best_are_drawn_and_the_caption_counts_the_others() -> None:
     found = [(0, 0, 0.2 * i, 0.2 * i + 0.1, 9.0 - i) for i in range(5)]
     seen = observed([()], [(0, 0)], [0] * 60, clips=[60], found=found)
-    one = observe.timeline(seen, Detect(), 0, coarse=0, most=1)
+    one = observe.timeline(seen, RunsDetect(), 0, coarse=0, most=1)
     drawn = draw.draw_timeline(seen, one, "figure5-1")
     assert written_scores(drawn) == ["9.00", "8.00", "7.00"]
     assert "Left out for room: the scores of 2 detections" in drawn.caption
@@ -240,7 +241,7 @@ def test_of_too_many_scores_the_best_are_drawn_and_the_caption_counts_the_others
     assert "Left out" not in draw.draw_timeline(seen, replace(one, tracks=(few,)), "figure5-1").caption
 
 
-def test_every_detection_that_is_shown_has_its_score_as_in_the_predictions(config: Config, seen: Observed) -> None:
+def test_every_detection_that_is_shown_has_its_score_as_in_the_predictions(config: HaanConfig, seen: Observed) -> None:
     count = 0
     for place in range(len(seen.videos)):
         one = observe.timeline(seen, config.detect, place, coarse=0, most=9)
@@ -265,7 +266,7 @@ def test_a_timeline_counts_what_it_does_not_show() -> None:
     segments = [(0, 0, 0.0, 1.0), (0, 1, 1.0, 2.0), (0, 1, 3.0, 4.0), (0, 3, 2.0, 3.0)]
     found = [(0, 3, 2.0, 3.0, 1.0), (0, 0, 2.0, 4.0, 1.0), (0, 0, 3.0, 4.0, 1.0), (0, 2, 0.0, 4.0, 1.0)]
     seen = observed([(), (), ()], [(0, 0), (0, 1), (0, 3)], [0, 0, 1, 1], segments=segments, found=found)
-    one = observe.timeline(seen, Detect(), 0, coarse=0, most=2)
+    one = observe.timeline(seen, RunsDetect(), 0, coarse=0, most=2)
     # Class 3 is detected right; of the coarse class 0, class 1 has more segments. Classes 0 and 2 are left.
     assert [of.fine for of in one.tracks] == [3, 1]
     assert (one.other_truth, one.other_found, one.other_classes) == (1, 3, 2)
@@ -273,44 +274,44 @@ def test_a_timeline_counts_what_it_does_not_show() -> None:
 
 def test_a_video_without_ground_truth_shows_what_is_detected() -> None:
     seen = observed([()], [(0, 0)], [0, 0], clips=[1, 1], found=[(1, 2, 0.0, 1.0, 1.0)])
-    assert [one.fine for one in observe.timeline(seen, Detect(), 1, 0, 3).tracks] == [2]
+    assert [one.fine for one in observe.timeline(seen, RunsDetect(), 1, 0, 3).tracks] == [2]
 
 
 def test_videos_are_chosen_by_the_share_of_the_coarse_classs_segments_that_are_right() -> None:
     pairs = [(0, 0), (1, 0), (2, 0), (2, 3), (3, 3), (4, 0), (4, 3)]
     found = [(1, 0, 0.0, 1.0, 1.0), (4, 3, 0.0, 1.0, 1.0)]
     seen = observed([()] * 7, pairs, [0] * 5, clips=[1] * 5, found=found)
-    assert observe.with_right(seen, Detect(), 0, 9) == [1, 4, 0, 2]  # video 3 has none of the class
-    assert observe.with_right(seen, Detect(), 0, 2) == [1, 4]
+    assert observe.with_right(seen, RunsDetect(), 0, 9) == [1, 4, 0, 2]  # video 3 has none of the class
+    assert observe.with_right(seen, RunsDetect(), 0, 2) == [1, 4]
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+def config(tmp_path_factory: pytest.TempPathFactory) -> HaanConfig:
     config = tiny_config(tmp_path_factory.mktemp("planted") / "data")
     tiny_table(config)
     return config
 
 
 @pytest.fixture(scope="module")
-def trained(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(config: HaanConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     (folder / "c.yaml").write_text(dump(config))
     haan("train", folder / "c.yaml", "--out", folder / "out")
     return folder / "out"
 
 
-def look(config: Config, weights: Path) -> Observed:
+def look(config: HaanConfig, weights: Path) -> Observed:
     source, annotations, _ = open_data(config.data)
     return observe.observe(config, source, annotations, split(annotations, config.data).validation, weights)
 
 
 @pytest.fixture(scope="module")
-def seen(config: Config, trained: Path) -> Observed:
+def seen(config: HaanConfig, trained: Path) -> Observed:
     return look(config, trained / "best.safetensors")
 
 
 def test_the_concepts_of_training_clips_are_the_pseudo_labels_that_training_used(
-    config: Config, tmp_path: Path
+    config: HaanConfig, tmp_path: Path
 ) -> None:
     # The last epoch counts, and the clusters are an epoch old by then: the encoder has moved on.
     config = replace(config, eval=replace(config.eval, epoch="last"), optim=replace(config.optim, lr=1e-2))
@@ -329,7 +330,7 @@ def test_the_concepts_of_training_clips_are_the_pseudo_labels_that_training_used
     assert (observe.concepts_of(late, trainer.method.pseudo.centroids)[0] != trainer.method.pseudo.labels).any()
 
 
-def test_what_is_observed_is_what_plain_loops_find(config: Config, trained: Path, seen: Observed) -> None:
+def test_what_is_observed_is_what_plain_loops_find(config: HaanConfig, trained: Path, seen: Observed) -> None:
     source, annotations, _ = open_data(config.data)
     tensors, _ = read_tensors(trained / "best.safetensors")
     clips = torch.from_numpy(
@@ -361,14 +362,16 @@ def test_what_is_observed_is_what_plain_loops_find(config: Config, trained: Path
     assert pair == len(seen.near)
 
 
-def test_where_no_concept_is_near_there_is_no_figure_of_clips(config: Config, seen: Observed, tmp_path: Path) -> None:
+def test_where_no_concept_is_near_there_is_no_figure_of_clips(
+    config: HaanConfig, seen: Observed, tmp_path: Path
+) -> None:
     far = replace(seen, near=np.zeros_like(seen.near))
     for wanted in (WANTED, choose.Wanted(frames=tmp_path, fps=1.0)):
         names = [one.name for one in choose.draw(far, config, wanted)]
         assert names[0].startswith("figure3") and not any(name.startswith("figure4") for name in names)
 
 
-def test_detections_of_a_track_are_the_runs_above_its_threshold(config: Config, seen: Observed) -> None:
+def test_detections_of_a_track_are_the_runs_above_its_threshold(config: HaanConfig, seen: Observed) -> None:
     runs = 0
     for place in range(len(seen.videos)):
         for fine in range(4):
@@ -404,7 +407,7 @@ def test_weights_of_an_older_version_still_detect_but_have_no_figures(trained: P
     ],
 )
 def test_wrong_concepts_are_refused(
-    config: Config, trained: Path, tmp_path: Path, name: str, value: torch.Tensor, message: str
+    config: HaanConfig, trained: Path, tmp_path: Path, name: str, value: torch.Tensor, message: str
 ) -> None:
     tensors, metadata = read_tensors(trained / "best.safetensors")
     write_tensors(tmp_path / "w.safetensors", tensors | {name: value}, metadata)
@@ -412,7 +415,7 @@ def test_wrong_concepts_are_refused(
         look(config, tmp_path / "w.safetensors")
 
 
-def test_a_method_that_found_fewer_clusters_has_its_figures(config: Config, trained: Path, tmp_path: Path) -> None:
+def test_a_method_that_found_fewer_clusters_has_its_figures(config: HaanConfig, trained: Path, tmp_path: Path) -> None:
     tensors, metadata = read_tensors(trained / "best.safetensors")
     fewer = {"concepts.centroids": tensors["concepts.centroids"][:5].clone()}
     write_tensors(tmp_path / "w.safetensors", tensors | fewer, metadata)
@@ -478,7 +481,7 @@ def is_pdf(path: Path) -> bool:
     return whole and abs(float(box) - 12 / 2.54 * 72) < 0.01 and b"/Type3" not in content
 
 
-def test_the_files_are_png_svg_and_pdf_and_no_text_becomes_markup(config: Config, tmp_path: Path) -> None:
+def test_the_files_are_png_svg_and_pdf_and_no_text_becomes_markup(config: HaanConfig, tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.write_bytes(b"w")
     wanted = choose.Wanted(coarse=f"Walk {EVIL}")
@@ -501,7 +504,7 @@ def test_the_files_are_png_svg_and_pdf_and_no_text_becomes_markup(config: Config
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
-def test_figures_take_the_place_of_the_last_ones_and_of_nothing_else(config: Config, tmp_path: Path) -> None:
+def test_figures_take_the_place_of_the_last_ones_and_of_nothing_else(config: HaanConfig, tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.write_bytes(b"w")
     out = tmp_path / "out"
@@ -524,7 +527,7 @@ def tick_labels(axis: Axis) -> list[Text]:
     return [label for tick in shown for label in (tick.label1, tick.label2) if label.get_visible() and label.get_text()]
 
 
-def test_letters_are_of_seven_points_at_least_within_the_sheet_and_apart(config: Config, seen: Observed) -> None:
+def test_letters_are_of_seven_points_at_least_within_the_sheet_and_apart(config: HaanConfig, seen: Observed) -> None:
     for one in [*choose.draw(hostile(), config, WANTED), *choose.draw(seen, config, WANTED)]:
         with draw.style():
             one.figure.draw_without_rendering()
@@ -571,7 +574,7 @@ def test_frames_are_looked_up_by_the_clips_middle_in_the_order_of_their_numbers(
     assert frames.found == 3 and frames.missing == {"v", "../v", "w"}
 
 
-def test_pictures_are_drawn_where_there_are_frames(config: Config, tmp_path: Path) -> None:
+def test_pictures_are_drawn_where_there_are_frames(config: HaanConfig, tmp_path: Path) -> None:
     seen = observed([(0,)], [(0, 0)], [0], clips=[1])
     (tmp_path / "v0").mkdir()
     Image.new("RGB", (32, 24), (255, 0, 0)).save(tmp_path / "v0" / "0.jpg")
@@ -610,13 +613,13 @@ def test_a_wrong_option_is_named_with_rule_and_value(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_nearly_right_video_is_suggested(config: Config, seen: Observed) -> None:
+def test_a_nearly_right_video_is_suggested(config: HaanConfig, seen: Observed) -> None:
     name = seen.names[0]
     with pytest.raises(InputError, match=rf"got '{name}x' \(did you mean '{name}'\?\)"):
         list(choose.draw(seen, config, choose.Wanted(videos=(f"{name}x",))))
 
 
-def test_a_coarse_class_that_no_video_shows_is_refused(config: Config) -> None:
+def test_a_coarse_class_that_no_video_shows_is_refused(config: HaanConfig) -> None:
     seen = observed([()], [(0, 0)], [0])
     with pytest.raises(InputError, match=r"--coarse: must be a coarse class with a segment .* \(Box\), got '1'"):
         list(choose.draw(seen, config, choose.Wanted(coarse="1")))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution
 
-from haan.config import Concepts, Config
+from haan.config import Data
 from haan.data.table import Split, pack
+from haan.methods.haan.config import Concepts, HaanConfig
 from search.driver import timing
 from search.driver.job import Job, preview
 from search.driver.nodes import Cluster, Node
@@ -58,16 +59,20 @@ def test_a_sample_is_as_large_as_allowed_or_as_the_clusters_need(job: Job) -> No
     assert smallest < 0.5
 
 
+def clustering(**concepts: Any) -> HaanConfig:
+    return HaanConfig(data=Data(root="none", features="none", train_videos=1), concepts=Concepts(**concepts))
+
+
 def test_clips_are_counted() -> None:
     sizes = np.array([10, 20, 30, 41])
-    split, half = Split(np.array([0, 3]), np.array([1])), Concepts(sample_rate=0.5)
+    split, half = Split(np.array([0, 3]), np.array([1])), clustering(sample_rate=0.5)
     assert amounts(sizes, split, half) == Amounts(train=51, validation=20, fitted=25)
 
 
 @pytest.mark.parametrize(("method", "fitted"), [("kmeans", 100_000), ("gmm", 32_768), ("birch", 32_768)])
 def test_only_so_many_clips_are_fitted_as_the_method_takes(method: Any, fitted: int) -> None:
     sizes, split = np.array([1_000_000, 10]), Split(np.array([0]), np.array([1]))
-    assert amounts(sizes, split, Concepts(method=method, sample_rate=0.1)).fitted == fitted
+    assert amounts(sizes, split, clustering(method=method, sample_rate=0.1)).fitted == fitted
 
 
 def test_phases_grow_with_what_they_work_on() -> None:
@@ -105,9 +110,9 @@ def test_the_time_of_a_clustering_is_its_own_method_s_however_many_clips_are_tim
     large, split = replace(job, source=source), thin(job.split, part)
     base = with_values(job.space.base, {"concepts.method": method, "concepts.sample_rate": rate})
 
-    def seconds(config: Config, of: Split) -> dict[str, float]:
+    def seconds(config: HaanConfig, of: Split) -> dict[str, float]:
         fit_s, rest_s = COSTS[method]
-        counts = amounts(sizes, of, config.concepts)
+        counts = amounts(sizes, of, config)
         return {"cluster": counts.fitted * fit_s + counts.train * rest_s, "train": counts.train * 0.1}
 
     monkeypatch.setattr(timing, "_mean_epoch", lambda timers, config: seconds(config, split))

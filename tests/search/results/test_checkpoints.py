@@ -14,9 +14,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 from safetensors.numpy import load_file, save_file
 
-from haan.config import Config, Holdout
+from haan.config import Holdout
 from haan.data.table import ClipTable
 from haan.errors import InputError, TrainingError
+from haan.methods.haan.config import HaanConfig
 from haan.train import EpochResult
 from haan.weights import STATE, WEIGHTS
 from search.driver import storagecheck
@@ -181,7 +182,7 @@ Start = Callable[..., TrialRunner]
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     """Makes a trial as its process does, without Ray."""
-    base: Config = tiny_config(tmp_path_factory.mktemp("planted") / "data", epochs=EPOCHS, lr=1e-2)
+    base: HaanConfig = tiny_config(tmp_path_factory.mktemp("planted") / "data", epochs=EPOCHS, lr=1e-2)
     table, split = tiny_table(base)
 
     def make(*restore: Path | str, params: dict[str, Any] = PARAMS, by_epoch: bool = False) -> TrialRunner:

@@ -125,7 +125,8 @@ def test_each_row_is_crossed_with_what_is_listed_and_has_the_base_values_that_it
     ]
     assert space.plan.trials == 12
     assert front(space) == grid_points(space) and base_number(space) == 0
-    assert most_demanding(space) == (3, 0.03)
+    most = most_demanding(space).concepts
+    assert (most.clusters, most.sample_rate) == (3, 0.03)
 
 
 def test_a_trial_is_known_by_the_name_of_its_row(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from haan.config import Detect
+from haan.detectors.runs import RunsDetect
 from search.study.record import FAILURE, NODE, RETRIES, RUNS, Ran, Summary, TrialRecord
 
-ALPHAS = tuple(Detect(alpha=alpha) for alpha in (-0.5, 0.0, 0.5))
+ALPHAS = tuple(RunsDetect(alpha=alpha) for alpha in (-0.5, 0.0, 0.5))
 TIOU = (0.3, 0.7)
 
 
@@ -65,7 +65,7 @@ def test_figures_are_known_by_what_they_are_of() -> None:
     scores = TrialRecord.read(written()).scores(ALPHAS, TIOU)
     assert dict(scores.by_detect) == dict(zip(ALPHAS, (1.0, 5.0, 2.0), strict=True))
     assert [scores.best_at(detect) for detect in ALPHAS] == [3.0, 5.0, 2.0], "the best of both epochs"
-    assert scores.best_at(Detect(alpha=0.25)) is None
+    assert scores.best_at(RunsDetect(alpha=0.25)) is None
     assert scores.by_tiou == {0.3: 6.0, 0.7: 4.0}
     assert (scores.chosen, scores.avg_map) == (ALPHAS[1], 5.0)
 
@@ -77,7 +77,7 @@ def test_of_equal_settings_the_first_is_chosen() -> None:
 
 def test_what_is_scored_twice_is_one_setting() -> None:
     """As where a confirmed configuration has the base's own setting, which is scored beside it."""
-    scores = TrialRecord(best_avg_map_by_detect=(2.0, 2.0)).scores((ALPHAS[0], Detect(alpha=-0.5)), TIOU)
+    scores = TrialRecord(best_avg_map_by_detect=(2.0, 2.0)).scores((ALPHAS[0], RunsDetect(alpha=-0.5)), TIOU)
     assert scores.best_at(ALPHAS[0]) == 2.0
 
 

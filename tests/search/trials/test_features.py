@@ -14,9 +14,10 @@ import ray
 import torch
 from ray import cloudpickle, tune
 
-from haan.config import Concepts, Config, Data, Model, Optim
+from haan.config import Data, Optim
 from haan.data.table import Split, pack
 from haan.errors import InputError
+from haan.methods.haan.config import Concepts, HaanConfig, Model
 from search.trials.features import SharedTable, num_bytes, share
 from search.trials.trial import TrialRunner
 from tests.search.trials import drawn
@@ -126,7 +127,7 @@ def private_mib(videos: int) -> list[float]:
     annotations = annotate(videos)
     source = Drawn(np.full(videos, CLIPS), DIM)
     assert num_bytes(source, "float16") == videos * MIB
-    config = Config(
+    config = HaanConfig(
         data=Data(root="none", features="none", train_videos=videos),
         model=Model(width=16),
         concepts=Concepts(clusters=8, top_k=2),

@@ -11,10 +11,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from haan.checked import RuleError
-from haan.config import Concepts
 from haan.errors import InputError
 from haan.methods.haan import clustering
 from haan.methods.haan.clustering import FitError
+from haan.methods.haan.config import Concepts
 
 GMM, BIRCH = Concepts(clusters=12, top_k=1, method="gmm"), Concepts(clusters=12, top_k=1, method="birch")
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from haan import losses
-from haan.config import Concepts, Loss, Model
 from haan.methods.haan import losses as haan_losses
+from haan.methods.haan.config import Concepts, Loss, Model
 from haan.methods.haan.network import HAAN
 from tests import oracle
 from tests.fast import fast_losses

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from haan.config import Model
+from haan.methods.haan.config import Model
 from haan.methods.haan.network import HAAN
 from haan.methods.parts import Dropout
 

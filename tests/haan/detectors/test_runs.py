@@ -12,8 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from haan import detect as module
-from haan.config import Detect
-from haan.detect import detect_many, top_mean
+from haan.detectors.runs import RunsDetect, detect_many, top_mean
 from haan.metrics import Detections
 from tests.benchmarks.activations import ALPHAS as ALPHAS_41
 from tests.benchmarks.activations import Activations, activations
@@ -25,7 +24,7 @@ ALPHAS = [-1.0, -0.8, -0.2, 0.0, 0.1, 0.5, 1.0]
 Row = tuple[int, int, float, float, float]  # video, class, start_s, end_s, score
 
 
-def plain_detect(videos: list[list[list[float]]], ratios: list[float], setting: Detect) -> list[Row]:
+def plain_detect(videos: list[list[list[float]]], ratios: list[float], setting: RunsDetect) -> list[Row]:
     """Sec. 3.4 with Eq. 11 by loops over videos, classes and clips, in that order; videos: [video][clip][class]."""
     rows: list[Row] = []
     for video, clips in enumerate(videos):
@@ -60,13 +59,15 @@ def packed(videos: list[list[list[float]]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def detect(
-    cas: np.ndarray, offsets: np.ndarray, ratios: np.ndarray, setting: Detect, alphas: Sequence[float]
+    cas: np.ndarray, offsets: np.ndarray, ratios: np.ndarray, setting: RunsDetect, alphas: Sequence[float]
 ) -> Iterator[Detections]:
     """Detections at one alpha after the other."""
     return (found for _, found in detect_many(cas, offsets, ratios, [replace(setting, alpha=a) for a in alphas]))
 
 
-def run(videos: list[list[list[float]]], ratios: list[float], setting: Detect, alphas: list[float]) -> list[list[Row]]:
+def run(
+    videos: list[list[list[float]]], ratios: list[float], setting: RunsDetect, alphas: list[float]
+) -> list[list[Row]]:
     return [rows_of(found) for found in detect(*packed(videos), np.array(ratios), setting, alphas)]
 
 
@@ -80,7 +81,7 @@ def test_a_video_worked_by_hand() -> None:
     # Level: top ceil(6 x 0.5) = 3 clips, (8 + 4 + 4) / 3 = 16/3 > 0, kept.
     # alpha 0: above 2.67 are clips 1-2 and 5: [1/2, 3/2] s of score 4 + 8/3, [5/2, 6/2] s of score 8 + 8/3.
     # alpha 0.5: threshold 6.67, clip 5 alone. alpha -0.8: threshold -3.73, the whole video: [0, 6/2] s.
-    setting = Detect(top_clips=0.5)
+    setting = RunsDetect(top_clips=0.5)
     got = run([column(0, 4, 4, 0, 0, 8)], [2.0], setting, [0.0, 0.5, -0.8])
     late = (0, 0, 2.5, 3.0, pytest.approx(8 + 8 / 3))
     assert got == [
@@ -94,7 +95,7 @@ def test_detections_stand_by_video_then_class_then_time() -> None:
     # Each column has mean 1 and range 2 (alpha 0: positive where 2). Level: the largest clip, 2. Score 2 + 0.5 x 2 = 3.
     first = [[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]]
     second = [[0.0, 2.0], [2.0, 0.0]]
-    (got,) = run([first, second], [1.0, 4.0], Detect(), [0.0])
+    (got,) = run([first, second], [1.0, 4.0], RunsDetect(), [0.0])
     assert got == [
         (0, 0, 0.0, 1.0, 3.0),
         (0, 0, 2.0, 3.0, 3.0),
@@ -107,7 +108,7 @@ def test_detections_stand_by_video_then_class_then_time() -> None:
 
 def test_score_equal_to_the_threshold_is_not_positive() -> None:
     # 0, 1, 2: mean 1, so at alpha 0 clip 1 is not above it. alpha 0.5: threshold 1 + 0.5 x 2 = 2, no clip is.
-    got = run([column(0, 1, 2)], [1.0], Detect(top_clips=1.0), [0.0, 0.5])
+    got = run([column(0, 1, 2)], [1.0], RunsDetect(top_clips=1.0), [0.0, 0.5])
     assert got == [[(0, 0, 2.0, 3.0, 2.5)], []]
 
 
@@ -117,7 +118,7 @@ def test_score_equal_to_the_threshold_is_not_positive() -> None:
 )
 def test_class_is_kept_where_its_level_exceeds_the_threshold(scores: tuple, threshold: float, kept: bool) -> None:
     # Levels over both clips: 0, 1, 1, -3.5.
-    setting = Detect(top_clips=1.0, class_threshold=threshold)
+    setting = RunsDetect(top_clips=1.0, class_threshold=threshold)
     (got,) = run([column(*scores)], [1.0], setting, [0.0])
     assert [row[:4] for row in got] == ([(0, 0, 0.0, 1.0)] if kept else [])
 
@@ -125,7 +126,7 @@ def test_class_is_kept_where_its_level_exceeds_the_threshold(scores: tuple, thre
 def test_weight_of_the_level_may_be_any_number() -> None:
     # 0, 4: level 2 over both clips, one detection of largest score 4: 4 + w x 2.
     for weight, expected in ((0.0, 4.0), (0.25, 4.5), (-1.0, 2.0)):
-        (got,) = run([column(0, 4)], [1.0], Detect(top_clips=1.0, class_score_weight=weight), [0.0])
+        (got,) = run([column(0, 4)], [1.0], RunsDetect(top_clips=1.0, class_score_weight=weight), [0.0])
         assert got == [(0, 0, 1.0, 2.0, expected)]
 
 
@@ -169,7 +170,7 @@ def ragged(draw: st.DrawFn) -> tuple[list[list[list[float]]], list[float]]:
 
 
 detect_settings = st.builds(
-    Detect,
+    RunsDetect,
     alpha=st.sampled_from(ALPHAS) | st.floats(-2, 2),
     top_clips=st.sampled_from([0.01, 0.1, 0.25, 0.3, 0.5, 0.7, 1.0]),
     class_threshold=st.sampled_from([-100.0, -1.0, 0.0, 0.5, 100.0]),
@@ -178,10 +179,10 @@ detect_settings = st.builds(
 
 
 @SEARCH
-@example(([[[1.0]]], [1.0]), Detect())  # one clip
-@example(([[[1.0]], [[2.0]], [[0.0], [4.0]]], [1.0, 1.0, 2.0]), Detect())
+@example(([[[1.0]]], [1.0]), RunsDetect())  # one clip
+@example(([[[1.0]], [[2.0]], [[0.0], [4.0]]], [1.0, 1.0, 2.0]), RunsDetect())
 @given(ragged(), detect_settings)
-def test_detections_are_those_of_the_oracle(batch: tuple, setting: Detect) -> None:
+def test_detections_are_those_of_the_oracle(batch: tuple, setting: RunsDetect) -> None:
     videos, ratios = batch
     got = run(videos, ratios, setting, ALPHAS)
     for alpha, rows in zip(ALPHAS, got, strict=True):
@@ -190,7 +191,7 @@ def test_detections_are_those_of_the_oracle(batch: tuple, setting: Detect) -> No
 
 @SEARCH
 @given(ragged(), st.lists(detect_settings, max_size=6).flatmap(lambda some: st.permutations(some + some[:2])))
-def test_detect_many_answers_each_setting_in_its_place(batch: tuple, many: list[Detect]) -> None:
+def test_detect_many_answers_each_setting_in_its_place(batch: tuple, many: list[RunsDetect]) -> None:
     videos, ratios = batch
     got = {place: rows_of(found) for place, found in detect_many(*packed(videos), np.array(ratios), many)}
     assert got == {place: plain_detect(videos, ratios, setting) for place, setting in enumerate(many)}
@@ -210,9 +211,9 @@ def batch_and_alphas(draw: st.DrawFn) -> tuple[tuple[list[list[list[float]]], li
 
 
 @SEARCH
-@example((([[[1.0]]], [1.0]), []), Detect())
+@example((([[[1.0]]], [1.0]), []), RunsDetect())
 @given(batch_and_alphas(), detect_settings)
-def test_each_of_any_alphas_gives_the_detections_of_the_oracle(case: tuple, setting: Detect) -> None:
+def test_each_of_any_alphas_gives_the_detections_of_the_oracle(case: tuple, setting: RunsDetect) -> None:
     (videos, ratios), alphas = case
     found = list(
         detect(*packed(videos), np.array(ratios), setting, alphas)
@@ -230,7 +231,7 @@ def test_long_videos_and_more_alphas_than_a_byte_counts_are_those_of_the_oracle(
     for num_clips in (300, 57, 300):
         wave = 3 * np.sin(np.arange(num_clips)[:, None] / [2.0, 9.0, 40.0]) + rng.normal(0, 0.5, (num_clips, 3))
         videos.append((np.round(64 * wave) / 64).tolist())
-    setting = Detect(class_threshold=-1e3)
+    setting = RunsDetect(class_threshold=-1e3)
     for alpha, rows in zip(alphas, run(videos, ratios, setting, alphas), strict=True):
         assert rows == plain_detect(videos, ratios, replace(setting, alpha=alpha))
 
@@ -238,13 +239,13 @@ def test_long_videos_and_more_alphas_than_a_byte_counts_are_those_of_the_oracle(
 def test_threshold_is_not_rounded_to_the_precision_of_the_scores() -> None:
     # 0, 1: mean 1/2, range 1. At alpha 1/2 the threshold is 1, not exceeded. A 1e-15 lower it is below 1, though the
     # nearest float32 is 1; at alpha -1/2 it is 0, and a 1e-15 lower it is below 0.
-    got = run([column(0, 1)], [1.0], Detect(), [0.5, 0.5 - 1e-15, -0.5, -0.5 - 1e-15])
+    got = run([column(0, 1)], [1.0], RunsDetect(), [0.5, 0.5 - 1e-15, -0.5, -0.5 - 1e-15])
     assert [[row[2:4] for row in rows] for rows in got] == [[], [(1.0, 2.0)], [(1.0, 2.0)], [(0.0, 2.0)]]
 
 
 def test_threshold_beyond_float32_is_above_or_below_every_score() -> None:
     # Mean 0, range 6e38, thresholds -1.2e39, 0, 1.2e39.
-    got = run([column(-3e38, 3e38)], [1.0], Detect(), [-2.0, 0.0, 2.0])
+    got = run([column(-3e38, 3e38)], [1.0], RunsDetect(), [-2.0, 0.0, 2.0])
     assert [[row[2:4] for row in rows] for rows in got] == [[(0.0, 2.0)], [(1.0, 2.0)], []]
 
 
@@ -269,7 +270,7 @@ def peak_bytes(problem: Activations, alphas: Sequence[float]) -> int:
 @pytest.mark.parametrize("block", [1, 2, 7, 20])
 @given(batch=ragged(), setting=detect_settings)
 @LAWS
-def test_size_of_a_block_changes_nothing(block: int, batch: tuple, setting: Detect) -> None:
+def test_size_of_a_block_changes_nothing(block: int, batch: tuple, setting: RunsDetect) -> None:
     whole = run(*batch, setting, ALPHAS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_BLOCK", block)
@@ -282,7 +283,7 @@ def test_constant_column_gives_no_detection_at_any_alpha(batch: tuple, alpha: fl
     # Its range is 0, so the threshold is the mean, the score itself, and no clip is greater. A single clip is constant.
     videos, ratios = batch
     flat = [[video[0]] * len(video) for video in videos]
-    assert run(flat, ratios, Detect(class_threshold=-1e3), [alpha]) == [[]]
+    assert run(flat, ratios, RunsDetect(class_threshold=-1e3), [alpha]) == [[]]
 
 
 @pytest.mark.parametrize("num_clips", [1, 3, 56, 1001])
@@ -290,7 +291,7 @@ def test_rounding_never_makes_a_collapsed_column_positive(num_clips: int) -> Non
     # The float32 mean of 56 such scores differs from each of them; here the mean must be taken in float64.
     cas = np.full((num_clips, 1), 0.30184281, dtype=np.float32)
     for sign in (1, -1):
-        (found,) = detect(sign * cas, np.array([0, num_clips]), np.ones(1), Detect(class_threshold=-1.0), [0.0])
+        (found,) = detect(sign * cas, np.array([0, num_clips]), np.ones(1), RunsDetect(class_threshold=-1.0), [0.0])
         assert len(found) == 0
 
 
@@ -299,7 +300,7 @@ def test_rounding_never_makes_a_collapsed_column_positive(num_clips: int) -> Non
 def test_alpha_of_minus_one_takes_every_column_that_varies_whole(batch: tuple) -> None:
     # mean - (max - min) < min whenever mean < max.
     videos, ratios = batch
-    (got,) = run(videos, ratios, Detect(class_threshold=-1e3), [-1.0])
+    (got,) = run(videos, ratios, RunsDetect(class_threshold=-1e3), [-1.0])
     expected = [
         (video, label, 0.0, len(clips) / ratios[video])
         for video, clips in enumerate(videos)
@@ -311,14 +312,14 @@ def test_alpha_of_minus_one_takes_every_column_that_varies_whole(batch: tuple) -
 
 @LAWS
 @given(ragged(), detect_settings)
-def test_alpha_of_the_settings_is_not_read(batch: tuple, setting: Detect) -> None:
+def test_alpha_of_the_settings_is_not_read(batch: tuple, setting: RunsDetect) -> None:
     other = replace(setting, alpha=setting.alpha + 1)
     assert run(*batch, setting, ALPHAS) == run(*batch, other, ALPHAS)
 
 
 @LAWS
 @given(ragged(), detect_settings)
-def test_a_video_is_detected_alike_alone_and_among_others(batch: tuple, setting: Detect) -> None:
+def test_a_video_is_detected_alike_alone_and_among_others(batch: tuple, setting: RunsDetect) -> None:
     videos, ratios = batch
     together = run(videos, ratios, setting, [0.1])[0]
     alone = [
@@ -330,7 +331,7 @@ def test_a_video_is_detected_alike_alone_and_among_others(batch: tuple, setting:
 
 
 def test_no_kept_class_gives_empty_columns_of_the_right_types() -> None:
-    (found,) = detect(*packed([column(-1, -2)]), np.ones(1), Detect(), [0.0])
+    (found,) = detect(*packed([column(-1, -2)]), np.ones(1), RunsDetect(), [0.0])
     assert len(found) == 0
     assert found.video.dtype == found.label.dtype == np.int64
     assert found.start_s.dtype == found.end_s.dtype == found.score.dtype == np.float64

@@ -17,10 +17,21 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from haan.config import Detect
+from haan.checked import SHARE, setting
+from haan.config import CODE, Detect
 from haan.metrics import Detections
 
 _BLOCK = 1 << 18  # scores worked on at once: few enough for the processor's cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsDetect(Detect):
+    """Class activation sequences to detections (Sec. 3.4)."""
+
+    alpha: float = setting(-0.8, what="places the threshold of clips", source="Eq. 11")
+    top_clips: float = setting(0.25, SHARE, what="share of clips that make a class's score", source=CODE)
+    class_threshold: float = setting(0.0, what="a class is kept above this score", source=CODE)
+    class_score_weight: float = setting(0.5, what="weight of its score in a detection's", source=CODE)
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ def _makers(
     cas: NDArray[np.float32],
     offsets: NDArray[np.int64],
     clips_per_s: NDArray[np.float64],
-    settings: Detect,
+    settings: RunsDetect,
     alphas: Sequence[float],
 ) -> Iterator[Callable[[], Detections]]:
     """What makes the detections at each alpha; `settings.alpha` is not read. Arguments as of `detect_many`."""
@@ -123,7 +134,7 @@ def _detections(blocks: Sequence[_Runs], number: int) -> Detections:
     return found
 
 
-def _kept_sequences(cas: NDArray[np.float32], offsets: NDArray[np.int64], settings: Detect) -> Iterator[_Kept]:
+def _kept_sequences(cas: NDArray[np.float32], offsets: NDArray[np.int64], settings: RunsDetect) -> Iterator[_Kept]:
     """Kept pairs, a bounded block of them at a time; the last block may be empty."""
     parts, held = [], 0
     for first, last in _of_one_length(offsets, _BLOCK // cas.shape[1]):
@@ -228,7 +239,7 @@ def detect_many(
     cas: NDArray[np.float32],
     offsets: NDArray[np.int64],
     clips_per_s: NDArray[np.float64],
-    settings: Sequence[Detect],
+    settings: Sequence[RunsDetect],
 ) -> Iterator[tuple[int, Detections]]:
     """Detections at each of several settings, with its place among them, one setting at a time.
 
@@ -244,10 +255,10 @@ def makers(
     cas: NDArray[np.float32],
     offsets: NDArray[np.int64],
     clips_per_s: NDArray[np.float64],
-    settings: Sequence[Detect],
+    settings: Sequence[RunsDetect],
 ) -> Iterator[tuple[int, Callable[[], Detections]]]:
     """What makes `detect_many`'s detections; several threads may do so at once, each holds its own alone."""
-    passes: dict[Detect, list[int]] = {}
+    passes: dict[RunsDetect, list[int]] = {}
     for place, one in enumerate(settings):
         passes.setdefault(replace(one, alpha=0.0), []).append(place)
     for shared, places in passes.items():
