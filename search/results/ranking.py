@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Float
 
 CONFIDENCE = 0.95
+Values = Mapping[int, Mapping[int, float]]  # avg.mAP in percent of [trial number][seed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +55,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The confirmed configurations, best first; base: the number of the base, which may be missing among them."""
+    """The confirmed configurations, best first; base: the number of the base, which may be missing among them.
+
+    most: how many seeds each could have, where they raced; see search.results.race.
+    """
 
     order: tuple[Standing, ...]
     base: int | None
+    most: int | None = None
 
     @property
     def winner(self) -> Standing:
@@ -88,31 +93,59 @@ class Ranking:
                 return "nothing but the base has a confirmed value, so there is nothing to compare"
             return "the base itself has the highest mean; nothing found is better"
         (base,) = (standing for standing in self.order if standing.number == self.base)
-        return gained(self.winner, base)
+        return gained(self.winner, base, self.most)
 
 
-def gained(one: Standing, base: Standing) -> str:
-    """What a configuration gained over the base, in words; both are of one ranking."""
+def gained(one: Standing, base: Standing, most: int | None = None) -> str:
+    """What a configuration gained over the base, in words; both are of one ranking. most: as there."""
     gain = f"{one.gain:+.2f} avg.mAP over the base"
     if one.interval is None:
         return f"{gain}; {'one seed each' if one.n == 1 else 'one seed in common'}: no spread is known"
     low, high = one.interval
     noise = "" if one.distinguishable else ", not distinguishable from noise"
     seeds = f"{base.n} seeds each" if one.n == base.n == one.shared else f"the {one.shared} seeds that both have"
+    seeds += f", in a race of up to {most}" if most is not None else ""
     return f"{gain}{noise} ({CONFIDENCE * 100:g} % interval {low:+.2f} to {high:+.2f}, {seeds})"
 
 
-def rank(values: Mapping[int, Mapping[int, float]], base: int | None) -> Ranking:
+def rank(values: Values, base: int | None, miss: float = 1 - CONFIDENCE) -> Ranking:
     """Ranks configurations by their mean over seeds, compared on the seeds that they share with the base.
 
     values: avg.mAP in percent of [trial number][seed]; a run that failed is left out, and a trial without any value
-    does not take part. base: trial number of the base. Equal ones: the base first, then the lower number.
+    does not take part. base: trial number of the base. miss: how likely it may be that one of the intervals doesn't
+    hold. Equal ones: the base first, then the lower number.
 
     Where every cell is there, the order is that of the means. Where some are missing, means are of different seeds, so
     the order is that of the gains over the base, in which the seeds cancel; without the base, it is that of the means.
     Raises ValueError where there is no value at all, or one is not finite.
     """
-    numbers = sorted((number for number, runs in values.items() if runs), key=lambda number: (number != base, number))
+    numbers, table = _tabulated(values, base)
+    # Without the base there is nothing to compare with: as if it shared no seed with anyone.
+    differences = table - (table[0] if numbers[0] == base else np.nan)
+    comparisons = int((~np.isnan(differences[1:])).any(axis=1).sum())
+    tail = miss / (2 * max(comparisons, 1))
+    standings = [_standing(table, differences, row, number, tail) for row, number in enumerate(numbers)]
+    return Ranking(tuple(sorted(standings, key=_merit, reverse=True)), base)
+
+
+def lags(values: Values, leader: int) -> dict[int, float]:
+    """How likely each configuration would lie so far behind the leader if it were as good: one-sided t, paired.
+
+    Without those that share fewer than two seeds with it.
+    """
+    numbers, table = _tabulated(values, leader)
+    found = {}
+    for row, number in enumerate(numbers[1:], start=1):
+        behind = table[row] - table[0]
+        behind = behind[~np.isnan(behind)]
+        if len(behind) > 1:
+            found[number] = _below(float(behind.mean()), *_error(table, row, len(behind)))
+    return found
+
+
+def _tabulated(values: Values, first: int | None) -> tuple[list[int], Float[np.ndarray, "configs seeds"]]:
+    """Who has a value, `first` at the head if it has one, and all values by seed; NaN where there is none."""
+    numbers = sorted((number for number, runs in values.items() if runs), key=lambda number: (number != first, number))
     if not numbers:
         raise ValueError("values must hold at least one value, got none")
     for number in numbers:
@@ -120,12 +153,8 @@ def rank(values: Mapping[int, Mapping[int, float]], base: int | None) -> Ranking
             if not np.isfinite(value):
                 raise ValueError(f"values[{number}][{seed}] must be finite, got {value}")
     seeds = sorted({seed for number in numbers for seed in values[number]})
-    table = np.array([[values[number].get(seed, np.nan) for seed in seeds] for number in numbers], dtype=float)
-    # Without the base there is nothing to compare with: as if it shared no seed with anyone.
-    differences = table - (table[0] if numbers[0] == base else np.nan)
-    comparisons = int((~np.isnan(differences[1:])).any(axis=1).sum())
-    standings = [_standing(table, differences, row, number, comparisons) for row, number in enumerate(numbers)]
-    return Ranking(tuple(sorted(standings, key=_merit, reverse=True)), base)
+    table = [[values[number].get(seed, np.nan) for seed in seeds] for number in numbers]
+    return numbers, np.array(table, dtype=float)
 
 
 def _merit(standing: Standing) -> tuple[float, float]:
@@ -142,14 +171,14 @@ def _standing(
     differences: Float[np.ndarray, "configs seeds"],
     row: int,
     number: int,
-    comparisons: int,
+    tail: float,
 ) -> Standing:
     own, gains = table[row][~np.isnan(table[row])], differences[row][~np.isnan(differences[row])]
     gain = float(gains.mean()) if len(gains) else None
     interval = None
     if gain is not None and row > 0 and len(gains) > 1:
-        variance, degrees = residual_variance(_complete_block(table, row))
-        half = _quantile(comparisons, degrees) * float(np.sqrt(2 * variance / len(gains)))
+        error, degrees = _error(table, row, len(gains))
+        half = _quantile(tail, degrees) * error
         interval = (gain - half, gain + half)
     return Standing(
         number=number,
@@ -160,6 +189,12 @@ def _standing(
         gain=gain,
         interval=interval,
     )
+
+
+def _error(table: Float[np.ndarray, "configs seeds"], row: int, shared: int) -> tuple[float, int]:
+    """Standard error of a row's mean difference from row 0 over so many seeds, and its degrees of freedom."""
+    variance, degrees = residual_variance(_complete_block(table, row))
+    return float(np.sqrt(2 * variance / shared)), degrees
 
 
 def _complete_block(
@@ -190,12 +225,21 @@ def residual_variance(block: Float[np.ndarray, "configs seeds"]) -> tuple[float,
 def half_width(values: Sequence[float]) -> float | None:
     """Of the 95 % interval of a mean (Student's t); None with fewer than two values."""
     count = len(values)
-    return _quantile(1, count - 1) * stdev(values) / math.sqrt(count) if count > 1 else None
+    return _quantile((1 - CONFIDENCE) / 2, count - 1) * stdev(values) / math.sqrt(count) if count > 1 else None
+
+
+def _below(difference: float, error: float, degrees: int) -> float:
+    """How likely such a difference or a smaller one is where there is none in truth."""
+    from scipy.special import stdtr  # slow to import, as below
+
+    if error == 0:
+        return 0.5 if difference == 0 else float(difference > 0)
+    return float(stdtr(degrees, difference / error))
 
 
 @cache
-def _quantile(comparisons: int, degrees: int) -> float:
-    """Two-sided quantile of Student's t for one of so many intervals that have to hold together."""
+def _quantile(tail: float, degrees: int) -> float:
+    """Of Student's t, above which so much lies."""
     from scipy.special import stdtrit  # slow to import, for whoever lists runs without a confirmation
 
-    return float(stdtrit(degrees, 1 - (1 - CONFIDENCE) / (2 * comparisons)))
+    return float(stdtrit(degrees, 1 - tail))

@@ -3,11 +3,12 @@
 Every rival of `tests.benchmarks.rivals` searches each recorded pool (`tests.benchmarks.pools`) in virtual time. What
 counts is the true worth of what it would export, its mean on the official videos, against the trial-epochs spent. Then
 what a confirmation of two seeds is worth, each on the search's own holdout and read off its own best epoch (as before)
-or each on a holdout of its own and read off the mean curve (as now), or off its last epoch, at equal cost.
+or each on a holdout of its own and read off the mean curve (as now), or off its last epoch, at equal cost. Last, what
+races save (`tests.benchmarks.races`).
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -16,26 +17,17 @@ from statistics import fmean, stdev
 import numpy as np
 
 from haan.cli import show_table, tell
-from search.replays.pool import Scale, nearest_row
 from search.results.meancurve import MeanCurve
 from search.results.ranking import rank
-from search.space.model import base_point
 from search.study.algorithms import silent
-from tests.benchmarks import pools
-from tests.benchmarks.pools import FIXED, OFFICIAL, REDRAWN, Recorded
+from tests.benchmarks import pools, races
+from tests.benchmarks.pools import FIXED, OFFICIAL, REDRAWN, Recorded, nearest_of
 from tests.benchmarks.rivals import RIVALS, exported, search
 
 TRIALS = (5, 10, 20, 40)  # whole ones, whose epochs are the marks at which a search is looked at
 WORKERS = (1, 8, 32)
 REPEATS = 21  # a third of them on each draw
 CANDIDATES, SEARCHED = 5, 24  # so many of so many random trials are confirmed
-
-
-def nearest_of(pool: Recorded) -> Callable[[Mapping[str, object]], int]:
-    """Which configuration of a pool stands for parameters."""
-    scale = Scale(pool.space.parameters, base_point(pool.space))
-    points = np.stack([scale.point(one) for one in pool.params])
-    return lambda params: nearest_row(points, scale.point(params))
 
 
 def found(pool: Recorded, name: str, workers: int, repeat: int) -> list[float | None]:
@@ -157,7 +149,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)
     given = parser.parse_args()
-    for name in given.pools or [name for name in pools.SPACES if pools.path_of(name).exists()]:
+    names = given.pools or pools.recorded()
+    for name in names:
         pool = pools.read(name)
         tell(f"{name}: {'; '.join(about(pool))}")
         for workers in given.workers:
@@ -172,6 +165,8 @@ def main() -> None:
         }
         made = {title: confirmed(pool, way, 20 * given.repeats) for title, way in ways.items()}
         show_table([head, *([title, *_figures(one)] for title, one in made.items())])
+        tell("")
+    races.show([pools.read(name) for name in names], 20 * given.repeats)
 
 
 if __name__ == "__main__":

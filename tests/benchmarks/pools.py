@@ -9,7 +9,7 @@ worth, at the epoch and the detection setting with which it would be exported.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -25,6 +25,7 @@ from haan.data.readers import open_data
 from haan.data.table import ClipTable, pack, split
 from haan.files import whole
 from haan.train import Trainer
+from search.replays.pool import Scale, nearest_row
 from search.space.confirmkeys import drawn
 from search.space.model import Space, base_point, with_values
 from search.space.read import read_space
@@ -60,6 +61,7 @@ class Recorded:
     scores: by kind of videos, avg.mAP in percent, [configs, seeds, epochs, detects] in the order of the space's.
     """
 
+    name: str
     space: Space
     params: tuple[Mapping[str, Any], ...]
     scores: Mapping[str, Float[np.ndarray, "configs seeds epochs detects"]]
@@ -76,6 +78,11 @@ def space_of(name: str, root: str | None = None) -> Space:
     return read_space(ROOT / "spaces" / file, (*data, *overrides))
 
 
+def recorded() -> list[str]:
+    """The pools that are there."""
+    return [name for name in SPACES if path_of(name).exists()]
+
+
 def path_of(name: str, folder: Path = POOLS) -> Path:
     """The file of a pool."""
     return folder / f"{name}.npz"
@@ -85,7 +92,14 @@ def read(name: str, folder: Path = POOLS) -> Recorded:
     """A pool, as far as it is recorded."""
     with np.load(path_of(name, folder)) as held:
         params = json.loads(str(held["params"]))
-        return Recorded(space_of(name), tuple(params), {kind: held[kind] / 100 for kind in SEEDS})
+        return Recorded(name, space_of(name), tuple(params), {kind: held[kind] / 100 for kind in SEEDS})
+
+
+def nearest_of(pool: Recorded) -> Callable[[Mapping[str, object]], int]:
+    """Which configuration of a pool stands for parameters."""
+    scale = Scale(pool.space.parameters, base_point(pool.space))
+    points = np.stack([scale.point(one) for one in pool.params])
+    return lambda params: nearest_row(points, scale.point(params))
 
 
 def write(name: str, params: list[Mapping[str, Any]], scores: list[Mapping[str, Any]], folder: Path = POOLS) -> None:

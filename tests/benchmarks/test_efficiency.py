@@ -7,22 +7,26 @@ import pytest
 
 from search.study.algorithms import silent
 from tests.benchmarks import efficiency, pools
-from tests.benchmarks.efficiency import before, confirmed, found, nearest_of, now
-from tests.benchmarks.pools import FIXED, OFFICIAL, REDRAWN, Recorded, configurations, space_of
+from tests.benchmarks.efficiency import before, confirmed, found, now
+from tests.benchmarks.pools import FIXED, OFFICIAL, REDRAWN, Recorded, configurations, nearest_of, space_of
 from tests.benchmarks.rivals import RIVALS, Moment, exported, search
 
 CONFIGS = 30
 
 
-@pytest.fixture(scope="module")
-def pool() -> Recorded:
+def made_up() -> Recorded:
     """Configuration i rises to i at the second setting, everywhere, and to half of that at the others; no noise."""
     space = space_of("planted-easy")
     epochs, detects = space.base.optim.epochs, len(space.detects)
     rise = np.linspace(0.1, 1.0, epochs)[:, None] * np.where(np.arange(detects) == 1, 1.0, 0.5)
     one = np.arange(CONFIGS)[:, None, None] * rise
     scores = {kind: np.repeat(one[:, None], count, axis=1) for kind, count in pools.SEEDS.items()}
-    return Recorded(space, tuple(configurations(space, CONFIGS)), scores)
+    return Recorded("made-up", space, tuple(configurations(space, CONFIGS)), scores)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Recorded:
+    return made_up()
 
 
 def test_a_configuration_stands_for_itself(pool: Recorded) -> None:
@@ -68,7 +72,7 @@ def test_a_flattering_holdout_is_seen_through_by_other_holdouts_alone(pool: Reco
     scores = {kind: values.copy() for kind, values in pool.scores.items()}
     scores[REDRAWN][1:6, 0] += 50.0
     scores[FIXED][1:6] += 50.0
-    fooled = Recorded(pool.space, pool.params, scores)
+    fooled = Recorded("made-up", pool.space, pool.params, scores)
     chosen = [1, 3, 25, 29, 0]
     assert before(fooled, chosen).values.mean(axis=1).argmax() == 1
     assert now(fooled, chosen).values.mean(axis=1).argmax() == 3
@@ -80,7 +84,7 @@ def test_the_last_epoch_is_not_where_a_curve_was_best(pool: Recorded) -> None:
     scores = {kind: values.copy() for kind, values in pool.scores.items()}
     for values in scores.values():
         values[:, :, -1] /= 10
-    falling = Recorded(pool.space, pool.params, scores)
+    falling = Recorded("made-up", pool.space, pool.params, scores)
     (best,), (last,) = now(falling, [29]).worth, now(falling, [29], objective="last").worth
     assert last == pytest.approx(2.9) and best == pytest.approx(29 * (0.1 + 0.9 * 13 / 14))
 

@@ -1,0 +1,78 @@
+"""A racing confirmation: configurations run seed by seed, and one leaves once it is clearly behind.
+
+After each seed from the second on, whoever lies behind the leader by more than noise would put it there in one of five
+cases (`BEHIND`, one-sided t over the seeds that both have) runs no more; the base runs on, for gains are over it. The
+race ends when nobody but the leader is left, the base too being clearly behind or the leader, or with the last seed.
+Racing over paired blocks is Maron and Moore's (1994) and, with such tests, F-Race's (Birattari et al., 2002).
+
+Looking after each seed gives noise several chances. So the 5 % with which any interval of a gain may miss are shared
+out: half to the last seed, the rest evenly to the looks before it; each look's share goes to all candidates together,
+as in a confirmation without a race. By Bonferroni all intervals hold together with 95 %, whenever a configuration
+leaves. What is known after each seed follows from the runs alone, so a race goes on wherever it was cut short.
+"""
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from search.results.ranking import CONFIDENCE, Ranking, Standing, Values, lags, rank
+
+FIRST = 2  # seeds before the first look: one shows no spread
+BEHIND = 0.2
+
+
+@dataclass(frozen=True)
+class Race:
+    """How a race stands.
+
+    wanted: number and seed of each run so far, in the order in which they begin. rounds: how many runs each seed that
+    may follow has at most. ranking: those still in it, then those that left, the last ones first; None before its end.
+    """
+
+    wanted: tuple[tuple[int, int], ...] = ()
+    rounds: tuple[int, ...] = ()
+    ranking: Ranking | None = None
+
+
+def follow(
+    numbers: Sequence[int],
+    base: int | None,
+    seeds: Sequence[int],
+    first: int,
+    ended: Container[tuple[int, int]],
+    values: Callable[[Sequence[int]], Values],
+) -> Race:
+    """A race as far as its runs have ended.
+
+    first: seeds before the first look; as many as there are: nobody leaves. ended: number and seed of runs, failed ones
+    too. values: what those of some seeds scored, as these alone show it.
+    """
+    wanted, left = list[tuple[int, int]](), list[Standing]()
+    inside, known = list(numbers), dict[int, Mapping[int, float]]()
+    looks = len(seeds) - first + 1
+    for count in range(first, len(seeds) + 1):
+        wanted += [(number, seed) for seed in seeds[count - 1 if count > first else 0 : count] for number in inside]
+        rounds = (len(inside),) * (len(seeds) - count)
+        if not all(run in ended for run in wanted):
+            return Race(tuple(wanted), rounds)
+        seen = values(seeds[:count])
+        known |= {number: seen.get(number, {}) for number in inside}
+        if not any(known.values()):
+            return Race(tuple(wanted))
+        ranking = rank(known, base, _miss(count == len(seeds), looks))
+        standings = [one for one in ranking.order if one.number in inside]
+        behind = lags(known, standings[0].number)
+        out = {number for number in inside if not known[number] or behind.get(number, 1.0) < BEHIND}
+        if count == len(seeds) or len(out) >= len(inside) - 1:
+            most = len(seeds) if looks > 1 else None
+            return Race(tuple(wanted), ranking=replace(ranking, order=(*standings, *left), most=most))
+        out.discard(base)
+        left = [one for one in standings if one.number in out] + left
+        inside = [number for number in inside if number not in out]
+    return Race()
+
+
+def _miss(is_last: bool, looks: int) -> float:
+    """How likely it may be that one of a look's intervals doesn't hold."""
+    if looks == 1:
+        return 1 - CONFIDENCE
+    return (1 - CONFIDENCE) / 2 / (1 if is_last else looks - 1)
