@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from search.driver import nodes, placement
-from search.driver.batchqueue import BatchQueue, Worker, surplus
+from search.driver.batchqueue import BatchQueue, Worker, lasting, surplus
 from search.trials.bridge import Running
 
 _SAY_S = 10  # between two lines on how many there are
@@ -41,13 +41,12 @@ class Staff:
             self._queue.release([job.id for job in alive], [])
 
     def _say(self, up: int) -> None:
-        """How many there are, where that has changed; when one is expected changes all the time."""
+        """How many there are, where that has changed."""
         words, now = self._queue.words(up, self._released), time.monotonic()
-        lasting = words.partition(", expected")[0]
-        if lasting != self._words and now - self._said > _SAY_S:
+        if lasting(words) != self._words and now - self._said > _SAY_S:
             if self._words or up < self._queue.most:
                 self._line(words)
-            self._said, self._words = now, lasting
+            self._said, self._words = now, lasting(words)
 
     def _release(self, up: dict[str, str], under_way: Collection[Running], needed: int) -> None:
         each = placement.places(self._queue.resources, self._share.cpu, self._share.gpu)

@@ -61,6 +61,10 @@ def refusal(stderr: str, role: str, places: Mapping[str, str], file: Path) -> st
     option = _UNKNOWN.search(stderr)
     name = next((part for part in option.groups() if part), "") if option else ""
     keys = [f"{role}.sbatch.{name}", f"sbatch.{name}"] if name else []
+    words = set(re.findall(r"[a-z][a-z-]*", stderr.lower()))
+    keys += [
+        key for key in places if key.startswith((f"{role}.sbatch.", "sbatch.")) and key.rpartition(".")[2] in words
+    ]
     keys += [key.format(role=role) for pattern, key in _REFUSALS if re.search(pattern, stderr)]
     key = next((key for key in keys if key in places), keys[0] if keys else "")
     # Keys may be left out of the file, such as those of the driver.
