@@ -4,7 +4,6 @@ The job that drives the search leaves what squeue says in a file, and takes what
 """
 
 import json
-import logging
 import os
 import re
 from collections import Counter
@@ -22,7 +21,6 @@ from search.results.jobfolder import JobFolder
 FOLDER = "HAAN_JOBS"  # in a driver's environment: the folder of its jobs
 LABEL = "haan-job"  # of a Ray node: the job that it is
 SQUEUE_FORMAT = "%i|%T|%r|%S|%N"  # what `parsed` reads
-_LOG = logging.getLogger("search")
 _KIND = "slurm worker"
 _OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED")
 _OVER += ("REVOKED", "TIMEOUT")
@@ -174,8 +172,6 @@ class BatchQueue:
         if new:
             with self.folder.told.open("a", encoding="ascii") as file:
                 file.write("".join(f"{job}\n" for job in new))
-        for job in new:
-            _LOG.warning("worker %s: %s", job, known[job])
         return [known[job] for job in new]
 
     def _notes(self) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Workers that are jobs of Slurm's, as a search goes on: says how many there are, and gives back those too many."""
 
+import logging
 import math
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from search.driver import nodes, placement
 from search.driver.batchqueue import BatchQueue, Worker, lasting, surplus
 from search.trials.bridge import Running
 
+_LOG = logging.getLogger("search")
 _SAY_S = 10  # between two lines on how many there are
 
 
@@ -29,6 +31,7 @@ class Staff:
         """Says what is new, and releases jobs that the rest of the search can't fill. needed: trials from now on."""
         up = {node.id: node.job for node in nodes.alive() if node.job is not None}
         for line in self._queue.news(list(up.values())):
+            _LOG.warning(line)
             self._line(f"warning: {line}")
         self._say(len(up))
         if not self._queue.plan["together"]:

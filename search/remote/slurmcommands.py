@@ -21,6 +21,7 @@ _REFUSALS = (  # (what sbatch says, the key of the file that it is about: {role}
     (r"[Nn]ode count|[Aa]rray", "workers.most"),
     (r"[Ff]eature|[Cc]onstraint", "{role}.sbatch.constraint"),
     (r"CPU count|[Cc]pus", "{role}.cpus"),
+    (r"[Nn]ode name", "{role}.sbatch.nodelist"),
     (r"[Nn]ode configuration is not available", "{role}"),
 )
 _UNKNOWN = re.compile(r"(?:unrecognized|ambiguous) option '--([a-z0-9-]+)|option '--([a-z0-9-]+)' (?:requires|doesn)")

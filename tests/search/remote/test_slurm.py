@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from search.remote.slurmfile import read as read_file
 from search.remote.slurmscripts import AGAIN, Scripts
 from search.results.folder import RunFolder
 from search.results.jobfolder import JobFolder
+from tests.paths import ROOT
 from tests.search.spaces import tiny_space
 
 FILE = """\
@@ -407,6 +409,28 @@ def test_a_setup_line_that_fails_is_told_with_the_nodes_name(node: Node) -> None
     code, said = node.run("workers", "echo no", file, **ARRAY)
     note = (node.login.run.jobs.notes / "42_2").read_text()
     assert code == 2 and said == note and 'setup[1]: must succeed, got exit code 1 of: test "$A" = 2' in note
+
+
+@pytest.mark.parametrize(
+    ("brought", "got"),
+    [
+        ("prefix: sh -c 'echo INFO >&2; echo FATAL could not open image x.sif >&2; exit 255'", "FATAL could not open"),
+        ("setup: ['unset PYTHONPATH', 'python() { PYTHON -S \"$@\"; }']", "one without ray, torch, numpy"),
+        ("setup: ['export PATH=/nowhere:/usr/bin:/bin', 'python() { nothing; }']", "nothing: command not found"),
+    ],
+)
+def test_a_python_that_can_not_do_it_is_told_in_a_line(node: Node, brought: str, got: str) -> None:
+    code, said = node.run(
+        "workers", "echo no", f"{FILE}{brought.replace('PYTHON -', f'{sys.executable} -')}\n", **ARRAY
+    )
+    note = (node.login.run.jobs.notes / "42_2").read_text()
+    assert code == 2 and said == note and note.count("\n") == 1
+    assert re.search(f": must be Python 3.11 or newer with this project's packages, got: .*{got}", note), note
+
+
+def test_the_oldest_python_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=" + ".".join(map(str, slurmscripts._OLDEST))
 
 
 def test_a_node_that_does_not_see_the_folder_says_so(node: Node) -> None:
