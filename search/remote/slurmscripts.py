@@ -44,10 +44,8 @@ rm -f "$run/orders/$job" "$run/notes/$job"
 put() { printf '%s\n' "$2" > "$1.partial" && mv "$1.partial" "$1"; }  # whole, or not at all
 ids() { ls "$run/jobs" | sed -n "s/^$1-//p" | sort -n | paste -s -d , -; }
 refuse() { echo "$1"; put "$run/notes/$job" "$1"; finish 2; exit 2; }
-setup() {
-    eval "$2" && return
-    code=$?
-    refuse "node $(hostname -s): $1: must succeed, got exit code $code of: $2; see the job's output in $run"
+unmet() {
+    refuse "node $(hostname -s): $2: must succeed, got exit code $1 of: $3; see the job's output in $run"
 }
 check() {  # a worker that ended without a word would leave its user to guess
     said=$(@PYTHON@ -c @CHECK@ 2>&1) && return
@@ -93,6 +91,7 @@ exit 0
 """
 _STEP = r"""
 if [ "$1" = step ]; then  # on a node that does not drive
+    set --
     finish() { :; }
     @SETUP@
     check
@@ -177,8 +176,7 @@ class Scripts:
         marks = {  # in this order, for some hold others
             "GO_ON": (_REQUEUE if file.chain == 1 else _CHAIN).rstrip("\n"),
             "STEPS": steps,
-            "SETUP": "\n".join(f"setup 'setup[{index}]' {shlex.quote(line)}" for index, line in enumerate(file.setup))
-            or ":",
+            "SETUP": "\n".join(map(_set_up, range(len(file.setup)), file.setup)) or ":",
             "STEP_OPTIONS": " ".join(self._size()),
             "CHECK": shlex.quote(_CHECK),
             "OLDEST": ".".join(map(str, _OLDEST)),
@@ -229,6 +227,14 @@ class Scripts:
         yield from [f"--array=1-{file.workers.most}"] * (role == "workers")
         own = file.options("driver" if drives else "workers")
         yield from (str(one) for one in own if one.name not in GPU_OPTIONS or (drives and one in file.driver.sbatch))
+
+
+def _set_up(index: int, line: str) -> str:
+    """A line of `setup:` at the top of a script: in a function `declare` would be lost, and what is sourced would take
+    its arguments for its own.
+    """
+    quoted = shlex.quote(line)
+    return f"eval {quoted} || unmet $? 'setup[{index}]' {quoted}"
 
 
 def _worded(option: str) -> str:

@@ -1,5 +1,6 @@
 """A search on Slurm as its user meets it on a login node. Programs in the place of Slurm's commands play Slurm."""
 
+import json
 import os
 import re
 import stat
@@ -409,6 +410,16 @@ def test_a_setup_line_that_fails_is_told_with_the_nodes_name(node: Node) -> None
     code, said = node.run("workers", "echo no", file, **ARRAY)
     note = (node.login.run.jobs.notes / "42_2").read_text()
     assert code == 2 and said == note and 'setup[1]: must succeed, got exit code 1 of: test "$A" = 2' in note
+
+
+@pytest.mark.parametrize("role", ["workers", "together"])
+def test_setup_lines_run_as_at_the_top_of_a_script(node: Node, role: str) -> None:
+    activate = node.login.home / "activate"  # as conda's: it takes arguments for its own
+    activate.write_text("bring() { export BROUGHT=yes; }; bring; [ $# = 0 ]")
+    lines = [f". {activate}", "declare -A known=([a]=b)", '[ "${known[a]}" = b ]', "export KNOWN=${known[a]}"]
+    text = FILE + ("together: true\n" if role == "together" else "") + f"setup: {json.dumps(lines)}\n"
+    role_words = {"SLURM_NNODES": "1"} if role == "together" else ARRAY
+    assert node.run(role, 'echo "$BROUGHT $KNOWN"', text, **role_words) == (0, "yes b\n")
 
 
 @pytest.mark.parametrize(
