@@ -76,6 +76,7 @@ RUN = {
 }
 INSTALL, AWS, LONG = "installs, from the network", "needs AWS and machines; tests/cluster runs the way", "takes minutes"
 SLURM = "needs Slurm; tests/search/remote/test_slurm.py plays it"
+BATCH = "needs several nodes of a batch system"
 DATA, TESTS, MADE = "needs features that are not here", "runs tests", "tests/haan/convert runs it on made files"
 READ = {
     "python -m venv .venv && . .venv/bin/activate": INSTALL,
@@ -99,9 +100,12 @@ READ = {
     "ray up cluster.yaml": AWS,
     "ray rsync-up cluster.yaml data/FineAction '~/haan-search/data/'": AWS,
     "python search/run.py spaces/fineaction.yaml --cluster cluster.yaml --name fa --set search.resources.gpu=0.25": AWS,
-    "python search/run.py spaces/fineaction.yaml --cluster search/clusters/slurm.yaml --name fa --dry-run": SLURM,
-    "python search/run.py spaces/fineaction.yaml --cluster search/clusters/slurm.yaml --name fa": SLURM,
-    "python -m search.remote.slurm stop runs/fa": SLURM,
+    "python search/run.py spaces/demo.yaml --cluster search/clusters/slurm.yaml --name first --dry-run": SLURM,
+    "python search/run.py spaces/demo.yaml --cluster search/clusters/slurm.yaml --name first": SLURM,
+    "python -m search.remote.slurm stop runs/first": SLURM,
+    "export RAY_AUTH_MODE=token RAY_TMPDIR=/tmp/$USER HAAN_STORAGE=$PWD/runs": BATCH,
+    "ray symmetric-run --address $FIRST_NODE:$PORT --min-nodes 4 --num-cpus 16 --num-gpus 1 -- "
+    "python search/run.py spaces/demo.yaml --name first": BATCH,
     "ray dashboard cluster.yaml": AWS,
     "ray down cluster.yaml": AWS,
     "python -m pytest -q": TESTS,
@@ -167,6 +171,10 @@ def understood(line: str) -> None:
             from ray.scripts.scripts import cli  # slow to import
 
             parsed(cli, rest)
+            if rest[0] == "symmetric-run":  # it takes the options of `ray start`, and a command behind --
+                options, _, command = (" ".join(rest[5:])).partition(" -- ")
+                parsed(cli, ["start", *rest[1:3], *options.split()])
+                understood(command)
             assert all((ROOT / word).exists() for word in rest if word.endswith(".yaml"))
         elif program == "pip":
             known = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
@@ -174,7 +182,7 @@ def understood(line: str) -> None:
         elif program == "git":
             assert re.fullmatch(r"clone --depth 1 https://\S+", " ".join(rest))
         else:
-            assert program in ("umask", "."), f"{program}: no check knows it"
+            assert program in ("umask", ".", "export"), f"{program}: no check knows it"
 
 
 def simple_commands(line: str) -> list[list[str]]:

@@ -4,8 +4,8 @@ The job that drives the search leaves what squeue says in a file, and takes what
 """
 
 import json
-import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ from search.results.jobfolder import JobFolder
 FOLDER = "HAAN_JOBS"  # in a driver's environment: the folder of its jobs
 LABEL = "haan-job"  # of a Ray node: the job that it is
 SQUEUE_FORMAT = "%i|%T|%r|%S|%N"  # what `parsed` reads
-_LOG = logging.getLogger("search")
 _KIND = "slurm worker"
 _OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED")
 _OVER += ("REVOKED", "TIMEOUT")
@@ -45,6 +44,8 @@ FOR_EVER = {  # reasons that no waiting changes
     "QOSMaxWallDurationPerJobLimit": "time is above the limit of its qos",
     "AssocMaxWallDurationPerJobLimit": "time is above the limit of the account",
 }
+_EXPECTED = re.compile(r", expected (?:\d{4}-\d\d-\d\d )?\d\d:\d\d")
+_NOT_TAKEN = re.compile(r"Job's (account|QOS|qos) not (?:permitted|known)")  # a sentence in the place of the word
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,7 @@ class QueuedJob:
 def parsed(text: str) -> tuple[QueuedJob, ...]:
     """The lines of squeue in that format; what is none of them is left out."""
     rows = [line.strip().split("|") for line in text.splitlines()]
-    return tuple(
-        QueuedJob(row[0], row[1], row[2].strip("()"), _moment(row[3]), row[4]) for row in rows if len(row) == 5
-    )
+    return tuple(QueuedJob(row[0], row[1], row[2], _moment(row[3]), row[4]) for row in rows if len(row) == 5)
 
 
 def _moment(text: str) -> datetime | None:
@@ -91,8 +90,19 @@ def waiting_words(jobs: Sequence[QueuedJob]) -> str:
     reasons = [reason for reason, _ in Counter(job.reason for job in waiting).most_common()]
     starts = sorted(job.start for job in waiting if job.start is not None)
     expected = f", expected {_clock(starts[0])}" if starts else ""
-    never = next((f"; waiting won't change it: {FOR_EVER[one]}" for one in reasons if one in FOR_EVER), "")
+    never = next((f"; waiting won't change it: {why}" for why in map(_never, reasons) if why), "")
     return clean(f"{len(waiting)} pending: {', '.join(reasons)}{expected}{never}")
+
+
+def lasting(words: str) -> str:
+    """Such words without when a job is expected, which changes all the time."""
+    return _EXPECTED.sub("", words)
+
+
+def _never(reason: str) -> str:
+    """Why no waiting changes a reason; "" where it may."""
+    sentence = _NOT_TAKEN.match(reason)
+    return f"the partition does not take this {sentence[1].lower()}" if sentence else FOR_EVER.get(reason, "")
 
 
 def _clock(moment: datetime) -> str:
@@ -162,8 +172,6 @@ class BatchQueue:
         if new:
             with self.folder.told.open("a", encoding="ascii") as file:
                 file.write("".join(f"{job}\n" for job in new))
-        for job in new:
-            _LOG.warning("worker %s: %s", job, known[job])
         return [known[job] for job in new]
 
     def _notes(self) -> dict[str, str]:

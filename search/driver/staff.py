@@ -1,14 +1,16 @@
 """Workers that are jobs of Slurm's, as a search goes on: says how many there are, and gives back those too many."""
 
+import logging
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
 
 from search.driver import nodes, placement
-from search.driver.batchqueue import BatchQueue, Worker, surplus
+from search.driver.batchqueue import BatchQueue, Worker, lasting, surplus
 from search.trials.bridge import Running
 
+_LOG = logging.getLogger("search")
 _SAY_S = 10  # between two lines on how many there are
 
 
@@ -29,6 +31,7 @@ class Staff:
         """Says what is new, and releases jobs that the rest of the search can't fill. needed: trials from now on."""
         up = {node.id: node.job for node in nodes.alive() if node.job is not None}
         for line in self._queue.news(list(up.values())):
+            _LOG.warning(line)
             self._line(f"warning: {line}")
         self._say(len(up))
         if not self._queue.plan["together"]:
@@ -41,13 +44,12 @@ class Staff:
             self._queue.release([job.id for job in alive], [])
 
     def _say(self, up: int) -> None:
-        """How many there are, where that has changed; when one is expected changes all the time."""
+        """How many there are, where that has changed."""
         words, now = self._queue.words(up, self._released), time.monotonic()
-        lasting = words.partition(", expected")[0]
-        if lasting != self._words and now - self._said > _SAY_S:
+        if lasting(words) != self._words and now - self._said > _SAY_S:
             if self._words or up < self._queue.most:
                 self._line(words)
-            self._said, self._words = now, lasting
+            self._said, self._words = now, lasting(words)
 
     def _release(self, up: dict[str, str], under_way: Collection[Running], needed: int) -> None:
         each = placement.places(self._queue.resources, self._share.cpu, self._share.gpu)

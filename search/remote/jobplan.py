@@ -14,7 +14,7 @@ from search.results.jobfolder import JobFolder
 from search.results.versions import version_of
 
 _STORE_SLACK, _STORE_LEAST = 1.25, 256 * 2**20
-_PACKAGES = ("ray", "torch", "numpy", "optuna")  # what objects that travel between nodes are made of
+PACKAGES = ("ray", "torch", "numpy", "optuna")  # what objects that travel between nodes are made of
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Head:
 
 def versions() -> dict[str, str]:
     """Of Python and the packages that have to be alike on all nodes."""
-    return {"Python": platform.python_version()} | {name: version_of(name) for name in _PACKAGES}
+    return {"Python": platform.python_version()} | {name: version_of(name) for name in PACKAGES}
 
 
 def unlike(own: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:

@@ -22,7 +22,7 @@ from haan.errors import InputError
 from haan.files import check_folder, whole
 from haan.words import amount, clean, duration
 from haan.words import seconds as seconds_of
-from search.driver.batchqueue import waiting_words
+from search.driver.batchqueue import lasting, waiting_words
 from search.driver.request import Request, named, taken
 from search.remote import slurmcommands, slurmfile, watched
 from search.remote.head import LOST
@@ -223,9 +223,15 @@ def _dry(work: Handed, scripts: dict[str, Path]) -> Iterator[str]:
         yield f"--- {path}"
         yield path.read_text(encoding="utf-8").rstrip("\n")
     yield "---"
+    refused = list[str]()
     for role, path in scripts.items():
         part = "driver" if role == "driver" else "workers"
-        yield f"sbatch --test-only {path}: {slurmcommands.tried(path, part, places, work.cluster)}"
+        try:
+            yield f"sbatch --test-only {path}: {slurmcommands.tried(path, part, places, work.cluster)}"
+        except InputError as error:
+            refused += error.messages
+    if refused:
+        raise InputError(list(dict.fromkeys(refused)))
     space, workers = work.space, work.file.workers
     epochs = most_epochs(space)
     yield f"Plan: {space.plan.trials} trials of up to {epochs} epochs = {space.plan.trials * epochs:,} trial-epochs"
@@ -264,9 +270,9 @@ def _shown(work: Handed) -> int:
             if drivers == []:
                 return _last(work, skip)
             waiting = waiting_words(drivers or []) if drivers and all(job.waits for job in drivers) else ""
-            if waiting and waiting != words:
+            if waiting and lasting(waiting) != words:
                 work.show(f"Waiting for the driver's job {drivers[0].id if drivers else ''}: {waiting}")
-            words = waiting
+            words = lasting(waiting)
         time.sleep(_LOOK_S)
 
 

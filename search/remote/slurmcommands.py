@@ -21,6 +21,7 @@ _REFUSALS = (  # (what sbatch says, the key of the file that it is about: {role}
     (r"[Nn]ode count|[Aa]rray", "workers.most"),
     (r"[Ff]eature|[Cc]onstraint", "{role}.sbatch.constraint"),
     (r"CPU count|[Cc]pus", "{role}.cpus"),
+    (r"[Nn]ode name", "{role}.sbatch.nodelist"),
     (r"[Nn]ode configuration is not available", "{role}"),
 )
 _UNKNOWN = re.compile(r"(?:unrecognized|ambiguous) option '--([a-z0-9-]+)|option '--([a-z0-9-]+)' (?:requires|doesn)")
@@ -61,6 +62,10 @@ def refusal(stderr: str, role: str, places: Mapping[str, str], file: Path) -> st
     option = _UNKNOWN.search(stderr)
     name = next((part for part in option.groups() if part), "") if option else ""
     keys = [f"{role}.sbatch.{name}", f"sbatch.{name}"] if name else []
+    words = set(re.findall(r"[a-z][a-z-]*", stderr.lower()))
+    keys += [
+        key for key in places if key.startswith((f"{role}.sbatch.", "sbatch.")) and key.rpartition(".")[2] in words
+    ]
     keys += [key.format(role=role) for pattern, key in _REFUSALS if re.search(pattern, stderr)]
     key = next((key for key in keys if key in places), keys[0] if keys else "")
     # Keys may be left out of the file, such as those of the driver.

@@ -25,7 +25,7 @@ from haan.cli import run, say
 from haan.errors import InputError
 from haan.files import whole
 from haan.words import hours
-from search.driver.batchqueue import FOLDER, LABEL, BatchQueue
+from search.driver.batchqueue import FOLDER, LABEL, BatchQueue, lasting
 from search.driver.localray import ray_folder
 from search.driver.request import AGAIN as LAST_WORDS
 from search.remote import slurmscripts
@@ -192,9 +192,9 @@ def _await_worker(address: str, queue: BatchQueue, orders: Orders, node: RayNode
         if queue.alive() == []:
             raise InputError(f"{queue.folder.root}: must get a worker, got none: all of their jobs have ended")
         now = queue.words(0)
-        if queue.jobs() is not None and now != words and time.monotonic() - said > _SAY_S:
+        if queue.jobs() is not None and lasting(now) != words and time.monotonic() - said > _SAY_S:
             say(f"Waiting for the first worker: {now}")
-            said, words = time.monotonic(), now
+            said, words = time.monotonic(), lasting(now)
         if not node.runs:
             raise InputError(f"node {socket.gethostname()}: Ray must stay up, got: {node.why()}")
         _pause(_ASK_S, orders.obey)

@@ -11,10 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.driver.batchqueue import SQUEUE_FORMAT
+from search.remote.jobplan import PACKAGES
 from search.remote.slurmfile import GPU_OPTIONS, SlurmFile
 from search.results.jobfolder import JobFolder
 
 AGAIN = 75  # exit code of a job's Python (EX_TEMPFAIL): it is to go on later, in the queue again
+_OLDEST = (3, 11)  # Python, as pyproject.toml has it
+_CHECK = f"""
+import sys
+if sys.version_info < {_OLDEST}:
+    sys.exit("Python " + sys.version.split()[0])
+from importlib.util import find_spec
+missing = [name for name in {(*PACKAGES, "faiss", "typer", "yaml", "search")} if find_spec(name) is None]
+if missing:
+    sys.exit("one without " + ", ".join(missing))
+""".strip()  # for a Python of any age
 _QUEUE_S = 30  # about so long between two looks at the queue
 
 _COMMON = r"""
@@ -33,10 +44,13 @@ rm -f "$run/orders/$job" "$run/notes/$job"
 put() { printf '%s\n' "$2" > "$1.partial" && mv "$1.partial" "$1"; }  # whole, or not at all
 ids() { ls "$run/jobs" | sed -n "s/^$1-//p" | sort -n | paste -s -d , -; }
 refuse() { echo "$1"; put "$run/notes/$job" "$1"; finish 2; exit 2; }
-setup() {
-    eval "$2" && return
-    code=$?
-    refuse "node $(hostname -s): $1: must succeed, got exit code $code of: $2; see the job's output in $run"
+unmet() {
+    refuse "node $(hostname -s): $2: must succeed, got exit code $1 of: $3; see the job's output in $run"
+}
+check() {  # a worker that ended without a word would leave its user to guess
+    said=$(@PYTHON@ -c @CHECK@ 2>&1) && return
+    refuse "node $(hostname -s): "@PYTHON_NAME@": must be Python @OLDEST@ or newer with this project's packages, got: \
+$(printf '%s\n' "$said" | tail -n 1)"
 }
 main() {  # runs the search's Python, tells it what Slurm tells this shell, and sets $code
     RAY_BACKEND_LOG_LEVEL=error @PYTHON@ -m search.remote.slurmnode "$1" "$run" &
@@ -64,6 +78,7 @@ watch() {  # a driver that was killed can't give this node back
     done
 }
 @SETUP@
+check
 watch > /dev/null &
 watcher=$!
 main worker
@@ -76,8 +91,10 @@ exit 0
 """
 _STEP = r"""
 if [ "$1" = step ]; then  # on a node that does not drive
+    set --
     finish() { :; }
     @SETUP@
+    check
     main worker
     exit $code
 fi
@@ -112,6 +129,7 @@ watch() {
     done
 }
 @SETUP@
+check
 watch &
 watcher=$!
 @STEPS@main @ROLE@
@@ -158,10 +176,12 @@ class Scripts:
         marks = {  # in this order, for some hold others
             "GO_ON": (_REQUEUE if file.chain == 1 else _CHAIN).rstrip("\n"),
             "STEPS": steps,
-            "SETUP": "\n".join(f"setup 'setup[{index}]' {shlex.quote(line)}" for index, line in enumerate(file.setup))
-            or ":",
+            "SETUP": "\n".join(map(_set_up, range(len(file.setup)), file.setup)) or ":",
             "STEP_OPTIONS": " ".join(self._size()),
+            "CHECK": shlex.quote(_CHECK),
+            "OLDEST": ".".join(map(str, _OLDEST)),
             "PYTHON": self.python,
+            "PYTHON_NAME": shlex.quote(self.python),
             "ROLE": role,
             "AGAIN": str(AGAIN),
             "QUEUE_S": str(_QUEUE_S),
@@ -207,6 +227,14 @@ class Scripts:
         yield from [f"--array=1-{file.workers.most}"] * (role == "workers")
         own = file.options("driver" if drives else "workers")
         yield from (str(one) for one in own if one.name not in GPU_OPTIONS or (drives and one in file.driver.sbatch))
+
+
+def _set_up(index: int, line: str) -> str:
+    """A line of `setup:` at the top of a script: in a function `declare` would be lost, and what is sourced would take
+    its arguments for its own.
+    """
+    quoted = shlex.quote(line)
+    return f"eval {quoted} || unmet $? 'setup[{index}]' {quoted}"
 
 
 def _worded(option: str) -> str:

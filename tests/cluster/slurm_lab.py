@@ -34,6 +34,39 @@ PACKAGES = (
 )
 _PROJECT = ("haan", "search", "spaces", "pyproject.toml")
 _FILES = ".slurm"  # in the home of a host's root: its configuration and key
+# In the place of conda's own hook, in its folder: an environment is a folder with a `python`.
+_CONDA = """
+conda() {
+    [ "$#-$1" = 2-activate ] && [ -d "$conda_home/envs/$2" ] && export PATH="$conda_home/envs/$2/bin:$PATH"
+}
+conda_home=$(dirname "$(dirname "$(dirname "${BASH_SOURCE[0]}")")")
+"""
+# In the place of apptainer: an image is a folder, whose PATH takes the place of the host's, so that nothing of Slurm's
+# is there. Mounts are the host's, as those of apptainer are in part.
+_APPTAINER = """#!/bin/bash
+[ "$1" = exec ] || exit 255
+shift
+while true; do
+    case $1 in --nv) shift ;; --bind) shift 2 ;; *) break ;; esac
+done
+[ -d "$1" ] || { echo "FATAL:   could not open image $1: no such file or directory" >&2; exit 255; }
+PATH=$1/bin
+shift
+exec "$@"
+"""
+_OF_SLURM = (
+    "sacct",
+    "salloc",
+    "sattach",
+    "sbatch",
+    "sbcast",
+    "scancel",
+    "scontrol",
+    "sinfo",
+    "squeue",
+    "srun",
+    "sstat",
+)
 _SET_UP = f"""
 mkdir -p /etc/slurm /etc/munge /run/munge /var/spool/slurmctld /var/spool/slurmd /var/log/munge /var/lib/munge
 cp ~/{_FILES}/*.conf /etc/slurm
@@ -139,9 +172,32 @@ class SlurmLab:
         self.give(user, project)
         return project
 
+    def conda(self, user: User, project: Path) -> dict[str, object]:
+        """What his cluster file says of an environment of conda's, of which there is a stand-in alone."""
+        conda = user.home / "miniconda3"
+        hook = conda / "etc" / "profile.d" / "conda.sh"
+        hook.parent.mkdir(parents=True)
+        hook.write_text(_CONDA)
+        _lay_python(conda / "envs" / "haan" / "bin", project)
+        self.give(user, conda)
+        return {"setup": [". ~/miniconda3/etc/profile.d/conda.sh", "conda activate haan"]}
+
+    def apptainer(self, user: User, project: Path) -> dict[str, object]:
+        """The same of an image of apptainer's."""
+        image, command = user.home / "haan.sif", user.home / "bin" / "apptainer"
+        command.parent.mkdir()
+        command.write_text(_APPTAINER)
+        command.chmod(0o755)
+        _lay_python(image / "bin", project)
+        for program in Path("/usr/bin").iterdir():
+            if program.name not in (*_OF_SLURM, "python"):
+                (image / "bin" / program.name).symlink_to(program)
+        self.give(user, image)
+        return {"prefix": f"{command} exec --nv --bind {self.lab.nfs} {image}"}
+
     def give(self, user: User, path: Path) -> None:
         """Makes a user the owner of a file or folder on the shared folder."""
-        subprocess.run(["chown", "-R", f"{user.uid}:{user.uid}", str(path)], check=True)
+        subprocess.run(["chown", "-hR", f"{user.uid}:{user.uid}", str(path)], check=True)
 
     def popen(
         self, user: User, command: str, env: Mapping[str, str] | None = None, out: IO[str] | None = None
@@ -219,6 +275,14 @@ class SlurmLab:
 
     def _serve(self, host: int) -> None:
         self.lab.on(host, f"slurmd -N {self.lab.name(host)} -L /var/log/slurmd.log")
+
+
+def _lay_python(folder: Path, project: Path) -> None:
+    """A Python with the packages and the project, as an environment or an image has one."""
+    folder.mkdir(parents=True)
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={project} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
 
 
 def from_environment(count: int = 3) -> SlurmLab:

@@ -1,6 +1,7 @@
 """Two users' searches on one Slurm: jobs come late, are cancelled, run out of time and lose their node.
 
-Ada's driver and workers are jobs of their own. Ben takes whole allocations of two nodes at once, one after the other.
+Ada's driver and workers are jobs of their own, in an environment of conda's. Ben takes whole allocations of two nodes
+at once, one after the other, in a container.
 """
 
 import json
@@ -144,7 +145,7 @@ class Story:
     """What the two searches went through.
 
     hit: event -> Ada's trials that were under way there, and how often each had been taken up again before. budget: her
-    trials in the end. told: of each node what `knock` heard.
+    trials in the end. brought: where her jobs' Python comes from. told: of each node what `knock` heard.
     stopped: what Ben's command that ends his search says. given_back: Ada's last jobs that ended without a node.
     idle_s: seconds from the end of Ada's search until every node was idle, and of Ben's until his last job had ended.
     """
@@ -153,6 +154,7 @@ class Story:
     ben: Search
     hit: dict[str, dict[int, int]] = field(default_factory=dict)
     budget: int = 0
+    brought: dict[str, object] = field(default_factory=dict)
     told: dict[str, dict[str, dict[str, set[str]]]] = field(default_factory=dict)
     stopped: str = ""
     given_back: list[str] = field(default_factory=list)
@@ -193,15 +195,13 @@ def space(folder: Path, cpus: int) -> Path:
     return long_space(folder, EPOCHS, trials=PLENTY, resources={"cpu": cpus, "gpu": 0})
 
 
-def cluster_file(search: Search, most: int, cpus: int, limit: str = "1:00:00", **more: object) -> dict[str, object]:
-    """What a user writes: where his environment is, and what a node gives. No driver on h3, which will be lost."""
-    environment = f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={search.project}"
+def cluster_file(most: int, cpus: int, limit: str = "1:00:00", **more: object) -> dict[str, object]:
+    """What a user writes: what a node gives, and where his environment is. No driver on h3, which will be lost."""
     return {
         "provider": {"type": "slurm"},
         "workers": {"most": most, "cpus": cpus, "gpus": 0, "memory": "1500M", "time": limit, "partition": "main"},
         "driver": {"cpus": 1, "memory": "1500M", "time": "1:00:00", "sbatch": {"exclude": "h3"}},
         "notice": NOTICE_S,
-        "setup": [environment],
         **more,
     }
 
@@ -229,9 +229,11 @@ def begin(ada: Search, ben: Search, folder: Path, phase: Phase) -> Story:
     slurm, story = ada.slurm, Story(ada, ben)
     # A node of 5 cores has room for one worker of hers, her driver and a core of his. One of hers that waits keeps none
     # of his from starting, for his would end before it could begin.
-    ada.write(space(folder, cpus=3), cluster_file(ada, most=3, cpus=3))
+    story.brought = slurm.conda(ada.user, ada.project)
+    ada.write(space(folder, cpus=3), cluster_file(most=3, cpus=3, **story.brought))
     whole = {"together": True, "chain": 2, "sbatch": {"exclude": "h3"}}
-    ben.write(space(folder, cpus=1), cluster_file(ben, most=2, cpus=1, limit="0:20:00", **whole))
+    image = slurm.apptainer(ben.user, ben.project)
+    ben.write(space(folder, cpus=1), cluster_file(most=2, cpus=1, limit="0:20:00", **whole, **image))
     slurm.close(3)
     ada.follow()
     ada.await_(lambda: [job.state for job in slurm.jobs(ada.user)].count("RUNNING") == 3, "her driver and two workers")
@@ -300,7 +302,7 @@ def end(story: Story, phase: Phase) -> None:
     ada, ben = story.ada, story.ben
     slurm = ada.slurm
     story.budget = len(ada.known)
-    ada.write(space(ada.scratch, cpus=3), cluster_file(ada, most=4, cpus=3))
+    ada.write(space(ada.scratch, cpus=3), cluster_file(most=4, cpus=3, **story.brought))
     ada.follow("--resume", "--trials", str(story.budget))
     with phase("Ada's search to its end"):
         assert ada.ended() == 0, ada.said()

@@ -18,7 +18,7 @@ from search.trials.bridge import Running
 TODAY = datetime.now().replace(hour=18, minute=40, second=0, microsecond=0)
 LISTED = f"""\
 7_1|RUNNING|None|{TODAY:%Y-%m-%dT%H:%M:%S}|h1
-7_2|PENDING|(Resources)|{TODAY:%Y-%m-%dT%H:%M:%S}|
+7_2|PENDING|Resources|{TODAY:%Y-%m-%dT%H:%M:%S}|
 7_3|PENDING|Priority|N/A|
 7_4|FAILED|NonZeroExitCode|{TODAY:%Y-%m-%dT%H:%M:%S}|h2
 slurm_load_jobs error: something else
@@ -48,6 +48,11 @@ def test_what_jobs_wait_for_is_in_slurms_words() -> None:
     never = waiting_words([QueuedJob("1", "PENDING", "PartitionTimeLimit")])
     assert never == "1 pending: PartitionTimeLimit; waiting won't change it: time is above the partition's limit"
     assert waiting_words([QueuedJob("1", "RUNNING", "None")]) == ""
+    said = "Job's account not known, so it can't use this partition (main allows lab)"  # as Slurm 22.05 has it
+    never = waiting_words(parsed(f"1|PENDING|{said}|{later:%Y-%m-%dT%H:%M:%S}|"))
+    assert never.startswith(f"1 pending: {said}, expected ")
+    assert never.endswith("18:40; waiting won't change it: the partition does not take this account")
+    assert batchqueue.lasting(never) == f"1 pending: {said}; {never.rpartition('; ')[2]}"
 
 
 def test_the_screen_says_how_many_there_are(queue: BatchQueue) -> None:

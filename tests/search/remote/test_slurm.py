@@ -1,11 +1,13 @@
 """A search on Slurm as its user meets it on a login node. Programs in the place of Slurm's commands play Slurm."""
 
+import json
 import os
 import re
 import stat
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from search.remote.slurmfile import read as read_file
 from search.remote.slurmscripts import AGAIN, Scripts
 from search.results.folder import RunFolder
 from search.results.jobfolder import JobFolder
+from tests.paths import ROOT
 from tests.search.spaces import tiny_space
 
 FILE = """\
@@ -140,7 +143,7 @@ def test_a_dry_run_hands_nothing_in_and_shows_scripts_that_sbatch_takes(login: L
         login.submit()
 
 
-def test_what_is_in_the_queue_is_watched_and_not_handed_in_again(login: Login) -> None:
+def test_what_is_in_the_queue_is_watched_and_not_handed_in_again(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
     ends_with(login, 0, "done")
     login.submit()
     login.run.jobs.ended.unlink()
@@ -149,17 +152,20 @@ def test_what_is_in_the_queue_is_watched_and_not_handed_in_again(login: Login) -
         with pytest.raises(InputError, match="in the queue"):
             refused()
     ended = login.run.jobs.ended
-    ends = f"[ -e {ended}.soon ] && echo 0 > {ended}; touch {ended}.soon"
-    login.slurm("squeue", f"echo '41|PENDING|PartitionTimeLimit|N/A|'; {ends}")
+    looks = login.bin / "looks"
+    ends = f"echo >> {looks}; n=$(wc -l < {looks}); [ $n -gt 5 ] && echo 0 > {ended}"
+    login.slurm("squeue", f'{ends}; echo "41|PENDING|PartitionTimeLimit|2100-01-01T18:0$n:00|"')
+    for name in ("_LOOK_S", "_ASK_S"):
+        monkeypatch.setattr(slurm, name, 0)
     handed_in, before = len(login.called()), len(login.lines)
     assert login.submit(resume=True) == 0
     assert not any(line.startswith("sbatch") for line in login.called()[handed_in:])
-    assert login.lines[before:] == [
-        "a is in the queue or running (job 41): watching it",
-        "done",
-        "Waiting for the driver's job 41: 1 pending: PartitionTimeLimit; waiting won't change it: time is above the "
-        "partition's limit",
-    ]
+    watching, done, waiting = login.lines[before:]  # once, although when it is expected changes
+    assert (watching, done) == ("a is in the queue or running (job 41): watching it", "done")
+    assert waiting.startswith(
+        "Waiting for the driver's job 41: 1 pending: PartitionTimeLimit, expected 2100-01-01 18:0"
+    )
+    assert waiting.endswith("; waiting won't change it: time is above the partition's limit")
 
 
 def test_a_search_goes_on_at_once_although_its_last_driver_still_leaves_the_queue(
@@ -242,7 +248,8 @@ def test_a_search_is_ended_for_good(
         slurm.stop(login.run.root)
 
 
-PLACES = {key: f"s.yaml:{line}" for line, key in enumerate(("account", "workers", "workers.time", "sbatch.qos"), 1)}
+KEYS = ("account", "workers", "workers.time", "sbatch.qos", "workers.sbatch.reservation", "sbatch.begin")
+PLACES = {key: f"s.yaml:{line}" for line, key in enumerate(KEYS, 1)}
 FAILED = "sbatch: error: Batch job submission failed: "
 
 
@@ -261,6 +268,8 @@ FAILED = "sbatch: error: Batch job submission failed: "
         ),
         (f"{FAILED}Requested time limit is invalid (missing or exceeds some limit)", "s.yaml:3: workers.time: "),
         (f"{FAILED}Invalid qos specification", "s.yaml:4: sbatch.qos: "),
+        (f"{FAILED}Requested reservation is invalid", "s.yaml:5: workers.sbatch.reservation: "),
+        ("sbatch: error: Invalid --begin specification", "s.yaml:6: sbatch.begin: "),
         (f"{FAILED}Requested node configuration is not available", "s.yaml:2: workers: "),
         ("sbatch: unrecognized option '--colour'\nTry \"sbatch --help\" for more", "s.yaml: workers.sbatch.colour: "),
         ("slurm: the moon is full", "s.yaml: workers: must be what this Slurm takes, got: slurm: the moon is full"),
@@ -268,6 +277,13 @@ FAILED = "sbatch: error: Batch job submission failed: "
 )
 def test_what_sbatch_refuses_names_the_key_and_gives_its_words(said: str, line: str) -> None:
     assert slurmcommands.refusal(said, "workers", PLACES, Path("s.yaml")).startswith(line)
+
+
+def test_a_dry_run_tells_of_all_jobs_that_sbatch_refuses(login: Login) -> None:
+    login.slurm("sbatch", 'echo "sbatch: error: Invalid qos of $2" >&2; exit 1')
+    with pytest.raises(InputError) as refused:
+        login.submit(dry_run=True)
+    assert [message.rpartition("/")[2] for message in refused.value.messages] == ["driver.sh", "workers.sh"]
 
 
 def test_workers_that_are_refused_take_the_driver_with_them(login: Login) -> None:
@@ -394,6 +410,38 @@ def test_a_setup_line_that_fails_is_told_with_the_nodes_name(node: Node) -> None
     code, said = node.run("workers", "echo no", file, **ARRAY)
     note = (node.login.run.jobs.notes / "42_2").read_text()
     assert code == 2 and said == note and 'setup[1]: must succeed, got exit code 1 of: test "$A" = 2' in note
+
+
+@pytest.mark.parametrize("role", ["workers", "together"])
+def test_setup_lines_run_as_at_the_top_of_a_script(node: Node, role: str) -> None:
+    activate = node.login.home / "activate"  # as conda's: it takes arguments for its own
+    activate.write_text("bring() { export BROUGHT=yes; }; bring; [ $# = 0 ]")
+    lines = [f". {activate}", "declare -A known=([a]=b)", '[ "${known[a]}" = b ]', "export KNOWN=${known[a]}"]
+    text = FILE + ("together: true\n" if role == "together" else "") + f"setup: {json.dumps(lines)}\n"
+    role_words = {"SLURM_NNODES": "1"} if role == "together" else ARRAY
+    assert node.run(role, 'echo "$BROUGHT $KNOWN"', text, **role_words) == (0, "yes b\n")
+
+
+@pytest.mark.parametrize(
+    ("brought", "got"),
+    [
+        ("prefix: sh -c 'echo INFO >&2; echo FATAL could not open image x.sif >&2; exit 255'", "FATAL could not open"),
+        ("setup: ['unset PYTHONPATH', 'python() { PYTHON -S \"$@\"; }']", "one without ray, torch, numpy"),
+        ("setup: ['export PATH=/nowhere:/usr/bin:/bin', 'python() { nothing; }']", "nothing: command not found"),
+    ],
+)
+def test_a_python_that_can_not_do_it_is_told_in_a_line(node: Node, brought: str, got: str) -> None:
+    code, said = node.run(
+        "workers", "echo no", f"{FILE}{brought.replace('PYTHON -', f'{sys.executable} -')}\n", **ARRAY
+    )
+    note = (node.login.run.jobs.notes / "42_2").read_text()
+    assert code == 2 and said == note and note.count("\n") == 1
+    assert re.search(f": must be Python 3.11 or newer with this project's packages, got: .*{got}", note), note
+
+
+def test_the_oldest_python_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=" + ".".join(map(str, slurmscripts._OLDEST))
 
 
 def test_a_node_that_does_not_see_the_folder_says_so(node: Node) -> None:
