@@ -50,6 +50,8 @@ SPACES: Mapping[str, tuple[str, tuple[str, ...]]] = {  # a file of spaces/, and 
     "openpack": ("openpack.yaml", ()),
     "planted-easy": ("demo.yaml", _planted(0.5)),
     "planted-hard": ("demo.yaml", _planted(1.0)),
+    "planted-easy-ema": ("demo.yaml", (*_planted(0.5), "optim.ema_epochs=2")),
+    "planted-hard-ema": ("demo.yaml", (*_planted(1.0), "optim.ema_epochs=2")),
 }
 
 
