@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)
     given = parser.parse_args()
-    for name in given.pools or [name for name in pools.SPACES if pools.path_of(name).exists()]:
+    for name in given.pools or pools.recorded():
         pool = pools.read(name)
         tell(f"{name}: {'; '.join(about(pool))}")
         for workers in given.workers:

@@ -83,6 +83,11 @@ def path_of(name: str, folder: Path = POOLS) -> Path:
     return folder / f"{name}.npz"
 
 
+def recorded(folder: Path = POOLS) -> list[str]:
+    """The names of those that are there."""
+    return [name for name in SPACES if path_of(name, folder).exists()]
+
+
 def read(name: str, folder: Path = POOLS) -> Recorded:
     """A pool, as far as it is recorded."""
     with np.load(path_of(name, folder)) as held:
