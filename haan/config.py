@@ -108,6 +108,7 @@ class Optim(Checked):
     schedule: Literal["constant", "cosine", "linear"] = added("constant", what="of `lr`, falling to 0", source=OURS)
     warmup_epochs: int = added(0, NON_NEGATIVE, what="`lr` rises so long from 0, step by step", source=OURS)
     schedule_epochs: int | None = added(None, AT_LEAST_ONE, what="its length; `null`: all", source=OURS)
+    ema_epochs: float = added(0.0, NON_NEGATIVE, what="scored: weights' mean over so many; 0: the last", source=OURS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Adam, AdamW and SGD as one kernel a step: PyTorch's own fused ones, without `torch.optim`; their learning rates.
+"""Adam, AdamW and SGD as one kernel a step: PyTorch's own fused ones, without `torch.optim`; learning rates, averages.
 
 Making any optimiser of `torch.optim` imports PyTorch's compiler, which nothing here uses and which takes a process
 about as long as PyTorch itself does. The kernels are private to PyTorch: tests/haan/test_optimiser.py holds each
@@ -19,6 +19,7 @@ from haan.config import Optim
 _PRIVATE: Any = torch  # the kernels are not among the names that its types know
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8  # of Adam and AdamW
 _STEP, _FIRST, _SECOND, _MOMENTUM = "step", "exp_avg", "exp_avg_sq", "momentum_buffer"  # as torch.optim names them
+_AVERAGE, _MASS = "average", "average_mass"  # of the weights, from zeros on, and of ones in the same way
 
 Moments = dict[str, Tensor]  # of one parameter
 
@@ -54,11 +55,17 @@ class Optimiser:
     else of the gradients (L2). `optim.clip_norm`: the longest that all gradients together may be. state: the moments of
     each parameter that has had a gradient, by its number. All lie where their parameter does, the count of steps, too,
     so that a step can be recorded as a CUDA graph.
+
+    With `optim.ema_epochs` the moments hold a mean of the weights after each step, too, of which a step of so many
+    epochs ago weighs exp(-1) of the last one (Polyak and Juditsky 1992, with Adam's correction of its beginning).
     """
 
-    def __init__(self, parameters: Iterable[Tensor], optim: Optim):
+    def __init__(self, parameters: Iterable[Tensor], optim: Optim, epoch_steps: int = 1):
+        """epoch_steps: steps of an epoch."""
         self.parameters, self._optim = list(parameters), optim
         self.state: dict[int, Moments] = {}
+        self._share = 1 - math.exp(-1 / (optim.ema_epochs * epoch_steps)) if optim.ema_epochs else None
+        self._one = torch.ones((), device=self.parameters[0].device) if self._share else None
 
     def forget_gradients(self) -> None:
         """As before the first backward pass."""
@@ -83,7 +90,22 @@ class Optimiser:
         if self._optim.clip_norm is not None:
             clip_grad_norm_(parameters, self._optim.clip_norm)
         take = self._take_sgd if self._optim.kind == "sgd" else self._take_adam
-        take(parameters, [self._moments(number) for number in moved], self._optim.lr if rate is None else rate)
+        moments = [self._moments(number) for number in moved]
+        take(parameters, moments, self._optim.lr if rate is None else rate)
+        if self._share is not None:
+            means = [one[name] for name in (_AVERAGE, _MASS) for one in moments]
+            _PRIVATE._foreach_lerp_(means, [*parameters, *[self._one] * len(moments)], self._share)
+
+    @torch.no_grad()
+    def averages(self) -> list[Tensor] | None:
+        """The mean of each parameter, a new tensor; its own where it was never moved. None where none are kept."""
+        if self._share is None:
+            return None
+        found = [parameter.clone() for parameter in self.parameters]
+        for number, moments in self.state.items():
+            mass = moments[_MASS]
+            found[number] = torch.where(mass > 0, moments[_AVERAGE] / mass, found[number])
+        return found
 
     def load(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
         """Takes up the moments of another, which it shares where they lie on the same device. Raises KeyError."""
@@ -96,9 +118,10 @@ class Optimiser:
     @property
     def _names(self) -> tuple[str, ...]:
         """Of a parameter's moments."""
+        means = () if self._share is None else (_AVERAGE, _MASS)
         if self._optim.kind == "sgd":
-            return (_MOMENTUM,) if self._optim.momentum else ()
-        return _STEP, _FIRST, _SECOND
+            return ((_MOMENTUM,) if self._optim.momentum else ()) + means
+        return _STEP, _FIRST, _SECOND, *means
 
     def _take_adam(self, parameters: Sequence[Tensor], moments: Sequence[Moments], rate: float | Tensor) -> None:
         steps, firsts, seconds = ([one[name] for one in moments] for name in (_STEP, _FIRST, _SECOND))
@@ -124,7 +147,7 @@ class Optimiser:
         _PRIVATE._fused_sgd_(
             list(parameters),
             [parameter.grad for parameter in parameters],
-            [one[_MOMENTUM] for one in moments if one],
+            [one[_MOMENTUM] for one in moments if _MOMENTUM in one],
             weight_decay=self._optim.weight_decay,
             momentum=self._optim.momentum,
             lr=rate,
@@ -139,7 +162,7 @@ class Optimiser:
             like = self.parameters[number]
             self.state[number] = {
                 name: torch.zeros((), dtype=torch.float32, device=like.device)
-                if name == _STEP
+                if name in (_STEP, _MASS)
                 else torch.zeros_like(like, memory_format=torch.preserve_format)
                 for name in self._names
             }

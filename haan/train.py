@@ -9,6 +9,7 @@ unbroken one.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from haan.methods.parts import set_products
 from haan.optimiser import Optimiser, learning_rates
 from haan.schedule import Schedule
 from haan.score import Scored, Scorer, choose_device, report
-from haan.weights import Best, State, checked, copied, read_state, tensor_bytes, write_state
+from haan.weights import Best, State, checked, cloned, copied, read_state, tensor_bytes, write_state
 from haan.yamlconfig import dump
 
 
@@ -61,13 +62,14 @@ class _Trained:
     """An epoch that was trained.
 
     scores: gives them, once they are there; None where it isn't scored. state, kept: copies of what it left, where the
-    next one is trained meanwhile.
+    next one is trained meanwhile. averaged: the weights that were scored, where they aren't the last step's.
     """
 
     result: EpochResult
     scores: Callable[[], Scored] | None = None
     state: State | None = None
     kept: dict[str, Tensor] | None = None
+    averaged: dict[str, Tensor] | None = None
 
 
 class Trainer:
@@ -114,7 +116,8 @@ class Trainer:
         known = Labelled.of(table.annotations, split.train, table.num_clips, table.dim)
         self.method = method(config, known, self._feed, self.device)
         self.model = self.method.network
-        self._optimiser = Optimiser(self.model.parameters(), config.optim)
+        steps = -(-len(split.train) // config.optim.batch_videos)
+        self._optimiser = Optimiser(self.model.parameters(), config.optim, steps)
         self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" else None
         scored = (table.annotations, split.validation, table.num_clips[split.validation], config.eval.tiou)
         threads = config.threads or torch.get_num_threads()
@@ -169,13 +172,34 @@ class Trainer:
         result = EpochResult(epoch=epoch, losses=means, seconds=seconds, empty_clusters=self.method.empty_clusters)
         if not self._is_scored(epoch):
             return _Trained(result) if self._aside is None else _Trained(result, None, self._state(epoch).copied())
-        cas = self._scorer.activations(self.model, self._feed.blocks(self.split.validation))
+        with self._averaged() as averaged:
+            cas = self._scorer.activations(self.model, self._feed.blocks(self.split.validation))
         seconds["detect"] = time.perf_counter() - marks[2]
         if self._aside is None:
             found = self._scorer.score(cas)
-            return _Trained(result, lambda: found)
+            return _Trained(result, lambda: found, averaged=averaged)
         scores = self._aside.submit(self._scorer.score, cas, lambda: self._closed).result
-        return _Trained(result, scores, self._state(epoch).copied(), self.method.kept())
+        return _Trained(result, scores, self._state(epoch).copied(), self.method.kept(), averaged)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[dict[str, Tensor] | None]:
+        """Within it the network has its averaged weights, which are given; where none are kept, None and its own."""
+        averages = self._optimiser.averages()
+        if averages is None:
+            yield None
+            return
+        last = [parameter.detach().clone() for parameter in self._optimiser.parameters]
+        self._put(averages)
+        try:
+            yield cloned(self.model.state_dict())
+        finally:
+            self._put(last)
+
+    @torch.no_grad()
+    def _put(self, values: Sequence[Tensor]) -> None:
+        """Weights into the memory where graphs read them."""
+        for parameter, value in zip(self._optimiser.parameters, values, strict=True):
+            parameter.copy_(value)
 
     def _is_scored(self, epoch: int) -> bool:
         one_in = self.config.eval.every
@@ -245,7 +269,8 @@ class Trainer:
 
     def _keep(self, trained: _Trained, chosen: int, avg_map: float) -> None:
         if self.best is None or avg_map > self.best.avg_map or self.config.eval.epoch == "last":
-            weights = self.model.state_dict() if trained.state is None else trained.state.network
+            last = self.model.state_dict() if trained.state is None else trained.state.network
+            weights = last if trained.averaged is None else trained.averaged
             kept = self.method.kept() if trained.kept is None else trained.kept
             self.best = Best(trained.result.epoch, chosen, avg_map, copied(weights), kept)
 

@@ -69,11 +69,12 @@ class State:
 
     def copied(self) -> Self:
         """With copies, where they lie, of what training changes in place; a method replaces what is its own."""
-        moments = {number: _cloned(entry) for number, entry in self.moments.items()}
-        return replace(self, network=_cloned(self.network), moments=moments)
+        moments = {number: cloned(entry) for number, entry in self.moments.items()}
+        return replace(self, network=cloned(self.network), moments=moments)
 
 
-def _cloned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def cloned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies where they lie."""
     return {name: value.detach().clone() for name, value in tensors.items()}
 
 

@@ -911,7 +911,12 @@ SPACES = [
     case(
         "objective against the base's epoch",
         [("report: [0.1, 0.5]}", "report: [0.1, 0.5], epoch: last}")],
-        f"{S}:11: search.objective: must be last where base.eval.epoch is, got best",
+        f"{S}:11: search.objective: must be last or recent where base.eval.epoch is last, got best",
+    ),
+    case(
+        "a mean of epochs in a table's cells",
+        [GRID, ("  trials: 2\n", "  objective: recent\n"), (TRAINED, "concepts.clusters: [2, 3]")],
+        f"{S}:11: search.objective: must be best or last under grid, for a table's cells are of one epoch, got recent",
     ),
     case(
         "epochs to judge that have no score",

@@ -58,13 +58,14 @@ class Work:
     def stage(self) -> Stage:
         """The job as Ray Tune runs it."""
         space, share = self.job.space, self.share
-        base = share.pinned(replace(space.base, eval=replace(space.base.eval, epoch=space.plan.objective)))
+        base = share.pinned(replace(space.base, eval=replace(space.base.eval, epoch=space.plan.epoch)))
         trainable = tune.with_parameters(
             TrialRunner,
             base=base,
             detects=space.detects,
             splits=self.job.splits,
             shared=self.shared,
+            objective=space.plan.objective,
             gpu=share.gpu,
             data=self.job.fingerprint,
         )

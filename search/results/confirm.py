@@ -170,7 +170,7 @@ def choice_of(space: Space, trial: FrozenTrial, known: Confirmation) -> Choice:
     if trial.number in known.choices:
         return known.choices[trial.number]
     whole, detect = epochs_of(space, trial.params), chosen_detect(space, trial)
-    if space.plan.objective == "last":
+    if space.plan.objective != "best":
         return Choice(whole, detect)
     mine = [run for run in known.runs if run.trial == trial.number and run.videos != OFFICIAL]
     epochs = [run.record.best_epoch for run in mine if run.state == TrialState.COMPLETE and run.record.best_epoch]

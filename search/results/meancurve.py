@@ -6,20 +6,25 @@ the seeds, and a run's value is what it scored at that epoch and setting: at tho
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from jaxtyping import Float
 
 from haan.config import Detect
-from search.study.record import TrialRecord
+from search.study.record import RECENT, TrialRecord
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a configuration leaves: trained for so many epochs, detecting so."""
+    """How a configuration leaves: trained for so many epochs, detecting so.
+
+    over: its value is the mean over so many scored epochs, those up to there.
+    """
 
     epochs: int
     detect: Detect
+    over: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,16 +37,20 @@ class MeanCurve:
     values: Float[np.ndarray, "seeds epochs detects"]
 
     def choice(self, objective: str, detect: Detect | None = None) -> Choice:
-        """The best point of the mean, the first of equals. objective: of all epochs, or at the `last`.
+        """The best point of the mean, the first of equals. objective: as a space has it.
 
         detect: the setting, where that is given.
         """
         mean = self.values.mean(axis=0)
-        first_epoch = len(self.epochs) - 1 if objective == "last" else 0
+        over = min(RECENT, len(self.epochs)) if objective == "recent" else 1
+        if over > 1:
+            mean = mean[-over:].mean(axis=0, keepdims=True)
+        first_epoch = 0 if objective == "best" else len(mean) - 1
         first = 0 if detect is None else self.detects.index(detect)
         part = mean[first_epoch:, first : len(self.detects) if detect is None else first + 1]
         epoch, setting = np.unravel_index(int(part.argmax()), part.shape)
-        return Choice(self.epochs[first_epoch + int(epoch)], self.detects[first + int(setting)])
+        epochs = self.epochs[-len(mean) :]
+        return Choice(epochs[first_epoch + int(epoch)], self.detects[first + int(setting)], over)
 
 
 def mean_curve(records: Mapping[int, TrialRecord], detects: Sequence[Detect]) -> MeanCurve | None:
@@ -55,6 +64,9 @@ def mean_curve(records: Mapping[int, TrialRecord], detects: Sequence[Detect]) ->
 
 
 def value_at(record: TrialRecord, choice: Choice, detects: Sequence[Detect]) -> float | None:
-    """What a run scored at such an epoch and setting; None where that is not known."""
-    values = dict(record.by_epoch).get(choice.epochs)
-    return None if values is None else values[list(detects).index(choice.detect)]
+    """What a run scored at such an epoch and setting, or over some epochs; None where that is not known."""
+    values = [values for epoch, values in record.by_epoch if epoch <= choice.epochs]
+    if choice.epochs not in dict(record.by_epoch):
+        return None
+    setting = list(detects).index(choice.detect)
+    return fmean(one[setting] for one in values[-choice.over :])

@@ -270,7 +270,7 @@ def notes(made: Tabulated) -> list[str]:
     own = f"alpha {base.detect.alpha:g}" if isinstance(base.detect, RunsDetect) else "the base's detection setting"
     setting = f"the best of {len(space.detects)} detection settings" if swept else own
     one_in = f" of one in {base.eval.every}" if base.eval.every > 1 else ""
-    epoch = f"the epoch{one_in} of the best" if space.plan.objective == "best" else "the last epoch, its"
+    epoch = f"the epoch{one_in} of the best" if space.plan.epoch == "best" else "the last epoch, its"
     seeds = ", ".join(map(str, made.seeds))
     many = len(made.seeds) > 1
     spread = f"mean ± standard deviation over {len(made.seeds)} seeds ({seeds})" if many else f"seed {seeds}"

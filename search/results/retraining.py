@@ -110,7 +110,7 @@ def settings(space: Space, trial: FrozenTrial, again: Mapping[str, Any], num_epo
     """A configuration's dotted keys and values for one such run, over the base."""
     chosen = space.detects[again["setting"]] if "setting" in again else chosen_detect(space, trial)
     detect = {f"detect.{key}": value for key, value in vars(chosen).items()}
-    values = trial.params | detect | {"seed": again["seed"], "eval.epoch": space.plan.objective}
+    values = trial.params | detect | {"seed": again["seed"], "eval.epoch": space.plan.epoch}
     own = space.base.data.validation
     if "holdout" in again and isinstance(own, Holdout):
         values["data.validation"] = drawn(own, again["holdout"] - own.seed)

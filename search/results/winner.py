@@ -27,7 +27,7 @@ UNSEEN, SEARCHED = "On the videos that chose nothing", "In the search, which cho
 def trial_config(space: Space, trial: FrozenTrial) -> Config:
     """The configuration of a trial, complete: its parameters, and the detection setting that scored best."""
     config = with_values(replace(space.base, detect=chosen_detect(space, trial)), trial.params)
-    counted = replace(config.eval, epoch=space.plan.objective)
+    counted = replace(config.eval, epoch=space.plan.epoch)
     return _pinned(replace(config, eval=counted), space, trial)
 
 
@@ -120,7 +120,7 @@ def about(
     run: the search's name. final: the configuration's run on all training videos, if that is exported.
     """
     trained = final or trial
-    avg_map = trained.value if final else scores_of(space, TrialRecord.of(trial)).avg_map
+    avg_map = trained.value if final else scores_of(space, TrialRecord.of(trial)).at_seed
     sessions = study.user_attrs.get(SESSIONS) or [{}]
     rows: dict[str, object] = {
         "run": run,

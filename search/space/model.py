@@ -13,6 +13,7 @@ from search.space.confirmkeys import Repeats
 from search.space.tableform import Table
 from search.study import algorithms
 from search.study.conditions import Conditions
+from search.study.record import RECENT, Objective
 
 SEED = "seed"  # the key that a grid may list beside its settings
 EPOCHS = "optim.epochs"
@@ -48,7 +49,7 @@ class Plan(Checked):
     concurrent: int | Literal["auto"] = "auto"
     max_failures: int = setting(3, NON_NEGATIVE)
     storage: str | None = setting(None, NOT_EMPTY, path=True)
-    objective: Literal["best", "last"] = "best"
+    objective: Objective = "best"
     resources: Resources = Resources()
     gpus: Literal["all"] | tuple[int, ...] = "all"
     mps: Literal["auto", "on", "off"] = "auto"
@@ -63,6 +64,18 @@ class Plan(Checked):
         if mark and ("@" in rest.partition("/")[0] or "secret" in rest.lower()):
             rule = "must not hold a key, for it would stand in run folders; AWS_SECRET_ACCESS_KEY or a role has it"
             raise RuleError("storage", rule, f"{scheme}://...")
+
+    @property
+    def epoch(self) -> Literal["best", "last"]:
+        """Whose weights count, as `eval.epoch` says it."""
+        return "best" if self.objective == "best" else "last"
+
+    @property
+    def valued(self) -> str:
+        """What a trial's value is, in words."""
+        if self.objective == "recent":
+            return f"the mean of its last {RECENT} scored epochs"
+        return f"that of its {self.objective} epoch"
 
 
 @dataclass(frozen=True, kw_only=True)

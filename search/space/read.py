@@ -185,7 +185,12 @@ def _read_search(
         return None
     if base.eval.epoch != "best" and plan.objective == "best":
         node_of = found["objective"][1] if "objective" in found else node
-        errors.append(f"{place(node_of)}: search.objective: must be last where base.eval.epoch is, got best")
+        rule = "must be last or recent where base.eval.epoch is last"
+        errors.append(f"{place(node_of)}: search.objective: {rule}, got best")
+        return None
+    if grid and plan.objective == "recent":
+        rule = f"must be best or last under {algorithms.GRID}, for a table's cells are of one epoch"
+        errors.append(f"{place(found['objective'][1])}: search.objective: {rule}, got recent")
         return None
     every, interval = base.eval.every, pruner.arguments.get("interval", 1)
     if interval > 1 and interval % every:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import itemgetter
+from statistics import fmean
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from optuna.trial import FrozenTrial
@@ -18,6 +19,8 @@ _Key = TypeVar("_Key")
 
 FINGERPRINT, DATA = "haan.fingerprint", "haan.data"  # of the study, as are the next two
 SESSIONS, FEATURES = "sessions", "features"
+RECENT = 5  # scored epochs of which objective `recent` takes the mean
+Objective = Literal["best", "last", "recent"]
 NODE, RUNS, RETRIES, FAILURE = "node", "runs", "retries", "failure"  # of a trial, beside a Summary's
 
 
@@ -25,19 +28,23 @@ NODE, RUNS, RETRIES, FAILURE = "node", "runs", "retries", "failure"  # of a tria
 class Summary:
     """Grows by one epoch at a time; travels with a trial's checkpoints, so that it is right after any restart.
 
-    objective: the epoch that counts is the `best` so far, or the `last`. avg_map: percent, -inf before a scored epoch.
-    avg_map_by_detect: at each detection setting, map_by_tiou: at each tIoU and the chosen setting, both of the epoch
-    that counts. best_avg_map_by_detect: the best of all epochs for each setting on its own. seconds: of training.
+    objective: the epoch that counts is the `best` so far, or the `last`; `recent`: the last, whose avg.mAP is the mean
+    of the last few scored ones. avg_map: percent, -inf before a scored epoch. avg_map_by_detect: at each detection
+    setting, map_by_tiou: at each tIoU and the chosen setting, both of the epoch that counts. best_avg_map_by_detect:
+    the best of all epochs for each setting on its own. last_avg_map_by_detect, recent: with `recent`, of the last epoch
+    alone, and of the last few. seconds: of training.
     empty_clusters: the most clusters of an epoch that held no clip. detections: the most of an epoch. by_epoch: of each
     scored epoch, its number and avg.mAP at each detection setting; None where that is not kept.
     """
 
-    objective: Literal["best", "last"] = "best"
+    objective: Objective = "best"
     epochs: int = 0
     best_epoch: int = 0
     avg_map: float = float("-inf")
     avg_map_by_detect: list[float] = field(default_factory=list)
     best_avg_map_by_detect: list[float] = field(default_factory=list)
+    last_avg_map_by_detect: list[float] = field(default_factory=list)
+    recent: list[list[float]] = field(default_factory=list)
     map_by_tiou: list[float] = field(default_factory=list)
     losses: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -57,17 +64,24 @@ class Summary:
         values = result["avg_map_by_detect"]
         if not values:
             return
-        if result["avg_map"] > self.avg_map or self.objective == "last":
-            self.best_epoch, self.avg_map = result["epoch"], result["avg_map"]
+        if self.by_epoch is not None:  # a new list, for summaries of epochs before this one hold the old one
+            self.by_epoch = [*self.by_epoch, (result["epoch"], values)]
+        avg_map = result["avg_map"]
+        if self.objective == "recent":
+            self.recent, self.last_avg_map_by_detect = [*self.recent, values][-RECENT:], values
+            values = [fmean(of_setting) for of_setting in zip(*self.recent, strict=True)]
+            avg_map = max(values)
+        if avg_map > self.avg_map or self.objective != "best":
+            self.best_epoch, self.avg_map = result["epoch"], avg_map
             self.avg_map_by_detect, self.map_by_tiou = values, result["map_by_tiou"]
         known = self.best_avg_map_by_detect or values
         self.best_avg_map_by_detect = [max(pair) for pair in zip(known, values, strict=True)]
-        if self.by_epoch is not None:  # a new list, for summaries of epochs before this one hold the old one
-            self.by_epoch = [*self.by_epoch, (result["epoch"], values)]
 
     def attributes(self) -> dict[str, Any]:
         """What the study keeps of a trial that has ended."""
-        left_out = ("objective", "avg_map", *["by_epoch"] * (self.by_epoch is None))
+        left_out = {"objective", "avg_map", "recent"}
+        left_out |= {"by_epoch"} if self.by_epoch is None else set()
+        left_out |= {"last_avg_map_by_detect"} if self.objective != "recent" else set()
         return {key: value for key, value in vars(self).items() if key not in left_out}
 
 
@@ -84,12 +98,14 @@ class Scores:
     """A trial's figures in percent, by what they are of; empty where no epoch was scored.
 
     by_detect: avg.mAP at each detection setting, by_tiou: mAP at each tIoU and the chosen setting, both of the epoch
-    that counts. best_by_detect: avg.mAP in the best of all epochs for each setting on its own.
+    that counts. best_by_detect: avg.mAP in the best of all epochs for each setting on its own. last_by_detect: avg.mAP
+    in the last epoch alone, where by_detect is a mean over several.
     """
 
     by_detect: tuple[tuple[Detect, float], ...]
     best_by_detect: tuple[tuple[Detect, float], ...]
     by_tiou: Mapping[float, float]
+    last_by_detect: tuple[tuple[Detect, float], ...] = ()
 
     @property
     def chosen(self) -> Detect | None:
@@ -100,6 +116,11 @@ class Scores:
     def avg_map(self) -> float | None:
         """At the chosen setting, in the epoch that counts."""
         return max(self.by_detect, key=itemgetter(1))[1] if self.by_detect else None
+
+    @property
+    def at_seed(self) -> float | None:
+        """What training it again reports: the epoch's own, where avg_map is a mean."""
+        return dict(self.last_by_detect).get(self.chosen, self.avg_map) if self.chosen else None
 
     def best_at(self, detect: Detect) -> float | None:
         """avg.mAP in the best of all epochs for this setting."""
@@ -167,6 +188,7 @@ class TrialRecord:
     failure: str | None = _read(_text)
     avg_map_by_detect: tuple[float, ...] = _read(_numbers)
     best_avg_map_by_detect: tuple[float, ...] = _read(_numbers)
+    last_avg_map_by_detect: tuple[float, ...] = _read(_numbers)
     map_by_tiou: tuple[float, ...] = _read(_numbers)
     by_epoch: tuple[tuple[int, tuple[float, ...]], ...] = _read(_curve)
 
@@ -186,6 +208,7 @@ class TrialRecord:
             by_detect=_pairs(detects, self.avg_map_by_detect),
             best_by_detect=_pairs(detects, self.best_avg_map_by_detect),
             by_tiou=dict(_pairs(tiou, self.map_by_tiou)),
+            last_by_detect=_pairs(detects, self.last_avg_map_by_detect),
         )
 
     @property

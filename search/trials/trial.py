@@ -24,7 +24,7 @@ from haan.train import EpochResult, Trainer
 from haan.weights import STATE, WEIGHTS, read_tensors, write_weights
 from search.results.checkpoints import RESULT, download
 from search.space.model import with_values
-from search.study.record import Summary
+from search.study.record import Objective, Summary
 from search.trials.features import SharedTable
 from search.trials.leaving import NodeLeavesError, at_work, is_leaving
 
@@ -49,6 +49,7 @@ class TrialRunner(tune.Trainable):
         shared: SharedTable | None = None,
         gpu: float = 1.0,
         data: str = "",
+        objective: Objective = "best",
     ) -> None:
         """Opens the shared table once.
 
@@ -56,7 +57,7 @@ class TrialRunner(tune.Trainable):
         FeaturesError where the features can't come to this node.
         """
         assert base is not None and splits is not None and shared is not None
-        self._base, self._detects, self._splits = base, detects, splits
+        self._base, self._detects, self._splits, self._objective = base, detects, splits, objective
         self._about: dict[str, Any] = {"alone": gpu >= 1, "data": data}
         cap_gpu(gpu)
         self._table, self._opened = shared.arrive()
@@ -79,7 +80,7 @@ class TrialRunner(tune.Trainable):
         except (InputError, ValueError) as error:
             self._broken = str(error)
             return
-        objective = "last" if self._trainer.config.eval.epoch == "last" else "best"
+        objective = self._objective if config["sweep"] else self._trainer.config.eval.epoch
         self._summary = Summary(objective, by_epoch=[] if config.get("by_epoch") else None)
         for checkpoint in config["restore"]:
             if self._goes_on_from(checkpoint):
@@ -168,6 +169,8 @@ class TrialRunner(tune.Trainable):
             "device": self._trainer.device.type,
         }
         self._summary.add(result)
+        if result["avg_map"] is not None and self._summary.objective == "recent":
+            result["avg_map"] = self._summary.avg_map
         due = epoch.epoch == epochs or epoch.epoch % period == 0
         self._result = result | {SHOULD_CHECKPOINT: due}
         if epoch.epoch == epochs and self._trainer.best is not None:

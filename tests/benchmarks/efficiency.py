@@ -3,8 +3,8 @@
 Every rival of `tests.benchmarks.rivals` searches each recorded pool (`tests.benchmarks.pools`) in virtual time. What
 counts is the true worth of what it would export, its mean on the official videos, against the trial-epochs spent. Then
 what a confirmation of two seeds is worth, each on the search's own holdout and read off its own best epoch (as before)
-or each on a holdout of its own and read off the mean curve (as now), or off its last epoch, at equal cost. Last, what
-races save (`tests.benchmarks.races`).
+or each on a holdout of its own and read off the mean curve (as now), off its last epoch, or off its last few, at equal
+cost. Last, what races save (`tests.benchmarks.races`).
 """
 
 import argparse
@@ -86,7 +86,7 @@ def now(pool: Recorded, chosen: Sequence[int], objective: str = "best") -> Way:
         scores = pool.scores[REDRAWN][config, 1 : 1 + pools.SEEDS[FIXED]]
         choice = MeanCurve(tuple(range(len(scores))), epochs, pool.space.detects, scores).choice(objective)
         place = pool.space.detects.index(choice.detect)
-        values.append(scores[:, choice.epochs - 1, place])
+        values.append(scores[:, choice.epochs - choice.over : choice.epochs, place].mean(axis=1))
         worth.append(pool.worth(config, choice.epochs - 1, place))
     return Way(np.array(values), np.array(worth))
 
@@ -162,6 +162,7 @@ def main() -> None:
             "on one holdout, own best epochs": before,
             "on two holdouts, mean curve": now,
             "on two holdouts, last epoch": partial(now, objective="last"),
+            "on two holdouts, mean of the last": partial(now, objective="recent"),
         }
         made = {title: confirmed(pool, way, 20 * given.repeats) for title, way in ways.items()}
         show_table([head, *([title, *_figures(one)] for title, one in made.items())])

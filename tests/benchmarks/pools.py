@@ -51,6 +51,8 @@ SPACES: Mapping[str, tuple[str, tuple[str, ...]]] = {  # a file of spaces/, and 
     "openpack": ("openpack.yaml", ()),
     "planted-easy": ("demo.yaml", _planted(0.5)),
     "planted-hard": ("demo.yaml", _planted(1.0)),
+    "planted-easy-ema": ("demo.yaml", (*_planted(0.5), "optim.ema_epochs=2")),
+    "planted-hard-ema": ("demo.yaml", (*_planted(1.0), "optim.ema_epochs=2")),
 }
 
 
@@ -86,6 +88,11 @@ def recorded() -> list[str]:
 def path_of(name: str, folder: Path = POOLS) -> Path:
     """The file of a pool."""
     return folder / f"{name}.npz"
+
+
+def recorded(folder: Path = POOLS) -> list[str]:
+    """The names of those that are there."""
+    return [name for name in SPACES if path_of(name, folder).exists()]
 
 
 def read(name: str, folder: Path = POOLS) -> Recorded:

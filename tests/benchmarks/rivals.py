@@ -6,6 +6,7 @@ our `Study`, or Ray Tune's OptunaSearch and AsyncHyperBandScheduler, as they beh
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 from search.space.model import Space, front
 from search.space.studies import study_of
 from search.study.algorithms import Component
+from search.study.record import RECENT, Objective
 from search.study.study import ranked
 from tests.benchmarks.pools import Recorded
 
@@ -26,11 +28,16 @@ _ENDLESS = 10**6  # trials; what is spent ends a search
 
 @dataclass(frozen=True)
 class Pick:
-    """What a search would export. epoch: with which it leaves; None: its best. lacks: epochs to its trial's end."""
+    """What a search would export.
+
+    epoch: with which it leaves; None: its best. over: its setting is that of the mean over so many up to there. lacks:
+    epochs to its trial's end.
+    """
 
     trial: int
     epoch: int | None = None
     lacks: int = 0
+    over: int = 1
 
 
 class Rival(Protocol):
@@ -54,10 +61,16 @@ class Rival(Protocol):
 
 
 class Ours:
-    """A sampler and a pruner in the study of the real search."""
+    """A sampler and a pruner in the study of the real search. objective: as a space has it.
 
-    def __init__(self, space: Space, seed: int, sampler: Component, pruner: Component):
-        space = replace(space, sampler=sampler, pruner=pruner, plan=replace(space.plan, trials=_ENDLESS))
+    The mean of `recent` is of epochs at the best setting of each; a search takes it at one setting for all of them.
+    """
+
+    def __init__(self, space: Space, seed: int, sampler: Component, pruner: Component, objective: Objective = "best"):
+        plan = replace(space.plan, trials=_ENDLESS, objective=objective)
+        space = replace(space, sampler=sampler, pruner=pruner, plan=plan)
+        self._last, self._over = space.base.optim.epochs, {"best": 0, "last": 1, "recent": RECENT}[objective]
+        self._recent: dict[int, list[float]] = {}
         self._study = study_of(space, name=space.name, journal=None, seed=seed)
         self._study.start_with(front(space))
 
@@ -65,6 +78,9 @@ class Ours:
         return self._study.ask().params
 
     def report(self, trial: int, epoch: int, value: float) -> bool:
+        if self._over > 1:
+            self._recent[trial] = [*self._recent.get(trial, []), value][-self._over :]
+            value = fmean(self._recent[trial])
         return self._study.report(trial, epoch, value)
 
     def end(self, trial: int, epoch: int, value: float, stopped: bool) -> None:
@@ -74,7 +90,7 @@ class Ours:
         best = next(iter(ranked(self._study.trials(TrialState.COMPLETE))), None)
         if best is None:
             return None
-        return Pick(best.number)
+        return Pick(best.number, self._last, over=self._over) if self._over else Pick(best.number)
 
 
 class Epochs:
@@ -155,6 +171,15 @@ RIVALS: Mapping[str, Callable[[Space, int], Rival]] = {
     "TPE + Hyperband": lambda space, seed: Ours(
         space, seed, Component("tpe", {"n_startup_trials": 8}), Component("hyperband", {"min_resource": 3})
     ),
+    "TPE, recent": lambda space, seed: Ours(
+        space, seed, Component("tpe", {"n_startup_trials": 8}), Component("none", {}), "recent"
+    ),
+    "TPE + Hyperband, last": lambda space, seed: Ours(
+        space, seed, Component("tpe", {"n_startup_trials": 8}), Component("hyperband", {"min_resource": 3}), "last"
+    ),
+    "TPE + Hyperband, recent": lambda space, seed: Ours(
+        space, seed, Component("tpe", {"n_startup_trials": 8}), Component("hyperband", {"min_resource": 3}), "recent"
+    ),
     "Ray Tune: OptunaSearch + ASHA": Rays,
 }
 
@@ -163,12 +188,13 @@ RIVALS: Mapping[str, Callable[[Space, int], Rival]] = {
 class Moment:
     """How a search stands. spent: trial-epochs so far, with what the pick lacks. config: the pick's, in the pool.
 
-    epoch: with which it leaves; None: its best.
+    epoch, over: as a Pick has them.
     """
 
     spent: int
     config: int
     epoch: int | None
+    over: int = 1
 
 
 def search(
@@ -196,11 +222,11 @@ def search(
             rival.end(trial, epoch, value, stopped)
             pick = rival.pick()
             if pick is not None:
-                yield Moment(spent + pick.lacks, configs[pick.trial], pick.epoch)
+                yield Moment(spent + pick.lacks, configs[pick.trial], pick.epoch, pick.over)
 
 
 def exported(pool: Recorded, draw: int, moment: Moment) -> float:
     """The true worth of a pick. draw: on which the search looked; there, its best epoch, and best setting then."""
     seen = pool.scores["redrawn"][moment.config, draw]
     epoch = int(seen.max(axis=1).argmax()) if moment.epoch is None else moment.epoch - 1
-    return pool.worth(moment.config, epoch, int(seen[epoch].argmax()))
+    return pool.worth(moment.config, epoch, int(seen[epoch + 1 - moment.over : epoch + 1].mean(axis=0).argmax()))

@@ -188,8 +188,12 @@ def remembering(trainer: Trainer) -> FixedSteps:
     return steps
 
 
-def test_after_a_checkpoint_is_taken_up_the_steps_use_its_moments(tiny: Problem, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema_epochs", [0.0, 1.0])
+def test_after_a_checkpoint_is_taken_up_the_steps_use_its_moments(
+    tiny: Problem, tmp_path: Path, ema_epochs: float
+) -> None:
     config, table, parts = tiny
+    config = replace(config, optim=replace(config.optim, ema_epochs=ema_epochs))
     trainers = [Trainer(config, table, parts) for _ in range(3)]
     for trainer in trainers:
         trainer._fixed = remembering(trainer)
@@ -201,6 +205,7 @@ def test_after_a_checkpoint_is_taken_up_the_steps_use_its_moments(tiny: Problem,
     resumed.load(tmp_path / "state.safetensors")
     again = [resumed.train_epoch() for _ in range(2)]
     assert [result.losses for result in again] == [result.losses for result in whole[1:]]
+    assert [result.avg_map for result in again] == [result.avg_map for result in whole[1:]]
 
 
 def test_a_longer_epoch_after_a_shorter_one_keeps_all_its_losses(tiny: Problem) -> None:

@@ -1,5 +1,6 @@
 """Optimisers in one kernel against PyTorch's own, learning rates worked by hand, and no compiler of PyTorch's."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -31,7 +32,8 @@ KINDS: list[tuple[Optim, type[torch.optim.Optimizer], dict[str, Any]]] = [
         {"momentum": 0.5, "weight_decay": 0.1},
     ),
 ]
-WAYS = [optim for optim, _, _ in KINDS]
+AVERAGED = [replace(optim, ema_epochs=2.0) for optim, _, _ in (KINDS[0], KINDS[5])]
+WAYS = [*(optim for optim, _, _ in KINDS), *AVERAGED]
 
 
 def parameters() -> list[Tensor]:
@@ -166,6 +168,34 @@ def test_moments_of_another_network_or_optimiser_are_refused(state: dict[int, di
         Optimiser(parameters(), Optim()).load(state)
 
 
+def test_averaged_weights_worked_by_hand_and_the_weights_as_without() -> None:
+    """SGD of rate 1 from 0 along gradients -1, -2: the weights are 1, then 3; e^(-1/2) is left a step of two epochs."""
+    value = torch.zeros(()).requires_grad_()
+    still = torch.ones(()).requires_grad_()
+    optimiser = Optimiser([value, still], Optim(lr=1.0, kind="sgd", momentum=0.0, ema_epochs=2.0))
+    optimiser.begin()
+    left = math.exp(-0.5)
+    for gradient, expected in ((-1.0, 1.0), (-2.0, (left * 1 + 3) / (left + 1))):
+        value.grad = torch.tensor(gradient)
+        optimiser.step()
+        averages = optimiser.averages()
+        assert averages is not None and averages[0].item() == pytest.approx(expected)
+        assert averages[1].item() == 1.0  # never moved
+    assert value.item() == 3.0
+    assert Optimiser([value], Optim()).averages() is None
+
+
+@pytest.mark.parametrize("optim", AVERAGED)
+def test_averaging_changes_no_step(optim: Optim) -> None:
+    with_average, without = parameters(), parameters()
+    averaged, plain = Optimiser(with_average, optim), Optimiser(without, replace(optim, ema_epochs=0.0))
+    for step in range(5):
+        for to, optimiser in ((with_average, averaged), (without, plain)):
+            give(to, gradients(step, skipped=1 if step < 2 and optim.kind == "adam" else None))
+            optimiser.step()
+    assert equal(with_average, without)
+
+
 def rates(epochs: int = 3, steps: int = 2, **given: Any) -> list[list[float] | None]:
     """Learning rates, epoch by epoch; at most 1."""
     return [learning_rates(Optim(lr=1.0, epochs=3, **given), epoch, steps) for epoch in range(1, epochs + 1)]
@@ -202,17 +232,18 @@ def test_a_longer_schedule_is_that_of_a_longer_training_and_stays_at_its_end() -
         {"kind": "adamw", "weight_decay": 0.1, "schedule": "cosine", "warmup_epochs": 1},
         {"kind": "sgd", "lr": 0.1, "schedule": "linear", "clip_norm": 0.5},
         {"kind": "sgd", "momentum": 0.0, "warmup_epochs": 2},
+        {"ema_epochs": 1.5},
     ],
 )
 def test_a_resumed_training_equals_an_unbroken_one(tmp_path: Path, given: dict[str, Any]) -> None:
     config = tiny_config(tmp_path / "data", **given)
     data = tiny_table(config)
     unbroken, begun, resumed = (Trainer(config, *data) for _ in range(3))
-    whole = [result.losses for result in unbroken.epochs()]
-    first = [begun.train_epoch().losses for _ in range(2)]
+    whole = [(result.losses, result.avg_map) for result in unbroken.epochs()]
+    first = [(result.losses, result.avg_map) for result in (begun.train_epoch() for _ in range(2))]
     begun.save(tmp_path / "state")
     resumed.load(tmp_path / "state")
-    assert first + [result.losses for result in resumed.epochs()] == whole
+    assert first + [(result.losses, result.avg_map) for result in resumed.epochs()] == whole
     assert equal(list(resumed.model.parameters()), list(unbroken.model.parameters()))
     with pytest.raises(InputError, match="must be a checkpoint of this configuration, got one of another"):
         Trainer(tiny_config(tmp_path / "data"), *data).load(tmp_path / "state")

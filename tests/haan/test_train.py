@@ -73,12 +73,23 @@ def test_a_resumed_run_equals_an_unbroken_one(tiny: Problem, tmp_path: Path, sto
     assert all(torch.equal(value, unbroken.best.tensors[name]) for name, value in resumed.best.tensors.items())
 
 
-@pytest.mark.parametrize("epoch", ["best", "last"])
+def test_averaged_weights_are_scored_and_the_others_train_on(tiny: Problem) -> None:
+    config, table, parts = tiny
+    averaged = replace(config, optim=replace(config.optim, ema_epochs=1.0))
+    plain, other = Trainer(config, table, parts), Trainer(averaged, table, parts)
+    found = [
+        (a.losses == b.losses, a.avg_map == b.avg_map) for a, b in zip(plain.epochs(), other.epochs(), strict=True)
+    ]
+    assert {losses for losses, _ in found} == {True} and not all(scores for _, scores in found)
+    assert weights_equal(plain, other)
+
+
+@pytest.mark.parametrize(("epoch", "ema_epochs"), [("best", 0.0), ("last", 0.0), ("best", 1.0), ("last", 1.0)])
 def test_epochs_that_are_scored_while_the_next_trains_are_those_of_one_after_the_other(
-    tiny: Problem, tmp_path: Path, epoch: Any
+    tiny: Problem, tmp_path: Path, epoch: Any, ema_epochs: float
 ) -> None:
     config, table, parts = tiny
-    config = replace(config, eval=replace(config.eval, epoch=epoch))
+    config = replace(config, eval=replace(config.eval, epoch=epoch), optim=replace(config.optim, ema_epochs=ema_epochs))
     detects = [config.detect, replace(config.detect, alpha=0.5)]
     both = [Trainer(config, table, parts, detects, every_epoch=True, ahead=ahead) for ahead in (False, True)]
     for number in range(1, config.optim.epochs + 1):
@@ -208,8 +219,10 @@ def test_a_damaged_checkpoint_is_refused(tiny: Problem, tmp_path: Path) -> None:
         Trainer(config, table, parts).load(path)
 
 
-def test_best_weights_score_what_the_best_epoch_reported(tiny: Problem) -> None:
+@pytest.mark.parametrize("ema_epochs", [0.0, 1.0])
+def test_best_weights_score_what_the_best_epoch_reported(tiny: Problem, ema_epochs: float) -> None:
     config, table, parts = tiny
+    config = replace(config, optim=replace(config.optim, ema_epochs=ema_epochs))
     detects = [RunsDetect(alpha=alpha) for alpha in (-0.3, 0.0, 0.3)]
     trainer = Trainer(config, table, parts, detects)
     results = list(trainer.epochs())

@@ -4,8 +4,9 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import boto3
@@ -185,11 +186,16 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
     base: HaanConfig = tiny_config(tmp_path_factory.mktemp("planted") / "data", epochs=EPOCHS, lr=1e-2)
     table, split = tiny_table(base)
 
-    def make(*restore: Path | str, params: dict[str, Any] = PARAMS, by_epoch: bool = False) -> TrialRunner:
+    def make(
+        *restore: Path | str, params: dict[str, Any] = PARAMS, by_epoch: bool = False, recent: bool = False
+    ) -> TrialRunner:
         runner = TrialRunner.__new__(TrialRunner)  # Trainable's own __init__ asks Ray where it is
         config = {"params": params, "sweep": True, "by_epoch": by_epoch, "restore": [str(path) for path in restore]}
         shared: Any = Opened(table)
-        runner.setup(config, base=base, detects=(base.detect,), splits={base.data.validation: split}, shared=shared)
+        own = replace(base, eval=replace(base.eval, epoch="last")) if recent else base
+        about: dict[str, Any] = {"objective": "recent"} if recent else {}
+        splits = {base.data.validation: split}
+        runner.setup(config, base=own, detects=(base.detect,), splits=splits, shared=shared, **about)
         return runner
 
     return make
@@ -243,6 +249,19 @@ def rest(runner: TrialRunner) -> list[dict[str, Any]]:
     while found[-1]["epoch"] < EPOCHS:
         found += told(runner)
     return found
+
+
+def test_a_mean_over_the_last_epochs_is_what_is_told_and_goes_on_after_a_resume(start: Start, tmp_path: Path) -> None:
+    alone = [value for _, (value,) in rest(start(by_epoch=True))[-1]["by_epoch"]]
+    means = [fmean(alone[max(0, epoch - 5) : epoch]) for epoch in range(1, EPOCHS + 1)]
+    runner = start(recent=True)
+    found = told(runner)
+    while not found[-1]["should_checkpoint"]:
+        found += told(runner)
+    runner.save_checkpoint(str(tmp_path))
+    found += rest(start(tmp_path, recent=True))
+    assert [result["avg_map"] for result in found] == pytest.approx(means)
+    assert found[-1]["best_epoch"] == EPOCHS and found[-1]["last_avg_map_by_detect"] == alone[-1:]
 
 
 def half(path: Path) -> None:

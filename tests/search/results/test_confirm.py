@@ -107,6 +107,23 @@ def test_the_mean_curve_chooses_epochs_and_alpha_and_not_the_peaks_of_runs(tmp_p
     assert [run.own_avg_map for run in known.runs if run.base] == [2.0, 2.0]
 
 
+def test_a_mean_of_the_last_epochs_chooses_alpha_and_the_last_epoch_leaves(tmp_path: Path) -> None:
+    """Seven epochs, of which five count: the second setting's mean is 3, the first's 2 but for its peak before them."""
+    of = space(tmp_path, objective="recent")
+    trials, (first, second) = searched(of, 3.0, 9.0), (0, 1)
+    epochs = [{first: 50.0}, {first: 40.0}] + [{first: 2.0, second: float(value)} for value in (1, 5, 1, 5, 3)]
+    base = [{first: 1.0, of.detects.index(of.base.detect): 0.5}] * 7
+    runs = [scored(of, again, *(base if again["trial"] == 0 else epochs)) for again in retraining.repeats(of, trials)]
+    known = confirm.summarise(of, trials, runs)
+    assert known.choices == {1: Choice(7, of.detects[second], over=5), 0: Choice(7, of.detects[first], over=5)}
+    assert known.ranking is not None and (known.ranking.winner.mean, known.ranking.gain) == (3.0, 2.0)
+    assert [run.own_avg_map for run in known.runs if run.base] == [0.5, 0.5]
+    (final,) = {one["epochs"] for one in confirm.finals(of, trials, known, has_official=True)}
+    assert final == 7
+    settings = retraining.settings(of, trials[1], retraining.repeats(of, trials)[0], 7)
+    assert settings["eval.epoch"] == "last"
+
+
 def test_a_repeat_has_a_new_seed_and_the_alpha_that_the_search_chose(tmp_path: Path) -> None:
     of = space(tmp_path, kept=True)
     trials = searched(of, 3.0, 9.0)

@@ -56,6 +56,22 @@ def test_scores_by_epoch_stay_as_they_were_when_more_are_added() -> None:
     assert (told.by_epoch, summary.by_epoch) == ([(1, [1.0])], [(1, [1.0]), (2, [2.0])])
 
 
+def test_a_mean_over_the_last_epochs_has_one_setting_for_all_of_them() -> None:
+    """Of seven epochs the last five count: 3 + 0 + 3 + 0 + 4 = 10 of the first setting, 5 times 3 of the second."""
+    summary = Summary("recent")
+    for epoch, first in enumerate([9.0, 9.0, 3.0, 0.0, 3.0, 0.0, 4.0], start=1):
+        summary.add(result(epoch, [first, 3.0], [float(epoch)]))
+        summary.add({**result(epoch, [first, 3.0], []), "avg_map_by_detect": [], "avg_map": None, "seconds": {}})
+        if epoch == 3:
+            assert (summary.avg_map, summary.best_epoch) == (7.0, 3), "of three, where there are no more"
+    assert (summary.avg_map, summary.best_epoch, summary.map_by_tiou) == (3.0, 7, [7.0])
+    scores = TrialRecord.read(summary.attributes()).scores(ALPHAS[:2], TIOU)
+    assert dict(scores.by_detect) == dict(zip(ALPHAS[:2], (2.0, 3.0), strict=True))
+    assert (scores.chosen, scores.avg_map, scores.at_seed) == (ALPHAS[1], 3.0, 3.0)
+    assert dict(scores.last_by_detect) == dict(zip(ALPHAS[:2], (4.0, 3.0), strict=True))
+    assert "recent" not in summary.attributes() and "last_avg_map_by_detect" not in Summary().attributes()
+
+
 @pytest.mark.parametrize("curve", [None, "x", [[1, [2.0]], [2, []]], [[1, [2.0]], [None, [2.0]]], [[1, ["2.0"]]]])
 def test_scores_by_epoch_that_are_not_whole_are_none(curve: object) -> None:
     assert TrialRecord.read(written() | {"by_epoch": curve}).by_epoch == ()
@@ -84,7 +100,8 @@ def test_what_is_scored_twice_is_one_setting() -> None:
 def test_every_key_that_is_read_is_written() -> None:
     """And all that are written but the last epoch's losses and the collapsed ones, which only the screen shows."""
     unread = {"losses", "collapsed_epochs"}
-    assert {field.name for field in fields(TrialRecord)} == written().keys() - unread
+    every = written().keys() | written(Summary("recent")).keys()
+    assert {field.name for field in fields(TrialRecord)} == every - unread
 
 
 def test_a_trial_without_attributes_has_a_record_of_nothing() -> None:
