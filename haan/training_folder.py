@@ -20,6 +20,7 @@ from haan.files import check_folder, make_folder, whole
 from haan.predict import predict
 from haan.train import EpochResult, Trainer
 from haan.weights import STATE, WEIGHTS, write_weights
+from haan.words import why_zero
 from haan.yamlconfig import BEST, dump, naming_lines, read_config
 
 METRICS = "metrics.csv"
@@ -64,9 +65,13 @@ def fill(out: Path, settings: Config, places: AbstractContextManager[None], resu
     assert best is not None
     write_weights(out / WEIGHTS, best.tensors, best.epoch, table.annotations.fine_names, settings.method)
     packed = Packed(Path(settings.data.root, settings.data.features), table.chunks[0], table.num_clips)
-    predict(settings, packed, table.annotations, parts.validation, out / WEIGHTS, out / "predictions.json")
+    found = predict(
+        settings, packed, table.annotations, parts.validation, out / WEIGHTS, out / "predictions.json"
+    ).found
     state.unlink()
     say(f"{settings.eval.epoch} epoch {best.epoch}: avg.mAP {best.avg_map!r}; written to {out}")
+    if not best.avg_map:
+        warn([f"an avg.mAP of 0: {why_zero(len(found) > 0)}"])
 
 
 def opened(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self, TypeVar
 
+import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch import Tensor
 from haan.errors import InputError
 from haan.files import whole
 from haan.methods.names import HAAN
+from haan.words import shown
+from haan.yamlconfig import flat
 
 WEIGHTS, STATE = "best.safetensors", "state.safetensors"  # files of a training: its result, and what it goes on from
 ABOUT = "about"  # the metadata of weights, one entry, for safetensors writes several in any order
@@ -93,7 +96,8 @@ def read_state(path: Path, run: str, data: str) -> State:
 
 def _state(path: Path, tensors: dict[str, Tensor], about: dict, run: str, data: str) -> State:
     if about["run"] != run:
-        raise InputError(f"{path}: must be a checkpoint of this configuration, got one of another")
+        rule = "must be a checkpoint of this configuration, got one of another"
+        raise InputError(f"{path}: {rule}: {_apart(about['run'], run)}")
     known = about.get("data", "")  # older versions did not say
     if known and data and known != data:
         rule = f"must be a checkpoint of a training on these data (fingerprint {data[:12]}...)"
@@ -111,6 +115,18 @@ def _state(path: Path, tensors: dict[str, Tensor], about: dict, run: str, data: 
         method={name: value for name, value in tensors.items() if not name.startswith(_OWN)},
         best=best,
     )
+
+
+def _apart(known: str, wanted: str) -> str:
+    """In which settings two runs differ; each is YAML, with every setting of detection at its end."""
+    there, here = (flat(yaml.safe_load(text)) for text in (known, wanted))
+    keys = [key for key in there | here if f"detect.{key}" not in there]
+    words = [
+        f"{key} {shown(there.get(key, 'default'))}, not {shown(here.get(key, 'default'))}"
+        for key in keys
+        if there.get(key) != here.get(key)
+    ]
+    return "; ".join(words) or "other detection settings"
 
 
 def checked(path: Path, take: Callable[[], T]) -> T:

@@ -107,3 +107,10 @@ def shown(value: object, digits: int = 4) -> str:
 def short(value: object) -> str:
     """A value where there is little room."""
     return shown(value, digits=3)
+
+
+def why_zero(detected: bool, nothing: str = "nothing was detected") -> str:
+    """Why an avg.mAP is 0; nothing: said where nothing was detected."""
+    if not detected:
+        return f"{nothing}; detect.class_threshold may be too high"
+    return "what was detected matches no ground truth at eval.tiou"

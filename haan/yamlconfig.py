@@ -7,7 +7,7 @@ two equal keys.
 import difflib
 import re
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import MISSING, Field, is_dataclass
 from decimal import Decimal, InvalidOperation
@@ -399,28 +399,33 @@ def read_config(path: str | Path, overrides: tuple[str, ...] = ()) -> Config:
 
 
 @contextmanager
-def naming_places(tree: yaml.Node) -> Iterator[None]:
+def naming_places(tree: yaml.Node, nearest: bool = False) -> Iterator[None]:
     """Puts `file:line` before those messages of an InputError that begin with a key of the tree.
 
-    For what only the data can tell: that `concepts.clusters` is too large, say.
+    For what only the data can tell: that `concepts.clusters` is too large, say. nearest: a key that has its default,
+    and so no line, gets that of its section.
     """
     try:
         yield
     except InputError as error:
-        raise type(error)([_placed(message, tree) for message in error.messages]) from None
+        raise type(error)([_placed(message, tree, nearest) for message in error.messages]) from None
 
 
 def naming_lines(path: str | Path, overrides: tuple[str, ...] = ()) -> AbstractContextManager[None]:
     """`naming_places` of a configuration file."""
-    return naming_places(_overridden(path, overrides))
+    return naming_places(_overridden(path, overrides), nearest=True)
 
 
-def _placed(message: str, tree: yaml.Node) -> str:
+def _placed(message: str, tree: yaml.Node, nearest: bool) -> str:
     key = message.partition(": ")[0]
-    node: yaml.Node | None = tree
+    node: yaml.Node = tree
     for part in key.split("."):
-        node = child(node, part) if node is not None else None
-    return message if node is None else f"{place(node)}: {message}"
+        below = child(node, part)
+        if below is None:
+            is_key = nearest and declared(Config, key) is not None
+            return f"{place(node)}: {message}" if is_key else message
+        node = below
+    return f"{place(node)}: {message}"
 
 
 def plain(value: Any, whole: bool = False) -> Any:
@@ -436,6 +441,14 @@ def plain(value: Any, whole: bool = False) -> Any:
 
 def _left_out(value: Any, f: Field[Any]) -> bool:
     return bool(f.metadata.get("added")) and getattr(value, f.name) == f.default
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
 
 
 def dump(value: Any, whole: bool = False) -> str:

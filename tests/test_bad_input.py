@@ -674,6 +674,12 @@ SPACES = [
         f"{S}:15: seed: must be a whole number, got 'x'",
     ),
     case(
+        "grid over seeds that is confirmed",
+        [GRID, (HYPERBAND, "{name: none}"), (TRAINED, "seed: [1, 2]"), ("trials: 2", "confirm: {top: 2}")],
+        f"{S}:11: search.confirm: must be null where the seed is searched, for new seeds would be those that chose, "
+        "got a mapping",
+    ),
+    case(
         "grid without a value",
         [GRID, (TRAINED, "seed: []")],
         f"{S}:15: seed: must hold a value, got []",

@@ -23,7 +23,7 @@ from search.driver.screen import Screen, Status
 from search.driver.staff import Staff
 from search.driver.timeleft import SessionClock
 from search.results import checkpoints, confirm, curves, provenance, retraining, trialscsv, winner
-from search.space.model import SEED, base_number, epochs_of, front, is_base, named_params
+from search.space.model import SEED, epochs_of, front, is_base, named_params
 from search.space.studies import study_of
 from search.study import record
 from search.study.stagnation import Stagnation
@@ -231,7 +231,8 @@ class Confirmation(Phase):
         super().__init__(work, again, len(again.trials()), search)
         self.later = later
         self.title, self._space, self._runs = title, work.job.space, runs
-        self._trials, self._base = search.trials(), base_number(self._space)
+        self._trials = search.trials()
+        self._base = retraining.base_trial(self._space, self._trials)
         ended = [trial for trial in self._trials if trial.state in FINISHED]
         self.searched = totals(ended, search.epochs, work.share.units, partial(is_base, self._space))
 

@@ -89,7 +89,7 @@ class Findings:
     @cached_property
     def unseen(self) -> Unseen | None:
         """What the official videos say of the winner, where they chose nothing."""
-        return unseen(self.space, self.confirmation, self.winner.number) if self.winner is not None else None
+        return unseen(self.confirmation, self.winner.number) if self.winner is not None else None
 
     @cached_property
     def highest(self) -> FrozenTrial | None:

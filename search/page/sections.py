@@ -115,6 +115,8 @@ def _gain_tile(found: Findings) -> str:
     gain = found.gain
     if gain is None or gain.avg_map is None:
         return tile("Gain over the base", "–", "not known without the base")
+    if found.winner is found.base:
+        return tile("Gain over the base", "–", "the base itself scored highest")
     digits, of = (2, "between means over new seeds") if gain.over_seeds else (3, "on one seed")
     return tile("Gain over the base", f"{gain.avg_map:+.{digits}f}", of + on_videos(found.space, gain.over_seeds))
 

@@ -25,6 +25,7 @@ from search.results.retraining import (
     OFFICIAL,
     PARAMETERS,
     Again,
+    base_trial,
     blocks_of,
     candidates,
     chosen_detect,
@@ -32,7 +33,7 @@ from search.results.retraining import (
     settings,
 )
 from search.space.confirmkeys import by_mean_curve, official_seeds
-from search.space.model import Space, base_number, epochs_of, with_values
+from search.space.model import Space, epochs_of, with_values
 from search.study import journal
 from search.study.record import TrialRecord
 from search.study.study import ranked
@@ -138,7 +139,7 @@ def finals(space: Space, trials: Sequence[FrozenTrial], known: Confirmation, has
     best = winner(space, trials, known)
     if best is None or not isinstance(space.base.data.validation, Holdout) or not has_official:
         return []
-    numbers = [number for number in (best.number, base_number(space)) if number is not None]
+    numbers = [number for number in (best.number, base_trial(space, trials)) if number is not None]
     return [
         {"trial": number, "seed": seed, "videos": OFFICIAL, **_at_choice(space, trials[number], known)}
         for seed in official_seeds(space.base, space.plan.confirm)
@@ -193,7 +194,12 @@ def summarise(space: Space, trials: Sequence[FrozenTrial], runs: Sequence[Frozen
     begun = [run for run in begun if run.params["trial"] in by_number]  # not of another study in this folder
     counted = [run for run in begun if _counts(space, run)]
     curves = _curves(space, counted)
-    known = tuple(_run(space, by_number[run.params["trial"]], run, curves.get(run.params["trial"])) for run in begun)
+    base = base_trial(space, trials)
+    repeated = [run.params["trial"] for run in begun]
+    known = tuple(
+        _run(space, by_number[number], run, curves.get(number), number == base)
+        for number, run in zip(repeated, begun, strict=True)
+    )
     wanted, best = repeats(space, trials), candidates(space, trials)
     values: dict[int, dict[int, float]] = {trial.number: {} for trial in best}
     for run in known:
@@ -202,7 +208,7 @@ def summarise(space: Space, trials: Sequence[FrozenTrial], runs: Sequence[Frozen
     ended = [run.params for run in begun if run.state.is_finished()]
     is_over = bool(wanted) and all(again in ended for again in wanted) and any(values.values())
     choices = {number: curve.choice(space.plan.objective) for number, curve in curves.items()}
-    found = Confirmation(known, rank(values, base_number(space)) if is_over else None, choices)
+    found = Confirmation(known, rank(values, base) if is_over else None, choices)
     last = _last(finals(space, trials, found, has_official=True), begun)
     return replace(
         found,
@@ -236,7 +242,7 @@ def _curves(space: Space, counted: Sequence[FrozenTrial]) -> dict[int, MeanCurve
     return {number: curve for number, curve in curves.items() if curve is not None}
 
 
-def _run(space: Space, trial: FrozenTrial, run: FrozenTrial, curve: MeanCurve | None) -> Run:
+def _run(space: Space, trial: FrozenTrial, run: FrozenTrial, curve: MeanCurve | None, is_base: bool) -> Run:
     """With its figures at what the trial's mean curve chose; at its own best epoch where it has none."""
     asked, record, own = run.params, TrialRecord.of(run), space.base.detect
     detect = space.detects[asked["setting"]] if "setting" in asked else chosen_detect(space, trial)
@@ -249,7 +255,7 @@ def _run(space: Space, trial: FrozenTrial, run: FrozenTrial, curve: MeanCurve | 
         epoch, detect, by_tiou = choice.epochs, choice.detect, {}
     return Run(
         trial=trial.number,
-        base=trial.number == base_number(space),
+        base=is_base,
         videos=asked["videos"],
         seed=asked["seed"],
         holdout=asked.get("holdout"),

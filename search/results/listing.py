@@ -125,7 +125,7 @@ def _scores(
     if best is None:
         return _UNKNOWN, _UNKNOWN, _UNKNOWN
     standing = known.standing(best.number)
-    official = unseen(space, known, best.number)
+    official = unseen(known, best.number)
     shown = _UNKNOWN if official is None else f"{official.winner.mean:.2f}"
     shown += f" ({official.base.mean:.2f})" if official is not None and official.base is not None else ""
     if standing is None or known.ranking is None:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from haan.config import Detect, Holdout
 from search.space.confirmkeys import blocks, by_mean_curve, drawn, official_seeds
-from search.space.model import Space, base_number, with_values
+from search.space.model import Space, base_number, is_base, with_values
 from search.space.studies import scores_of
 from search.study.conditions import Conditions
 from search.study.record import TrialRecord
@@ -47,8 +47,15 @@ def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]
     if space.plan.confirm is None:
         return []
     best = ranked(trials)[: space.plan.confirm.top]
-    base = [trial for trial in trials if trial.number == base_number(space) and trial not in best]
+    number = base_trial(space, trials)
+    base = [trial for trial in trials if trial.number == number and trial not in best]
     return best + base if best else []
+
+
+def base_trial(space: Space, trials: Sequence[FrozenTrial]) -> int | None:
+    """Which trial stands for the base; of a grid over seeds, which has one a seed, its best."""
+    bases = (trial.number for trial in ranked(trials) if is_base(space, trial.number, trial.params))
+    return next(bases, base_number(space))
 
 
 def videos_of(space: Space) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from search.results.confirm import Confirmation, Confirmed, Run, confirmed
 from search.results.ranking import Standing, gained, rank
-from search.space.model import Space, base_number
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,9 @@ class Unseen:
     sentence: str = ""
 
 
-def unseen(space: Space, known: Confirmation, winner: int) -> Unseen | None:
+def unseen(known: Confirmation, winner: int) -> Unseen | None:
     """None where the winner was not trained on all training videos."""
-    best, base = base_number(space), None
+    best, base = next((run.trial for run in known.official if run.base), None), None
     found = _chosen(known, winner)
     if found is None or winner == best or best is None:
         return None if found is None else Unseen(found)

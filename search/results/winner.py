@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Config, Detect, Holdout
 from haan.errors import InputError
-from haan.words import short
+from haan.words import short, why_zero
 from haan.yamlconfig import read_config
 from search.results import confirm, retraining
 from search.results.confirm import Confirmation, Confirmed
@@ -69,6 +69,8 @@ def gain_over_base(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTri
     base = base_of(space, trials, trial)
     if base is None or base.value is None or trial.value is None:
         return None
+    if base.number == trial.number:
+        return Gain(0.0, False, "none: the base itself scored highest")
     gain = trial.value - base.value
     return Gain(gain, False, f"{gain:+.3f} on one seed, not confirmed over seeds")
 
@@ -98,11 +100,8 @@ def no_choice(trials: Sequence[FrozenTrial]) -> str | None:
     complete = ranked(trials)
     if not complete or complete[0].value:
         return None
-    records = [TrialRecord.of(trial) for trial in complete]
-    if all(record.detections == 0 for record in records):
-        why = "none of them detected anything in any epoch; detect.class_threshold may be too high"
-    else:
-        why = "what they detected matches no ground truth at eval.tiou"
+    detected = any(TrialRecord.of(trial).detections != 0 for trial in complete)
+    why = why_zero(detected, "none of them detected anything in any epoch")
     return f"All {len(complete)} COMPLETE trials have an avg.mAP of 0, so there is no winner: {why}"
 
 
@@ -159,7 +158,7 @@ def _against_base(
     space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial, known: Confirmation
 ) -> dict[str, str]:
     """What a configuration won over the base: on the official validation videos, over new seeds, and in the search."""
-    found = unseen(space, known, trial.number)
+    found = unseen(known, trial.number)
     rows = _official(found) if found is not None else {}
     where = retraining.on_videos(space)
     choice = known.choices.get(trial.number)

@@ -31,7 +31,7 @@ from haan.yamlconfig import (
     value_of,
 )
 from search.space import confirmkeys
-from search.space.model import EPOCHS, Plan, Space, listed_keys
+from search.space.model import EPOCHS, SEED, Plan, Space, listed_keys
 from search.space.parameters import detects_of, num_points, read_parameters, read_rows
 from search.space.starts import read_starts
 from search.space.tableform import Table, read_table
@@ -68,6 +68,10 @@ def space_of(tree: yaml.MappingNode, name: str, kept: bool = False) -> Space:
         if table is not None:
             _check_table(table, space, top[_TABLE][1], top["search"][1], errors)
             space = replace(space, table=table)
+    if space is not None and space.table is None and not kept and space.plan.confirm and SEED in space.parameters:
+        where = _nearest(top["search"][1], ("confirm",))
+        rule = "must be null where the seed is searched, for new seeds would be those that chose"
+        errors.append(f"{place(where)}: search.confirm: {rule}, got {shown(child(top['search'][1], 'confirm'))}")
     if errors or space is None:
         raise InputError(errors)
     if kept and space.plan.confirm is not None and not confirmkeys.said(tree):
@@ -135,7 +139,7 @@ def _override_search(tree: yaml.MappingNode, key: str, text: str) -> None:
 def naming_lines(tree: yaml.MappingNode) -> Iterator[None]:
     """`naming_places` for messages about a key: at the parameter that searches it, or the base's, or the space's."""
     base = child(tree, "base") or tree
-    with naming_places(tree), naming_places(base), naming_places(_search_parameters(tree)):
+    with naming_places(tree), naming_places(base, nearest=True), naming_places(_search_parameters(tree)):
         yield
 
 

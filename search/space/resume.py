@@ -1,12 +1,9 @@
 """What --resume may change of a space."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from haan.words import shown
-from haan.yamlconfig import plain
+from haan.yamlconfig import flat, plain
 from search.space.model import Space, base_number, base_value
 from search.study import algorithms
 
@@ -18,7 +15,7 @@ def differences(old: Space, new: Space) -> list[str]:
     says how much is run, where, or by which sampler and pruner, may change; so may the range of a number. A parameter
     may come to those that are searched, for every trial before had the base's value of it.
     """
-    before, after = _flat(plain(old.base)), _flat(plain(new.base))
+    before, after = flat(plain(old.base)), flat(plain(new.base))
     found = [
         f"{key}: must stay {before.get(key)!r} under --resume, got {after.get(key)!r}"
         for key in before | after
@@ -55,13 +52,6 @@ def growth(old: Space, new: Space) -> str | None:
         return None
     values = ", ".join(f"{key} = {shown(base_value(new.base, key))}" for key in keys)
     return f"searched from here on: {', '.join(keys)}; the trials so far have the base's {values}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 def _form(distribution: BaseDistribution | None) -> str:

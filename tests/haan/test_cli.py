@@ -133,6 +133,17 @@ def test_a_training_goes_on_with_the_data_that_it_began_with_alone(
         haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--resume")
 
 
+def test_a_training_that_detects_nothing_says_so(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = replace(config, detect=replace(config.detect, class_threshold=100.0))
+    (tmp_path / "c.yaml").write_text(dump(nothing))
+    haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out")
+    said = capsys.readouterr()
+    assert said.err == "warning: an avg.mAP of 0: nothing was detected; detect.class_threshold may be too high\n"
+    assert "avg.mAP 0.0; written to" in said.out
+
+
 def test_a_training_interrupted_in_its_first_epoch_can_be_resumed(
     config: HaanConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,8 +34,8 @@ def of_three(folder: Path, **confirm: object) -> Space:
     return space(folder, confirm={"top": 1, "seeds": 3} | confirm)
 
 
-def said(of: Space, known: Confirmation) -> Unseen:
-    found = unseen(of, known, 1)
+def said(known: Confirmation) -> Unseen:
+    found = unseen(known, 1)
     assert found is not None
     return found
 
@@ -49,7 +49,7 @@ def told(of: Space, known: Confirmation) -> list[str]:
 
 def test_means_and_the_paired_interval_of_the_gain(tmp_path: Path) -> None:
     of = of_three(tmp_path)
-    found = said(of, finished(of))
+    found = said(finished(of))
     assert found.base is not None and found.own is not None and found.gain is not None
     assert (found.winner.mean, found.base.mean, found.own.mean) == (13.0, 11.0, 5.5)
     assert found.gain.gain == 2.0 and found.gain.interval == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
@@ -60,14 +60,14 @@ def test_means_and_the_paired_interval_of_the_gain(tmp_path: Path) -> None:
 
 def test_a_winner_that_loses_there_is_said_to_lose(tmp_path: Path) -> None:
     of = of_three(tmp_path)
-    found = said(of, finished(of, won=LOST, lost=(12.0, 14.0, 13.0)))
+    found = said(finished(of, won=LOST, lost=(12.0, 14.0, 13.0)))
     assert found.sentence == "-2.00 avg.mAP over the base (95 % interval -2.00 to -2.00, 3 seeds each)"
 
 
 def test_runs_that_failed_leave_the_seeds_that_both_have(tmp_path: Path) -> None:
     of = of_three(tmp_path)
-    assert said(of, finished(of, failed=1)).sentence.endswith("the 2 seeds that both have)")
-    assert said(of, finished(of, failed=2)).sentence == "", "one seed, of which the figures say all"
+    assert said(finished(of, failed=1)).sentence.endswith("the 2 seeds that both have)")
+    assert said(finished(of, failed=2)).sentence == "", "one seed, of which the figures say all"
 
 
 def test_the_figures_stand_in_the_order_of_how_far_they_are_to_be_trusted(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_figures_stand_in_the_order_of_how_far_they_are_to_be_trusted(tmp_pa
 def test_one_seed_says_the_difference_and_no_interval(tmp_path: Path) -> None:
     of = of_three(tmp_path, official_seeds=1)
     known = finished(of)
-    assert len(known.official) == 2 and said(of, known).sentence == ""
+    assert len(known.official) == 2 and said(known).sentence == ""
     first, second, *_ = told(of, known)
     assert first.endswith(
         "avg.mAP 12.000, the base 10.000 at its best detection setting, 5.000 at its own: +2.000 on one seed"
@@ -104,13 +104,13 @@ def test_runs_of_another_choice_count_until_there_are_those_of_this_one(tmp_path
     wanted = confirm.finals(of, trials, known, has_official=True)
     before: list[FrozenTrial] = [run({**again, "epochs": 9}, 1.0) for again in wanted]
     old = confirm.summarise(of, trials, [*runs, *before])
-    assert old.finals[1].params["epochs"] == 9 and said(of, old).winner.mean == 1.0
+    assert old.finals[1].params["epochs"] == 9 and said(old).winner.mean == 1.0
     new = confirm.summarise(of, trials, [*runs, *before, run(wanted[0], 7.0)])
-    assert new.finals[1].params == wanted[0] and said(of, new).winner.scores == (7.0,)
+    assert new.finals[1].params == wanted[0] and said(new).winner.scores == (7.0,)
 
 
 def test_a_base_that_wins_gains_nothing_over_itself(tmp_path: Path) -> None:
     of = of_three(tmp_path)
-    found = unseen(of, finished(of), 0)
+    found = unseen(finished(of), 0)
     assert found is not None and found.base is None and found.gain is None and found.sentence == ""
-    assert unseen(of, Confirmation(), 1) is None
+    assert unseen(Confirmation(), 1) is None

@@ -10,16 +10,18 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.driver.progress import totals
 from search.page.facts import read_findings
-from search.results import winner
+from search.results import confirm, retraining, winner
 from search.results.confirm import Confirmation
 from search.results.folder import RunFolder
+from search.results.unseen import unseen
 from search.space.model import Space, grid_points, is_base
 from search.space.read import read_space
 from search.study.study import ranked
+from tests.search.results.repetitions import run
 
 SPACE = """\
 base:
-  data: {root: data/Toys, features: f.npy, train_videos: 4}
+  data: {root: data/Toys, features: f.npy, train_videos: 4, validation: VIDEOS}
   optim: {epochs: 2}
   seed: SEED
 search:
@@ -33,9 +35,11 @@ search:
 NOTHING = Confirmation()
 
 
-def grid(folder: Path, *values: float | None, seed: int = 1) -> tuple[Space, optuna.Study]:
+def grid(
+    folder: Path, *values: float | None, seed: int = 1, validation: str = "official"
+) -> tuple[Space, optuna.Study]:
     """A study of the grid: the base with seeds 1 and 2, then `one`; None failed. seed: the base's own."""
-    (folder / "space.yaml").write_text(SPACE.replace("SEED", str(seed)))
+    (folder / "space.yaml").write_text(SPACE.replace("SEED", str(seed)).replace("VIDEOS", validation))
     space, study = read_space(folder / "space.yaml"), optuna.create_study(direction="maximize")
     points = sorted(grid_points(space), key=lambda point: (not is_base(space, 9, point), point["seed"]))
     for point, value in zip(points, values, strict=True):
@@ -62,6 +66,31 @@ def test_a_gain_in_a_grid_over_seeds_is_between_equal_seeds(tmp_path: Path, seed
     found = read_findings(RunFolder(tmp_path), space, study)
     assert found.base is not None and found.base.value == 7.0 and found.gain == gain
     assert [found.is_base(trial) for trial in trials] == [True, True, False, False]
+
+
+def test_a_base_of_another_seed_gains_nothing_over_itself(tmp_path: Path) -> None:
+    """It did: on all training videos it stood against the base of the grid's first seed."""
+    space, study = grid(tmp_path, 1.0, 7.0, 3.0, 5.0, validation="{holdout: 0.25}")
+    best, trials = ranked(study.get_trials())[0], study.get_trials()
+    assert is_base(space, best.number, best.params) and best.number == 1 == retraining.base_trial(space, trials)
+    finals = confirm.finals(space, trials, NOTHING, has_official=True)
+    assert [again["trial"] for again in finals] == [1]
+    known = confirm.summarise(space, trials, [run(again, 4.0) for again in finals])
+    assert winner.comparison(space, study, best, known)[:2] == [
+        "On the videos that chose nothing, after training on all training videos: avg.mAP 4.000",
+        "Gain: none: the base itself scored highest, on the holdout videos",
+    ]
+
+
+def test_a_winner_of_a_grid_over_seeds_stands_beside_the_base_of_the_best_seed(tmp_path: Path) -> None:
+    space, study = grid(tmp_path, 1.0, 7.0, 9.0, None, validation="{holdout: 0.25}")
+    trials = study.get_trials()
+    finals = confirm.finals(space, trials, NOTHING, has_official=True)
+    assert [again["trial"] for again in finals] == [2, 1]
+    known = confirm.summarise(space, trials, [run(again, again["trial"] + 3.0) for again in finals])
+    assert [(one.trial, one.base) for one in known.official] == [(2, False), (1, True)]
+    found = unseen(known, 2)
+    assert found is not None and found.base is not None and (found.base.number, found.base.mean) == (1, 4.0)
 
 
 def test_without_a_base_of_the_winners_seed_no_gain_is_said(tmp_path: Path) -> None:
@@ -107,8 +136,8 @@ def ended(value: float | None, detections: int | None = None) -> FrozenTrial:
         ([ended(None)], None),
         ([ended(0.0, 5), ended(0.1, 5)], None),
         ([ended(0.0, 0), ended(None), ended(0.0, 0)], "none of them detected anything in any epoch; "),
-        ([ended(0.0, 0), ended(0.0, 3)], "what they detected matches no ground truth at eval.tiou"),
-        ([ended(0.0)], "what they detected matches no ground truth at eval.tiou"),  # of a version that didn't count
+        ([ended(0.0, 0), ended(0.0, 3)], "what was detected matches no ground truth at eval.tiou"),
+        ([ended(0.0)], "what was detected matches no ground truth at eval.tiou"),  # of a version that didn't count
     ],
 )
 def test_trials_that_all_score_nothing_name_no_winner(trials: list[FrozenTrial], why: str | None) -> None:
