@@ -80,11 +80,6 @@ def space_of(name: str, root: str | None = None) -> Space:
     return read_space(ROOT / "spaces" / file, (*data, *overrides))
 
 
-def recorded() -> list[str]:
-    """The pools that are there."""
-    return [name for name in SPACES if path_of(name).exists()]
-
-
 def path_of(name: str, folder: Path = POOLS) -> Path:
     """The file of a pool."""
     return folder / f"{name}.npz"

@@ -19,7 +19,7 @@ def pool() -> Recorded:
     random = np.random.default_rng(0)
     scores = {kind: random.random((4, count, *shape[2:])) for kind, count in pools.SEEDS.items()}
     scores[OFFICIAL][:] = 10 * np.arange(shape[2])[:, None] + np.arange(shape[3])
-    return Recorded(space, tuple({} for _ in range(4)), scores)
+    return Recorded("noise", space, tuple({} for _ in range(4)), scores)
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3, 5])

@@ -5,9 +5,9 @@ import pytest
 
 from search.study.algorithms import silent
 from tests.benchmarks import pools, races
+from tests.benchmarks.made_up import CONFIGS, made_up
 from tests.benchmarks.pools import REDRAWN, Recorded, nearest_of
 from tests.benchmarks.races import Repeated, Repeats, claims, confirm, figures, of_pool, permuted, repeated
-from tests.benchmarks.test_efficiency import CONFIGS, made_up
 
 
 @pytest.fixture(scope="module")

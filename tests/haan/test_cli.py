@@ -134,7 +134,7 @@ def test_a_training_goes_on_with_the_data_that_it_began_with_alone(
 
 
 def test_a_training_that_detects_nothing_says_so(
-    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: HaanConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nothing = replace(config, detect=replace(config.detect, class_threshold=100.0))
     (tmp_path / "c.yaml").write_text(dump(nothing))
