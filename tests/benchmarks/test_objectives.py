@@ -57,4 +57,4 @@ def test_noise_flatters_and_where_there_is_none_nothing_does(pool: Recorded) -> 
     best, last = flattery(pool).values()
     assert best > last > 0.1
     calm = {kind: np.repeat(one[:, :1], one.shape[1], axis=1) for kind, one in pool.scores.items()}
-    assert list(flattery(Recorded(pool.space, pool.params, calm)).values()) == [0.0, 0.0]
+    assert list(flattery(Recorded(pool.name, pool.space, pool.params, calm)).values()) == [0.0, 0.0]
