@@ -1,0 +1,286 @@
+"""Sequences of a video's classes -> detections in seconds, by a grid of thresholds and non-maximum suppression.
+
+A class is kept in a video where its probability reaches `class_threshold`; where none does, the most probable is. Its
+sequence is interpolated linearly, `upsampling` positions a clip, and runs of positions that reach a threshold, each of
+`thresholds` in turn, are proposals. Their score is the outer-inner contrast, the mean inside less the mean of so many
+positions around it, plus `class_score_weight` times the class's probability. haan.detectors.nms does the rest.
+
+No position but those at edges is ever computed: within a clip the sequence only rises or only falls, and sums over
+positions are those over whole clips and two parts. Contrasts don't depend on `class_threshold`, `class_score_weight`
+and suppression, and the probability lifts all proposals of a video's class alike, so settings that differ in these
+alone share a pass, and hard and half-soft suppression are computed once for all weights and class thresholds.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Rule, setting
+from haan.detectors import nms
+from haan.methods.resampling import uniform
+from haan.metrics import Detections
+
+_BLOCK = 1 << 17  # clips of pairs worked on at once
+_THRESHOLDS = Rule("must hold thresholds >= 0", lambda v: len(v) > 0 and all(t >= 0 for t in v))
+_PROBABILITIES = Rule("must be >= 0 and <= 1", lambda v: 0 <= v <= 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(nms.Nms):
+    """The settings of this detector."""
+
+    class_threshold: float = setting(0.25, _PROBABILITIES, what="a class is kept from this probability", source="code")
+    class_score_weight: float = setting(0.2, what="weight of its probability in a score", source="code")
+    thresholds: tuple[float, ...] = setting(
+        tuple(round(0.1 * i, 10) for i in range(1, 10)), _THRESHOLDS, what="of runs, one after another", source="code"
+    )
+    upsampling: int = setting(24, AT_LEAST_ONE, what="positions a clip", source="code")
+    context: float = setting(0.25, POSITIVE, what="length of what is around a run, in runs", source="code")
+    shift: float = setting(0.0, NON_NEGATIVE, what="clips by which times are later", source="ours; code: 0")
+    clips: int | None = setting(None, AT_LEAST_ONE, what="a video is resampled to so many", source="ours; code: 750")
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """What a method says of some videos.
+
+    scores: [clips, classes] of the clips of all videos, one after the other. probability: [videos, classes].
+    """
+
+    scores: NDArray[np.float32]
+    probability: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Proposals:
+    """Proposals of some pairs of a video and a class, by pair and falling contrast.
+
+    video, label, probability, is_top (whether the class is the video's most probable): [pairs].
+    pair, start_s, end_s, contrast: [proposals].
+    """
+
+    video: NDArray[np.int64]
+    label: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    is_top: NDArray[np.bool_]
+    pair: NDArray[np.int64]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    contrast: NDArray[np.float64]
+
+
+def makers(
+    found: Sequences, offsets: NDArray[np.int64], clips_per_s: NDArray[np.float64], settings: Sequence[Grid]
+) -> Iterator[tuple[int, Callable[[], Detections]]]:
+    """What makes the detections at each of several settings, with its place among them; several threads may do so.
+
+    offsets: [videos + 1] first clip of each video. clips_per_s: [videos]. Detections stand by video, class and, but for
+    `nms: soft`, falling contrast; their `video` counts from 0 in the order given.
+    """
+    for passes in _alike(settings, range(len(settings)), class_threshold=0.0, class_score_weight=0.0, **_NO_NMS):
+        lowest = min(settings[place].class_threshold for place in passes)
+        shared = replace(settings[passes[0]], class_threshold=lowest)
+        blocks = [
+            _proposals(found, clips_per_s, shared, *block) for block in _blocks(found, offsets, lowest, shared.clips)
+        ]
+        for places in _alike(settings, passes, class_threshold=0.0, class_score_weight=0.0, nms_sigma=1.0):
+            overlaps = _Shared(partial(_overlaps, blocks, settings[places[0]]), len(places))
+            for place in places:
+                yield place, partial(_detections, blocks, overlaps, settings[place])
+
+
+_NO_NMS = {"nms": "hard", "nms_tiou": 1.0, "nms_sigma": 1.0, "nms_tiou_of": "seconds"}
+
+
+def _alike(settings: Sequence[Grid], places: Sequence[int], **indifferent: float | str) -> list[list[int]]:
+    """Places of settings that are equal but for some, which are given a value."""
+    groups: dict[Grid, list[int]] = {}
+    for place in places:
+        groups.setdefault(replace(settings[place], **indifferent), []).append(place)
+    return list(groups.values())
+
+
+def detect_many(
+    found: Sequences, offsets: NDArray[np.int64], clips_per_s: NDArray[np.float64], settings: Sequence[Grid]
+) -> Iterator[tuple[int, Detections]]:
+    """The detections that `makers` would make, one setting at a time."""
+    for place, make in makers(found, offsets, clips_per_s, settings):
+        yield place, make()
+
+
+class _Shared:
+    """Something that several settings need, one soon after the other: made for the first, let go after the last."""
+
+    def __init__(self, make: Callable[[], list[NDArray[np.float64]]], uses: int):
+        self._make, self._uses, self._lock = make, uses, Lock()
+        self._made: list[NDArray[np.float64]] | None = None
+
+    def take(self) -> list[NDArray[np.float64]]:
+        with self._lock:
+            made = self._make() if self._made is None else self._made
+            self._uses -= 1
+            self._made = made if self._uses > 0 else None
+            return made
+
+
+def _detections(blocks: Sequence[_Proposals], overlaps: _Shared, settings: Grid) -> Detections:
+    """What is left of the proposals of all blocks at one setting."""
+    parts = [_left(block, overlap, settings) for block, overlap in zip(blocks, overlaps.take(), strict=True)]
+    return Detections(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _left(block: _Proposals, overlap: NDArray[np.float64], settings: Grid) -> tuple[NDArray, ...]:
+    """Video, class, start, end and score of what is left of a block."""
+    kept = (block.is_top | (block.probability >= settings.class_threshold))[block.pair]
+    if settings.nms == "hard":
+        kept &= overlap == 0
+    pair, start_s, end_s = block.pair[kept], block.start_s[kept], block.end_s[kept]
+    score = block.contrast[kept] + settings.class_score_weight * block.probability[pair]
+    if settings.nms == "half_soft":
+        score *= nms.decay(overlap[kept], settings)
+    elif settings.nms == "soft":
+        score = nms.soften(pair, start_s, end_s, score, settings)
+    return block.video[pair], block.label[pair], start_s, end_s, score
+
+
+def _overlaps(blocks: Sequence[_Proposals], settings: Grid) -> list[NDArray[np.float64]]:
+    """Those of hard and half-soft suppression; soft suppression reads none."""
+    if settings.nms == "soft":
+        return [np.zeros(0) for _ in blocks]
+    return [nms.overlaps(block.pair, block.start_s, block.end_s, settings) for block in blocks]
+
+
+def _blocks(
+    found: Sequences, offsets: NDArray[np.int64], class_threshold: float, clips: int | None
+) -> Iterator[tuple[NDArray, NDArray, NDArray, NDArray]]:
+    """Video, class, first clip and number of clips of kept pairs, in that order, a bounded block of them at a time."""
+    kept = found.probability >= class_threshold
+    kept[np.arange(len(kept)), found.probability.argmax(axis=1)] = True
+    video, label = np.nonzero(kept)
+    first, size = offsets[video], np.diff(offsets)[video]
+    block = np.cumsum(size if clips is None else np.full_like(size, clips)) // _BLOCK
+    for part in np.split(np.arange(len(video)), np.flatnonzero(np.diff(block)) + 1):
+        yield video[part], label[part], first[part], size[part]
+
+
+def _proposals(
+    found: Sequences,
+    clips_per_s: NDArray[np.float64],
+    settings: Grid,
+    video: NDArray[np.int64],
+    label: NDArray[np.int64],
+    first: NDArray[np.int64],
+    size: NDArray[np.int64],
+) -> _Proposals:
+    """The proposals of one block of pairs."""
+    parts, per_s = [], clips_per_s[video]
+    if settings.clips is not None:
+        per_s = per_s * settings.clips / size
+    by_size = np.argsort(size, kind="stable")
+    # Rows as long as their longest: pairs of about one length at a time.
+    for rows in np.split(by_size, np.flatnonzero(np.diff(np.frexp(size[by_size] - 0.5)[1])) + 1):
+        if settings.clips is None:
+            clip, length = np.minimum(np.arange(size[rows].max()), size[rows, None] - 1), size[rows]
+        else:
+            clip, length = uniform(size[rows], settings.clips), np.full(len(rows), settings.clips)
+        sequence = found.scores[first[rows, None] + clip, label[rows, None]].astype(np.float64)
+        row, begin, end, contrast = _runs(sequence, length, settings)
+        start_s, end_s = _times(begin, end, length[row], per_s[rows[row]], settings)
+        parts.append((rows[row], start_s, end_s, contrast))
+    pair, start_s, end_s, contrast = (np.concatenate(column) for column in zip(*parts, strict=True))
+    places = nms.order(pair, contrast)
+    pair, start_s, end_s, contrast = pair[places], start_s[places], end_s[places], contrast[places]
+    probability = found.probability[video, label]
+    is_top = label == found.probability.argmax(axis=1)[video]
+    return _Proposals(video, label, probability, is_top, pair, start_s, end_s, contrast)
+
+
+def _times(
+    begin: NDArray[np.int64],
+    end: NDArray[np.int64],
+    num_clips: NDArray[np.int64],
+    per_s: NDArray[np.float64],
+    settings: Grid,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Seconds of runs of positions, `end` exclusive. What begins with a video does so, whatever the shift."""
+    start_s = np.where(begin == 0, 0.0, begin / settings.upsampling + settings.shift)
+    return start_s / per_s, np.minimum(end / settings.upsampling + settings.shift, num_clips) / per_s
+
+
+def _runs(
+    sequence: NDArray[np.float64], size: NDArray[np.int64], settings: Grid
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Runs at every threshold, by threshold, row and time: row, first position, position behind the last, contrast.
+
+    sequence: [rows, longest], any values behind the last clip of a row. size: [rows].
+    """
+    lines = _Lines(sequence, size, settings.upsampling)
+    row, begin, end = (np.concatenate(part) for part in zip(*map(lines.runs, settings.thresholds), strict=True))
+    inside, length = lines.total(row, begin, end), end - begin
+    before = np.maximum(0, np.trunc(begin - settings.context * length).astype(np.int64))
+    last = size[row] * settings.upsampling
+    behind = np.minimum(last, np.trunc(end - 1 + settings.context * length).astype(np.int64) + 1)
+    around = (begin - before) + (behind - end)
+    outside = lines.total(row, before, begin) + lines.total(row, end, behind)
+    mean = np.divide(outside, around, out=np.zeros(len(row)), where=around > 0)
+    return row, begin, end, inside / length - mean
+
+
+class _Lines:
+    """Interpolated sequences. Position r of clip t has the value sequence[t] + r * step[t], r from 0 to below `up`."""
+
+    def __init__(self, sequence: NDArray[np.float64], size: NDArray[np.int64], up: int):
+        rows, self._longest = sequence.shape
+        self._up, self._start = up, sequence
+        self._step = np.zeros_like(sequence)
+        self._step[:, :-1] = np.diff(sequence, axis=1) / up
+        number, last = np.arange(rows), size - 1
+        self._step[number, last] = np.where(size > 1, self._step[number, last - 1], 0.0)  # beyond the last clip
+        self._end = sequence + (up - 1) * self._step
+        self._there = np.arange(self._longest) < size[:, None]
+        whole = up * sequence + self._step * (up * (up - 1) // 2)
+        self._before = np.concatenate([np.zeros((rows, 1)), np.cumsum(whole, axis=1)], axis=1)
+
+    def runs(self, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Row, first position and the one behind the last of runs that reach a threshold and exceed 0."""
+        least = max(threshold, np.nextafter(0.0, 1.0))
+        rows, width = len(self._start), 2 * self._longest + 1
+        # Whether each clip's first and last position reach it; behind each row and before the first one none does.
+        reach = np.zeros(rows * width + 1, dtype=bool)
+        table = reach[1:].reshape(rows, width)[:, :-1].reshape(rows, self._longest, 2)
+        np.logical_and(self._start >= least, self._there, out=table[..., 0])
+        np.logical_and(self._end >= least, self._there, out=table[..., 1])
+        edge = np.flatnonzero(reach[1:] != reach[:-1])
+        row, place = np.divmod(edge, width)
+        clip, within = np.divmod(place, 2)
+        position = clip * self._up
+        crossed = np.flatnonzero(within)
+        rises = reach[edge[crossed] + 1]
+        position[crossed] += self._crossing(row[crossed], clip[crossed], rises, least)
+        return row[::2], position[::2], position[1::2]
+
+    def _crossing(
+        self, row: NDArray[np.int64], clip: NDArray[np.int64], rises: NDArray[np.bool_], least: float
+    ) -> NDArray[np.int64]:
+        """The first position of a clip that is as its last one: reaches, or does no more. By bisection."""
+        start, step = self._start[row, clip], self._step[row, clip]
+        below, first = np.zeros(len(row), dtype=np.int64), np.full(len(row), self._up - 1)
+        for _ in range((self._up - 1).bit_length()):
+            middle = (below + first) // 2
+            as_last = (start + middle * step >= least) == rises
+            first = np.where(as_last, middle, first)
+            below = np.where(as_last, below, middle)
+        return first
+
+    def total(self, row: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Sum over positions from `begin` to before `end`."""
+        return self._until(row, end) - self._until(row, begin)
+
+    def _until(self, row: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.float64]:
+        clip = np.minimum(position // self._up, self._longest - 1)
+        r = position - clip * self._up
+        return self._before[row, clip] + r * self._start[row, clip] + self._step[row, clip] * (r * (r - 1) / 2)
