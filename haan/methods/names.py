@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from haan.config import Config
 from haan.methods.haan.config import HaanConfig
+from haan.methods.wtalc.config import WtalcConfig
 
 if TYPE_CHECKING:
     from haan.methods.base import Method
 
 HAAN = "haan"  # what is meant where no method is named
-CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig}
+CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig, "wtalc": WtalcConfig}
 
 
 def method_of(config: Config) -> "type[Method]":
