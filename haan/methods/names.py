@@ -5,13 +5,14 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from haan.config import Config
+from haan.methods.asl.config import AslConfig
 from haan.methods.haan.config import HaanConfig
 
 if TYPE_CHECKING:
     from haan.methods.base import Method
 
 HAAN = "haan"  # what is meant where no method is named
-CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig}
+CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig, "asl": AslConfig}
 
 
 def method_of(config: Config) -> "type[Method]":
