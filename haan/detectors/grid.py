@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Rule, setting
+from haan.config import CODE, OURS
 from haan.detectors import nms
 from haan.methods.resampling import uniform
 from haan.metrics import Detections
@@ -33,15 +34,15 @@ _PROBABILITIES = Rule("must be >= 0 and <= 1", lambda v: 0 <= v <= 1)
 class Grid(nms.Nms):
     """The settings of this detector."""
 
-    class_threshold: float = setting(0.25, _PROBABILITIES, what="a class is kept from this probability", source="code")
-    class_score_weight: float = setting(0.2, what="weight of its probability in a score", source="code")
+    class_threshold: float = setting(0.25, _PROBABILITIES, what="a class is kept from this probability", source=CODE)
+    class_score_weight: float = setting(0.2, what="weight of its probability in a score", source=CODE)
     thresholds: tuple[float, ...] = setting(
-        tuple(round(0.1 * i, 10) for i in range(1, 10)), _THRESHOLDS, what="of runs, one after another", source="code"
+        tuple(round(0.1 * i, 10) for i in range(1, 10)), _THRESHOLDS, what="of runs, one after another", source=CODE
     )
-    upsampling: int = setting(24, AT_LEAST_ONE, what="positions a clip", source="code")
-    context: float = setting(0.25, POSITIVE, what="length of what is around a run, in runs", source="code")
-    shift: float = setting(0.0, NON_NEGATIVE, what="clips by which times are later", source="ours; code: 0")
-    clips: int | None = setting(None, AT_LEAST_ONE, what="a video is resampled to so many", source="ours; code: 750")
+    upsampling: int = setting(24, AT_LEAST_ONE, what="positions a clip", source=CODE)
+    context: float = setting(0.25, POSITIVE, what="length of what is around a run, in runs", source=CODE)
+    shift: float = setting(0.0, NON_NEGATIVE, what="times are later by so many clips", source=f"{OURS}; {CODE}: 0")
+    clips: int | None = setting(None, AT_LEAST_ONE, what="it is resampled to so many", source=f"{OURS}; {CODE}: 750")
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,22 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from haan.checked import POSITIVE, SHARE, Checked, setting
+from haan.checked import POSITIVE, SHARE, setting
+from haan.config import CODE, Detect
 from haan.metrics import tiou
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nms(Checked):
+class Nms(Detect):
     """The settings of suppression.
 
     `hard` drops what overlaps a better one, `half_soft` keeps it with a score that is lowered once, `soft` lowers the
     scores of all that overlap a better one, as often as there are such.
     """
 
-    nms: Literal["hard", "half_soft", "soft"] = setting("hard", what="what becomes of overlapping ones", source="code")
-    nms_tiou: float = setting(0.5, SHARE, what="tIoU from which they overlap; not of `soft`", source="code")
-    nms_sigma: float = setting(0.5, POSITIVE, what="scores fall by exp(-tIoU^2 / sigma)", source="code")
+    nms: Literal["hard", "half_soft", "soft"] = setting("hard", what="what becomes of overlapping ones", source=CODE)
+    nms_tiou: float = setting(0.5, SHARE, what="tIoU from which they overlap; not of `soft`", source=CODE)
+    nms_sigma: float = setting(0.5, POSITIVE, what="scores fall by exp(-tIoU^2 / sigma)", source=CODE)
     nms_tiou_of: Literal["seconds", "released"] = setting(
         "seconds", what="`released` adds 1 s to all lengths", source="ours; code: released"
     )

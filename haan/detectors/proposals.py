@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from haan.checked import AT_LEAST_ONE, setting
+from haan.config import CODE
 from haan.detectors import nms
 from haan.metrics import Detections
 
@@ -20,8 +21,8 @@ from haan.metrics import Detections
 class Proposals(nms.Nms):
     """The settings of this detector."""
 
-    least_score: float = setting(0.0, what="a proposal counts above this score", source="code")
-    most: int = setting(2000, AT_LEAST_ONE, what="proposals a video, its best ones", source="code")
+    least_score: float = setting(0.0, what="a proposal counts above this score", source=CODE)
+    most: int = setting(2000, AT_LEAST_ONE, what="proposals a video, its best ones", source=CODE)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from haan.config import Config
+from haan.methods.asl.config import AslConfig
 from haan.methods.haan.config import HaanConfig
 from haan.methods.wtalc.config import WtalcConfig
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from haan.methods.base import Method
 
 HAAN = "haan"  # what is meant where no method is named
-CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig, "wtalc": WtalcConfig}
+CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig, "asl": AslConfig, "wtalc": WtalcConfig}
 
 
 def method_of(config: Config) -> "type[Method]":

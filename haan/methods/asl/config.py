@@ -1,0 +1,64 @@
+"""ASL's own sections of a configuration, and its detector's settings."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, SHARE, Checked, Rule, section, setting
+from haan.config import CODE, METHOD, OURS, Config, Optim
+from haan.detectors.grid import Grid
+
+PART_OR_ALL = Rule("must be >= 0 and <= 1", lambda v: 0 <= v <= 1)
+_CLIPS = f"{OURS}; {CODE}: 750"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Checked):
+    """The classifier and the heads of actionness."""
+
+    width: int = setting(512, AT_LEAST_ONE, what="width of all hidden layers", source=CODE)
+    streams: Literal[1, 2] = setting(2, what="equal parts of a clip, an actionness each", source=f"{CODE}: 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asl(Checked):
+    """Which clips are selected, and what actionness learns of them."""
+
+    pool_share: float = setting(1 / 8, SHARE, what="share of clips that is selected for a class", source=CODE)
+    class_share: float = setting(1 / 3, PART_OR_ALL, what="weight of a clip's class; of actionness: rest", source=CODE)
+    q: float = setting(0.7, SHARE, what="of GCE: to 0 cross entropy, 1 absolute error", source=CODE)
+    clips: int | None = setting(None, AT_LEAST_ONE, what="a video is resampled to so many", source=_CLIPS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AslOptim(Optim):
+    """With the released settings as defaults."""
+
+    lr: float = setting(1e-4, POSITIVE, what="learning rate, the highest of a schedule", source=CODE)
+    batch_videos: int = setting(16, AT_LEAST_ONE, what="videos a step; the mean of their losses", source=CODE)
+    epochs: int = setting(100, AT_LEAST_ONE, what="how often over the training videos", source=CODE)
+    weight_decay: float = setting(5e-4, NON_NEGATIVE, what="`adamw`: decoupled; else L2", source=CODE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AslDetect(Grid):
+    """Sequences of evidence to detections."""
+
+    top_clips: float = setting(1 / 8, SHARE, what="share of clips that makes a class's probability", source=CODE)
+    class_share: float = setting(1 / 3, PART_OR_ALL, what="weight of a clip's class; of actionness: rest", source=CODE)
+    nms: Literal["hard", "half_soft", "soft"] = setting("half_soft", what="of overlapping ones", source=CODE)
+    nms_tiou: float = setting(0.4, SHARE, what="tIoU from which they overlap; not of `soft`", source=CODE)
+    nms_sigma: float = setting(0.35, POSITIVE, what="scores fall by exp(-tIoU^2 / sigma)", source=CODE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AslConfig(Config):
+    """ASL's configuration, complete."""
+
+    implementation = "haan.methods.asl.method:AslMethod"
+    sizes = ("model.width", "model.streams", "optim.batch_videos")
+
+    method: Literal["asl"] = setting("asl", what=METHOD, source=OURS)
+    model: Model = section(Model)
+    asl: Asl = section(Asl)
+    optim: AslOptim = field(default_factory=AslOptim)
+    detect: AslDetect = field(default_factory=AslDetect)

@@ -1,0 +1,87 @@
+"""ASL in the training loop: fixed shapes, resampled videos, resumed runs, and what the commands make of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from haan.config import Data
+from haan.data.table import ClipTable, Split
+from haan.errors import InputError
+from haan.methods.asl.config import Asl, AslConfig, AslDetect, AslOptim, Model
+from haan.train import Trainer
+from haan.yamlconfig import dump, read_config
+from tests.haan.commands import haan
+from tests.planted import tiny_config, tiny_table
+
+Problem = tuple[AslConfig, ClipTable, Split]
+
+
+def configured(data: Data, **parts: object) -> AslConfig:
+    settings = {
+        "model": Model(width=16),
+        "optim": AslOptim(lr=3e-3, batch_videos=4, epochs=4, weight_decay=0.0),
+        "detect": AslDetect(class_threshold=0.1),
+        "eval": tiny_config(Path()).eval,
+    }
+    return AslConfig(data=data, **(settings | parts), device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Problem:
+    config = tiny_config(tmp_path_factory.mktemp("planted") / "data")
+    return configured(config.data), *tiny_table(config)
+
+
+@pytest.mark.parametrize("clips", [None, 30])
+@pytest.mark.parametrize("batch_videos", [1, 4, 7, 50])
+def test_steps_in_fixed_shapes_are_those_of_the_loop(tiny: Problem, batch_videos: int, clips: int | None) -> None:
+    config, table, parts = tiny
+    config = replace(config, asl=Asl(clips=clips), optim=replace(config.optim, batch_videos=batch_videos))
+    loop, other = Trainer(config, table, parts), Trainer(config, table, parts)
+    order, steps = loop.method.order(1), other.fixed_steps(graphs=False)
+    torch.manual_seed(1)
+    expected = torch.stack([loop.train_step(step) for step in range(loop.begin(order))])
+    torch.manual_seed(1)
+    other.begin(order)
+    got = steps.epoch(other._schedule, other._columns, parts.train[order], other._rates)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(other.model.parameters(), loop.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("clips", [None, 30])
+def test_a_resumed_training_is_an_unbroken_one(tiny: Problem, tmp_path: Path, clips: int | None) -> None:
+    config, table, parts = tiny
+    config = replace(config, asl=Asl(clips=clips))
+    unbroken = Trainer(config, table, parts)
+    expected = [(result.losses, result.avg_map) for result in unbroken.epochs()]
+    first, second = Trainer(config, table, parts), Trainer(config, table, parts)
+    got = [(result.losses, result.avg_map) for result in (first.train_epoch(), first.train_epoch())]
+    first.save(tmp_path / "state.safetensors")
+    second.load(tmp_path / "state.safetensors")
+    got += [(result.losses, result.avg_map) for result in second.epochs()]
+    assert got == expected
+
+
+def test_losses_fall(tiny: Problem) -> None:
+    losses = [result.losses for result in Trainer(*tiny).epochs()]
+    assert losses[-1]["total"] < losses[0]["total"]
+    assert losses[0]["total"] == pytest.approx(losses[0]["video"] + losses[0]["actionness"], rel=1e-5)
+
+
+def test_streams_must_part_a_clip(tiny: Problem) -> None:
+    method = Trainer(*tiny).method
+    with pytest.raises(InputError, match="streams: must divide the size of a clip, got 2 streams and clips of 9 num"):
+        method.check(tiny[0], replace(method.known, dim=9))
+
+
+def test_train_and_detect_agree(tiny: Problem, tmp_path: Path) -> None:
+    config = tiny[0]
+    (tmp_path / "asl.yaml").write_text(dump(config))
+    assert read_config(tmp_path / "asl.yaml") == config
+    haan("train", tmp_path / "asl.yaml", "--out", tmp_path / "out")
+    haan("detect", tmp_path / "out", "--out", tmp_path / "predictions.json")
+    assert (tmp_path / "predictions.json").read_bytes() == (tmp_path / "out" / "predictions.json").read_bytes()
+    assert read_config(tmp_path / "out" / "best.yaml") == config
