@@ -57,7 +57,8 @@ class TrialRunner(tune.Trainable):
         FeaturesError where the features can't come to this node.
         """
         assert base is not None and splits is not None and shared is not None
-        self._base, self._detects, self._splits, self._objective = base, detects, splits, objective
+        self._base, self._detects, self._splits = base, detects, splits
+        self._objective: Objective = objective
         self._about: dict[str, Any] = {"alone": gpu >= 1, "data": data}
         cap_gpu(gpu)
         self._table, self._opened = shared.arrive()

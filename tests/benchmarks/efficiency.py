@@ -17,11 +17,12 @@ from statistics import fmean, stdev
 import numpy as np
 
 from haan.cli import show_table, tell
-from search.replays.pool import Scale, nearest_row
+from search.replays.pool import nearest_row
 from search.results.meancurve import MeanCurve
 from search.results.ranking import rank
 from search.space.model import base_point
 from search.study.algorithms import silent
+from search.study.alike import Scale
 from tests.benchmarks import pools
 from tests.benchmarks.pools import FIXED, OFFICIAL, REDRAWN, Recorded
 from tests.benchmarks.rivals import RIVALS, exported, search
