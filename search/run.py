@@ -1,5 +1,6 @@
 """The main job: `python search/run.py spaces/demo.yaml`. Read it top to bottom."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -36,12 +37,16 @@ def main(
     official_seeds: Annotated[
         int | None, typer.Option(help="Seeds of the winner and the base on all training videos.")
     ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Earlier runs to learn from: runs/A,runs/B; for search.learn_from.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the result.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all, time an epoch, and say the plan.")] = False,
 ) -> None:
     """Search, prune, confirm over seeds, and export the best configuration of a space."""
     deadline = None if time_budget is None else time.monotonic() + seconds(time_budget, "--time-budget")
-    asked = Request(space, name, out, trials, seed, tuple(set_ or ()), resume, official_seeds)
+    learned = () if from_ is None else (f"search.learn_from={json.dumps(from_.split(','))}",)
+    asked = Request(space, name, out, trials, seed, (*(set_ or ()), *learned), resume, official_seeds)
     if cluster_file is not None:
         if address is not None:
             raise InputError(f"--address: must not stand beside --cluster, which says where to run, got {address!r}")

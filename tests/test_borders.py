@@ -33,7 +33,8 @@ READ_BACK = {
     "search.trials.internals", "search.trials.trial",
 }  # fmt: skip
 OTHERWISE_TESTED = {"haan/data/npy.py: pickle._Unpickler"} | {  # in tests/haan/data/test_npy.py and test_optimiser.py
-    f"haan/optimiser.py: _PRIVATE.{name}" for name in ("_foreach_add_", "_fused_adam_", "_fused_adamw_", "_fused_sgd_")
+    f"haan/optimiser.py: _PRIVATE.{name}"
+    for name in ("_foreach_add_", "_foreach_lerp_", "_fused_adam_", "_fused_adamw_", "_fused_sgd_")
 }
 
 

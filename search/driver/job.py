@@ -20,11 +20,13 @@ from haan.methods.names import method_of
 from search.driver.request import Request, named, taken
 from search.results.folder import RunFolder
 from search.results.retraining import OFFICIAL
+from search.results.sources import read_sources
 from search.space import confirmkeys
 from search.space.model import Space, most_demanding
 from search.space.read import naming_lines, read_kept
 from search.space.resume import differences, growth
 from search.study import journal, record
+from search.study.earlier import Source
 from search.trials import features
 
 Splits = dict[Holdout | str, Split]
@@ -37,7 +39,8 @@ class Job:
     splits: by `data.validation`: that of the base, those of new seeds, and "official" where the data have such videos.
     session: which driver of this run it is, from 1. last_seen: when the driver before it last wrote, in Unix seconds.
     is_new: this driver made the run folder. remarks: what is to be said and warns of nothing. address: of the Ray
-    cluster, where the user named one. script: the command line that goes on with it.
+    cluster, where the user named one. script: the command line that goes on with it. sources: earlier searches that its
+    study is to learn from, where it does not hold them yet.
     """
 
     space: Space
@@ -53,6 +56,7 @@ class Job:
     remarks: tuple[str, ...] = ()
     address: str | None = None
     script: str = "search/run.py"
+    sources: tuple[Source, ...] = ()
 
     @property
     def split(self) -> Split:
@@ -71,14 +75,16 @@ def prepare(asked: Request, held: ExitStack) -> Job:
     with naming_lines(tree):
         opened, annotations, notes, splits = _open(space)
         data = space.base.data
+        sources = read_sources(space, folder)
         source, kept = cache.keep(data, opened, annotations)
         mark = cache.fingerprint(source, annotations, data.dtype)
         try:
             session, last_seen, grown = _take(folder, space, mark, asked.resume, held)
         except OSError as error:
             raise InputError(f"{folder.root}: must be a folder that can be written, got: {error}") from None
-    remarks = (kept, *grown) if kept else grown
-    return Job(space, folder, source, annotations, splits, mark, notes, session, last_seen, not asked.resume, remarks)
+    remarks = (*((kept,) if kept else ()), *grown, *map(str, sources))
+    about = (space, folder, source, annotations, splits, mark, notes, session, last_seen, not asked.resume, remarks)
+    return Job(*about, sources=sources)
 
 
 def preview(asked: Request, scratch: RunFolder) -> Job:
@@ -92,12 +98,15 @@ def preview(asked: Request, scratch: RunFolder) -> Job:
     if base.data.plant is not None and not os.path.lexists(base.data.root):
         base = replace(base, data=replace(base.data, root=str(scratch.root.with_name("data"))))
     with naming_lines(tree):
+        sources = read_sources(space, folder)
         source, annotations, notes, splits = _open(replace(space, base=base))
         mark = cache.fingerprint(source, annotations, base.data.dtype)
         if folder.journal.exists():
             notes += _copied(folder, scratch)
             session, grown = _fits(scratch, space, mark)
-    return Job(space, folder, source, annotations, splits, mark, notes, session, None, False, grown)
+    remarks = (*grown, *map(str, sources))
+    about = (space, folder, source, annotations, splits, mark, notes, session, None, False, remarks)
+    return Job(*about, sources=sources)
 
 
 def _copied(folder: RunFolder, scratch: RunFolder) -> tuple[str, ...]:

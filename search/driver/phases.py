@@ -25,7 +25,7 @@ from search.driver.timeleft import SessionClock
 from search.results import checkpoints, confirm, curves, provenance, retraining, trialscsv, winner
 from search.space.model import SEED, epochs_of, front, is_base, named_params
 from search.space.studies import study_of
-from search.study import record
+from search.study import earlier, record
 from search.study.stagnation import Stagnation
 from search.study.study import FINISHED, Study, Suggestion
 from search.trials import internals
@@ -103,7 +103,8 @@ def make_study(work: Work) -> Study:
     for line in provenance.made_up(space.base.data, known):
         _LOG.info(line)
     _begin_session(work, study)
-    study.start_with(front(space))
+    earlier.keep(study.inner, job.sources)
+    study.start_with(earlier.front(study.inner, front(space)))
     return study
 
 

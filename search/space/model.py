@@ -56,6 +56,7 @@ class Plan(Checked):
     mps: Literal["auto", "on", "off"] = "auto"
     confirm: Repeats | None = None
     stop: Stop | None = None
+    learn_from: tuple[str, ...] = setting((), path=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -220,6 +220,10 @@ def _read_search(
     if broken is not None:
         errors.append(f"{place(_nearest(node, broken.path))}: search.{'.'.join(broken.path)}: {broken}")
         return None
+    if plan.learn_from and sampler.name in algorithms.FINITE:
+        rule = f"must be [] under {sampler.name}, which tries its own points"
+        errors.append(f"{place(found['learn_from'][1])}: search.learn_from: {rule}, got {list(plan.learn_from)}")
+        return None
     if plan.stop is not None and grid:
         rule = f"must be null under {algorithms.GRID}, all of whose points are asked for"
         errors.append(f"{place(found['stop'][1])}: search.stop: {rule}")

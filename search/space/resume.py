@@ -26,6 +26,9 @@ def differences(old: Space, new: Space) -> list[str]:
     if old.plan.objective != new.plan.objective:
         rule = f"must stay {old.plan.objective!r} under --resume"
         found.append(f"search.objective: {rule}, got {new.plan.objective!r}")
+    if old.plan.learn_from != new.plan.learn_from:
+        was, now = (", ".join(space.plan.learn_from) or "nothing" for space in (old, new))
+        found.append(f"search.learn_from: must stay {was} under --resume, got {now}")
     if base_number(old) != base_number(new):
         was, now = ("without" if base_number(space) is None else "with" for space in (old, new))
         found.append(f"search.start_with: must stay {was} the base under --resume, got it {now} the base")

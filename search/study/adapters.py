@@ -86,7 +86,7 @@ class Whole(Adapter):
 
     def seen(self, study: Study) -> Study:
         """The study with whole trials; the one that is being asked for stays as it is."""
-        shown: Any = internals.Shown(study, lambda trials: [self._filled(trial) for trial in trials])
+        shown: Any = internals.Shown(study, lambda trials, _: [self._filled(trial) for trial in trials])
         return shown
 
     def _filled(self, trial: FrozenTrial) -> FrozenTrial:

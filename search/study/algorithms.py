@@ -21,6 +21,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from search.study.adapters import Exhaustive, KnownSpace, Quasi, Reseeded, Rhythm, RhythmicHyperband, Whole
+from search.study.earlier import Informed
 
 SAMPLERS: dict[str, type[BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
@@ -85,6 +86,7 @@ _REFUSED_ARGUMENTS: dict[tuple[str, str], str] = {
     ("grid", "seed"): "would never be used, for a grid draws nothing",
 }
 _MODELS = ("tpe", "gp", "cmaes")  # those that start at random in Optuna, and quasi-random here
+_LEARNERS = ("tpe", "gp")  # those that can learn from trials that they did not propose
 _WHOLE = ("gp", "cmaes", "nsgaii", "nsgaiii")  # those that can't learn of a trial that lacks a parameter
 
 
@@ -249,7 +251,10 @@ def make_sampler(
     """
     given = one.arguments.get("seed")
     first = seed if given is None else given
-    return Reseeded(partial(_sampler, one, first, parameters, base), first)
+    make = partial(_sampler, one, first, parameters, base)
+    if one.name not in _LEARNERS:
+        return Reseeded(make, first)
+    return Reseeded(lambda drawn: Informed(make(drawn), parameters, base), first)
 
 
 def _sampler(

@@ -4,7 +4,7 @@ Nothing else here touches one, and each function says why there is no public way
 has a test for each, which names it when a newer Optuna breaks it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +53,25 @@ class Shown:
     Samplers ask by both of these names, and Hyperband gives them a study that is neither class nor copy of its own.
     """
 
-    def __init__(self, study: optuna.Study, trials: Callable[[list[FrozenTrial]], list[FrozenTrial]]):
+    def __init__(
+        self,
+        study: optuna.Study,
+        trials: Callable[[list[FrozenTrial], Sequence[TrialState] | None], list[FrozenTrial]],
+    ):
+        """trials: makes what is shown of trials that were asked for, by their states; None: of all."""
         self._study, self._trials = study, trials
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
 
-    def get_trials(self, *about: Any, **named: Any) -> list[FrozenTrial]:
+    def get_trials(self, deepcopy: bool = True, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
         """Those of one bracket, under Hyperband."""
-        return self._trials(self._study.get_trials(*about, **named))
+        return self._trials(self._study.get_trials(deepcopy=deepcopy, states=states), states)
 
-    def _get_trials(self, *about: Any, **named: Any) -> list[FrozenTrial]:
-        return self._trials(self._study._get_trials(*about, **named))
+    def _get_trials(
+        self, deepcopy: bool = True, states: Sequence[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return self._trials(self._study._get_trials(deepcopy, states, use_cache), states)
 
 
 def storage_of(study: optuna.Study) -> BaseStorage:

@@ -105,7 +105,8 @@ def flattery(pool: Recorded) -> dict[str, float]:
 
 def part(pool: Recorded, count: int) -> Recorded:
     """Its first configurations."""
-    return Recorded(pool.name, pool.space, pool.params[:count], {kind: one[:count] for kind, one in pool.scores.items()})
+    scores = {kind: one[:count] for kind, one in pool.scores.items()}
+    return Recorded(pool.name, pool.space, pool.params[:count], scores)
 
 
 def main() -> None:

@@ -25,10 +25,11 @@ from haan.data.readers import open_data
 from haan.data.table import ClipTable, pack, split
 from haan.files import whole
 from haan.train import Trainer
-from search.replays.pool import Scale, nearest_row
+from search.replays.pool import nearest_row
 from search.space.confirmkeys import drawn
 from search.space.model import Space, base_point, with_values
 from search.space.read import read_space
+from search.study.alike import Scale
 from tests.paths import ROOT
 
 POOLS = Path(__file__).with_name("recorded")

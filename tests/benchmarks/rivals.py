@@ -4,7 +4,7 @@ Workers train an epoch each at a time, in virtual time. Whatever is reported, st
 our `Study`, or Ray Tune's OptunaSearch and AsyncHyperBandScheduler, as they behave together.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from types import SimpleNamespace
@@ -18,7 +18,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search.space.model import Space, front
 from search.space.studies import study_of
+from search.study import earlier
 from search.study.algorithms import Component
+from search.study.earlier import Source
 from search.study.record import RECENT, Objective
 from search.study.study import ranked
 from tests.benchmarks.pools import Recorded
@@ -66,13 +68,22 @@ class Ours:
     The mean of `recent` is of epochs at the best setting of each; a search takes it at one setting for all of them.
     """
 
-    def __init__(self, space: Space, seed: int, sampler: Component, pruner: Component, objective: Objective = "best"):
+    def __init__(
+        self,
+        space: Space,
+        seed: int,
+        sampler: Component,
+        pruner: Component,
+        objective: Objective = "best",
+        sources: Sequence[Source] = (),
+    ):
         plan = replace(space.plan, trials=_ENDLESS, objective=objective)
         space = replace(space, sampler=sampler, pruner=pruner, plan=plan)
         self._last, self._over = space.base.optim.epochs, {"best": 0, "last": 1, "recent": RECENT}[objective]
         self._recent: dict[int, list[float]] = {}
         self._study = study_of(space, name=space.name, journal=None, seed=seed)
-        self._study.start_with(front(space))
+        earlier.keep(self._study.inner, sources)
+        self._study.start_with(earlier.front(self._study.inner, front(space)))
 
     def ask(self) -> Mapping[str, Any]:
         return self._study.ask().params

@@ -21,12 +21,13 @@ from haan.words import aligned
 from search import replay
 from search.replays import compare
 from search.replays.compare import remaining_s
-from search.replays.pool import Pool, Scale, Trust, continued, read_pool, trust
+from search.replays.pool import Pool, Trust, continued, read_pool, trust
 from search.replays.simulation import Costs, Replay, simulate
 from search.results.folder import RunFolder, open_study
 from search.space.model import Space
 from search.space.read import read_space
 from search.study.algorithms import Component
+from search.study.alike import Scale
 from search.study.study import Study, Suggestion
 from tests.paths import ROOT
 from tests.search.curves import Curve, outcomes, record

@@ -25,6 +25,7 @@ from search.study.algorithms import (
     make_pruner,
     make_sampler,
 )
+from search.study.earlier import Informed
 from search.study.record import SESSIONS
 from search.study.rehearsal import rehearse
 from search.study.study import Study
@@ -291,7 +292,9 @@ def test_fixed_parameters_keep_their_values_and_the_others_vary() -> None:
 def test_tpe_gets_its_arguments_in_full_and_the_space_file_has_the_last_word() -> None:
     study = study_of(sampler_of("tpe", multivariate=False, n_startup_trials=3))
     assert isinstance(study.inner.sampler, Reseeded)
-    known = study.inner.sampler.sampler(study.inner)
+    informed = study.inner.sampler.sampler(study.inner)
+    assert isinstance(informed, Informed)
+    known = informed.sampler(study.inner)
     assert isinstance(known, KnownSpace)
     assert isinstance(known.inner, optuna.samplers.TPESampler)
     assert not known.inner._multivariate

@@ -1,0 +1,82 @@
+"""What a search learns from earlier ones (`search.learn_from`): their best configurations, and all that they tried.
+
+Both are read once, when the search begins, and kept in its study, so that it goes on without those runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from haan.checked import RuleError
+from haan.errors import InputError
+from haan.files import at_home
+from search.results.folder import RunFolder, open_study
+from search.space.model import Space, base_point, base_value, with_values
+from search.space.read import read_kept
+from search.study import journal, rehearsal
+from search.study.conditions import drawn
+from search.study.earlier import EARLIER, Source, Tried
+from search.study.study import ranked
+
+FIRST = 3  # of a source's best, so many are tried first
+MOST = 500  # trials of a source that a study keeps
+_KEY = "search.learn_from"
+
+
+def read_sources(space: Space, folder: RunFolder) -> tuple[Source, ...]:
+    """Those of a search that begins; none where its study holds them already. Raises InputError."""
+    if not space.plan.learn_from:
+        return ()
+    study = journal.load(folder.journal) if folder.journal.exists() else None
+    if study is not None and EARLIER in study.user_attrs:
+        return ()
+    return tuple(_source(space, name) for name in space.plan.learn_from)
+
+
+def _source(space: Space, name: str) -> Source:
+    run = RunFolder(Path(at_home(name)))
+    try:
+        study, own = open_study(run), read_kept(run.space_yaml)
+    except InputError as error:
+        raise InputError(f"{_KEY}: must be folders of searches, got {name!r}: {error}") from None
+    trials = study.get_trials(deepcopy=False)
+    complete = ranked(trials)
+    if not complete:
+        raise InputError(f"{_KEY}: must be of searches with a COMPLETE trial, got {name!r} with none of {len(trials)}")
+    known = [trial for trial in trials if trial.state == TrialState.PRUNED and trial.intermediate_values]
+    points = {trial.number: _point(space, own, trial) for trial in (*complete, *known)}
+    best = [point for trial in complete if (point := points[trial.number]) is not None]
+    tried = [
+        Tried(point, *_value(trial), trial.state == TrialState.PRUNED)
+        for trial in (*complete, *known)
+        if (point := points[trial.number]) is not None
+    ]
+    every = -(-len(tried) // MOST) if tried else 1  # the best of all among them, for they stand first
+    return Source(name, len(complete) + len(known), _distinct(best)[:FIRST], tried[::every])
+
+
+def _point(space: Space, own: Space, trial: FrozenTrial) -> dict[str, Any] | None:
+    """What a trial of another search is in this space; None where that lies beyond a range or breaks a rule."""
+    try:
+        point = {key: trial.params.get(key, base_value(own.base, key)) for key in space.parameters}
+    except AttributeError:  # a key that its method has not
+        return None
+    if not all(rehearsal.lies_in(space.parameters[key], value) for key, value in point.items()):
+        return None
+    try:
+        with_values(space.base, point)
+    except RuleError:
+        return None
+    return drawn(space.conditions, point, base_point(space))
+
+
+def _value(trial: FrozenTrial) -> tuple[float, int]:
+    """What a trial scored, and in which epoch."""
+    step, value = max(trial.intermediate_values.items()) if trial.intermediate_values else (0, 0.0)
+    return (value if trial.value is None else trial.value), step
+
+
+def _distinct(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [point for number, point in enumerate(points) if point not in points[:number]]
