@@ -57,7 +57,7 @@ def warn(messages: Iterable[str]) -> None:
         say(f"warning: {message}", sys.stderr)
 
 
-_CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def python(*words: object) -> str:
@@ -70,7 +70,7 @@ def python(*words: object) -> str:
 
 def in_checkout(path: str) -> Path:
     """A file of this checkout as the user reaches it from the current folder."""
-    return Path(path) if Path.cwd() == _CHECKOUT else _CHECKOUT / path
+    return Path(path) if Path.cwd() == CHECKOUT else CHECKOUT / path
 
 
 def _at_home(word: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import ray
 
+from haan.cli import CHECKOUT
 from haan.errors import InputError
 from search.driver.localray import PRIVATE, QUIET
 from search.trials import internals
@@ -107,7 +108,7 @@ def _check(known: str, option: str) -> None:
 
 def _init(known: str, option: str) -> None:
     try:
-        ray.init(address=known, **QUIET)
+        ray.init(address=known, job_config=internals.code_of(CHECKOUT), **QUIET)
     except (OSError, ValueError, RuntimeError) as error:
         raise _refusal(known, option, str(error)) from None
 

@@ -27,6 +27,7 @@ from ray._private.state import actors
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.experimental import get_object_locations
+from ray.job_config import JobConfig
 
 from haan.errors import InputError
 
@@ -273,6 +274,15 @@ def start_own(**options: Any) -> None:
             ray.init(address="local", include_dashboard=False, _system_config=dict(_SYSTEM), **options)
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = open_to_all
+
+
+def code_of(folder: Path) -> JobConfig:
+    """Has processes on a Ray that is joined import modules from a folder first, wherever they have it.
+
+    Else they import the project as the Ray was started, which may be another checkout, or an older one. A public
+    runtime environment needs Ray's dashboard packages on every node.
+    """
+    return JobConfig(_py_driver_sys_path=[str(folder)])
 
 
 @contextmanager

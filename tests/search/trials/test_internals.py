@@ -5,6 +5,8 @@ import copy
 import importlib
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -94,6 +96,20 @@ def test_a_raylet_is_known_by_its_words(one_ray: str) -> None:
         check(found.address == ray.get_runtime_context().gcs_address and found.uid == os.getuid())
         check(found.socket.is_socket() and found.socket.is_relative_to(found.session) and found.joinable)
         check({"CPU", "marked"} <= found.resources and found.same is True)
+
+
+def test_processes_of_a_ray_that_is_joined_import_the_drivers_code(tmp_path: Path) -> None:
+    """They did as the Ray was started: trials ran another checkout's code, in silence."""
+    (tmp_path / "only_here.py").write_text("")
+    driver = (
+        "import sys, ray; from pathlib import Path; from search.trials import internals\n"
+        "internals.start_own(num_cpus=1, job_config=internals.code_of(Path(sys.argv[1])), logging_level='ERROR')\n"
+        "print(ray.get(ray.remote(num_cpus=0)(lambda: __import__('only_here').__file__).remote()))"
+    )
+    with relied_on("ray.job_config.JobConfig(_py_driver_sys_path=...)"):
+        words = [sys.executable, "-c", driver, str(tmp_path)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=ROOT)
+        check(done.stdout.strip() == str(tmp_path / "only_here.py"))
 
 
 def test_a_ray_of_ones_own_is_reached_from_this_machine_alone(one_ray: str) -> None:
