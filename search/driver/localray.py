@@ -84,13 +84,13 @@ def _store_bytes(size: int, has: given.Given) -> int:
     free = shutil.disk_usage(shm).free if shm.exists() else needed
     if size * _STORE_SLACK > free:  # below its own least size Ray takes a slower folder, which a small set can bear
         raise InputError(
-            f"data.features: must fit into shared memory ({shm} has {free / 2**30:.1f} GiB free), got "
-            f"{size * _STORE_SLACK / 2**30:.1f} GiB needed; mount a larger {shm}, or use data.dtype: float16"
+            f"data.features: must fit into shared memory ({shm} has {byte_size(free)} free), got "
+            f"{byte_size(size * _STORE_SLACK)} needed; mount a larger {shm}, or use data.dtype: float16"
         )
     if size * _STORE_SLACK > has.memory.amount:  # what lies in shared memory counts there as well
         raise InputError(
-            f"data.features: must fit into the memory that this search was given ({byte_size(int(has.memory.amount))} "
-            f"by {has.memory.source}), got {byte_size(int(size * _STORE_SLACK))} needed; ask for more, or use "
+            f"data.features: must fit into the memory that this search was given ({byte_size(has.memory.amount)} "
+            f"by {has.memory.source}), got {byte_size(size * _STORE_SLACK)} needed; ask for more, or use "
             "data.dtype: float16"
         )
     return needed

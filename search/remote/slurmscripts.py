@@ -58,9 +58,9 @@ main() {  # runs the search's Python, tells it what Slurm tells this shell, and 
     trap 'put "$run/orders/$job" due' USR1
     trap 'put "$run/orders/$job" leave' USR2
     trap 'put "$run/orders/$job" end; kill -TERM $child 2> /dev/null' TERM
-    wait $child; code=$?
-    while kill -0 $child 2> /dev/null; do wait $child; code=$?; done
-    if [ $code -gt 128 ]; then wait $child; last=$?; [ $last -ne 127 ] && code=$last; fi
+    wait $child 2> /dev/null; code=$?  # or the shell says of what it was killed
+    while kill -0 $child 2> /dev/null; do wait $child 2> /dev/null; code=$?; done
+    if [ $code -gt 128 ]; then wait $child 2> /dev/null; last=$?; [ $last -ne 127 ] && code=$last; fi
     trap '' USR1 USR2 TERM
 }
 """

@@ -4,6 +4,7 @@ That strangers don't reach it: trials/test_internals.py, which has one.
 """
 
 import os
+import shutil
 import tempfile
 import time
 from contextlib import ExitStack
@@ -93,6 +94,16 @@ def test_rays_files_lie_where_the_user_said_unless_its_path_is_too_long_for_sock
             assert folder.stat().st_mode & 0o777 == 0o700
             (folder / "ray").mkdir()
         assert not folder.exists() and os.environ.get("RAY_TMPDIR") == (place if variable == "RAY_TMPDIR" else None)
+
+
+def test_features_must_fit_into_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = shutil.disk_usage("/")._replace(free=64 * MIB)  # as Docker leaves it
+    monkeypatch.setattr(localray.shutil, "disk_usage", lambda path: size)
+    has = replace(given.look(), memory=Limit(2**40, "the machine's"))
+    assert localray._store_bytes(50 * MIB, has) > 50 * MIB
+    rule = r"must fit into shared memory \(/dev/shm has 64.0 MiB free\), got 120.0 MiB needed; mount a larger /dev/shm"
+    with pytest.raises(InputError, match=rule):
+        localray._store_bytes(100 * MIB, has)
 
 
 def test_features_must_fit_into_the_memory_that_was_given(tmp_path: Path) -> None:

@@ -362,6 +362,15 @@ def test_a_driver_whose_time_is_up_goes_back_into_the_queue(node: Node) -> None:
     assert node.login.run.jobs.ended.read_text() == "130\n"
 
 
+def test_a_driver_whose_python_is_killed_is_over_and_the_shell_says_nothing_of_it(
+    node: Node, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node.login.run.jobs.make()
+    node.login.run.jobs.note_job("workers", "42")
+    assert node.run("driver", "kill -9 $$") == (137, "") and capfd.readouterr().err == ""
+    assert node.login.run.jobs.ended.read_text() == "137\n" and node.login.called()[-1] == "scancel --quiet 42"
+
+
 def test_a_driver_of_a_chain_leaves_it_to_the_next(node: Node) -> None:
     node.login.slurm("squeue", 'case "$*" in *PENDING*) echo 43;; esac')
     assert node.run("driver", f"exit {AGAIN}", FILE + "chain: 2\n") == (0, "")
