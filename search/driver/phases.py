@@ -200,8 +200,9 @@ class Search(Phase):
         return {"params": dict(suggestion.params), "sweep": True, "epochs": epochs}
 
     def describe(self, running: Running) -> tuple[str, Sequence[str]]:
-        head = f"trial {running.number:3d}{' (base)' if self.is_base(running.number, running.params) else ''}"
-        return head, settings(named_params(self.work.job.space, running.params))
+        return winner.called(self.work.job.space, running.number, running.params, width=3), settings(
+            named_params(self.work.job.space, running.params)
+        )
 
     def curve(self, running: Running) -> curves.Curve:
         space = self.work.job.space

@@ -118,8 +118,8 @@ class Confirmation:
 
     @property
     def seconds(self) -> float:
-        """Of training, of all its runs."""
-        return sum(run.record.seconds or 0.0 for run in self.runs)
+        """Of all its runs, from start to end of each."""
+        return sum(run.record.ran_s for run in self.runs)
 
     def confirmed(self) -> list[Confirmed]:
         """Each configuration that has a score, the best mean first; the base at its own setting, too."""
