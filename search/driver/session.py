@@ -342,5 +342,5 @@ def _leave(work: Work, study: Study) -> list[str]:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
     else:
         missing = classescsv.write_csv(job.folder, space, study.inner, found.found, job.source, job.annotations)
-        lines += [f"warning: {job.folder.classes_csv} is without the base: {missing}"] if missing else []
+        lines += [f"warning: {job.folder.classes_csv} is {missing}"] if missing else []
     return lines

@@ -425,9 +425,10 @@ def _classes(sheet: Sheet) -> str:
     rows: list[dict[str, Any]] = known.rows.sort_values("gain", ascending=False, kind="stable").to_dict("records")
     tiou = found.space.base.eval.tiou
     caption = (
-        f"<p>Average precision of each fine class in percent, mean over tIoU {tiou[0]:g} to {tiou[-1]:g}, on "
-        f"{_VIDEOS[known.videos]}. A column's mean over the classes with ground truth is its avg.mAP. Of a class with "
-        "few instances a figure says little.</p>"
+        f"<p>Average precision of each fine class in percent, mean over tIoU {tiou[0]:g} to {tiou[-1]:g} and over "
+        f"{known.seeds} seed{'s' * (known.seeds > 1)}, on {_VIDEOS[known.videos]}. A column's mean over the classes "
+        f"with ground truth is its avg.mAP{', mean over these seeds' * (known.seeds > 1)}. Of a class with few "
+        "instances a figure says little.</p>"
     )
     gained = [row for row in rows if row["gain"] > 0][:_MOST_CHANGED]
     lost = [row for row in reversed(rows) if row["gain"] < 0][:_MOST_CHANGED]

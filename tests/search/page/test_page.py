@@ -484,13 +484,23 @@ def test_the_page_of_a_search_that_goes_on_looks_for_the_next_one_and_the_last_d
     assert refresh not in page(found, written) and "The search goes on" not in page(found, written)
 
 
-def with_classes(full: Run, root: Path, rows: Sequence[tuple[str, float | None]], number: int | None = None) -> Run:
-    """A copy of a run whose winner scores 20 on each of some classes, with its gains over the base."""
+def with_classes(
+    full: Run,
+    root: Path,
+    rows: Sequence[tuple[str, float | None]],
+    number: int | None = None,
+    seeds: int | None = None,
+) -> Run:
+    """A copy of a run whose winner scores 20 on each of some classes, with its gains over the base.
+
+    seeds: None as a version wrote it that read one.
+    """
     shutil.copytree(full.folder.root, root)
     run = replace(full, folder=RunFolder(root))
     best = read_findings(run.folder, run.space, run.study).winner
     assert best is not None
     about = {"number": best.number if number is None else number, "videos": retraining.OFFICIAL, "coarse": "all"}
+    about |= {} if seeds is None else {"seeds": seeds}
     table = pd.DataFrame({**about, "class": [name for name, _ in rows], "instances": 9, "winner": 20.0})
     table["gain"] = [gain for _, gain in rows]
     table["base"] = table["winner"] - table["gain"]
@@ -518,7 +528,9 @@ def test_the_classes_that_gained_and_lost_most_come_first_and_all_of_them_lie_fo
     ]
     assert lost == [["c5", "9", "20.00", "24.00", "-4.00", "all"], ["c1", "9", "20.00", "21.00", "-1.00", "all"]]
     assert len(whole) == 10 and "<details><summary>All 10 classes</summary>" in text
-    assert "on the official validation videos, after training on all training videos" in text
+    assert "and over 1 seed, on the official validation videos, after training on all training videos" in text
+    run = with_classes(full, tmp_path / "seeds", [("c0", 1.0)], seeds=3)
+    assert "and over 3 seeds, " in page_of(run) and "avg.mAP, mean over these seeds" in page_of(run)
 
 
 def test_figures_by_class_that_are_missing_old_or_broken_are_said_to_be(full: Run, tmp_path: Path) -> None:
