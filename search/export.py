@@ -41,7 +41,7 @@ def main(
     say(f"detections written to {written.path}")
     if target == folder.best_yaml and trial is None:
         missing = classescsv.write_csv(folder, space, study, written.found, source, annotations)
-        say(f"figures by class written to {folder.classes_csv}" + (f", without the base: {missing}" if missing else ""))
+        say(f"figures by class written to {folder.classes_csv}" + (f", {missing}" if missing else ""))
 
 
 if __name__ == "__main__":

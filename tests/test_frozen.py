@@ -4,8 +4,11 @@ Every command is called as a user calls it, on copies of the folders, so that no
 """
 
 import csv
+import html
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -107,6 +110,20 @@ def test_a_finished_search_is_reported(home: Path) -> None:
     assert f"{best:.2f}" in page and header(home / "finished" / "best.yaml")["avg_map_at_seed"] in page
 
 
+def test_the_command_that_the_report_names_trains_the_winner_again(home: Path) -> None:
+    call(home, "search/report.py", "finished")
+    page = (home / "finished" / "report.html").read_text()
+    command = re.search(r"the search was begun: <code>([^<]*)</code>", page)
+    assert command is not None
+    python, module, *words = shlex.split(html.unescape(command[1]))
+    assert (Path(python).name, module) == ("python", "-m")
+    said = call(home, *words)
+    known = float(header(home / "finished" / "best.yaml")["avg_map_at_seed"])
+    trained = re.search(r"avg\.mAP ([\d.]+); written to trained-finished", said)
+    assert trained is not None and float(trained[1]) == pytest.approx(known, abs=0.05)
+    assert not (home / "finished" / "data").exists()
+
+
 def test_the_winner_is_exported_as_it_was(home: Path) -> None:
     left = FROZEN / "finished"
     for name in ("best.yaml", "best.safetensors", "predictions.json"):
@@ -117,7 +134,9 @@ def test_the_winner_is_exported_as_it_was(home: Path) -> None:
     assert {key: found.get(key) for key in frozen} == frozen  # a later version may have more keys
     found, frozen = header(home / "finished" / "best.yaml"), header(left / "best.yaml")
     frozen["confirmation"] = frozen["confirmation"].replace("+-", "±").replace(" over ", " (sd) over ")  # said since
-    for key in ("confirmation", "gain_over_base"):
+    names = {"gain_over_base": "confirmed_gain_over_base", "base_avg_map": "holdout_base_avg_map"}  # clearer since
+    frozen = {names.get(key, key): value for key, value in frozen.items()}
+    for key in ("confirmation", "confirmed_gain_over_base"):
         frozen[key] += ", on the holdout videos"
     official, _, at_own = found["official_avg_map"].partition(" at its best detection setting, ")  # said since, too
     assert at_own.endswith(" at its own: -1.498 on one seed")

@@ -17,11 +17,11 @@ from ray import tune
 from haan.words import byte_size, hours, settings
 from search.driver import nodes, placement
 from search.driver.job import Job
-from search.driver.progress import Progress, Totals, totals
+from search.driver.progress import Progress, Shown, Totals, totals
 from search.driver.renewal import Renewal
 from search.driver.screen import Screen, Status
 from search.driver.staff import Staff
-from search.driver.timeleft import SessionClock
+from search.driver.timeleft import SessionClock, ran_s
 from search.results import checkpoints, confirm, curves, provenance, retraining, trialscsv, winner
 from search.space.model import SEED, epochs_of, front, is_base, named_params
 from search.space.studies import study_of
@@ -133,7 +133,8 @@ class Phase(ABC):
 
     title: as search.driver.screen.Status has it. kind: what the folders of its checkpoints are called. budget: of
     trials. searched: what the search found, where that is over. later: how many runs each phase after it has at most.
-    stagnation: what ends it before its budget is spent. search: the search's study.
+    stagnation: what ends it before its budget is spent. confirmed: what new seeds said of the winner, once they have.
+    search: the search's study.
     """
 
     title: str
@@ -141,6 +142,7 @@ class Phase(ABC):
     searched: Totals | None = None
     later: tuple[int, ...] = ()
     stagnation: Stagnation | None = None
+    confirmed: str = ""
 
     def __init__(self, work: Work, study: Study, budget: int, search: Study):
         self.work, self.study, self.budget, self.search = work, study, budget, search
@@ -165,6 +167,10 @@ class Phase(ABC):
     @abstractmethod
     def describe(self, running: Running) -> tuple[str, Sequence[str]]:
         """What a trial is called, and its settings, each of which stays on one line."""
+
+    def as_row(self, running: Running) -> Shown:
+        """A trial under way as the screen has it."""
+        return running.number, self.is_base(running.number, running.params), running.params
 
     @abstractmethod
     def curve(self, running: Running) -> curves.Curve:
@@ -202,8 +208,9 @@ class Search(Phase):
         return {"params": dict(suggestion.params), "sweep": True, "epochs": epochs}
 
     def describe(self, running: Running) -> tuple[str, Sequence[str]]:
-        head = f"trial {running.number:3d}{' (base)' if self.is_base(running.number, running.params) else ''}"
-        return head, settings(named_params(self.work.job.space, running.params))
+        return winner.called(self.work.job.space, running.number, running.params, width=3), settings(
+            named_params(self.work.job.space, running.params)
+        )
 
     def curve(self, running: Running) -> curves.Curve:
         space = self.work.job.space
@@ -236,6 +243,10 @@ class Confirmation(Phase):
         self._base = retraining.base_trial(self._space, self._trials)
         ended = [trial for trial in self._trials if trial.state in FINISHED]
         self.searched = totals(ended, search.epochs, work.share.units, partial(is_base, self._space))
+        ranking = self.so_far().ranking if title == "final" else None
+        if ranking is not None:
+            mean = f"{ranking.winner.mean:.2f} (trial {ranking.winner.number})"
+            self.confirmed = f"confirmed {mean}: {ranking.sentence()}"
 
     def owns(self, trial: FrozenTrial) -> bool:
         """The phases after the search share a study."""
@@ -253,6 +264,10 @@ class Confirmation(Phase):
         number = running.params["trial"]
         head = f"{self.title} trial {number}{' (base)' if number == self._base else ''}"
         return head, [retraining.described(self._space, running.params)]
+
+    def as_row(self, running: Running) -> Shown:
+        number = running.params["trial"]
+        return number, number == self._base, {key: value for key, value in running.params.items() if key != "trial"}
 
     def curve(self, running: Running) -> curves.Curve:
         asked = running.params
@@ -487,10 +502,23 @@ class _Course:
             where=work.where,
             budget=len(before) + left,
             unit=work.share.unit,
+            confirmed=phase.confirmed,
         )
         sums = totals(before, study.epochs, work.share.units, phase.is_base)
         stops = partial(str, phase.stagnation or "")
-        progress = Progress(work.screen, heading, phase.describe, sums, work.clock, phase.searched, phase.later, stops)
+        others = [trial for trial in study.trials(*FINISHED) if not phase.owns(trial)]
+        progress = Progress(
+            work.screen,
+            heading,
+            phase.describe,
+            sums,
+            work.clock,
+            phase.searched,
+            phase.later,
+            stops,
+            as_row=phase.as_row,
+            earlier_s=work.share.units * sum(ran_s(record.TrialRecord.of(trial).runs or ()) for trial in others),
+        )
         found, more = curves.Curves(work.job.folder), next((runs for runs in phase.later if runs), 0)
         events = PhaseEvents(phase, progress, found)
         return _Leg(phase, Bridge(study, left, to_config, events, kept, work.job.last_seen, more), progress, found)

@@ -17,6 +17,7 @@ from search.study.record import TrialRecord
 from search.trials.bridge import Running
 
 IsBase = Callable[[int, Mapping[str, Any]], bool]
+Shown = tuple[int, bool, Mapping[str, Any]]  # a trial's number in the search, whether it is the base, and its settings
 
 _LAST = 50  # ended trials and failures kept for the screen
 _STATUS_S = 0.25  # between two statuses at epochs' ends: one of 1,000 trials costs what Ray Tune takes for a report
@@ -106,7 +107,8 @@ class Progress:
     heading: what stays as it is while the phase goes on. describe: what a trial is called, and its settings. sums: over
     the trials of this phase that an earlier driver finished. clock: of the session. searched: what the search
     found, where that is over. later: how many runs each later phase has. stops: what ends the phase before all its
-    trials are tried, in words. under_way, of all below: the trials that have not ended.
+    trials are tried, in words. as_row: a trial under way as the screen has it. earlier_s: what phases between the
+    search and this one took, in seconds of one unit. under_way, of all below: the trials that have not ended.
     """
 
     def __init__(
@@ -119,10 +121,14 @@ class Progress:
         searched: Totals | None = None,
         later: Sequence[int] = (),
         stops: Callable[[], str] = str,
+        *,
+        as_row: Callable[[Running], Shown] | None = None,
+        earlier_s: float = 0.0,
     ):
         self._screen, self._heading, self._describe = screen, heading, describe
         self._totals, self._clock, self._searched, self._later = sums, clock, searched, later
-        self._stops = stops
+        self._stops, self._earlier_s = stops, earlier_s
+        self._as_row = as_row or (lambda running: (running.number, False, running.params))
         self._shown = -math.inf
         self._failures: deque[str] = deque(maxlen=_LAST)
         self._last: deque[Account] = deque(maxlen=_LAST)
@@ -168,7 +174,9 @@ class Progress:
         summary = running.summary
         value = f"{summary.avg_map:6.2f}" if summary.best_epoch else "  none"
         whole = running.epoch >= running.epochs
-        at = f"at epoch {summary.best_epoch}{'' if whole else ','} " if summary.best_epoch else ""
+        # A repetition counts at the epoch of the mean over its seeds, which the last of them tells.
+        own = "its own best " if self._heading.stage == "confirm" and summary.objective == "best" else ""
+        at = f"at {own}epoch {summary.best_epoch}{'' if whole else ','} " if summary.best_epoch else ""
         notes = [running.failure] if running.failure else []
         notes += ["collapsed: every clip scored the same"] if summary.collapsed_epochs else []
         notes += [f"up to {summary.empty_clusters} clusters without a clip"] if summary.empty_clusters else []
@@ -191,20 +199,21 @@ class Progress:
     def _status(self, under_way: Collection[Running]) -> Status:
         counts = self._totals
         found = self._searched or counts
-        before_s = self._searched.spent_s if self._searched else 0.0
-        running_s = sum(ran_s(running.stretches) for running in under_way)
+        own_s = counts.spent_s + counts.units * sum(ran_s(running.stretches) for running in under_way)
+        search_s = self._searched.spent_s if self._searched else own_s
         return replace(
             self._heading,
             done=counts.done,
             complete=counts.complete,
             pruned=counts.pruned,
             failed=counts.failed,
-            running=tuple(_row(running, counts.is_base) for running in under_way),
+            running=tuple(_row(running, self._as_row(running)) for running in under_way),
             best=found.best,
             base=found.base,
             history=tuple(found.history),
             best_params=found.best_params,
-            spent_s=before_s + counts.spent_s + counts.units * running_s,
+            spent_s=own_s + (search_s + self._earlier_s if self._searched else 0.0),
+            search_s=search_s,
             saved_s=found.saved_s,
             epochs=counts.trained + sum(running.epoch for running in under_way),
             elapsed_s=self._clock.elapsed_s,
@@ -232,14 +241,15 @@ class Progress:
         )
 
 
-def _row(running: Running, is_base: IsBase) -> Row:
+def _row(running: Running, shown: Shown) -> Row:
+    number, base, params = shown
     return Row(
-        number=running.number,
-        base=is_base(running.number, running.params),
+        number=number,
+        base=base,
         epoch=running.epoch,
         epochs=running.epochs,
         value=running.value,
-        params=running.params,
+        params=params,
         node=running.node,
         seconds=ran_s(running.stretches),
     )

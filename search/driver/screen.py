@@ -96,9 +96,11 @@ class Status:
 
     stage: "search", "confirm" or "final"; name: of the run; where: it runs. done, of a budget: trials that ended, among
     them complete, pruned and failed ones. best: trial number and avg.mAP in percent, base: the base's avg.mAP, history:
-    the best so far after each ended trial. spent_s, saved_s: seconds times `unit`s ("GPU" or "CPU"), by training and by
-    pruning. epochs: trained so far in this stage. elapsed_s, left_s: of all stages; left_s is None where not known yet.
-    failures: the latest reasons, last: the last ended trials, newest at the end. stops: what ends the stage early.
+    the best so far after each ended trial; these are the search's in every stage. confirmed: what new seeds said of the
+    winner. spent_s, saved_s: seconds times `unit`s ("GPU" or "CPU"), by training in all stages and by pruning;
+    search_s: of the former those of the search. epochs: trained so far in this stage. elapsed_s, left_s: of all stages;
+    left_s is None where not known yet. failures: the latest reasons, last: the last ended trials, newest at the end.
+    stops: what ends the stage early. over: nothing comes any more.
     """
 
     stage: str
@@ -117,12 +119,15 @@ class Status:
     best_params: Mapping[str, Any] = field(default_factory=dict)
     spent_s: float = 0.0
     saved_s: float = 0.0
+    search_s: float = 0.0
     epochs: int = 0
     elapsed_s: float = 0.0
     left_s: float | None = None
     failures: tuple[str, ...] = ()
     last: tuple[Account, ...] = ()
     stops: str = ""
+    confirmed: str = ""
+    over: bool = False
 
 
 def mark(status: Status) -> str:
@@ -135,7 +140,8 @@ def heartbeat(status: Status) -> str:
     value = "none yet" if status.best is None else f"{status.best[1]:.2f}"
     head = f"{mark(status)} {_STAGES.get(status.stage, status.stage)}: {len(status.running)} running"
     stops = f", {status.stops}" if status.stops else ""
-    return f"{head}, {status.epochs} epochs done, best so far {value}, {_left(status)}{stops}"
+    best = "best so far" if status.stage == "search" else "the search's best"
+    return f"{head}, {status.epochs} epochs done, {best} {value}, {_left(status)}{stops}"
 
 
 class Screen:
@@ -163,7 +169,9 @@ class Screen:
     ) -> None:
         try:
             if self._live is not None:
-                self._live.stop()  # draws the newest status once more
+                self._slots = 0  # the last picture stays, and keeps no rows for what will not come
+                self._status = self._status and replace(self._status, over=True)
+                self._live.stop()  # draws it once more
         finally:
             if self._live is not None:
                 self._stream.write(_SHOW_CURSOR)  # whatever an interrupt has left half done
@@ -285,6 +293,7 @@ def _summary(status: Status, width: int, most: int, ascii_only: bool) -> list[Te
         _labelled("", _counts(status, width)),
         _best(status, width, ascii_only),
         *(_labelled("", Text(row, "bright_black")) for row in _rows(status.best_params, width - _LABEL, most)),
+        *(_labelled("", Text(row)) for row in _confirmed(status, width - _LABEL)),
         _labelled("spent", _hours(status)),
         _labelled("time", _time(status)),
         *([_labelled("", Text(status.stops, "bright_black"))] if status.stops else []),
@@ -319,12 +328,19 @@ def _counts(status: Status, width: int) -> Text:
     return Text(", ").join(parts[1:] if width < _NARROW else parts)
 
 
+def _confirmed(status: Status, width: int) -> list[str]:
+    """In two rows at most, of which the second is cut."""
+    first, *rest = wrapped(clean(status.confirmed), width, indent="") if status.confirmed else [""]
+    return [row for row in (first, " ".join(rest)) if row]
+
+
 def _best(status: Status, width: int, ascii_only: bool) -> Text:
+    label = "best" if status.stage == "search" else "search"  # later stages are on other seeds and videos
     base = "not known yet" if status.base is None else f"{status.base:.2f}"
     if status.best is None:
-        return _labelled("best", Text(f"none yet; base {base}"))
+        return _labelled(label, Text(f"none yet; base {base}"))
     number, value = status.best
-    text = _labelled("best", Text(f"{value:.2f}", "bold green"))
+    text = _labelled(label, Text(f"{value:.2f}", "bold green" if status.stage == "search" else ""))
     if status.base is None:
         text.append(f", base {base}")
     elif value == status.base:
@@ -348,14 +364,17 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 
 
 def _hours(status: Status) -> Text:
-    whole = status.spent_s + status.saved_s
-    share = f" ({status.saved_s / whole:.0%})".replace("%", " %") if status.saved_s > 0 else ""
-    spent, saved = (f"{s / 3600:.3f}" if whole < 3600 else f"{s / 3600:.1f}" for s in (status.spent_s, status.saved_s))
-    return Text(f"{spent} {clean(status.unit)}-hours, {saved} saved by pruning{share}")
+    most = max(status.spent_s, status.saved_s)
+    spent, saved = (f"{s / 3600:.3f}" if most < 3600 else f"{s / 3600:.1f}" for s in (status.spent_s, status.saved_s))
+    share = (
+        f"{status.saved_s / (status.search_s + status.saved_s):.0%}".replace("%", " %") if status.saved_s > 0 else ""
+    )
+    of = f" ({share} of the search)" if share else ""
+    return Text(f"{spent} {clean(status.unit)}-hours, {saved} saved by pruning{of}")
 
 
 def _time(status: Status) -> Text:
-    return Text(f"{hours(status.elapsed_s)} so far, {_left(status)}")
+    return Text(hours(status.elapsed_s) + ("" if status.over else f" so far, {_left(status)}"))
 
 
 def _left(status: Status) -> str:

@@ -273,9 +273,8 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     write_report(job.folder, job.space, study.inner)
     for line in [*_counted(work, study), *found]:
         tell(clean(line))
-    if is_won:
-        again = python("-m", "haan", "train", job.folder.best_yaml, "--out", f"trained-{job.folder.name}")
-        say(clean(f"Train it again: {again}"))
+    if is_won and job.space.table is None:
+        say(clean(f"Train it again: {winner.train_again(job.folder)}"))
     say(clean(f"Report: {job.folder.report}"))
     if ended.halt is not None:
         say(f"Ended early: {ended.halt.reason}; {resume}")
@@ -300,14 +299,16 @@ def _resume_command(job: Job) -> str:
 
 def _counted(work: Work, study: Study) -> list[str]:
     """How the trials ended, what they took from start to end, what pruning saved, and what failed, reason by reason."""
-    found = totals(study.trials(*FINISHED), study.epochs, work.share.units, partial(is_base, work.job.space))
+    units = work.share.units
+    found = totals(study.trials(*FINISHED), study.epochs, units, partial(is_base, work.job.space))
     lines = [f"Trials: {found.complete} complete, {found.pruned} pruned, {found.failed} failed"]
-    under_way = len(study.trials(TrialState.RUNNING))
+    under_way = [TrialRecord.of(trial) for trial in study.trials(TrialState.RUNNING)]
     if under_way:
-        lines[0] += f", {under_way} under way"
+        lines[0] += f", {len(under_way)} under way"
+    searched_s = found.spent_s + units * sum(ran_s(record.runs or ()) for record in under_way)
     again = confirm.read_confirmation(work.job.folder, work.job.space, study.inner).runs
-    again_s = sum(ran_s(run.record.runs or ()) for run in again) * work.share.units
-    spent, more, saved = (amount(value, work.share.unit) for value in (found.spent_s, again_s, found.saved_s))
+    again_s = units * sum(ran_s(run.record.runs or ()) for run in again)
+    spent, more, saved = (amount(value, work.share.unit) for value in (searched_s, again_s, found.saved_s))
     prunes = work.job.space.pruner.name != "none"
     lines.append(
         f"Spent {spent} on them"
@@ -323,22 +324,23 @@ def _counted(work: Work, study: Study) -> list[str]:
 
 
 def _leave(work: Work, study: Study) -> list[str]:
-    """Exports the winner; what was won, in lines."""
+    """Exports the winner; what was won, in lines. A table names no winner: its lines compare means over seeds."""
     job, space = work.job, work.job.space
     trial = export.write_config(job.folder, space, study.inner)
     known = confirm.read_confirmation(job.folder, space, study.inner)
     yaml = job.folder.best_yaml
     found = export.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
     lines = made_up(space.base.data, study.inner.user_attrs[record.DATA])
-    lines += [f"Best: trial {trial.number}; written to {yaml}"]
-    apart = winner.set_apart(space, trial, winner.base_of(space, study.trials(), trial), known)
-    lines += [f"Its settings: {apart}"] if apart else []
-    lines += winner.comparison(space, study.inner, trial, known)
+    if space.table is None:
+        lines += [f"Best: {winner.called(space, trial.number, trial.params)}; written to {yaml}"]
+        apart = winner.set_apart(space, trial, winner.base_of(space, study.trials(), trial), known)
+        lines += [f"Its settings: {apart}"] if apart else []
+        lines += winner.comparison(space, study.inner, trial, known)
     detect = winner.detect_of(space, trial, known)
     lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
     else:
         missing = classescsv.write_csv(job.folder, space, study.inner, found.found, job.source, job.annotations)
-        lines += [f"warning: {job.folder.classes_csv} is without the base: {missing}"] if missing else []
+        lines += [f"warning: {job.folder.classes_csv} is {missing}"] if missing else []
     return lines

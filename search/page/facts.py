@@ -58,8 +58,8 @@ class Picture:
 class Findings:
     """A run, read. run: its name. trials: by number. winner: None before a trial is COMPLETE; gain: its own.
 
-    best_yaml: what is exported, exported: whose it is, if any trial's. about: what is to be said of the winner that was
-    exported. importances, classes, pictures: or why none.
+    best_yaml: what is exported, train_again: the command that trains it, exported: whose it is, if any trial's. about:
+    what is to be said of the winner that was exported. importances, classes, pictures: or why none.
     """
 
     run: str
@@ -71,6 +71,7 @@ class Findings:
     winner: FrozenTrial | None
     gain: Gain | None
     best_yaml: str | None
+    train_again: str
     exported: FrozenTrial | None
     about: Mapping[str, str]
     importances: Importances | str
@@ -151,8 +152,8 @@ class Findings:
 
     @cached_property
     def seconds(self) -> float:
-        """Training time of all trials of the search."""
-        return sum(record.seconds or 0.0 for record in self.records.values())
+        """Of all trials of the search, from start to end of each."""
+        return sum(record.ran_s for record in self.records.values())
 
     @cached_property
     def seconds_saved(self) -> float:
@@ -178,6 +179,7 @@ def read_findings(folder: RunFolder, space: Space, study: optuna.Study) -> Findi
         winner=best,
         gain=winner.gain_over_base(space, trials, best, known) if best is not None else None,
         best_yaml=best_yaml,
+        train_again=winner.train_again(folder),
         exported=winner.exported(folder, space, trials, known),
         about=about,
         importances=_importances(trials, space),

@@ -41,7 +41,10 @@ def percent(value: float | None) -> str:
 
 
 def tile(name: str, value: str, note: str, kind: str = "") -> str:
-    """One number with its name and what it is of; all three: HTML. kind: `main`, or `doubtful` if it flatters."""
+    """One number with its name and what it is of; all three: HTML.
+
+    kind: `main`; `doubtful` if it flatters; of a gain `gain`, `noise` or `loss`.
+    """
     kind = f"tile {kind}".rstrip()
     head = f'<div class="{kind}"><div class="name">{name}</div><div class="value">{value}</div>'
     return f'{head}<div class="note">{note}</div></div>'

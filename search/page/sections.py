@@ -11,16 +11,17 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Holdout
-from haan.words import duration, shown
+from haan.words import duration, hours, shown
 from search.page import markup, plots
 from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, value_of
 from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
-from search.results.confirm import Confirmation, Confirmed
+from search.results.confirm import Confirmed
+from search.results.ranking import Standing
 from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION, on_videos
 from search.results.unseen import tables
-from search.results.winner import SEARCHED, UNSEEN, detect_of, differences, no_choice, own_setting_avg_map
+from search.results.winner import detect_of, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
 from search.space.model import grid_points
 from search.study import record
@@ -51,29 +52,41 @@ class Sheet:
 
 def _summary(sheet: Sheet) -> str:
     found = sheet.found
-    scores = [*_unseen_tile(found), *_confirmed_tiles(found)]
-    tiles = [*scores, _gain_tile(found), _best_tile(found, main=not scores), _base_tile(found), *_cost_tiles(found)]
-    parts = (_official_warning(found), f'<div class="tiles">{"".join(tiles)}</div>', _verdict(found), _apart(found))
+    scores = [*_official_tiles(found), *_confirmed_tiles(found)]
+    tiles = [*scores, _best_tile(found, main=not scores), _base_tile(found)]
+    tiles += [_searched_gain_tile(found)] if found.gain is None or not found.gain.over_seeds else []
+    tiles += _cost_tiles(found)
+    parts = (_official_warning(found), _no_choice(found), f'<div class="tiles">{"".join(tiles)}</div>', _apart(found))
     return f"{''.join(parts)}{_edges(found)}{_tuned_on(found)}"
 
 
-def _unseen_tile(found: Findings) -> list[str]:
-    """What the official validation videos say of the winner, where they chose nothing."""
+def _official_tiles(found: Findings) -> list[str]:
+    """What the official validation videos say of the winner and its gain, where they chose nothing."""
     official, best = found.unseen, found.winner
     if best is None or official is None:
         return []
     spread = f", {_spread(official.winner, 'seed')}" if len(official.winner.scores) > 1 else ""
-    of = [f"{_called(found, best)}, trained on all training videos and scored once{spread}"]
+    of = [f"which chose nothing; {_called(found, best)}, trained on all training videos and scored once{spread}"]
     if official.base is not None:
         own = official.own.mean if official.own is not None else None
         of.append(f"the base <b>{percent(official.base.mean)}</b> {_at_settings(own)}")
-    tiles = [tile(UNSEEN, percent(official.winner.mean), "; ".join(of), "main")]
-    gain = official.gain
-    if gain is not None and gain.gain is not None:
-        low, high = gain.interval or (None, None)
-        note = "on one seed" if low is None else f"95 % interval {low:+.2f} to {high:+.2f}, {gain.shared} seeds"
-        tiles.append(tile("Gain over the base there", f"{gain.gain:+.2f}", note, "main"))
-    return tiles
+    tiles = [tile("avg.mAP on the official videos", percent(official.winner.mean), "; ".join(of), "main")]
+    return tiles + [_gain_tile("Gain over the base on the official videos", official.gain)] * (
+        official.gain is not None
+    )
+
+
+def _gain_tile(name: str, standing: Standing | None) -> str:
+    """A gain over the base, with its interval, and in words and by its colour what that says."""
+    if standing is None or standing.gain is None:
+        return tile(name, "–", "not known without the base")
+    if standing.interval is None:
+        return tile(name, f"{standing.gain:+.2f}", "of one seed: no spread is known")
+    low, high = standing.interval
+    kind = "noise" if not standing.distinguishable else "gain" if low > 0 else "loss"
+    said = {"noise": "not distinguishable from noise", "gain": "more than noise", "loss": "a loss, more than noise"}
+    note = f"<b>{said[kind]}</b>: 95 % interval {low:+.2f} to {high:+.2f}, {standing.shared} seeds of both"
+    return tile(name, f"{standing.gain:+.2f}", note, kind)
 
 
 def _best_tile(found: Findings, main: bool) -> str:
@@ -87,7 +100,9 @@ def _best_tile(found: Findings, main: bool) -> str:
     if top is not None and top is not winner:
         score = f"{percent(value_of(top))} of trial {top.number}"
         note += f"; it won by its confirmed mean, the highest of one seed was {score}"
-    return tile(SEARCHED, percent(value_of(winner)), note, "main" if main else "doubtful")
+    return tile(
+        "avg.mAP in the search, which chose by it", percent(value_of(winner)), note, "main" if main else "doubtful"
+    )
 
 
 def _called(found: Findings, trial: FrozenTrial) -> str:
@@ -111,27 +126,32 @@ def _left_out(found: Findings) -> str:
     return f"{'this grid' if grid_points(found.space) else 'search.start_with'} leaves it out"
 
 
-def _gain_tile(found: Findings) -> str:
-    gain = found.gain
+def _searched_gain_tile(found: Findings) -> str:
+    """What the winner gained in the search, before seeds have confirmed it."""
+    name, gain = "Gain over the base in the search", found.gain
     if gain is None or gain.avg_map is None:
-        return tile("Gain over the base", "–", "not known without the base")
+        return tile(name, "–", "not known without the base")
     if found.winner is found.base:
-        return tile("Gain over the base", "–", "the base itself scored highest")
-    digits, of = (2, "between means over new seeds") if gain.over_seeds else (3, "on one seed")
-    return tile("Gain over the base", f"{gain.avg_map:+.{digits}f}", of + on_videos(found.space, gain.over_seeds))
+        return tile(name, "none", escaped(gain.sentence))
+    return tile(name, f"{gain.avg_map:+.3f}", "<b>not confirmed</b>: of one seed" + on_videos(found.space, again=False))
 
 
 def _confirmed_tiles(found: Findings) -> list[str]:
-    return [
-        tile(
-            "Confirmed mean",
-            percent(row.mean),
-            f"trial {row.number}, {_spread(row, 'new seed')}{on_videos(found.space)}",
-            "" if found.winner.number in found.confirmation.finals else "main",
-        )
-        for row in found.confirmation.confirmed()
-        if row.setting == "chosen" and found.winner is not None and row.number == found.winner.number
+    """The winner's mean over new seeds, and its gain there."""
+    best, known = found.winner, found.confirmation
+    rows = [
+        row for row in known.confirmed() if best is not None and (row.number, row.setting) == (best.number, "chosen")
     ]
+    if best is None or not rows:
+        return []
+    note = f"{_called(found, best)}, {_spread(rows[0], 'new seed')}{on_videos(found.space)}"
+    tiles = [tile("Confirmed avg.mAP", percent(rows[0].mean), note, "" if best.number in known.finals else "main")]
+    if known.ranking is None or found.gain is None:
+        return tiles
+    name = "Confirmed gain over the base"
+    if best is found.base:
+        return [*tiles, tile(name, "none", escaped(found.gain.sentence))]
+    return [*tiles, _gain_tile(name, known.standing(best.number))]
 
 
 def _spread(row: Confirmed, seed: str) -> str:
@@ -139,54 +159,37 @@ def _spread(row: Confirmed, seed: str) -> str:
     return f"{count}: no spread is known" if row.sd is None else f"± {row.sd:.2f} (sd) over {count}"
 
 
-def _interval(row: Confirmed) -> str:
-    """Of the mean."""
-    half = row.half_width
-    return "–" if half is None else f"{row.mean - half:.2f} to {row.mean + half:.2f}"
-
-
 def _cost_tiles(found: Findings) -> list[str]:
     counts = Counter(trial.state for trial in found.trials)
     ended = sum(counts[state] for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "not ended", "WAITING": "waiting"}
     parts = [f"{counts[TrialState[name]]} {word}" for name, word in words.items() if counts[TrialState[name]]]
-    share = f"{100 * counts[TrialState.PRUNED] / ended:.0f} %" if ended else "–"
+    pruned = counts[TrialState.PRUNED]
+    share = f"; of those that ended {100 * pruned / ended:.0f} % pruned" if pruned else ""
     nodes = len({known.node for known in found.records.values() if known.node})
     where = f", on {nodes} node{'s' if nodes != 1 else ''}" if nodes else ""
-    tiles = [
-        tile("Trials", str(len(found.trials)), ", ".join(parts) or "none has begun"),
-        tile("Pruned", share, "of the trials that ended"),
+    saved = "; pruning saved about " + hours(found.seconds_saved) if pruned else ""
+    return [
+        tile("Trials", str(len(found.trials)), (", ".join(parts) or "none has begun") + share),
         tile(
-            "Training time, epochs alone",
-            duration(found.seconds + found.confirmation.seconds),
-            f"{_time_of(found)}{where}",
+            "Time of all trials together",
+            hours(int(found.seconds) + int(found.confirmation.seconds)),  # so that its parts add up
+            f"{_time_of(found)}{where}{saved}",
         ),
     ]
-    if counts[TrialState.PRUNED]:
-        note = "had each pruned trial gone on to its last epoch"
-        tiles.append(tile("Saved by pruning", f"≈ {duration(found.seconds_saved)}", note))
-    return tiles
 
 
 def _time_of(found: Findings) -> str:
-    """What the training time is of."""
+    """What the time of trials is of."""
     after = found.confirmation.seconds
     if not after:
-        return "of all trials together"
-    return f"{duration(found.seconds)} of all trials together, {duration(after)} of those trained again"
+        return "from start to end of each"
+    return f"{hours(found.seconds)} in the search, {hours(after)} of those trained again"
 
 
-def _verdict(found: Findings) -> str:
+def _no_choice(found: Findings) -> str:
     nothing = no_choice(found.trials)
-    if nothing is not None:
-        return f'<p class="verdict"><b>{escaped(nothing)}</b></p>'
-    gain, official, said = found.gain, found.unseen, list[str]()
-    if official is not None and official.sentence:
-        said.append(f"<b>Gain over the base on the videos that chose nothing:</b> {escaped(official.sentence)}")
-    if gain is not None:
-        where = on_videos(found.space, gain.over_seeds)
-        said.append(f"<b>Gain over the base:</b> {escaped(gain.sentence)}{where}")
-    return "".join(f'<p class="verdict">{one}</p>' for one in said)
+    return "" if nothing is None else f'<p class="verdict"><b>{escaped(nothing)}</b></p>'
 
 
 def _official_warning(found: Findings) -> str:
@@ -243,6 +246,21 @@ def _edges(found: Findings) -> str:
     return f'<p>A better setting may lie beyond what was tried:</p><ul class="notes">{notes}</ul>' if notes else ""
 
 
+def _official(sheet: Sheet) -> str:
+    known = sheet.found.confirmation
+    if not known.official:
+        if not isinstance(sheet.found.space.base.data.validation, Holdout):
+            return markup.empty("They chose the settings, so nothing is left that would not flatter.")
+        return markup.empty("Neither the winner nor the base has been trained on all training videos yet.")
+    base = sheet.found.unseen.gain if sheet.found.unseen is not None else None
+    gains = {base.number: base} if base is not None else {}
+    return (
+        "<p>Trained on all training videos, scored once; neither these videos nor these seeds chose anything, so this "
+        "gain is the one to publish. avg.mAP in percent:</p>"
+        f"{_confirmed_table(tables(known), gains, 'Official videos')}"
+    )
+
+
 def _confirmation(sheet: Sheet) -> str:
     found, known = sheet.found, sheet.found.confirmation
     if not known.runs:
@@ -257,7 +275,8 @@ def _confirmation(sheet: Sheet) -> str:
     rows, unfinished = known.confirmed(), sum(not run.state.is_finished() for run in known.runs)
     waiting = f'<p class="quiet">{unfinished} runs have not ended.</p>' if unfinished else ""
     plot = sheet.figure("confirmation", plots.confirmation(found, rows), caption, "No run of it has completed yet.")
-    return _official_table(known) + plot + waiting + _confirmed_table(rows, "Confirmation")
+    gains = {standing.number: standing for standing in (known.ranking.order if known.ranking is not None else ())}
+    return plot + waiting + _confirmed_table(rows, gains, "Confirmation")
 
 
 def _again_on(found: Findings) -> str:
@@ -287,35 +306,34 @@ def _read_off(found: Findings) -> str:
     return ""
 
 
-def _confirmed_table(rows: Sequence[Confirmed], label: str) -> str:
+def _confirmed_table(rows: Sequence[Confirmed], gains: Mapping[int, Standing], label: str) -> str:
+    """gains: over the base at its best setting, as far as they are known."""
     if not rows:
         return ""
     cells = [
         [
             plots.confirmed_name(row),
+            *_gain_cells(None if row.base else gains.get(row.number)),
             percent(row.mean),
             "–" if row.sd is None else f"{row.sd:.2f}",
-            _interval(row),
             f"{len(row.scores)} of {row.runs}",
             ", ".join(percent(score) for score in row.scores),
         ]
         for row in rows
     ]
-    return markup.table(
-        ["configuration", "mean", "sd", "95 % interval", "seeds", "avg.mAP of each seed"],
-        cells,
-        label,
-    )
+    head = ["configuration", "gain", "95 % interval of the gain", "mean", "sd", "seeds"]
+    return markup.table([*head, "avg.mAP of each seed"], cells, label)
 
 
-def _official_table(known: Confirmation) -> str:
-    if not known.official:
-        return ""
-    return (
-        "<h3>Official validation videos</h3><p>Trained on all training videos, scored once; neither these videos nor "
-        f"these seeds chose anything. avg.mAP in percent:</p>{_confirmed_table(tables(known), 'Official videos')}"
-        "<h3>Held-out training videos, which chose the winner</h3>"
-    )
+def _gain_cells(standing: Standing | None) -> tuple[str, str]:
+    """A gain over the base, and its interval."""
+    if standing is None or standing.gain is None:
+        return "–", "–"
+    if standing.interval is None:
+        return f"{standing.gain:+.2f}", "–"
+    low, high = standing.interval
+    noise = "" if standing.distinguishable else ": noise"
+    return f"{standing.gain:+.2f}", f"{low:+.2f} to {high:+.2f}{noise}"
 
 
 def _history(sheet: Sheet) -> str:
@@ -422,9 +440,10 @@ def _classes(sheet: Sheet) -> str:
     rows: list[dict[str, Any]] = known.rows.sort_values("gain", ascending=False, kind="stable").to_dict("records")
     tiou = found.space.base.eval.tiou
     caption = (
-        f"<p>Average precision of each fine class in percent, mean over tIoU {tiou[0]:g} to {tiou[-1]:g}, on "
-        f"{_VIDEOS[known.videos]}. A column's mean over the classes with ground truth is its avg.mAP. Of a class with "
-        "few instances a figure says little.</p>"
+        f"<p>Average precision of each fine class in percent, mean over tIoU {tiou[0]:g} to {tiou[-1]:g} and over "
+        f"{known.seeds} seed{'s' * (known.seeds > 1)}, on {_VIDEOS[known.videos]}. A column's mean over the classes "
+        f"with ground truth is its avg.mAP{', mean over these seeds' * (known.seeds > 1)}. Of a class with few "
+        "instances a figure says little.</p>"
     )
     gained = [row for row in rows if row["gain"] > 0][:_MOST_CHANGED]
     lost = [row for row in reversed(rows) if row["gain"] < 0][:_MOST_CHANGED]
@@ -587,8 +606,8 @@ def _yaml(sheet: Sheet) -> str:
     if text is None:
         return markup.empty("Nothing is exported yet: best.yaml is written when a search ends with a completed trial.")
     return (
-        f"{_not_the_winner(sheet.found)}<p><code>best.yaml</code>, complete. Train it again with "
-        "<code>python -m haan train best.yaml --out trained</code>.</p>"
+        f"{_not_the_winner(sheet.found)}<p><code>best.yaml</code>, complete. To train it again, in the folder in which "
+        f"the search was begun: <code>{escaped(sheet.found.train_again)}</code></p>"
         '<p><button type="button" class="copy" data-copy="yaml-text">Copy the YAML</button> '
         '<span id="copied" role="status" class="quiet"></span></p>'
         f'<pre id="yaml-text" tabindex="0">{escaped(text)}</pre>'
@@ -640,6 +659,7 @@ def _moment(seconds: object) -> str:
 
 SECTIONS = (  # anchor, heading (in the navigation, too), body
     ("summary", "Summary", _summary),
+    ("official", "Official videos", _official),
     ("confirmation", "Confirmation over seeds", _confirmation),
     ("history", "Trial by trial", _history),
     ("curves", "Epoch by epoch", _curves),

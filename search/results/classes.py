@@ -1,7 +1,8 @@
 """What the winner and the base score on each fine class: classes.csv.
 
-Both as they were trained last, on the same videos: on the official validation videos where the winner was trained on
-all training videos, else on those that the search is scored on; each at the detection setting that the search chose.
+Both as they were trained last, with the same seeds, on the same videos: on the official validation videos where the
+winner was trained on all training videos, else on those that the search is scored on; each at the detection setting
+that was chosen for it.
 """
 
 from dataclasses import dataclass
@@ -17,14 +18,15 @@ _FIGURES = ("winner", "base", "gain")  # columns in percent; empty where not kno
 
 @dataclass(frozen=True)
 class Classes:
-    """classes.csv, read. number: the winner's trial. videos: in the words of confirm.csv.
+    """classes.csv, read. number: the winner's trial. videos: in the words of confirm.csv. seeds: over so many.
 
     rows: class, coarse (names), instances (ground-truth segments), winner and base (average precision in percent, mean
-    over eval.tiou) and gain, a row a fine class; NaN where not known.
+    over eval.tiou and seeds) and gain, a row a fine class; NaN where not known.
     """
 
     number: int
     videos: str
+    seeds: int
     rows: pd.DataFrame
 
 
@@ -36,7 +38,8 @@ def read(folder: RunFolder) -> Classes | None:
     empty = {key: [""] for key in _FIGURES}
     kinds: Any = {"class": str, "coarse": str, "instances": int} | dict.fromkeys(_FIGURES, float)
     rows = pd.read_csv(folder.classes_csv, dtype=kinds, keep_default_na=False, na_values=empty)
-    ((number, videos),) = set(zip(rows["number"], rows["videos"], strict=True))
+    rows = rows if "seeds" in rows else rows.assign(seeds=1)  # of a version that read the first alone
+    ((number, videos, seeds),) = set(zip(rows["number"], rows["videos"], rows["seeds"], strict=True))
     if videos not in (HOLDOUT, VALIDATION, OFFICIAL):
         raise ValueError(f"videos must be {HOLDOUT}, {VALIDATION} or {OFFICIAL}, got {videos!r}")
-    return Classes(int(number), videos, rows.loc[:, ["class", "coarse", "instances", *_FIGURES]])
+    return Classes(int(number), videos, int(seeds), rows.loc[:, ["class", "coarse", "instances", *_FIGURES]])

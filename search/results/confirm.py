@@ -102,8 +102,8 @@ class Confirmation:
 
     runs: those that have begun. ranking: by mean over seeds, None before every run of it has ended. choices: how a
     configuration leaves by the mean curve of its runs, by its trial of the search. official: the runs of the winner and
-    the base on all training videos that are COMPLETE. finals: the first of a trial's as the confirmation's trial, whose
-    weights are exported.
+    the base on all training videos that are COMPLETE. retrained: the same as the confirmation's
+    trials. finals: the first of each trial's, whose weights are exported.
     """
 
     runs: tuple[Run, ...] = ()
@@ -111,6 +111,7 @@ class Confirmation:
     choices: Mapping[int, Choice] = field(default_factory=dict)
     official: tuple[Run, ...] = ()
     finals: Mapping[int, FrozenTrial] = field(default_factory=dict)
+    retrained: tuple[FrozenTrial, ...] = ()
 
     def standing(self, number: int) -> Standing | None:
         """A trial's place in the ranking."""
@@ -119,8 +120,8 @@ class Confirmation:
 
     @property
     def seconds(self) -> float:
-        """Of training, of all its runs."""
-        return sum(run.record.seconds or 0.0 for run in self.runs)
+        """Of all its runs, from start to end of each."""
+        return sum(run.record.ran_s for run in self.runs)
 
     def confirmed(self) -> list[Confirmed]:
         """Each configuration that has a score, the best mean first; the base at its own setting, too."""
@@ -214,6 +215,7 @@ def summarise(space: Space, trials: Sequence[FrozenTrial], runs: Sequence[Frozen
         found,
         official=tuple(one for one, run in zip(known, begun, strict=True) if run in last),
         finals={run.params["trial"]: run for run in reversed(last)},
+        retrained=tuple(last),
     )
 
 

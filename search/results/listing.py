@@ -14,6 +14,7 @@ from haan.words import clean, duration, short
 from haan.yamlconfig import plain
 from search.results import confirm, winner
 from search.results.folder import RunFolder, open_study
+from search.results.ranking import Standing
 from search.results.unseen import unseen
 from search.space.model import Space
 from search.space.read import read_kept
@@ -29,24 +30,28 @@ Point = tuple[int, float | None]  # epochs, and avg.mAP in percent
 class Listed:
     """A run in a row. state: done, running, interrupted, no winner, or why it can't be read. settings: the winner's.
 
-    cells: began, trials, unseen, confirmed, gain, cost; in words, as `HEAD` has them. path: after each trial that has
+    cells: began, trials, what was won, cost; in words, as `HEAD` has them. path: after each trial that has
     ended, in the order of their ends, the epochs that all so far had, and the best value of those COMPLETE (None: no
     one yet). curve: the winner's avg.mAP by epoch.
     """
 
     name: str
     state: str
-    cells: tuple[str, ...] = (_UNKNOWN,) * 6
+    cells: tuple[str, ...] = (_UNKNOWN,) * 7
     settings: Mapping[str, Any] = field(default_factory=dict)
     path: Sequence[Point] = ()
     curve: Sequence[Point] = ()
 
 
-HEAD = ("run", "state", "began", "trials", "unseen (base)", "confirmed", "gain (95 %)", "training time")
+HEAD = (
+    *("run", "state", "began", "trials", "official (base)", "official gain (95 %)"),
+    *("confirmed", "confirmed gain (95 %)", "time of trials"),
+)
 NOTES = (
-    "unseen: avg.mAP on the official validation videos, which chose nothing, mean over seeds.",
-    "confirmed: mean ± sd over new seeds.",
-    "gain: of the confirmed mean over the base's.",
+    "official: avg.mAP on the official validation videos, which chose nothing, mean over seeds; its gain over the base "
+    "is the one to publish.",
+    "confirmed: mean ± sd over new seeds, and its gain over the base's.",
+    "noise: the interval of the gain holds 0, so it is not distinguishable from noise.",
 )
 CURVES_NOTES = (
     "best after trial-epochs: avg.mAP of the search, once all its trials together had trained for so many epochs.",
@@ -120,24 +125,32 @@ def _trials(space: Space, trials: Sequence[FrozenTrial]) -> str:
 
 def _scores(
     space: Space, trials: Sequence[FrozenTrial], best: FrozenTrial | None, known: confirm.Confirmation
-) -> tuple[str, str, str]:
-    """Unseen, confirmed and gain."""
+) -> tuple[str, str, str, str]:
+    """On the official videos, and the gain there; confirmed, and the gain of that."""
     if best is None:
-        return _UNKNOWN, _UNKNOWN, _UNKNOWN
-    standing = known.standing(best.number)
-    official = unseen(known, best.number)
+        return _UNKNOWN, _UNKNOWN, _UNKNOWN, _UNKNOWN
+    official, standing = unseen(known, best.number), known.standing(best.number)
     shown = _UNKNOWN if official is None else f"{official.winner.mean:.2f}"
     shown += f" ({official.base.mean:.2f})" if official is not None and official.base is not None else ""
-    if standing is None or known.ranking is None:
-        return shown, _UNKNOWN, _UNKNOWN
-    confirmed = f"{standing.mean:.2f}" + (f" ± {standing.sd:.2f}" if standing.sd is not None else "")
-    gain, interval = known.ranking.gain, known.ranking.interval
-    won = _UNKNOWN if gain is None else f"{gain:+.2f}"
-    return shown, confirmed, won + (f" ({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else "")
+    there = _gain(official.gain if official is not None else None)
+    if standing is None:
+        return shown, there, _UNKNOWN, _UNKNOWN
+    spread = f" ± {standing.sd:.2f}" if standing.sd is not None else ""
+    return shown, there, f"{standing.mean:.2f}{spread}", _gain(standing)
+
+
+def _gain(standing: Standing | None) -> str:
+    """A gain over the base with its interval, and whether it is noise."""
+    if standing is None or standing.gain is None:
+        return _UNKNOWN
+    if standing.interval is None:
+        return f"{standing.gain:+.2f}"
+    low, high = standing.interval
+    return f"{standing.gain:+.2f} ({low:+.2f} to {high:+.2f})" + ("" if standing.distinguishable else " noise")
 
 
 def _cost(trials: Sequence[FrozenTrial], known: confirm.Confirmation) -> str:
-    return duration(sum(TrialRecord.of(trial).seconds or 0.0 for trial in trials) + known.seconds)
+    return duration(sum(TrialRecord.of(trial).ran_s for trial in trials) + known.seconds)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,11 +1,13 @@
 """The winner: its configuration, what it won over the base, and what is said of it; `export` writes it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from haan.cli import python
 from haan.config import Config, Detect, Holdout
 from haan.errors import InputError
 from haan.words import short, why_zero
@@ -21,7 +23,7 @@ from search.space.studies import scores_of
 from search.study.record import DATA, FINGERPRINT, SESSIONS, TrialRecord
 from search.study.study import ranked
 
-UNSEEN, SEARCHED = "On the videos that chose nothing", "In the search, which chose by it"  # what a figure is of
+ON_OFFICIAL, SEARCHED = "On the official videos, which chose nothing", "In the search, which chose by it"
 
 
 def trial_config(space: Space, trial: FrozenTrial) -> Config:
@@ -69,8 +71,8 @@ def gain_over_base(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTri
     base = base_of(space, trials, trial)
     if base is None or base.value is None or trial.value is None:
         return None
-    if base.number == trial.number:
-        return Gain(0.0, False, "none: the base itself scored highest")
+    if trial.number == base.number:
+        return Gain(0.0, False, "the base itself scored highest; nothing found is better, on one seed")
     gain = trial.value - base.value
     return Gain(gain, False, f"{gain:+.3f} on one seed, not confirmed over seeds")
 
@@ -80,14 +82,25 @@ def differences(
 ) -> list[tuple[str, str, str]]:
     """The settings in which a trial differs from the base, its seed left out: key, its value, the base's.
 
-    base: its trial. Of what is swept, its value is the one that was chosen for it, for its figures are of that.
+    base: its trial. Of what is swept, its value is the one that was chosen for it, for its figures are of that; both
+    are said where it isn't the one in the file.
     """
     other = space.base.detect if base is None or base.number == trial.number else detect_of(space, base, known)
     detect = {f"detect.{key}": value for key, value in vars(detect_of(space, trial, known)).items()}
     values = {key: value for key, value in {**trial.params, **detect}.items() if key != SEED}
     bases = {f"detect.{key}": value for key, value in vars(other).items()}
-    pairs = ((key, value, bases.get(key, base_value(space.base, key))) for key, value in values.items())
-    return [(key, short(value), short(old)) for key, value, old in pairs if value != old]
+    rows = []
+    for key, value in values.items():
+        own = base_value(space.base, key)
+        best = bases.get(key, own)
+        if value != best:
+            rows.append((key, short(value), short(own) if best == own else _in_file_and_best(own, best)))
+    return rows
+
+
+def _in_file_and_best(own: object, best: object) -> str:
+    """The base's value of what is swept: the one that it was given, and the one at which it scored best."""
+    return f"{short(own)} in the file, {short(best)} at its best"
 
 
 def set_apart(space: Space, trial: FrozenTrial, base: FrozenTrial | None, known: Confirmation) -> str:
@@ -103,6 +116,14 @@ def no_choice(trials: Sequence[FrozenTrial]) -> str | None:
     detected = any(TrialRecord.of(trial).detections != 0 for trial in complete)
     why = why_zero(detected, "none of them detected anything in any epoch")
     return f"All {len(complete)} COMPLETE trials have an avg.mAP of 0, so there is no winner: {why}"
+
+
+def called(space: Space, number: int, params: Mapping[str, Any], width: int = 0) -> str:
+    """A trial by its number, and whether it is the base; a grid over seeds has one a seed."""
+    if not is_base(space, number, params):
+        return f"trial {number:{width}d}"
+    seed = f", seed {params[SEED]}" if SEED in params else ""
+    return f"trial {number:{width}d} (base{seed})"
 
 
 def base_of(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> FrozenTrial | None:
@@ -138,6 +159,8 @@ def about(
             rows["trained_on"] += f"; these weights are of seed {final.params['seed']}, the first of {count}"
         chose = "the settings" if "epochs" in final.params else "the settings and the epochs"
         rows["holdout_avg_map"] = f"{trial.value!r} in the search, which chose {chose} by it"
+        if "base_avg_map" in rows:  # it is of the holdout, too, and not to be read beside avg_map_at_seed
+            rows["holdout_base_avg_map"] = rows.pop("base_avg_map")
     elif isinstance(space.base.data.validation, Holdout):
         rows["trained_on"] = "the training videos but those held out; scored on these"
     else:
@@ -171,7 +194,8 @@ def _against_base(
         rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds{where}{at}"
     gain = gain_over_base(space, trials, trial, known)
     if gain is not None:
-        rows["gain_over_base"] = gain.sentence + retraining.on_videos(space, gain.over_seeds)
+        key = "confirmed_gain_over_base" if gain.over_seeds else "gain_over_base"
+        rows[key] = gain.sentence + retraining.on_videos(space, gain.over_seeds)
     return rows
 
 
@@ -202,17 +226,23 @@ def _at_own(own: float | None) -> str:
 
 
 def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Confirmation) -> list[str]:
-    """The same in lines for the terminal: first what the videos say that chose nothing, last what they say that did."""
+    """The same in lines for the terminal: first what the official videos say, last what those say that chose."""
     rows = _against_base(space, study.get_trials(deepcopy=False), trial, known)
     rows["search"] = f"{trial.value:.3f}" + (f"; the base {rows['base_avg_map']}" if "base_avg_map" in rows else "")
     names = {
-        "official_avg_map": f"{UNSEEN}, after training on all training videos: avg.mAP",
-        "official_gain_over_base": "Gain there:",
+        "official_avg_map": f"{ON_OFFICIAL}, after training on all training videos: avg.mAP",
+        "official_gain_over_base": "Gain on the official videos:",
         "confirmation": "Confirmed: avg.mAP",
+        "confirmed_gain_over_base": "Confirmed gain:",
         "gain_over_base": "Gain:",
         "search": f"{SEARCHED}: avg.mAP",
     }
     return [f"{name} {rows[key]}" for key, name in names.items() if key in rows]
+
+
+def train_again(folder: RunFolder) -> str:
+    """The command that trains what was exported; from the folder in which the search ran, for paths are as it had."""
+    return python("-m", "haan", "train", folder.best_yaml, "--out", f"trained-{folder.name}")
 
 
 def leaving(space: Space, trial: FrozenTrial, final: FrozenTrial | None) -> Config:

@@ -216,6 +216,12 @@ class TrialRecord:
         """Where it ran last; empty where that is not known."""
         return self.node or (self.runs[-1].node if self.runs else "")
 
+    @property
+    def ran_s(self) -> float:
+        """Seconds from start to end, of the stretches that have one; of training alone where that says more."""
+        ended = sum(run.end_s - run.start_s for run in self.runs or () if run.end_s is not None)
+        return max(ended, self.seconds or 0.0)
+
     def saved_s(self, epochs: int) -> float:
         """Seconds that it, pruned, would have trained on, had it gone on at its own pace to so many epochs."""
         return (self.seconds or 0.0) / self.epochs * max(epochs - self.epochs, 0) if self.epochs else 0.0

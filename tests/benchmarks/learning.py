@@ -18,9 +18,8 @@ from search.study.algorithms import Component, silent
 from search.study.earlier import Source, Tried
 from search.study.record import RECENT
 from tests.benchmarks import pools
-from tests.benchmarks.efficiency import nearest_of
 from tests.benchmarks.objectives import seen
-from tests.benchmarks.pools import REDRAWN, Recorded
+from tests.benchmarks.pools import REDRAWN, Recorded, nearest_of
 from tests.benchmarks.rivals import Ours, exported, search
 
 TRIALS = (5, 10, 15, 20, 22, 30)  # whole ones, at whose epochs a search is looked at

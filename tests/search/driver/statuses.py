@@ -40,6 +40,7 @@ def status(**changes: Any) -> Status:
         best_params={"concepts.clusters": 342, "loss.pseudo": 0.0131},
         spent_s=7200.0,
         saved_s=1800.0,
+        search_s=7200.0,
         unit="GPU",
         elapsed_s=3723.0,
         left_s=125.0,

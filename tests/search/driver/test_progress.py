@@ -69,10 +69,11 @@ def told(running: Running, state: TrialState) -> FrozenTrial:
 
 
 def phase(
-    seen: Any, stage: str, clock: SessionClock, budget: int, *rest: Any, settings: Sequence[str] = ()
+    seen: Any, stage: str, clock: SessionClock, budget: int, *rest: Any, settings: Sequence[str] = (), **more: Any
 ) -> Progress:
     heading = Status(stage=stage, name="a", where="here", budget=budget, unit="CPU")
-    return Progress(seen, heading, lambda running: ("trial", settings), Totals(epochs=18, units=1), clock, *rest)
+    sums = Totals(epochs=18, units=1)
+    return Progress(seen, heading, lambda running: ("trial", settings), sums, clock, *rest, **more)
 
 
 def test_the_clock_and_the_time_left_go_on_from_phase_to_phase(at: list[float]) -> None:
@@ -129,4 +130,31 @@ def test_a_repetition_is_not_told_beside_the_best_of_the_search(at: list[float])
     search = phase(seen, "search", clock, 1)
     search.ended(one, told(one, TrialState.COMPLETE), [])
     phase(seen, "confirm", clock, 4, search._totals).ended(one, told(one, TrialState.COMPLETE), [])
-    assert seen.accounts[1].line() == "[  1/4   0:00] trial COMPLETE avg.mAP  23.61 at epoch 14 of 18"
+    assert seen.accounts[1].line() == "[  1/4   0:00] trial COMPLETE avg.mAP  23.61 at its own best epoch 14 of 18"
+
+
+def test_what_was_spent_goes_on_from_phase_to_phase_and_what_was_saved_is_the_searchs(at: list[float]) -> None:
+    seen: Any = Seen()
+    clock, spent = SessionClock(2, 100.0), []
+    search = phase(seen, "search", clock, 2)
+    # The first is pruned after 3 of 18 epochs in 1 s: the other 15 would have taken 5 s.
+    for number, epoch, state in ((0, 3, TrialState.PRUNED), (1, 18, TrialState.COMPLETE)):
+        one = ran(number, 0, 20, epoch)
+        search.ended(one, told(one, state), [])
+    earlier_s = 0.0
+    for stage in ("confirm", "final"):
+        begun = phase(seen, stage, clock, 1, search._totals, earlier_s=earlier_s)
+        one = ran(0, 40, 50, 18)
+        begun.reported([ran(0, 40, 40, 0)])
+        begun.ended(one, told(one, TrialState.COMPLETE), [])
+        spent += [(shown.spent_s, shown.search_s, shown.saved_s) for shown in seen.statuses[-2:]]
+        earlier_s += 10.0
+    assert spent == [(40, 40, 5), (50, 40, 5), (50, 40, 5), (60, 40, 5)]
+
+
+def test_a_repetition_under_way_bears_the_number_of_its_trial(at: list[float]) -> None:
+    seen: Any = Seen()
+    begun = phase(seen, "confirm", SessionClock(1, 100.0), 4, as_row=lambda running: (19, True, {"seed": 2}))
+    begun.reported([ran(6, 0, None, 3)])
+    (row,) = seen.statuses[-1].running
+    assert (row.number, row.base, row.params) == (19, True, {"seed": 2})

@@ -82,7 +82,7 @@ def test_the_view_shows_everything_that_matters() -> None:
         "24.03, +2.35 against the base's 21.68 (trial 4)",
         "▁▁▅██",  # round((23 - 21.68) / (24.03 - 21.68) * 7) = round(3.93) = 4: the fifth of eight
         "clusters=342 pseudo=0.0131",
-        "2.0 GPU-hours, 0.5 saved by pruning (20 %)",
+        "2.0 GPU-hours, 0.5 saved by pruning (20 % of the search)",
         "1 h 02 min so far, 2 min 05 s left",
         " 3/18    17.50  lr=3e-05 clusters=50",
         "trial 4: loss mil is nan in epoch 1",
@@ -220,6 +220,29 @@ def test_confirming_counts_runs_and_prunes_none() -> None:
     assert "7 complete, 0 failed" in got
 
 
+def test_after_the_search_its_best_is_called_its_own_and_what_seeds_said_stands_below() -> None:
+    said = "confirmed 21.79 (trial 4): +1.86 avg.mAP over the base, not distinguishable from noise (95 % interval)"
+    got = [line[2:-2].rstrip() for line in shown(stage="final", confirmed=said)]
+    at = next(i for i, line in enumerate(got) if line.startswith("search   24.03, +2.35 against the base's 21.68"))
+    assert got[at + 2].startswith("         confirmed 21.79 (trial 4): +1.86 avg.mAP over the base")
+    assert not any(line.startswith("best ") for line in got)
+    assert "the search's best 24.03" in screen.heartbeat(status(stage="confirm"))
+
+
+def test_what_pruning_saved_is_a_share_of_the_search_in_every_stage() -> None:
+    assert "3.0 GPU-hours, 0.5 saved by pruning (20 % of the search)" in text(stage="final", spent_s=10800.0)
+
+
+def test_the_last_picture_keeps_no_rows_for_trials_and_no_time_left() -> None:
+    file = Tty()
+    with Screen(console(height=40, file=file), live=True, quiet=False) as it:
+        it.update(status(stage="final", left_s=0.0))
+        it.update(status(stage="final", left_s=0.0, running=()))
+        before = file.tell()
+    last = ESCAPE.sub("", file.getvalue()[before:])
+    assert "running  epoch" not in last and " left" not in last and "time     1 h 02 min " in last
+
+
 @pytest.mark.parametrize("history", [(), (20.0,), (20.0,) * 5, (float("-inf"), 20.0, float("nan"), 21.0)])
 @pytest.mark.parametrize("budget", [0, 3])
 def test_odd_figures_are_drawn_too(history: tuple[float, ...], budget: int) -> None:
@@ -310,7 +333,7 @@ def test_nothing_beats_where_no_trial_runs_and_nothing_is_made_up(time: list[flo
         it.update(status(running=()))
         it.update(status(stage="final", best=None, left_s=None))
     head = "[  6/20 1:02:03] final training on all training videos: 2 running"
-    assert file.getvalue() == f"{head}, 0 epochs done, best so far none yet, time left not known yet\n"
+    assert file.getvalue() == f"{head}, 0 epochs done, the search's best none yet, time left not known yet\n"
 
 
 def test_only_a_terminal_that_can_move_its_cursor_is_live() -> None:

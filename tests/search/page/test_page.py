@@ -34,9 +34,11 @@ from search.page import plots
 from search.page.facts import Importances, read_findings
 from search.page.lanes import timeline
 from search.page.page import page, write_report
+from search.page.sections import _gain_tile
 from search.results import export, retraining
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
+from search.results.ranking import Standing
 from search.space.model import Space
 from search.study import record
 from tests.search.page.report_run import (
@@ -264,8 +266,9 @@ def test_the_winner_is_what_the_seeds_decide_even_if_another_scored_higher_once(
     assert (found.highest.number, found.winner.number) == (best.number, second.number)
     text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
     assert "it won by its confirmed mean" in text
-    assert "+3.00 avg.mAP over the base (95 % interval +3.00 to +3.00, 3 seeds each)" in text
-    assert ">+3.00<" in text and ">between means over new seeds, each seed on a holdout of its own<" in text
+    assert ">+3.00<" in text and "more than noise</b>: 95 % interval +3.00 to +3.00, 3 seeds of both<" in text
+    row = rows_of(text.partition('aria-label="Confirmation"')[2])[0]
+    assert row[:3] == [f"trial {second.number}", "+3.00", "+3.00 to +3.00"]
     assert found.exported is None and "Not the winner" not in text
 
 
@@ -276,8 +279,25 @@ def test_before_all_seeds_have_run_the_gain_is_of_one_and_says_so(tmp_path: Path
     assert not found.gain.over_seeds
     assert found.gain.avg_map == (found.winner.value or 0) - (found.base.value or 0) > 0
     text = page(found, datetime(2026, 1, 2, tzinfo=UTC))
-    assert f">{found.gain.avg_map:+.3f}<" in text and ">on one seed, on the holdout videos<" in text
-    assert f"{found.gain.avg_map:+.3f} on one seed, not confirmed over seeds" in text
+    assert f">{found.gain.avg_map:+.3f}<" in text and "not confirmed</b>: of one seed, on the holdout videos<" in text
+
+
+@pytest.mark.parametrize(
+    ("interval", "kind", "words"),
+    [
+        (None, "tile", "no spread is known"),
+        ((0.1, 2.9), "tile gain", "more than noise"),
+        ((-1.2, 4.9), "tile noise", "not distinguishable from noise"),
+        ((0.0, 3.0), "tile noise", "not distinguishable from noise"),
+        ((-3.0, -0.1), "tile loss", "a loss"),
+    ],
+)
+def test_a_gain_has_its_interval_and_says_by_words_and_colour_whether_it_is_noise(
+    interval: tuple[float, float] | None, kind: str, words: str
+) -> None:
+    text = _gain_tile("Gain", Standing(number=1, mean=20.0, sd=1.0, n=3, shared=3, gain=1.5, interval=interval))
+    assert f'class="{kind}"' in text and words in text
+    assert interval is None or f"95 % interval {interval[0]:+.2f} to {interval[1]:+.2f}" in text
 
 
 def page_of(run: Run) -> str:
@@ -290,15 +310,15 @@ def without_yaml(text: str) -> str:
     return before + rest.partition("</pre>")[2]
 
 
-def test_what_the_videos_say_that_chose_nothing_comes_first_and_what_the_search_says_is_grey(full: Run) -> None:
+def test_what_the_official_videos_say_comes_first_and_what_the_search_says_is_grey(full: Run) -> None:
     page = full.folder.report.read_text()
     shown = re.findall(r'<div class="(tile[^"]*)"><div class="name">([^<]*)', page)
     assert shown[:6] == [
-        ("tile main", "On the videos that chose nothing"),
-        ("tile main", "Gain over the base there"),
-        ("tile", "Confirmed mean"),
-        ("tile", "Gain over the base"),
-        ("tile doubtful", "In the search, which chose by it"),
+        ("tile main", "avg.mAP on the official videos"),
+        ("tile gain", "Gain over the base on the official videos"),
+        ("tile", "Confirmed avg.mAP"),
+        ("tile gain", "Confirmed gain over the base"),
+        ("tile doubtful", "avg.mAP in the search, which chose by it"),
         ("tile doubtful", "Base (trial 0) in the search"),
     ]
     assert "What sets the winner apart" in page
@@ -422,9 +442,13 @@ def test_numbers_on_the_bars_of_the_timeline_can_be_read(full: Run) -> None:
         assert (light + 0.05) / (dark + 0.05) >= 4.5, trace["name"]
 
 
-def test_the_training_time_is_that_of_the_confirmation_too(full: Run) -> None:
+def test_the_time_of_trials_is_that_of_the_confirmation_too_and_its_parts_add_up(full: Run) -> None:
     # Four configurations with three seeds each, and two on all videos, of 400 s each: 18 x 400 s = 7,200 s.
-    assert ", 2.0 h of those trained again, on 2 nodes<" in full.folder.report.read_text()
+    tiles = full.folder.report.read_text().partition('<div class="tiles">')[2]
+    found = re.search(r"(\d+) h (\d+) min</div>.*?>(\d+) h (\d+) min in the search, 2 h 00 min of those", tiles)
+    assert found is not None
+    hours, minutes, searched_hours, searched_minutes = map(int, found.groups())
+    assert 60 * hours + minutes == 60 * searched_hours + searched_minutes + 120
 
 
 def test_a_figure_of_the_base_on_the_official_videos_says_at_which_detection_setting(full: Run) -> None:
@@ -435,14 +459,16 @@ def test_a_figure_of_the_base_on_the_official_videos_says_at_which_detection_set
     assert f"the base {best} at its best detection setting, {own} at its own" in full.folder.report.read_text()
 
 
-def test_the_gain_where_nothing_was_chosen_stands_above_the_one_that_chose(full: Run) -> None:
+def test_the_gain_on_the_official_videos_stands_above_the_one_on_those_that_chose(full: Run) -> None:
     text = without_yaml(full.folder.report.read_text())
     found = read_findings(full.folder, full.space, full.study)
     assert found.unseen is not None and found.gain is not None and found.unseen.gain is not None
-    there, chosen = text.index(html.escape(found.unseen.sentence)), text.index(html.escape(found.gain.sentence))
-    assert there < chosen and "3 seeds each)" in found.unseen.sentence
-    assert text.index("<h3>Official validation videos</h3>") < text.index("<h3>Held-out training videos, which chose")
-    assert f">{found.unseen.gain.gain:+.2f}<" in text
+    there, chosen = (f">{gain:+.2f}<" for gain in (found.unseen.gain.gain, found.gain.avg_map))
+    assert text.index(there) < text.index(chosen)
+    for name, gain in (("Official videos", there), ("Confirmation", chosen)):
+        table = text.partition(f'aria-label="{name}"')[2].partition("</table>")[0]
+        assert gain in table and "95 % interval of the gain" in table
+    assert text.index('<section id="official"') < text.index('<section id="confirmation"')
 
 
 def test_the_runs_name_is_the_title_and_stands_above_the_configuration(full: Run) -> None:
@@ -458,13 +484,23 @@ def test_the_page_of_a_search_that_goes_on_looks_for_the_next_one_and_the_last_d
     assert refresh not in page(found, written) and "The search goes on" not in page(found, written)
 
 
-def with_classes(full: Run, root: Path, rows: Sequence[tuple[str, float | None]], number: int | None = None) -> Run:
-    """A copy of a run whose winner scores 20 on each of some classes, with its gains over the base."""
+def with_classes(
+    full: Run,
+    root: Path,
+    rows: Sequence[tuple[str, float | None]],
+    number: int | None = None,
+    seeds: int | None = None,
+) -> Run:
+    """A copy of a run whose winner scores 20 on each of some classes, with its gains over the base.
+
+    seeds: None as a version wrote it that read one.
+    """
     shutil.copytree(full.folder.root, root)
     run = replace(full, folder=RunFolder(root))
     best = read_findings(run.folder, run.space, run.study).winner
     assert best is not None
     about = {"number": best.number if number is None else number, "videos": retraining.OFFICIAL, "coarse": "all"}
+    about |= {} if seeds is None else {"seeds": seeds}
     table = pd.DataFrame({**about, "class": [name for name, _ in rows], "instances": 9, "winner": 20.0})
     table["gain"] = [gain for _, gain in rows]
     table["base"] = table["winner"] - table["gain"]
@@ -492,7 +528,9 @@ def test_the_classes_that_gained_and_lost_most_come_first_and_all_of_them_lie_fo
     ]
     assert lost == [["c5", "9", "20.00", "24.00", "-4.00", "all"], ["c1", "9", "20.00", "21.00", "-1.00", "all"]]
     assert len(whole) == 10 and "<details><summary>All 10 classes</summary>" in text
-    assert "on the official validation videos, after training on all training videos" in text
+    assert "and over 1 seed, on the official validation videos, after training on all training videos" in text
+    run = with_classes(full, tmp_path / "seeds", [("c0", 1.0)], seeds=3)
+    assert "and over 3 seeds, " in page_of(run) and "avg.mAP, mean over these seeds" in page_of(run)
 
 
 def test_figures_by_class_that_are_missing_old_or_broken_are_said_to_be(full: Run, tmp_path: Path) -> None:

@@ -2,18 +2,20 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from optuna.trial import FrozenTrial, create_trial
 
 from haan.data.readers import open_data
 from haan.data.table import Annotations, FeatureSource
 from haan.yamlconfig import read_config
-from search.results import classes, classescsv, export
+from search.results import classes, classescsv, confirm, export
 from search.results.folder import RunFolder, open_study
 from search.space.model import Space
 from search.space.read import read_kept
@@ -80,7 +82,7 @@ def test_what_is_wrong_with_the_bases_weights_costs_its_column_alone(
     whole, _ = run.write()
     harm(weights)
     table, said = run.write()
-    assert said is not None and why in said
+    assert said is not None and said.startswith("without the base: ") and why in said
     assert table["winner"].tolist() == whole["winner"].tolist()
     assert table["base"].isna().all() and table["gain"].isna().all()
 
@@ -95,12 +97,44 @@ def test_before_the_final_runs_both_are_scored_on_the_videos_of_the_search(run: 
     assert table["base"].mean() == pytest.approx(base.value, abs=0.05)
 
 
+def test_figures_are_means_over_the_seeds_that_both_have(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_one, _ = run.write()
+    known, trials = confirm.read_confirmation(run.folder, run.space, run.study), run.study.get_trials()
+    first = {one.params["trial"]: one for one in known.retrained}
+    assert [*first] == [2, 0] and set(of_one["seeds"]) == {1}
+    detected = classescsv._detected
+
+    def swapped(folder: RunFolder, space: Space, trial: FrozenTrial, one: FrozenTrial, *rest: Any) -> Any:
+        """With the second seed each detects as the other does with the first."""
+        number = {0: 2, 2: 0}[trial.number] if one.params["seed"] == 99 else trial.number
+        return detected(folder, space, trials[number], first[number], *rest)
+
+    def know(*runs: FrozenTrial) -> None:
+        more = replace(known, retrained=(*known.retrained, *runs))
+        monkeypatch.setattr(confirm, "read_confirmation", lambda *given: more)
+
+    second = [
+        create_trial(value=0.0, params=one.params | {"seed": 99}, distributions=one.distributions)
+        for one in known.retrained
+    ]
+    monkeypatch.setattr(classescsv, "_detected", swapped)
+    know(*second)
+    of_two, why = run.write()
+    assert why is None and set(of_two["seeds"]) == {2}
+    for column in ("winner", "base"):
+        np.testing.assert_allclose(of_two[column], (of_one["winner"] + of_one["base"]) / 2)
+    know(second[0])  # which no run of the base has for a fellow, so that it says nothing of the gain
+    alone, why = run.write()
+    assert why is not None and why.startswith("without 1 of 2 seeds: it was not trained to the end")
+    assert alone.equals(of_one)
+
+
 def test_names_are_read_back_as_they_are_and_what_is_not_known_is_nan(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     assert classes.read(folder) is None
     head = "number,videos,class,coarse,instances,winner,base,gain"
     folder.classes_csv.write_text(f"{head}\n7,holdout,NA,None,0,,,\n7,holdout,007,nan,3,1.5,0.5,1.0\n")
     found = classes.read(folder)
-    assert found is not None and (found.number, found.videos) == (7, "holdout")
+    assert found is not None and (found.number, found.videos, found.seeds) == (7, "holdout", 1)
     assert found.rows[["class", "coarse"]].to_numpy().tolist() == [["NA", "None"], ["007", "nan"]]
     assert found.rows["winner"].isna().tolist() == [True, False] and found.rows["gain"].tolist()[1] == 1.0

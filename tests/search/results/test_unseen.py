@@ -74,8 +74,8 @@ def test_the_figures_stand_in_the_order_of_how_far_they_are_to_be_trusted(tmp_pa
     of = of_three(tmp_path)
     heads = [line.split(":")[0] for line in told(of, finished(of))]
     assert heads == [
-        "On the videos that chose nothing, after training on all training videos", "Gain there", "Confirmed", "Gain",
-        "In the search, which chose by it",
+        "On the official videos, which chose nothing, after training on all training videos",
+        "Gain on the official videos", "Confirmed", "Confirmed gain", "In the search, which chose by it",
     ]  # fmt: skip
 
 

@@ -101,6 +101,16 @@ def test_without_a_base_of_the_winners_seed_no_gain_is_said(tmp_path: Path) -> N
     assert totals(study.get_trials(), 2, 1.0, partial(is_base, space)).base is None
 
 
+def test_a_base_that_wins_unconfirmed_gained_nothing(tmp_path: Path) -> None:
+    space, study = grid(tmp_path, 1.0, 9.0, 3.0, 8.0)
+    best = ranked(study.get_trials())[0]
+    gained, _ = winner.comparison(space, study, best, NOTHING)
+    assert gained.startswith("Gain: the base itself scored highest; nothing found is better")
+    assert [winner.called(space, trial.number, trial.params) for trial in study.get_trials()] == [
+        "trial 0 (base, seed 1)", "trial 1 (base, seed 2)", "trial 2", "trial 3",
+    ]  # fmt: skip
+
+
 def test_what_sets_a_winner_apart_is_said_without_its_seed(tmp_path: Path) -> None:
     space, study = grid(tmp_path, 1.0, 7.0, 3.0, 8.0)
     base, one = study.get_trials()[1], study.get_trials()[3]
@@ -118,7 +128,9 @@ def test_a_swept_setting_sets_apart_where_the_base_is_scored_at_another(
     own = space.base.detect
     monkeypatch.setattr(winner, "chosen_detect", lambda space, trial: replace(own, alpha=chosen[trial.number]))
     assert winner.differences(space, alike, base, NOTHING) == [("loss.pseudo", "0", "0.001")]
-    assert winner.differences(space, other, base, NOTHING)[1] == ("detect.alpha", "0.5", "-0.5")
+    assert winner.differences(space, other, base, NOTHING)[1] == (
+        "detect.alpha", "0.5", f"{own.alpha:g} in the file, -0.5 at its best",
+    )  # fmt: skip
     assert winner.differences(space, base, base, NOTHING) == [("detect.alpha", "-0.5", f"{own.alpha:g}")], (
         "against what was given"
     )
