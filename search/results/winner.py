@@ -28,7 +28,7 @@ ON_OFFICIAL, SEARCHED = "On the official videos, which chose nothing", "In the s
 
 def trial_config(space: Space, trial: FrozenTrial) -> Config:
     """The configuration of a trial, complete: its parameters, and the detection setting that scored best."""
-    config = with_values(replace(space.base, detect=chosen_detect(space, trial)), trial.params)
+    config = replace(with_values(space.base, trial.params), detect=chosen_detect(space, trial))
     counted = replace(config.eval, epoch=space.plan.epoch)
     return _pinned(replace(config, eval=counted), space, trial)
 
@@ -47,7 +47,7 @@ def detect_of(space: Space, trial: FrozenTrial, known: Confirmation) -> Detect:
 
 def own_setting_avg_map(space: Space, trial: FrozenTrial) -> float | None:
     """A trial's best avg.mAP over its epochs at the base's own detection setting."""
-    return scores_of(space, TrialRecord.of(trial)).best_at(space.base.detect)
+    return scores_of(space, trial).best_at(space.base.detect)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def about(
     run: the search's name. final: the configuration's run on all training videos, if that is exported.
     """
     trained = final or trial
-    avg_map = trained.value if final else scores_of(space, TrialRecord.of(trial)).at_seed
+    avg_map = trained.value if final else scores_of(space, trial).at_seed
     sessions = study.user_attrs.get(SESSIONS) or [{}]
     rows: dict[str, object] = {
         "run": run,
