@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from haan.config import Config
 from haan.methods.asl.config import AslConfig
+from haan.methods.case.config import CaseConfig
 from haan.methods.haan.config import HaanConfig
 
 if TYPE_CHECKING:
     from haan.methods.base import Method
 
 HAAN = "haan"  # what is meant where no method is named
-CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig, "asl": AslConfig}
+CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig, "asl": AslConfig, "case": CaseConfig}
 
 
 def method_of(config: Config) -> "type[Method]":
