@@ -56,6 +56,13 @@ def added(default: Any, rule: Rule | None = None, what: str = "", source: str = 
     return field(default=default, metadata={"rule": rule, "added": True, "what": what, "source": source})
 
 
+def redefault(cls: type, key: str, default: Any, source: str) -> Any:
+    """A field of a dataclass once more, with a default of its own: for a subclass."""
+    known = next(f.metadata for f in fields(cls) if f.name == key)
+    said = {name: value for name, value in known.items() if name != "added"}
+    return field(default=default, metadata={**said, "source": source})
+
+
 def section(cls: type) -> Any:
     """A field with a method's own section, a dataclass whose fields all have defaults; see `ordered`."""
     return field(default_factory=cls, metadata={"section": True})

@@ -1,8 +1,9 @@
 """Class activation sequences -> detections in seconds (Sec. 3.4), every alpha in one pass.
 
 A class is kept in a video where the mean of its top clips exceeds `class_threshold`. Clips whose score is greater than
-mean + alpha (max - min) (Eq. 11) are positive, runs of positive clips are detections, scored by their largest clip
-score plus `class_score_weight` times the video-level mean.
+mean + alpha (max - min) (Eq. 11) are positive, or with `threshold_from: min` than min + alpha (max - min). Runs of at
+least `min_clips` positive clips are detections, scored by their largest clip score plus `class_score_weight` times the
+video-level mean.
 
 The threshold rises with alpha, so a clip is positive at the lowest alphas, so many of them: its rung. A run starts or
 ends between two clips at exactly the alphas between their rungs. Those edges are found once, for all alphas.
@@ -13,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from haan.checked import SHARE, setting
-from haan.config import CODE, Detect
+from haan.checked import AT_LEAST_ONE, SHARE, added, setting
+from haan.config import CODE, OURS, Detect
 from haan.metrics import Detections
 
 _BLOCK = 1 << 18  # scores worked on at once: few enough for the processor's cache
@@ -32,6 +34,8 @@ class RunsDetect(Detect):
     top_clips: float = setting(0.25, SHARE, what="share of clips that make a class's score", source=CODE)
     class_threshold: float = setting(0.0, what="a class is kept above this score", source=CODE)
     class_score_weight: float = setting(0.5, what="weight of its score in a detection's", source=CODE)
+    threshold_from: Literal["mean", "min"] = added("mean", what="score that `alpha` counts from", source="Eq. 11")
+    min_clips: int = added(1, AT_LEAST_ONE, what="clips of a detection, at least", source=OURS)
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,20 @@ class _Runs:
     peaks: _Peaks
     count: NDArray[np.int64]
 
-    def write(self, alpha: int, out: Detections, first: int) -> None:
-        """Writes the runs of one alpha into `out` from entry `first` on."""
+    def edges(self, alpha: int, min_clips: int) -> NDArray[np.intp]:
+        """Those of the runs of one alpha that are long enough, start and end in turn."""
         edge = np.flatnonzero(self.low.dtype.type(alpha) - self.low < self.width)  # below `low` it wraps round
+        if min_clips == 1:
+            return edge
+        return edge.reshape(-1, 2)[self.clip.take(edge[1::2]) - self.clip.take(edge[::2]) >= min_clips].ravel()
+
+    def num_runs(self, alpha: int, min_clips: int) -> int:
+        """How many runs of one alpha are long enough."""
+        return int(self.count[alpha]) if min_clips == 1 else len(self.edges(alpha, min_clips)) // 2
+
+    def write(self, alpha: int, min_clips: int, out: Detections, first: int) -> None:
+        """Writes those runs into `out` from entry `first` on."""
+        edge = self.edges(alpha, min_clips)
         pair = self.pair.take(edge[::2]).astype(np.intp)
         clip, peak = self.clip.take(edge), self.peak.take(edge)
         per_s = self.per_s.take(pair)
@@ -110,27 +125,24 @@ def _makers(
     cas: NDArray[np.float32],
     offsets: NDArray[np.int64],
     clips_per_s: NDArray[np.float64],
-    settings: RunsDetect,
-    alphas: Sequence[float],
+    settings: Sequence[RunsDetect],
 ) -> Iterator[Callable[[], Detections]]:
-    """What makes the detections at each alpha; `settings.alpha` is not read. Arguments as of `detect_many`."""
-    ascending, numbers = np.unique(np.asarray(alphas, dtype=np.float64), return_inverse=True)
-    blocks = [
-        _runs(kept, ascending, clips_per_s[kept.video], settings.class_score_weight * kept.level)
-        for kept in _kept_sequences(cas, offsets, settings)
-    ]
-    for number in numbers.tolist():
-        yield partial(_detections, blocks, number)
+    """What makes the detections at settings that differ in `alpha` and `min_clips` alone. Else as `detect_many`."""
+    shared, alphas = settings[0], np.array([one.alpha for one in settings], dtype=np.float64)
+    ascending, numbers = np.unique(alphas, return_inverse=True)
+    blocks = [_runs(kept, ascending, clips_per_s[kept.video], shared) for kept in _kept_sequences(cas, offsets, shared)]
+    for number, one in zip(numbers.tolist(), settings, strict=True):
+        yield partial(_detections, blocks, number, one.min_clips)
 
 
-def _detections(blocks: Sequence[_Runs], number: int) -> Detections:
+def _detections(blocks: Sequence[_Runs], number: int, min_clips: int) -> Detections:
     """The runs of all blocks at one alpha, by its number."""
-    counts = [int(block.count[number]) for block in blocks]
+    counts = [block.num_runs(number, min_clips) for block in blocks]
     index, value = np.empty((2, sum(counts)), dtype=np.int64), np.empty((3, sum(counts)))
     found = Detections(index[0], index[1], value[0], value[1], value[2])
     for block, count, end in zip(blocks, counts, accumulate(counts), strict=True):
         if count:
-            block.write(number, found, end - count)
+            block.write(number, min_clips, found, end - count)
     return found
 
 
@@ -169,10 +181,10 @@ def top_mean(scores: NDArray[np.float32], share: float) -> NDArray[np.float64]:
     return np.add.reduce(top, axis=-2, dtype=np.float64) / k
 
 
-def _runs(kept: _Kept, alphas: NDArray[np.float64], per_s: NDArray[np.float64], bonus: NDArray[np.float64]) -> _Runs:
+def _runs(kept: _Kept, alphas: NDArray[np.float64], per_s: NDArray[np.float64], settings: RunsDetect) -> _Runs:
     """Runs of kept pairs at ascending alphas."""
     start, size = kept.start, np.diff(kept.start)
-    rung, is_peak = _rungs(kept, alphas), _is_peak(kept)
+    rung, is_peak = _rungs(kept, alphas, settings.threshold_from), _is_peak(kept)
     edge = np.flatnonzero(rung[1:] != rung[:-1])
     before, after = rung.take(edge), rung.take(edge + 1)
     low = np.minimum(before, after)
@@ -187,7 +199,7 @@ def _runs(kept: _Kept, alphas: NDArray[np.float64], per_s: NDArray[np.float64], 
         video=kept.video,
         label=kept.label,
         per_s=per_s,
-        bonus=bonus,
+        bonus=settings.class_score_weight * kept.level,
         low=low,
         width=width,
         pair=pair,
@@ -198,12 +210,12 @@ def _runs(kept: _Kept, alphas: NDArray[np.float64], per_s: NDArray[np.float64], 
     )
 
 
-def _rungs(kept: _Kept, alphas: NDArray[np.float64]) -> NDArray[np.unsignedinteger]:
+def _rungs(kept: _Kept, alphas: NDArray[np.float64], threshold_from: str) -> NDArray[np.unsignedinteger]:
     """Rungs of all clips, with a 0 before the first pair and behind each: no run goes on into the next pair."""
     scores, start, size = kept.scores, kept.start, np.diff(kept.start)
     rung = np.zeros(len(scores) + len(start), dtype=np.min_scalar_type(len(alphas)))
     behind = start + np.arange(1, len(start) + 1)
-    threshold = _thresholds(kept, alphas)
+    threshold = _thresholds(kept, alphas, threshold_from)
     changes = np.flatnonzero(np.diff(size, prepend=-1)).tolist()
     for first, last in pairwise([*changes, len(size)]):  # neighbouring pairs of one length
         at_once = max(1, _BLOCK // max(1, int(size[first]) * len(alphas)))
@@ -215,12 +227,15 @@ def _rungs(kept: _Kept, alphas: NDArray[np.float64]) -> NDArray[np.unsignedinteg
     return rung
 
 
-def _thresholds(kept: _Kept, alphas: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Eq. 11 for each pair: [alphas, pairs], the largest float32 not above it, which the same scores exceed."""
+def _thresholds(kept: _Kept, alphas: NDArray[np.float64], threshold_from: str) -> NDArray[np.float32]:
+    """Those of each pair: [alphas, pairs], the largest float32 not above each, which the same scores exceed."""
     scores, first = kept.scores, kept.start[:-1]
     low, high = np.minimum.reduceat(scores, first), np.maximum.reduceat(scores, first)
-    mean = np.add.reduceat(scores.astype(np.float64), first) / np.diff(kept.start)
-    exact = mean + alphas[:, None] * (high.astype(np.float64) - low.astype(np.float64))
+    if threshold_from == "mean":
+        base = np.add.reduceat(scores.astype(np.float64), first) / np.diff(kept.start)
+    else:
+        base = low.astype(np.float64)
+    exact = base + alphas[:, None] * (high.astype(np.float64) - low.astype(np.float64))
     with np.errstate(over="ignore"):  # beyond float32 it is infinite, and then the next below
         near = exact.astype(np.float32)
     return np.nextafter(near, np.float32(-np.inf), out=near, where=near > exact)
@@ -244,8 +259,8 @@ def detect_many(
     """Detections at each of several settings, with its place among them, one setting at a time.
 
     cas: [clips, classes] logits. offsets: [videos + 1] first clip of each video. clips_per_s: [videos].
-    Settings that differ in alpha alone share one pass, and come one after the other. Detections stand by video, class
-    and time; their `video` counts from 0 in the order given.
+    Settings that differ in `alpha` and `min_clips` alone share one pass, and come one after the other. Detections stand
+    by video, class and time; their `video` counts from 0 in the order given.
     """
     for place, make in makers(cas, offsets, clips_per_s, settings):
         yield place, make()
@@ -260,7 +275,6 @@ def makers(
     """What makes `detect_many`'s detections; several threads may do so at once, each holds its own alone."""
     passes: dict[RunsDetect, list[int]] = {}
     for place, one in enumerate(settings):
-        passes.setdefault(replace(one, alpha=0.0), []).append(place)
-    for shared, places in passes.items():
-        alphas = [settings[place].alpha for place in places]
-        yield from zip(places, _makers(cas, offsets, clips_per_s, shared, alphas), strict=True)
+        passes.setdefault(replace(one, alpha=0.0, min_clips=1), []).append(place)
+    for places in passes.values():
+        yield from zip(places, _makers(cas, offsets, clips_per_s, [settings[i] for i in places]), strict=True)

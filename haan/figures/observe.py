@@ -351,6 +351,7 @@ def track(seen: Observed, detect: RunsDetect, place: int, fine: int) -> Track:
     found = np.stack([seen.found.start_s[mine], seen.found.end_s[mine]], axis=1)
     scores = seen.cas[seen.offsets[place] : seen.offsets[place + 1], fine]
     exact = scores.astype(np.float64)
+    base = exact.mean() if detect.threshold_from == "mean" else exact.min()  # as Eq. 11, or as in W-TALC
     level = video_level(scores, detect)
     pair = np.flatnonzero((seen.pair_video == place) & (seen.pair_fine == fine))
     return Track(
@@ -360,7 +361,7 @@ def track(seen: Observed, detect: RunsDetect, place: int, fine: int) -> Track:
         found_score=seen.found.score[mine],
         right=right_ones(found, truth),
         scores=scores,
-        threshold=float(exact.mean() + detect.alpha * np.ptp(exact)),  # as Eq. 11
+        threshold=float(base + detect.alpha * np.ptp(exact)),
         level=level,
         kept=level > detect.class_threshold,
         near=tuple(np.flatnonzero(seen.near[pair].any(axis=0)).tolist()),

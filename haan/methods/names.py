@@ -8,12 +8,18 @@ from haan.config import Config
 from haan.methods.asl.config import AslConfig
 from haan.methods.case.config import CaseConfig
 from haan.methods.haan.config import HaanConfig
+from haan.methods.wtalc.config import WtalcConfig
 
 if TYPE_CHECKING:
     from haan.methods.base import Method
 
 HAAN = "haan"  # what is meant where no method is named
-CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig, "asl": AslConfig, "case": CaseConfig}
+CONFIGS: Mapping[str, type[Config]] = {
+    HAAN: HaanConfig,
+    "wtalc": WtalcConfig,
+    "asl": AslConfig,
+    "case": CaseConfig,
+}
 
 
 def method_of(config: Config) -> "type[Method]":

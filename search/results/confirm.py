@@ -32,7 +32,7 @@ from search.results.retraining import (
     settings,
 )
 from search.space.confirmkeys import by_mean_curve, official_seeds
-from search.space.model import Space, base_number, epochs_of, with_values
+from search.space.model import Space, base_number, detect_values, epochs_of, with_values
 from search.study import journal
 from search.study.record import TrialRecord
 from search.study.study import ranked
@@ -318,5 +318,5 @@ def _row(space: Space, run: Run) -> dict[str, Any]:
         "node": run.record.node,
         "failure": run.record.failure,
     }
-    row |= {f"detect.{key}": value for key, value in vars(run.detect).items()}
+    row |= detect_values(space, run.detect)
     return row | {f"map@{tiou:g}": run.by_tiou.get(tiou) for tiou in space.base.eval.tiou}

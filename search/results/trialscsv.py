@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.files import whole
 from search.results.folder import RunFolder
 from search.results.winner import seed_of
-from search.space.model import Space, row_of
+from search.space.model import Space, detect_values, row_of
 from search.space.studies import scores_of
 from search.study.record import TrialRecord
 
@@ -34,7 +34,7 @@ def _row(space: Space, trial: FrozenTrial) -> Mapping[str, Any]:
         row["row"] = row_of(space, trial.params)
     row |= {f"params.{key}": trial.params.get(key) for key in space.parameters}
     if scores.chosen is not None:
-        row |= {f"detect.{key}": value for key, value in vars(scores.chosen).items()}
+        row |= detect_values(space, scores.chosen)
     return row
 
 

@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, NOT_EMPTY, Checked, RuleError, setting
 from haan.config import Config, Detect
+from haan.yamlconfig import plain
 from search.space.confirmkeys import Repeats
 from search.space.tableform import Table
 from search.study import algorithms
@@ -120,6 +121,12 @@ def base_values(config: Config, keys: Iterable[str]) -> dict[str, Any]:
 def base_point(space: Space) -> dict[str, Any]:
     """The base's value of every parameter."""
     return base_values(space.base, space.parameters)
+
+
+def detect_values(space: Space, detect: Detect) -> dict[str, Any]:
+    """A detection setting by dotted key; without keys that came later and have their default in the whole space."""
+    said = {key for one in space.detects for key in plain(one)}
+    return {f"detect.{key}": value for key, value in vars(detect).items() if key in said}
 
 
 def points_of(

@@ -1,4 +1,4 @@
-"""haan.detect: a video worked by hand, agreement with plain loops over Eq. 11, and laws."""
+"""haan.detectors.runs: a video worked by hand, agreement with plain loops over Eq. 11, and laws."""
 
 import math
 import tracemalloc
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from haan import detect as module
+from haan.detectors import runs as module
 from haan.detectors.runs import RunsDetect, detect_many, top_mean
 from haan.metrics import Detections
 from tests.benchmarks.activations import ALPHAS as ALPHAS_41
@@ -34,12 +34,15 @@ def plain_detect(videos: list[list[list[float]]], ratios: list[float], setting: 
             level = sum(sorted(scores, reverse=True)[:k]) / k
             if not level > setting.class_threshold:
                 continue
-            threshold = sum(scores) / len(scores) + setting.alpha * (max(scores) - min(scores))
+            base = sum(scores) / len(scores) if setting.threshold_from == "mean" else min(scores)
+            threshold = base + setting.alpha * (max(scores) - min(scores))
             first = None
             for i in range(len(scores) + 1):
                 positive = i < len(scores) and scores[i] > threshold
                 if positive and first is None:
                     first = i
+                if not positive and first is not None and i - first < setting.min_clips:
+                    first = None
                 if not positive and first is not None:
                     score = max(scores[first:i]) + setting.class_score_weight * level
                     rows.append((video, label, first / ratios[video], i / ratios[video], score))
@@ -112,6 +115,15 @@ def test_score_equal_to_the_threshold_is_not_positive() -> None:
     assert got == [[(0, 0, 2.0, 3.0, 2.5)], []]
 
 
+def test_a_threshold_from_the_least_score_and_runs_of_two_clips_worked_by_hand() -> None:
+    # 0 4 0 4 4 8 0: from the least score, alpha 0.25 is a threshold of 0 + 0.25 x 8 = 2; clip 1 alone is too short, and
+    # clips 3-5 are a run of largest score 8. Level: ceil(7 x 0.25) = 2 clips, (8 + 4) / 2 = 6; 8 + 0.7 x 6 = 12.2.
+    setting = RunsDetect(threshold_from="min", min_clips=2, class_score_weight=0.7)
+    got = run([column(0, 4, 0, 4, 4, 8, 0)], [1.0], setting, [0.25, 0.5])
+    # At 0.5 the threshold is 4, which only clip 5 exceeds.
+    assert got == [[(0, 0, 3.0, 6.0, pytest.approx(12.2))], []]
+
+
 @pytest.mark.parametrize(
     ("scores", "threshold", "kept"),
     [((1, -1), 0.0, False), ((3, -1), 0.0, True), ((3, -1), 1.0, False), ((-3, -4), -4.0, True)],
@@ -175,6 +187,8 @@ detect_settings = st.builds(
     top_clips=st.sampled_from([0.01, 0.1, 0.25, 0.3, 0.5, 0.7, 1.0]),
     class_threshold=st.sampled_from([-100.0, -1.0, 0.0, 0.5, 100.0]),
     class_score_weight=st.sampled_from([0.0, 0.5, 1.0, -0.5]),
+    threshold_from=st.sampled_from(["mean", "min"]),
+    min_clips=st.integers(1, 3),
 )
 
 
