@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, Rule, section, setting
+from haan.checked import NON_NEGATIVE, Rule, redefault, section, setting
 from haan.config import CODE, METHOD, OURS, Config
-from haan.methods.asl.config import PART_OR_ALL, Asl, AslDetect, AslOptim, Model
+from haan.methods.asl.config import Asl, AslDetect, AslOptim, Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +21,15 @@ class Case(Asl):
 class CaseOptim(AslOptim):
     """With the released settings as defaults."""
 
-    epochs: int = setting(300, AT_LEAST_ONE, what="how often over the training videos", source=CODE)
+    epochs: int = redefault(AslOptim, "epochs", 300, CODE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaseDetect(AslDetect):
     """The same sequences, of which actionness is half the foreground share of a clip's clusters."""
 
-    class_share: float = setting(0.2, PART_OR_ALL, what="weight of a clip's class; of actionness: rest", source=CODE)
-    class_score_weight: float = setting(0.15, what="weight of its probability in a score", source=CODE)
+    class_share: float = redefault(AslDetect, "class_share", 0.2, CODE)
+    class_score_weight: float = redefault(AslDetect, "class_score_weight", 0.15, CODE)
 
 
 @dataclass(frozen=True, kw_only=True)
