@@ -145,7 +145,8 @@ CONFIGS = [
     case(
         "unknown key like no other",
         [("{alpha: 0.0}", "{alpha: 0.0, zzz: 1}")],
-        f"{C}:6: detect.zzz: unknown key; valid keys here: alpha, class_score_weight, class_threshold, min_clips, threshold_from, top_clips",
+        f"{C}:6: detect.zzz: unknown key; valid keys here: alpha, class_score_weight, class_threshold, min_clips, "
+        "threshold_from, top_clips",
     ),
     case("unknown section", [("seed: 1", "optimizer: {}")], f"{C}:8: optimizer: unknown key; did you mean 'optim'?"),
     case(
