@@ -9,6 +9,7 @@ from haan.methods.asl.config import AslConfig
 from haan.methods.case.config import CaseConfig
 from haan.methods.haan.config import HaanConfig
 from haan.methods.wtalc.config import WtalcConfig
+from haan.methods.wtalum.config import UmConfig
 
 if TYPE_CHECKING:
     from haan.methods.base import Method
@@ -19,6 +20,7 @@ CONFIGS: Mapping[str, type[Config]] = {
     "wtalc": WtalcConfig,
     "asl": AslConfig,
     "case": CaseConfig,
+    "wtalum": UmConfig,
 }
 
 

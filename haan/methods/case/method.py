@@ -13,11 +13,13 @@ from torch import Tensor
 
 from haan.data.table import IntArray
 from haan.methods.asl.detector import Said, detector_of
-from haan.methods.asl.method import KEPT, Selecting, video_losses
+from haan.methods.asl.method import check_streams, video_losses
+from haan.methods.base import Labelled
 from haan.methods.case.config import CaseConfig
 from haan.methods.case.network import CASE, SCALE, OfStream
 from haan.methods.case.transport import transport
 from haan.methods.ragged import Ragged
+from haan.methods.videos import KEPT, VideoMethod
 
 
 def read(numbers: Float[Tensor, "clips numbers"]) -> Said:
@@ -55,12 +57,18 @@ def _cosines(
     return SCALE * F.normalize(targets.T @ encoded) @ F.normalize(sides @ encoded).T
 
 
-class CaseMethod(Selecting):
+class CaseMethod(VideoMethod):
     """CASE on some videos."""
 
     section = "case"
     losses = ("video", "actionness", "clusters", "foreground", "total")
     detector = staticmethod(detector_of(read))
+
+    @classmethod
+    def check(cls, config: CaseConfig, known: Labelled) -> None:
+        """Raises InputError when clips can't be parted into the streams, or no training video has a label."""
+        super().check(config, known)
+        check_streams(config, known)
 
     @classmethod
     def build(cls, config: CaseConfig, dim: int, num_fine: int) -> CASE:

@@ -1,8 +1,9 @@
-"""ASL and CASE in the training loop: fixed shapes, resampled videos, resumed runs, and what the commands make of it."""
+"""ASL, CASE and WTAL-UM in the training loop: fixed shapes, resampled videos, resumed runs, and commands."""
 
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,13 +12,15 @@ from haan.data.table import ClipTable, Split
 from haan.errors import InputError
 from haan.methods.asl.config import AslConfig, AslDetect, AslOptim, Model
 from haan.methods.case.config import Case, CaseConfig, CaseDetect, CaseOptim
+from haan.methods.wtalum.config import Model as UmModel
+from haan.methods.wtalum.config import Um, UmConfig, UmOptim
 from haan.train import Trainer
 from haan.yamlconfig import dump, read_config
 from tests.haan.commands import haan
 from tests.planted import tiny_config, tiny_table
 
 EVAL = tiny_config(Path()).eval
-Configured = AslConfig | CaseConfig
+Configured = AslConfig | CaseConfig | UmConfig
 Problem = tuple[Configured, ClipTable, Split]
 
 
@@ -33,12 +36,19 @@ def case(data: Data) -> CaseConfig:
     return CaseConfig(data=data, model=Model(width=16), optim=optim, **parts, device="cpu", threads=1)
 
 
+def wtalum(data: Data) -> UmConfig:
+    """Without dropout, which draws by the number of rows."""
+    optim = UmOptim(lr=3e-3, batch_videos=4, epochs=4, weight_decay=0.0)
+    parts = {"model": UmModel(width=16, dropout=0.0), "um": Um(margin=3.0, alpha=0.01, clip_dropout=0.0)}
+    return UmConfig(data=data, **parts, optim=optim, eval=EVAL, device="cpu", threads=1)
+
+
 def resampled(config: Configured, clips: int | None) -> Configured:
-    key = config.method
+    key = "um" if config.method == "wtalum" else config.method
     return replace(config, **{key: replace(getattr(config, key), clips=clips)})
 
 
-@pytest.fixture(scope="module", params=[asl, case])
+@pytest.fixture(scope="module", params=[asl, case, wtalum])
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Problem:
     config = tiny_config(tmp_path_factory.mktemp("planted") / "data")
     return request.param(config.data), *tiny_table(config)
@@ -82,9 +92,17 @@ def test_losses_fall(tiny: Problem) -> None:
 
 
 def test_streams_must_part_a_clip(tiny: Problem) -> None:
+    if isinstance(tiny[0], UmConfig):
+        return
     method = Trainer(*tiny).method
     with pytest.raises(InputError, match="streams: must divide the size of a clip, got 2 streams and clips of 9 num"):
         method.check(tiny[0], replace(method.known, dim=9))
+
+
+def test_some_training_video_must_have_a_label(tiny: Problem) -> None:
+    method = Trainer(*tiny).method
+    with pytest.raises(InputError, match="data: training videos must have labels, got none"):
+        method.check(tiny[0], replace(method.known, fine=np.zeros_like(method.known.fine)))
 
 
 def test_train_and_detect_agree(tiny: Problem, tmp_path: Path) -> None:
