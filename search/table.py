@@ -13,7 +13,7 @@ from haan.words import clean, seconds
 from search.driver.request import Request
 from search.driver.session import search
 from search.results.folder import RunFolder, open_study
-from search.results.papertable import Tabulated, cells, markdown, notes, write_table
+from search.results.papertable import Tabulated, cells, markdown, notes, num_names, write_table
 from search.space.read import read_kept, read_space
 
 _RUN_ONLY = "must stand with a space to run, not with a run folder, whose table is only printed"
@@ -78,7 +78,7 @@ def _show(folder: RunFolder, strict: bool = True) -> None:
 def _draw(made: Tabulated) -> None:
     """The table on a terminal."""
     say(clean(made.table.form.title))
-    show_table([[clean(cell) for cell in row] for row in cells(made)], texts=2)
+    show_table([[clean(cell) for cell in row] for row in cells(made)], texts=num_names(made))
     for note in notes(made):
         tell(clean(note))
 

@@ -148,6 +148,12 @@ CONFIGS = [
         f"{C}:6: detect.zzz: unknown key; valid keys here: alpha, class_score_weight, class_threshold, min_clips, "
         "threshold_from, top_clips",
     ),
+    case(
+        "section of another method",
+        [("seed: 1", "wtalc: {margin: 1}")],
+        f"{C}:8: wtalc: is a section of another method; did you mean method: wtalc?",
+    ),
+    case("no such method", [("seed: 1", "method: wtalk")], f"{C}:8: method: must be 'haan' or 'wtalc', got 'wtalk'"),
     case("unknown section", [("seed: 1", "optimizer: {}")], f"{C}:8: optimizer: unknown key; did you mean 'optim'?"),
     case(
         "key twice",

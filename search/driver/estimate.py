@@ -24,7 +24,7 @@ from search.driver.timing import Timed, epoch_s, sample_part, time_epoch
 from search.results import checkpoints, retraining
 from search.results.folder import RunFolder
 from search.results.retraining import OFFICIAL
-from search.space.model import Space, base_value, most_epochs, with_values
+from search.space.model import Space, base_value, most_epochs, of_several_methods, with_values
 from search.study import journal
 from search.study.algorithms import pruned_epochs
 from search.study.study import FINISHED
@@ -92,7 +92,18 @@ def checkpoint_bytes(job: Job) -> FileBytes:
     """Files of the largest network of the space, and of the training videos of its largest split."""
     train = max(int(job.source.num_clips[split.train].sum()) for split in job.splits.values())
     fine = len(job.annotations.fine_names)
-    return file_bytes(largest(job.space), job.source.dim, fine, train, len(job.space.detects))
+    settings = len(job.space.detects)
+    return max(
+        (file_bytes(config, job.source.dim, fine, train, settings) for config in largest_ones(job.space)),
+        key=lambda one: one.state,
+    )
+
+
+def largest_ones(space: Space) -> list[Config]:
+    """Configurations of which one is the largest that a trial can have: one, or each row where methods differ."""
+    if of_several_methods(space):
+        return [with_values(space.base, row) for row in space.rows.values()]
+    return [largest(space)]
 
 
 def largest(space: Space) -> Config:
@@ -143,7 +154,7 @@ def need_of_gpu(job: Job) -> GpuNeed:
     """What the most demanding trial of a space takes of a GPU's memory."""
     train = max((split.train for split in job.splits.values()), key=len)
     known = Labelled.of(job.annotations, train, job.source.num_clips, job.source.dim)
-    return gpu_need(largest(job.space), known)
+    return max((gpu_need(config, known) for config in largest_ones(job.space)), key=lambda need: need.total)
 
 
 def gpu_lines(job: Job, share: Share, nodes: Sequence[Node]) -> Iterator[str]:

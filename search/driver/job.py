@@ -147,11 +147,12 @@ def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], Spl
             notes += ("the official validation videos have no ground truth, so the winner is not scored on them",)
     chosen_on = [data.validation, *(block.validation for block in confirmkeys.blocks(space.base, space.plan.confirm))]
     splits |= {one: split(annotations, replace(data, validation=one)) for one in chosen_on if one not in splits}
-    config = most_demanding(space)
+    configs = most_demanding(space)
     for one in dict.fromkeys(chosen_on):
         check_truth(annotations, splits[one].validation)
         known = Labelled.of(annotations, splits[one].train, source.num_clips, source.dim)
-        method_of(config).check(config, known)
+        for config in configs:
+            method_of(config).check(config, known)
     return source, annotations, notes, splits
 
 

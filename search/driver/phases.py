@@ -63,6 +63,7 @@ class Work:
             TrialRunner,
             base=base,
             detects=space.detects,
+            other_detects=space.other_detects,
             splits=self.job.splits,
             shared=self.shared,
             gpu=share.gpu,

@@ -128,7 +128,7 @@ class Findings:
 
     def scores(self, trial: FrozenTrial) -> Scores:
         """What a trial scored, at the space's detection settings and tIoU."""
-        return scores_of(self.space, self.record(trial))
+        return scores_of(self.space, trial, self.record(trial))
 
     @cached_property
     def swept(self) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ class Findings:
         """(value of a swept setting, avg.mAP), the other settings as the trial chose them."""
         scores = self.scores(trial)
         chosen = scores.chosen
-        if chosen is None:
+        if chosen is None or key not in vars(chosen):
             return []
         others = [name for name in vars(chosen) if name != key]
         return sorted(

@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Holdout
+from haan.methods.names import HAAN
 from haan.words import duration, shown
 from search.page import markup, plots
 from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, value_of
@@ -592,6 +593,8 @@ def _not_the_winner(found: Findings) -> str:
 def _about(sheet: Sheet) -> str:
     found = sheet.found
     rows: dict[str, str] = {"run": found.run, "study": found.study_name}
+    base = found.space.base
+    rows |= {} if base.method == HAAN else {"method": f"{base.method} ({base.supervision} supervision)"}
     rows |= {"data fingerprint": found.attributes.get(record.FINGERPRINT) or "unknown"}
     rows |= {key.replace("_", " "): value for key, value in found.about.items()}
     listed = "".join(f"<dt>{escaped(key)}</dt><dd>{escaped(str(value))}</dd>" for key, value in rows.items())

@@ -15,7 +15,7 @@ from haan.files import whole
 from search.results import provenance
 from search.results.folder import RunFolder
 from search.results.ranking import half_width
-from search.space.model import Space, grid_points, listed_keys, row_of
+from search.space.model import Space, grid_points, listed_keys, of_several_methods, row_of, with_values
 from search.space.studies import scores_of
 from search.space.tableform import Figure, Published, Table
 from search.study import record
@@ -121,7 +121,7 @@ def lines_of(space: Space) -> list[str]:
 def _figures(space: Space, trial: FrozenTrial) -> Iterator[tuple[Any, float]]:
     """(column, percent) of one trial, of its epoch that counts and its best detection setting."""
     assert space.table is not None
-    form, scores = space.table.form, scores_of(space, record.TrialRecord.of(trial))
+    form, scores = space.table.form, scores_of(space, trial)
     if scores.avg_map is None or not scores.by_tiou:
         return
     if form.across is not None and form.map_at is not None:
@@ -165,26 +165,41 @@ def _grid(made: Tabulated) -> list[str]:
     rows = cells(made)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    rule = "|" + "|".join("-" * (w + 1) + ("-" if i < 2 else ":") for i, w in enumerate(widths)) + "|"  # figures right
+    names = num_names(made)  # figures stand right
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i < names else ":") for i, w in enumerate(widths)) + "|"
     return [lines[0], rule, *lines[1:]]
 
 
 def cells(made: Tabulated) -> list[list[str]]:
-    """The table's cells, the head first; two columns of names, the rest figures."""
+    """The table's cells, the head first; `num_names` columns of names, the rest figures."""
     form, published = made.table.form, made.table.published
-    paired = bool(made.paired)
-    head = [form.lines, "", *(_column(made, key) for key in made.columns), *(["against the first"] if paired else [])]
-    rows = [head]
+    paired, several = bool(made.paired), of_several_methods(made.space)
+
+    def row(name: str, source: str, labels: str, figures: Sequence[str], against: str) -> list[str]:
+        return [name, source, *[labels] * several, *figures, *[against] * paired]
+
+    rows = [row(form.lines, "", "labels", [_column(made, key) for key in made.columns], "against the first")]
     for name, figures in published.others.items() if published else ():
-        rows.append([name, _source(published), *_published_cells(made, published, figures), *([""] if paired else [])])
+        rows.append(row(name, _source(published), "", _published_cells(made, published, figures), ""))
     for line in made.lines:
         ours = [_ours(line, key) for key in made.columns]
-        rows.append([line.name, our_name(made), *ours, *([_against(made, line)] if paired else [])])
+        rows.append(row(line.name, our_name(made), _labels(made, line), ours, _against(made, line)))
         figures = published.lines.get(line.name) if published else None
         if figures is not None:
             theirs = _published_cells(made, published, figures)
-            rows.append(["", _source(published), *theirs, *([_published_against(made, line)] if paired else [])])
+            rows.append(row("", _source(published), "", theirs, _published_against(made, line)))
     return rows
+
+
+def num_names(made: Tabulated) -> int:
+    """How many columns of names it has."""
+    return 3 if of_several_methods(made.space) else 2
+
+
+def _labels(made: Tabulated, line: Line) -> str:
+    """What a line's method is told of the training videos: their classes alone (weak), or segments as well (full)."""
+    point = next(point for point in grid_points(made.space) if line_of(made.space, point) == line.name)
+    return with_values(made.space.base, point).supervision
 
 
 def our_name(made: Tabulated) -> str:
@@ -269,6 +284,8 @@ def notes(made: Tabulated) -> list[str]:
     swept = len(space.detects) > 1
     own = f"alpha {base.detect.alpha:g}" if isinstance(base.detect, RunsDetect) else "the base's detection setting"
     setting = f"the best of {len(space.detects)} detection settings" if swept else own
+    for method, detects in space.other_detects.items():
+        setting += f" ({method}: of {len(detects)})"
     one_in = f" of one in {base.eval.every}" if base.eval.every > 1 else ""
     epoch = f"the epoch{one_in} of the best" if space.plan.objective == "best" else "the last epoch, its"
     seeds = ", ".join(map(str, made.seeds))

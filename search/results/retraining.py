@@ -12,10 +12,9 @@ from optuna.trial import FrozenTrial
 
 from haan.config import Detect, Holdout
 from search.space.confirmkeys import blocks, by_mean_curve, drawn, official_seeds
-from search.space.model import Space, base_number, with_values
+from search.space.model import Space, base_number, own_detect, with_values
 from search.space.studies import scores_of
 from search.study.conditions import Conditions
-from search.study.record import TrialRecord
 from search.study.study import ranked
 
 HOLDOUT, VALIDATION, OFFICIAL = "holdout", "validation", "official"
@@ -39,7 +38,7 @@ Again = dict[str, Any]  # the parameters of one such run
 
 def chosen_detect(space: Space, trial: FrozenTrial) -> Detect:
     """The detection setting that the search chose for a trial; the base's own where no epoch was scored."""
-    return scores_of(space, TrialRecord.of(trial)).chosen or space.base.detect
+    return scores_of(space, trial).chosen or own_detect(space, trial.params)
 
 
 def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

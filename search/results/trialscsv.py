@@ -7,16 +7,18 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.files import whole
+from haan.methods.names import HAAN
+from haan.yamlconfig import METHOD
 from search.results.folder import RunFolder
 from search.results.winner import seed_of
-from search.space.model import Space, detect_values, row_of
+from search.space.model import Space, detect_values, of_several_methods, row_of, with_method
 from search.space.studies import scores_of
 from search.study.record import TrialRecord
 
 
 def _row(space: Space, trial: FrozenTrial) -> Mapping[str, Any]:
     record = TrialRecord.of(trial)
-    scores = scores_of(space, record)
+    scores = scores_of(space, trial, record)
     row: dict[str, Any] = {
         "number": trial.number,
         "state": trial.state.name,
@@ -30,6 +32,9 @@ def _row(space: Space, trial: FrozenTrial) -> Mapping[str, Any]:
         "retries": len(record.retries),
         "empty_clusters": record.empty_clusters,
     }
+    if of_several_methods(space) or space.base.method != HAAN:
+        config = with_method(space.base, trial.params.get(METHOD, space.base.method))
+        row |= {"method": config.method, "supervision": config.supervision}
     if space.rows:
         row["row"] = row_of(space, trial.params)
     row |= {f"params.{key}": trial.params.get(key) for key in space.parameters}

@@ -26,7 +26,7 @@ UNSEEN, SEARCHED = "On the videos that chose nothing", "In the search, which cho
 
 def trial_config(space: Space, trial: FrozenTrial) -> Config:
     """The configuration of a trial, complete: its parameters, and the detection setting that scored best."""
-    config = with_values(replace(space.base, detect=chosen_detect(space, trial)), trial.params)
+    config = replace(with_values(space.base, trial.params), detect=chosen_detect(space, trial))
     counted = replace(config.eval, epoch=space.plan.objective)
     return _pinned(replace(config, eval=counted), space, trial)
 
@@ -45,7 +45,7 @@ def detect_of(space: Space, trial: FrozenTrial, known: Confirmation) -> Detect:
 
 def own_setting_avg_map(space: Space, trial: FrozenTrial) -> float | None:
     """A trial's best avg.mAP over its epochs at the base's own detection setting."""
-    return scores_of(space, TrialRecord.of(trial)).best_at(space.base.detect)
+    return scores_of(space, trial).best_at(space.base.detect)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def about(
     run: the search's name. final: the configuration's run on all training videos, if that is exported.
     """
     trained = final or trial
-    avg_map = trained.value if final else scores_of(space, TrialRecord.of(trial)).avg_map
+    avg_map = trained.value if final else scores_of(space, trial).avg_map
     sessions = study.user_attrs.get(SESSIONS) or [{}]
     rows: dict[str, object] = {
         "run": run,

@@ -9,7 +9,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, NOT_EMPTY, Checked, RuleError, setting
 from haan.config import Config, Detect
-from haan.yamlconfig import plain
+from haan.methods.names import CONFIGS
+from haan.yamlconfig import METHOD, declared, plain
 from search.space.confirmkeys import Repeats
 from search.space.tableform import Table
 from search.study import algorithms
@@ -73,7 +74,8 @@ class Space:
     parameters: dotted key of the configuration -> distribution. conditions: where some of them are drawn alone. starts:
     points that are tried first. detects: the detection settings that score every epoch, the base's own among them.
     document: the space as YAML, overrides applied. rows: of a grid, named sets of values; each has a value for every
-    key that any of them sets, and these keys are parameters, too. table: what it makes.
+    key that any of them sets (None where its method has no such key), and these keys are parameters, too.
+    other_detects: by method, of rows of another method than the base's. table: what it makes.
     """
 
     name: str
@@ -87,11 +89,28 @@ class Space:
     detects: tuple[Detect, ...]
     document: str
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    other_detects: Mapping[str, tuple[Detect, ...]] = field(default_factory=dict)
     table: Table | None = None
 
 
+def with_method(config: Config, method: str) -> Config:
+    """Where another method starts from: at its own defaults, with a configuration's data, epochs, scores and device."""
+    if config.method == method:
+        return config
+    kept = {name: getattr(config, name) for name in ("data", "eval", "seed", "device", "precision", "threads")}
+    made: Config = CONFIGS[method](**kept)
+    return replace(made, optim=replace(made.optim, epochs=config.optim.epochs))
+
+
 def with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:
-    """A configuration with some dotted keys replaced. Raises RuleError, its key dotted from the top."""
+    """A configuration with some dotted keys replaced. Raises RuleError, its key dotted from the top.
+
+    `method` among them comes first: the others are of that method then, and those that it has not are passed over.
+    """
+    if METHOD in values:
+        other = with_method(config, values[METHOD])
+        own = {key: value for key, value in values.items() if key != METHOD and declared(type(other), key) is not None}
+        return with_values(other, own)  # type: ignore[return-value]  # of the method's own class
     by_section: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
         section, _, name = key.rpartition(".")
@@ -106,10 +125,10 @@ def with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:
 
 
 def base_value(config: Config, key: str) -> Any:
-    """The value of a dotted key."""
+    """The value of a dotted key; None where the configuration's method has no such key."""
     value: Any = config
     for part in key.split("."):
-        value = getattr(value, part)
+        value = getattr(value, part, None)
     return value
 
 
@@ -123,9 +142,25 @@ def base_point(space: Space) -> dict[str, Any]:
     return base_values(space.base, space.parameters)
 
 
+def detects_of(space: Space, params: Mapping[str, Any]) -> tuple[Detect, ...]:
+    """The detection settings that score a trial with these parameters."""
+    return space.other_detects.get(params.get(METHOD, space.base.method), space.detects)
+
+
+def own_detect(space: Space, params: Mapping[str, Any]) -> Detect:
+    """The detection setting that a trial starts from: the base's, or that of the trial's own method."""
+    return with_method(space.base, params.get(METHOD, space.base.method)).detect
+
+
+def of_several_methods(space: Space) -> bool:
+    """Whether its rows are."""
+    return any(METHOD in row for row in space.rows.values())
+
+
 def detect_values(space: Space, detect: Detect) -> dict[str, Any]:
     """A detection setting by dotted key; without keys that came later and have their default in the whole space."""
-    said = {key for one in space.detects for key in plain(one)}
+    settings = [one for several in (space.detects, *space.other_detects.values()) for one in several]
+    said = {key for one in settings for key in plain(one)}
     return {f"detect.{key}": value for key, value in vars(detect).items() if key in said}
 
 
@@ -207,10 +242,12 @@ def most_epochs(space: Space) -> int:
     return max((space.base.optim.epochs, *ends))
 
 
-def most_demanding(space: Space) -> Config:
-    """The base with what asks for most training videos, of all that a trial can have."""
+def most_demanding(space: Space) -> list[Config]:
+    """The base with what asks for most training videos, of all that a trial can have; each row where methods differ."""
+    if of_several_methods(space):
+        return [with_values(space.base, row) for row in space.rows.values()]
     values = {
         key: most((base_value(space.base, key), *(ends_of(space.parameters[key]) if key in space.parameters else ())))
         for key, most in space.base.scarce.items()
     }
-    return with_values(space.base, values)
+    return [with_values(space.base, values)]

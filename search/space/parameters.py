@@ -4,8 +4,8 @@ import difflib
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, is_dataclass, replace
+from typing import Any, Literal
 
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -14,8 +14,8 @@ from haan.checked import RuleError, ordered
 from haan.config import Config, Detect
 from haan.keys import keys_of
 from haan.methods.names import CONFIGS, HAAN
-from haan.yamlconfig import declared, items, kinds_of, of_another, parse_range, place, shown, value_of
-from search.space.model import SEED, base_value, base_values, ends_of, points_of, with_values
+from haan.yamlconfig import BAD, METHOD, declared, items, kinds_of, of_another, parse_range, place, shown, value_of
+from search.space.model import SEED, base_value, base_values, ends_of, points_of, with_method, with_values
 from search.study import algorithms, rehearsal
 from search.study.conditions import Conditions, drawn
 
@@ -68,10 +68,14 @@ def _num_values(distribution: BaseDistribution) -> int:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of a grid. values: by dotted key. nodes: where each of those that it sets itself stands."""
+    """A row of a grid. values: by dotted key. nodes: where each of those that it sets itself stands.
+
+    sweeps: of detection settings, which a row of another method than the base's has for itself.
+    """
 
     values: dict[str, Any]
     nodes: dict[str, yaml.Node]
+    sweeps: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def read_rows(
@@ -92,9 +96,12 @@ def read_rows(
     rows = {name: _row(name, spec, cls, errors) for name, (_, spec) in found.items()}
     if len(errors) > before or base is None:
         return {}
-    keys = list(dict.fromkeys(key for row in rows.values() for key in row.values))
+    starts = {name: with_method(base, row.values.get(METHOD, base.method)) for name, row in rows.items()}
+    keys = sorted(dict.fromkeys(key for row in rows.values() for key in row.values), key=lambda key: key != METHOD)
+    if METHOD in keys:
+        _check_rows(rows, base, errors)
     whole = {
-        name: _Row({key: row.values.get(key, base_value(base, key)) for key in keys}, row.nodes)
+        name: _Row({key: row.values.get(key, base_value(starts[name], key)) for key in keys}, row.nodes, row.sweeps)
         for name, row in rows.items()
     }
     for name, row in whole.items():
@@ -106,8 +113,22 @@ def read_rows(
 
 
 def _row(name: str, spec: yaml.Node, cls: type[Config], errors: list[str]) -> _Row:
-    row = _Row({}, {})
-    for key, (key_node, value) in items(spec, f"search.rows.{name}", errors).items():
+    row, given = _Row({}, {}), items(spec, f"search.rows.{name}", errors)
+    if METHOD in given:
+        node = given.pop(METHOD)[1]
+        method = value_of(Literal[*CONFIGS], node, METHOD, errors)  # type: ignore[valid-type]
+        if method is BAD:
+            return row
+        row.values[METHOD], row.nodes[METHOD] = method, node
+        base_cls, cls = cls, CONFIGS[method]
+    else:
+        base_cls = cls
+    for key, (key_node, value) in given.items():
+        if _is_swept(key, cls) and cls is not base_cls:
+            form, one = _form(key, value, cls, errors)
+            if form == _SWEEP:
+                _read_sweep(key, declared(cls, key), one[_SWEEP][1], cls, row.sweeps, errors)
+            continue
         if _is_swept(key, cls):
             rule = "must be swept under search.parameters, as it needs no training"
             errors.append(f"{place(key_node)}: {key}: {rule}, got it in row {name!r}")
@@ -116,6 +137,17 @@ def _row(name: str, spec: yaml.Node, cls: type[Config], errors: list[str]) -> _R
         if kind is not None:
             row.values[key], row.nodes[key] = value_of(kind, value, key, errors), value
     return row
+
+
+def _check_rows(rows: Mapping[str, _Row], base: Config, errors: list[str]) -> None:
+    """Rows of one method share their detection settings: one of them says what is swept."""
+    said: dict[tuple[str, str], str] = {}
+    for name, row in rows.items():
+        for key in row.sweeps:
+            first = said.setdefault((row.values.get(METHOD, base.method), key), name)
+            if first != name:
+                rule = f"must be swept in one row of a method, which are all scored alike, got it in {first!r} too"
+                errors.append(f"{place(row.nodes[METHOD])}: search.rows.{name}: {key}: {rule}")
 
 
 def num_points(parameters: Mapping[str, BaseDistribution], rows: Mapping[str, _Row]) -> int:
@@ -147,10 +179,16 @@ def read_parameters(
         errors.append(f"{place(search)}: search.parameters: is required and missing")
         return parameters, conditions, sweeps
     before = len(errors)
+    methods = list(dict.fromkeys(row.values[METHOD] for row in rows.values() if METHOD in row.values))
     entries = items(node, "search.parameters", errors) if node is not None else {}
     for key, (name, spec) in entries.items():
         kind = _kind_of(key, name, grid, cls, errors)
         if kind is None:
+            continue
+        lacking = [one for one in methods if declared(CONFIGS[one], key) is None]
+        if lacking and not _is_swept(key, cls):
+            rule = "must be a key of every row's method, or stand in rows"
+            errors.append(f"{place(name)}: {key}: {rule}, which {lacking[0]!r} has not")
             continue
         if key in in_rows:
             errors.append(f"{place(name)}: {key}: must stand in search.rows or in search.parameters, got it in both")
@@ -452,7 +490,17 @@ def _check_points(
             return
 
 
-def detects_of(own: Detect, sweeps: Mapping[str, tuple[float, ...]]) -> tuple[Detect, ...]:
+def other_detects(base: Config, rows: Mapping[str, _Row]) -> dict[str, tuple[Detect, ...]]:
+    """Detection settings by method, of rows of another method than the base's."""
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    for row in rows.values():
+        method = row.values.get(METHOD, base.method)
+        if method != base.method:
+            found.setdefault(method, {}).update(row.sweeps)
+    return {method: combined(with_method(base, method).detect, sweeps) for method, sweeps in found.items()}
+
+
+def combined(own: Detect, sweeps: Mapping[str, tuple[float, ...]]) -> tuple[Detect, ...]:
     """Every combination of the swept values, and the base's own setting first unless it is among them."""
     names = [key.removeprefix("detect.") for key in sweeps]
     combinations = [

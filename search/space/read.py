@@ -32,7 +32,7 @@ from haan.yamlconfig import (
 )
 from search.space import confirmkeys
 from search.space.model import EPOCHS, Plan, Space, listed_keys
-from search.space.parameters import detects_of, num_points, read_parameters, read_rows
+from search.space.parameters import combined, num_points, other_detects, read_parameters, read_rows
 from search.space.starts import read_starts
 from search.space.tableform import Table, read_table
 from search.study import algorithms, rehearsal
@@ -198,6 +198,9 @@ def _read_search(
         where = _nearest(node, ("parameters", EPOCHS))
         errors.append(f"{place(where)}: {EPOCHS}: {rule}, got {pruner.name}")
         return None
+    if plan.confirm is not None and any(METHOD in row.values for row in rows.values()):
+        errors.append(f"{place(found['confirm'][1])}: search.confirm: must be null where rows are of several methods")
+        return None
     if conditions and algorithms.EXHAUSTIVE in algorithms.names(sampler):
         where = _nearest(node, ("parameters", next(iter(conditions)), "when"))
         rule = f"can't stand under {algorithms.EXHAUSTIVE}, which tries every value with every other one"
@@ -227,7 +230,8 @@ def _read_search(
         parameters=parameters,
         conditions=conditions,
         starts=starts,
-        detects=detects_of(base.detect, sweeps),
+        detects=combined(base.detect, sweeps),
+        other_detects=other_detects(base, rows),
         document=yaml.serialize(tree, allow_unicode=True),
         rows={name: row.values for name, row in rows.items()},
     )

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from search.space.model import Space, base_point
+from optuna.trial import FrozenTrial
+
+from search.space.model import Space, base_point, detects_of
 from search.study.algorithms import make_pruner, make_sampler
 from search.study.record import Scores, TrialRecord
 from search.study.study import Study
@@ -23,6 +25,6 @@ def study_of(space: Space, *, name: str, journal: Path | None, seed: int) -> Stu
     )
 
 
-def scores_of(space: Space, record: TrialRecord) -> Scores:
-    """What a trial of the space's study scored, at its detection settings and its tIoU."""
-    return record.scores(space.detects, space.base.eval.tiou)
+def scores_of(space: Space, trial: FrozenTrial, record: TrialRecord | None = None) -> Scores:
+    """What a trial of the space's study scored, at its detection settings and its tIoU. record: read already."""
+    return (record or TrialRecord.of(trial)).scores(detects_of(space, trial.params), space.base.eval.tiou)

@@ -23,7 +23,7 @@ from haan.memory import cap_gpu, trim, trim_gpu
 from haan.train import EpochResult, Trainer
 from haan.weights import STATE, WEIGHTS, read_tensors, write_weights
 from search.results.checkpoints import RESULT, download
-from search.space.model import with_values
+from search.space.model import with_method, with_values
 from search.study.record import Summary
 from search.trials.features import SharedTable
 from search.trials.leaving import NodeLeavesError, at_work, is_leaving
@@ -45,6 +45,7 @@ class TrialRunner(tune.Trainable):
         config: dict[str, Any],
         base: Config | None = None,
         detects: tuple[Detect, ...] = (),
+        other_detects: Mapping[str, tuple[Detect, ...]] | None = None,
         splits: Mapping[Holdout | str, Split] | None = None,
         shared: SharedTable | None = None,
         gpu: float = 1.0,
@@ -52,11 +53,12 @@ class TrialRunner(tune.Trainable):
     ) -> None:
         """Opens the shared table once.
 
-        splits: by `data.validation`. gpu: this process's share of a GPU, if it has one. data: their fingerprint. Raises
-        FeaturesError where the features can't come to this node.
+        other_detects: by method, where a trial may be of another than the base. splits: by `data.validation`. gpu: this
+        process's share of a GPU, if it has one. data: their fingerprint. Raises FeaturesError where the features can't
+        come to this node.
         """
         assert base is not None and splits is not None and shared is not None
-        self._base, self._detects, self._splits = base, detects, splits
+        self._base, self._splits, self._detects = base, splits, {base.method: detects, **(other_detects or {})}
         self._about: dict[str, Any] = {"alone": gpu >= 1, "data": data}
         cap_gpu(gpu)
         self._table, self._opened = shared.arrive()
@@ -95,8 +97,9 @@ class TrialRunner(tune.Trainable):
         values = with_values(self._base, config["params"])
         split = self._split(values.data)
         if config["sweep"]:
-            return Trainer(values, self._table, split, self._detects, every_epoch=True, **self._about)
-        return Trainer(values, self._table, split, beside=[self._base.detect], **self._about)
+            return Trainer(values, self._table, split, self._detects[values.method], every_epoch=True, **self._about)
+        own = with_method(self._base, values.method).detect
+        return Trainer(values, self._table, split, beside=[own], **self._about)
 
     def _split(self, data: Data) -> Split:
         """The driver's; where it has none for a run that it took up, as when `holdouts` has changed, drawn here."""

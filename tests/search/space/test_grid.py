@@ -125,7 +125,8 @@ def test_each_row_is_crossed_with_what_is_listed_and_has_the_base_values_that_it
     ]
     assert space.plan.trials == 12
     assert front(space) == grid_points(space) and base_number(space) == 0
-    most = most_demanding(space).concepts
+    (only,) = most_demanding(space)
+    most = only.concepts
     assert (most.clusters, most.sample_rate) == (3, 0.03)
 
 

@@ -1,0 +1,173 @@
+"""What every method keeps to: it trains, goes on, is detected with and scored; and a weak one is told labels alone."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from haan.config import Config
+from haan.data.table import Annotations, ClipTable, IntArray, Split
+from haan.errors import InputError
+from haan.feed import Feed
+from haan.gpumemory import gpu_need
+from haan.methods.base import Labelled
+from haan.methods.names import CONFIGS, method_of
+from haan.methods.parts import Dropout
+from haan.predict import read_network
+from haan.score import activations
+from haan.train import Trainer, file_bytes
+from haan.yamlconfig import dump, read_config
+from tests.haan.commands import haan
+from tests.methods import tiny_of
+from tests.planted import tiny_table
+
+Problem = tuple[Config, ClipTable, Split]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("planted") / "data"
+
+
+@pytest.fixture(params=list(CONFIGS))
+def problem(request: pytest.FixtureRequest, root: Path) -> Problem:
+    config = tiny_of(request.param, root)
+    return config, *tiny_table(config)  # type: ignore[arg-type]  # of any method
+
+
+def test_it_is_trained_detected_with_and_evaluated_by_the_same_commands(
+    problem: Problem, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, *_ = problem
+    (tmp_path / "c.yaml").write_text(dump(config))
+    assert read_config(tmp_path / "c.yaml") == config
+    haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out")
+    best = float(capsys.readouterr().out.rpartition("avg.mAP ")[2].split(";")[0])
+    assert best > 1, "it learns something"
+    haan("detect", tmp_path / "out", "--out", tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "out" / "predictions.json").read_bytes()
+    haan("convert", "truth", tmp_path / "out" / "best.yaml", "--out", tmp_path / "truth.json")
+    capsys.readouterr()
+    options = ("--tiou", "0.1:0.5:0.05", "--subset", "validation", "--json")
+    haan("evaluate", tmp_path / "truth.json", tmp_path / "again.json", *options)
+    assert json.loads(capsys.readouterr().out)["avg_map"] == pytest.approx(best, abs=1e-9)
+
+
+def test_it_goes_on_from_any_epoch_as_if_never_stopped(problem: Problem, tmp_path: Path) -> None:
+    config, table, parts = problem
+    whole = Trainer(config, table, parts)
+    expected = [epoch.losses | {"avg_map": epoch.avg_map} for epoch in whole.epochs()]
+    for stop in range(config.optim.epochs):
+        first = Trainer(config, table, parts)
+        for _ in range(stop):
+            first.train_epoch()
+        first.save(tmp_path / "state")
+        second = Trainer(replace(config, data=replace(config.data, root="moved")), table, parts)
+        second.load(tmp_path / "state")
+        assert [epoch.losses | {"avg_map": epoch.avg_map} for epoch in second.epochs()] == expected[stop:]
+        assert whole.best is not None and second.best is not None
+        assert same(whole.best.tensors, second.best.tensors)
+
+
+def same(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
+
+
+def without_segments(annotations: Annotations, videos: IntArray) -> Annotations:
+    """The same, but these videos have a segment less, or none."""
+    counts = np.diff(annotations.segment_offsets)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    kept = ~np.isin(owner, videos)
+    counts[videos] = 0
+    return replace(
+        annotations,
+        segment_offsets=np.concatenate([[0], np.cumsum(counts)]),
+        segments=annotations.segments[kept],
+        segment_fine=annotations.segment_fine[kept],
+    )
+
+
+def test_a_weak_method_learns_nothing_of_segments(problem: Problem) -> None:
+    config, table, parts = problem
+    if config.supervision != "weak":
+        pytest.skip("told of segments")
+    blind = replace(table, annotations=without_segments(table.annotations, parts.train))
+    assert len(blind.annotations.segments) < len(table.annotations.segments)
+    weights = []
+    for some in (table, blind):
+        trainer = Trainer(config, some, parts)
+        trainer.train_epoch()
+        weights.append(trainer.model.state_dict())
+    assert same(*weights)
+
+
+def test_a_video_gets_the_same_outputs_alone_and_among_others(problem: Problem) -> None:
+    config, table, parts = problem
+    trainer = Trainer(config, table, parts)
+    feed = Feed(table, trainer.device, int(table.num_clips.sum()))
+    together = activations(trainer.model, [feed.videos(parts.validation)], int(table.num_clips[parts.validation].sum()))
+    alone = [
+        activations(trainer.model, [feed.videos(parts.validation[i : i + 1])], int(table.num_clips[video]))
+        for i, video in enumerate(parts.validation)
+    ]
+    np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_steps_in_fixed_shapes_are_those_of_the_loop(problem: Problem) -> None:
+    """As a graph repeats them on a GPU. Without dropout, which draws by the number of rows."""
+    config, table, parts = problem
+    found = []
+    for fixed in (False, True):
+        trainer = Trainer(config, table, parts)
+        for module in trainer.model.modules():
+            if isinstance(module, Dropout):
+                module.share = 0.0
+        trainer.method.renew(1)
+        order = trainer.method.order(1)
+        steps = trainer.begin(order)
+        if fixed:
+            taken = trainer.fixed_steps(graphs=False)
+            history = taken.epoch(trainer._schedule, trainer._columns, parts.train[order], None)
+        else:
+            history = torch.stack([trainer.train_step(step) for step in range(steps)])
+        assert history.shape == (steps, len(trainer.method.losses)) and history.isfinite().all()
+        found.append(history.clone())
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_its_sizes_are_known_beforehand(problem: Problem, tmp_path: Path) -> None:
+    config, table, parts = problem
+    trainer = Trainer(config, table, parts)
+    trainer.train_epoch()
+    trainer.save(tmp_path / "state")
+    clips = int(table.num_clips[parts.train].sum())
+    size = file_bytes(config, table.dim, len(table.annotations.fine_names), clips, 1).state
+    assert (tmp_path / "state").stat().st_size == pytest.approx(size, rel=0.1)
+    known = Labelled.of(table.annotations, parts.train, table.num_clips, table.dim)
+    few = gpu_need(config, known)
+    many = gpu_need(config, replace(known, num_clips=3 * known.num_clips))
+    assert 0 < few.steps < many.steps and few.weights == many.weights > 0
+
+
+def test_weights_of_one_method_are_refused_by_another(problem: Problem, root: Path, tmp_path: Path) -> None:
+    config, table, _ = problem
+    (tmp_path / "c.yaml").write_text(dump(config))
+    haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out", "--set", "optim.epochs=1")
+    file, names = tmp_path / "out" / "best.safetensors", table.annotations.fine_names
+    read_network(config, table.dim, names, file)
+    for other in (tiny_of(name, root) for name in CONFIGS if name != config.method):
+        with pytest.raises(InputError, match=rf"must be weights of method.*{other.method}.*, got '{config.method}'"):
+            read_network(other, table.dim, names, file)
+
+
+def test_its_class_says_what_it_is() -> None:
+    for name, cls in CONFIGS.items():
+        config = tiny_of(name, Path("x"))
+        assert type(config) is cls and config.method == name and config.supervision in ("weak", "full")
+        assert method_of(config).losses[-1] == "total"
+        assert name == "haan" or f"method: {name}\n" in dump(config)
+    assert "method" not in dump(tiny_of("haan", Path("x")))[:20]

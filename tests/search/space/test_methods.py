@@ -1,0 +1,98 @@
+"""Spaces of other methods than HAAN, and tables whose rows are of several."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from haan.errors import InputError
+from haan.methods.wtalc.config import WtalcConfig
+from haan.yamlconfig import plain
+from search.space.model import Space, detects_of, grid_points, own_detect, with_method, with_values
+from search.space.parameters import forms_of
+from search.space.read import read_space
+from tests.methods import tiny_of
+
+ROWS: dict[str, Any] = {
+    "pooled": {"loss.pseudo": 0, "loss.concept": 0, "loss.coarse": 0},
+    "HAAN": {},
+    "W-TALC": {"method": "wtalc", "optim.lr": 0.01, "detect.alpha": {"sweep": [0.3, 0.7]}},
+    "W-TALC, one loss": {"method": "wtalc", "wtalc.balance": 1.0},
+}
+
+
+def table(folder: Path, rows: dict[str, Any] = ROWS, **search: Any) -> Space:
+    given = {
+        "sampler": {"name": "grid"},
+        "rows": rows,
+        "parameters": {"seed": [1, 2], "detect.alpha": {"sweep": [-0.2, 0.2]}},
+    }
+    path = folder / "t.yaml"
+    path.write_text(yaml.safe_dump({"base": plain(tiny_of("haan", Path("data"))), "search": given | search}))
+    return read_space(path)
+
+
+def test_each_row_starts_from_its_method_s_defaults_and_the_base_s_data_epochs_and_scores(tmp_path: Path) -> None:
+    space = table(tmp_path)
+    configs = {name: with_values(space.base, row) for name, row in space.rows.items()}
+    base, other = space.base, configs["W-TALC"]
+    assert configs["HAAN"] == base
+    assert isinstance(other, WtalcConfig) and (other.wtalc.balance, other.optim.batch_videos) == (0.5, 10)
+    assert (other.data, other.eval, other.optim.epochs) == (base.data, base.eval, base.optim.epochs)
+    assert (base.optim.lr, other.optim.lr, configs["W-TALC, one loss"].optim.lr) == (0.003, 0.01, 1e-4)
+    assert configs["W-TALC, one loss"].wtalc.balance == 1.0  # type: ignore[attr-defined]
+    assert len(grid_points(space)) == 8
+    assert space.rows["W-TALC"]["loss.pseudo"] is None and space.rows["HAAN"]["wtalc.balance"] is None
+
+
+def test_each_method_s_rows_are_scored_at_its_own_detection_settings(tmp_path: Path) -> None:
+    space = table(tmp_path)
+    alphas = {name: [one.alpha for one in detects_of(space, row)] for name, row in space.rows.items()}  # type: ignore[attr-defined]
+    assert alphas["pooled"] == alphas["HAAN"] == [0.0, -0.2, 0.2]
+    assert alphas["W-TALC"] == alphas["W-TALC, one loss"] == [0.5, 0.3, 0.7]
+    assert own_detect(space, space.rows["W-TALC"]) == with_method(space.base, "wtalc").detect
+
+
+@pytest.mark.parametrize(
+    ("rows", "search", "message"),
+    [
+        ({"a": {"method": "wtalk"}}, {}, "method: must be 'haan' or 'wtalc', got 'wtalk'"),
+        ({"a": {"method": "wtalc", "concepts.top_k": 3}}, {}, "concepts.top_k: must be a key of the configuration that "
+         "can be searched; did you mean method: haan?"),
+        ({"a": {"wtalc.margin": 0.1}}, {}, "wtalc.margin: must be a key of the configuration that can be searched; did "
+         "you mean method: wtalc?"),
+        ({"a": {"method": "wtalc"}, "b": {}}, {"parameters": {"concepts.top_k": [1, 2]}}, "concepts.top_k: must be a "
+         "key of every row's method, or stand in rows, which 'wtalc' has not"),
+        ({"a": {"method": "wtalc", "detect.alpha": {"sweep": [0.1]}},
+          "b": {"method": "wtalc", "wtalc.margin": 0.1, "detect.alpha": {"sweep": [0.2]}}}, {},
+         "detect.alpha: must be swept in one row of a method, which are all scored alike, got it in 'a' too"),
+        ({"a": {"method": "wtalc", "detect.alpha": 0.3}}, {}, "detect.alpha: must be a mapping, got '0.3'"),
+        (ROWS, {"confirm": {"top": 1, "seeds": 2}}, "search.confirm: must be null where rows are of several methods"),
+        (ROWS, {"parameters": {"method": ["haan", "wtalc"]}}, "method: must be a key of the configuration that can be "
+         "searched"),
+    ],
+)  # fmt: skip
+def test_what_rows_of_several_methods_may_not_be_is_said(
+    tmp_path: Path, rows: dict[str, Any], search: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        table(tmp_path, rows, **search)
+    assert len(caught.value.messages) == 1
+    assert message in caught.value.messages[0] and "t.yaml:" in caught.value.messages[0]
+
+
+def test_a_key_is_searched_where_its_method_has_it() -> None:
+    assert forms_of("wtalc.margin", cls=WtalcConfig) == ("float", "choice") and forms_of("wtalc.margin") == ()
+    assert forms_of("concepts.top_k", cls=WtalcConfig) == ()
+    assert forms_of("detect.min_clips", cls=WtalcConfig) == ("sweep",) == forms_of("detect.min_clips")
+    assert forms_of("detect.threshold_from") == ()
+
+
+def test_a_sweep_of_whole_numbers_holds_whole_numbers(tmp_path: Path) -> None:
+    for given in ("1:3:1", [1, 2, 3]):
+        space = table(tmp_path, {"a": {}}, parameters={"detect.min_clips": {"sweep": given}})
+        found = [one.min_clips for one in space.detects]  # type: ignore[attr-defined]
+        assert found == [1, 2, 3] and {type(one) for one in found} == {int}
+    with pytest.raises(InputError, match="detect.min_clips: must be a whole number, got '1.5'"):
+        table(tmp_path, {"a": {}}, parameters={"detect.min_clips": {"sweep": [1.5]}})
