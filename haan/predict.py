@@ -66,7 +66,7 @@ def detections(
     model, _ = read_network(config, source.dim, annotations.fine_names, weights)
     blocks = (torch.from_numpy(c).to(device) for _, _, c in clip_blocks(config.data, source, annotations, videos))
     offsets = offsets_of(source.num_clips[videos])
-    cas = activations(model.to(device), blocks, int(offsets[-1]))
+    cas = activations(model.to(device), blocks, source.num_clips[videos])
     ((_, make),) = method_of(config).detector(cas, offsets, annotations.clips_per_s[videos], [config.detect])
     return make()
 

@@ -1,7 +1,7 @@
 """A network's activations, its detections at every setting, and their avg.mAP."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -84,7 +84,7 @@ class Scorer:
 
     def activations(self, network: Network, blocks: Iterable[Float[Tensor, "clips d"]]) -> Activations:
         """What `score` needs of a network, which may change then. blocks: the videos' clips, one after the other."""
-        return activations(network, blocks, int(self._offsets[-1]))
+        return activations(network, blocks, np.diff(self._offsets))
 
     def score(self, cas: Activations, dropped: Callable[[], bool] = lambda: False) -> Scored:
         """dropped: whether nobody wants it any more. Raises Dropped then, after the settings that are under way."""
@@ -137,11 +137,21 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def activations(network: Network, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: int) -> Activations:
-    """Class activation sequences of so many clips, which come block by block; dropout off."""
+def activations(network: Network, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: IntArray) -> Activations:
+    """Class activation sequences of videos of so many clips, which come in blocks of whole videos; dropout off."""
     network.eval()
     with torch.inference_mode():
-        return join_blocks((network.activations(clips) for clips in blocks), num_clips).numpy()
+        return join_blocks(_said(network, blocks, num_clips), int(num_clips.sum())).numpy()
+
+
+def _said(
+    network: Network, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: IntArray
+) -> Iterator[Float[Tensor, "clips numbers"]]:
+    offsets, first = offsets_of(num_clips), 0
+    for clips in blocks:
+        last = int(np.searchsorted(offsets, offsets[first] + len(clips)))
+        yield network.of_videos(clips, num_clips[first:last])
+        first = last
 
 
 def report(score: Score, thresholds: Sequence[float]) -> dict[float, float]:

@@ -40,9 +40,23 @@ class Grid(nms.Nms):
         tuple(round(0.1 * i, 10) for i in range(1, 10)), _THRESHOLDS, what="of runs, one after another", source=CODE
     )
     upsampling: int = setting(24, AT_LEAST_ONE, what="positions a clip", source=CODE)
+    min_positions: int = setting(1, AT_LEAST_ONE, what="of a run", source=CODE)
     context: float = setting(0.25, POSITIVE, what="length of what is around a run, in runs", source=CODE)
     shift: float = setting(0.0, NON_NEGATIVE, what="times are later by so many clips", source=f"{OURS}; {CODE}: 0")
     clips: int | None = setting(None, AT_LEAST_ONE, what="it is resampled to so many", source=f"{OURS}; {CODE}: 750")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionnessGrid(Grid):
+    """The same with two kinds of proposals of a class.
+
+    Runs of its own sequence are scored as if it were 0 wherever it is below their threshold; and runs of actionness,
+    which is the same for all classes, by the class's whole sequence.
+    """
+
+    actionness_thresholds: tuple[float, ...] = setting(
+        tuple(round(0.4 + 0.025 * i, 10) for i in range(9)), _THRESHOLDS, what="of runs of actionness", source=CODE
+    )
 
 
 @dataclass(frozen=True)
@@ -50,10 +64,12 @@ class Sequences:
     """What a method says of some videos.
 
     scores: [clips, classes] of the clips of all videos, one after the other. probability: [videos, classes].
+    actionness: [clips], for an `ActionnessGrid`.
     """
 
     scores: NDArray[np.float32]
     probability: NDArray[np.float64]
+    actionness: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -188,8 +204,10 @@ def _proposals(
             clip, length = np.minimum(np.arange(size[rows].max()), size[rows, None] - 1), size[rows]
         else:
             clip, length = uniform(size[rows], settings.clips), np.full(len(rows), settings.clips)
-        sequence = found.scores[first[rows, None] + clip, label[rows, None]].astype(np.float64)
-        row, begin, end, contrast = _runs(sequence, length, settings)
+        place = first[rows, None] + clip
+        sequence = found.scores[place, label[rows, None]].astype(np.float64)
+        actionness = None if found.actionness is None else found.actionness[place].astype(np.float64)
+        row, begin, end, contrast = _runs(sequence, actionness, length, settings)
         start_s, end_s = _times(begin, end, length[row], per_s[rows[row]], settings)
         parts.append((rows[row], start_s, end_s, contrast))
     pair, start_s, end_s, contrast = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -212,21 +230,37 @@ def _times(
     return start_s / per_s, np.minimum(end / settings.upsampling + settings.shift, num_clips) / per_s
 
 
-def _runs(
-    sequence: NDArray[np.float64], size: NDArray[np.int64], settings: Grid
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Runs at every threshold, by threshold, row and time: row, first position, position behind the last, contrast.
+_Runs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # row, first position, that behind the last
 
-    sequence: [rows, longest], any values behind the last clip of a row. size: [rows].
+
+def _runs(
+    sequence: NDArray[np.float64], actionness: NDArray[np.float64] | None, size: NDArray[np.int64], settings: Grid
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Runs at every threshold, by threshold, row and time, each with its contrast.
+
+    sequence, actionness: [rows, longest], any values behind the last clip of a row. size: [rows].
     """
     lines = _Lines(sequence, size, settings.upsampling)
-    row, begin, end = (np.concatenate(part) for part in zip(*map(lines.runs, settings.thresholds), strict=True))
+    masked = isinstance(settings, ActionnessGrid)
+    parts = [_scored(lines, lines.runs(threshold), masked, settings) for threshold in settings.thresholds]
+    if masked and actionness is not None:
+        others = _Lines(actionness, size, settings.upsampling)
+        parts += [_scored(lines, others.runs(t), False, settings) for t in settings.actionness_thresholds]
+    row, begin, end, contrast = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return row, begin, end, contrast
+
+
+def _scored(lines: "_Lines", runs: _Runs, masked: bool, settings: Grid) -> tuple[NDArray, ...]:
+    """Runs that are long enough with their contrasts. masked: only what lies in some of the runs counts around one."""
+    long = runs[2] - runs[1] >= settings.min_positions
+    row, begin, end = (part[long] for part in runs)
     inside, length = lines.total(row, begin, end), end - begin
     before = np.maximum(0, np.trunc(begin - settings.context * length).astype(np.int64))
-    last = size[row] * settings.upsampling
+    last = lines.size[row] * settings.upsampling
     behind = np.minimum(last, np.trunc(end - 1 + settings.context * length).astype(np.int64) + 1)
     around = (begin - before) + (behind - end)
-    outside = lines.total(row, before, begin) + lines.total(row, end, behind)
+    total = lines.total_within(runs) if masked else lines.total
+    outside = total(row, before, begin) + total(row, end, behind)
     mean = np.divide(outside, around, out=np.zeros(len(row)), where=around > 0)
     return row, begin, end, inside / length - mean
 
@@ -236,6 +270,7 @@ class _Lines:
 
     def __init__(self, sequence: NDArray[np.float64], size: NDArray[np.int64], up: int):
         rows, self._longest = sequence.shape
+        self.size = size
         self._up, self._start = up, sequence
         self._step = np.zeros_like(sequence)
         self._step[:, :-1] = np.diff(sequence, axis=1) / up
@@ -246,7 +281,7 @@ class _Lines:
         whole = up * sequence + self._step * (up * (up - 1) // 2)
         self._before = np.concatenate([np.zeros((rows, 1)), np.cumsum(whole, axis=1)], axis=1)
 
-    def runs(self, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def runs(self, threshold: float) -> _Runs:
         """Row, first position and the one behind the last of runs that reach a threshold and exceed 0."""
         least = max(threshold, np.nextafter(0.0, 1.0))
         rows, width = len(self._start), 2 * self._longest + 1
@@ -280,6 +315,27 @@ class _Lines:
     def total(self, row: NDArray[np.int64], begin: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.float64]:
         """Sum over positions from `begin` to before `end`."""
         return self._until(row, end) - self._until(row, begin)
+
+    def total_within(self, runs: _Runs) -> Callable[[NDArray, NDArray, NDArray], NDArray[np.float64]]:
+        """What `total` is where the sequence is 0 outside of some runs, which stand by row and time."""
+        row, begin, end = runs
+        count = np.bincount(row, minlength=len(self._start))
+        first = np.cumsum(count) - count
+        before = np.zeros((len(count), count.max(initial=0) + 1))  # each row's by itself, as alone
+        before[row, np.arange(len(row)) - first[row] + 1] = self.total(row, begin, end)
+        np.cumsum(before, axis=1, out=before)
+        length = self._longest * self._up + 1
+        behind = row * length + end
+
+        def until(at: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.float64]:
+            over = np.searchsorted(behind, at * length + position, side="right")
+            whole = before[at, over - first[at]]
+            under = np.flatnonzero(over < first[at] + count[at])
+            under = under[begin[over[under]] < position[under]]
+            whole[under] += self.total(at[under], begin[over[under]], position[under])
+            return whole
+
+        return lambda at, low, high: until(at, high) - until(at, low)
 
     def _until(self, row: NDArray[np.int64], position: NDArray[np.int64]) -> NDArray[np.float64]:
         clip = np.minimum(position // self._up, self._longest - 1)

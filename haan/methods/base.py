@@ -37,6 +37,10 @@ class Network(nn.Module, ABC):
     def activations(self, clips: Float[Tensor, "clips d"]) -> Float[Tensor, "clips numbers"]:
         """What the method's detector reads of clips, which may be of several videos: most often a score a class."""
 
+    def of_videos(self, clips: Float[Tensor, "clips d"], num_clips: IntArray) -> Float[Tensor, "clips numbers"]:
+        """The same of whole videos of so many clips, one after the other: for a network that looks at neighbours."""
+        return self.activations(clips)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:

@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING
 
 from haan.config import Config
 from haan.methods.asl.config import AslConfig
+from haan.methods.case.config import CaseConfig
 from haan.methods.haan.config import HaanConfig
 from haan.methods.wtalc.config import WtalcConfig
+from haan.methods.wtalum.config import UmConfig
 
 if TYPE_CHECKING:
     from haan.methods.base import Method
 
 HAAN = "haan"  # what is meant where no method is named
-CONFIGS: Mapping[str, type[Config]] = {HAAN: HaanConfig, "asl": AslConfig, "wtalc": WtalcConfig}
+CONFIGS: Mapping[str, type[Config]] = {
+    HAAN: HaanConfig,
+    "wtalc": WtalcConfig,
+    "asl": AslConfig,
+    "case": CaseConfig,
+    "wtalum": UmConfig,
+}
 
 
 def method_of(config: Config) -> "type[Method]":

@@ -60,11 +60,18 @@ def select_top(
     scores: Float[Tensor, "clips classes"], batch: Ragged, k: Int[Tensor, " videos"]
 ) -> Bool[Tensor, "videos longest classes"]:
     """Which k clips of a video score highest for each class; of equal ones the earlier. No gradient."""
-    padded = batch.pad(scores.detach(), -math.inf).transpose(1, 2).contiguous()
-    order = padded.argsort(dim=-1, descending=True, stable=True)
+    return top_places(batch.pad(scores.detach()), batch.there, k)
+
+
+def top_places(
+    scores: Float[Tensor, "videos longest classes"], there: Bool[Tensor, "videos longest"], k: Int[Tensor, " videos"]
+) -> Bool[Tensor, "videos longest classes"]:
+    """The same of scores that are laid out. there: which of them are of a clip."""
+    columns = scores.detach().masked_fill(~there[..., None], -math.inf).transpose(1, 2).contiguous()
+    order = columns.argsort(dim=-1, descending=True, stable=True)
     rank = torch.arange(order.shape[-1], device=order.device).expand_as(order)
     chosen = torch.zeros_like(order, dtype=torch.bool).scatter_(-1, order, rank < k[:, None, None])
-    return chosen.transpose(1, 2) & batch.there[..., None]
+    return chosen.transpose(1, 2) & there[..., None]
 
 
 def selected_mean(

@@ -230,7 +230,7 @@ def test_best_weights_score_what_the_best_epoch_reported(tiny: Problem, ema_epoc
     assert best is not None
     assert best.avg_map == max(max(result.avg_map) for result in results)
     trainer.model.load_state_dict(best.weights)
-    num_clips = int(table.num_clips[parts.validation].sum())
+    num_clips = table.num_clips[parts.validation]
     cas = activations(trainer.model, Feed(table, trainer.device, 1).blocks(parts.validation), num_clips)
     offsets = np.concatenate([[0], np.cumsum(table.num_clips[parts.validation])])
     ratios = table.annotations.clips_per_s[parts.validation]

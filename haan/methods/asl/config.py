@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, SHARE, Checked, Rule, section, setting
+from haan.checked import AT_LEAST_ONE, SHARE, Checked, Rule, redefault, section, setting
 from haan.config import CODE, METHOD, OURS, Config, Optim
 from haan.detectors.grid import Grid
 
@@ -31,12 +31,12 @@ class Asl(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class AslOptim(Optim):
-    """With the released settings as defaults."""
+    """Adam as released: weight decay is a part of the gradients."""
 
-    lr: float = setting(1e-4, POSITIVE, what="learning rate, the highest of a schedule", source=CODE)
-    batch_videos: int = setting(16, AT_LEAST_ONE, what="videos a step; the mean of their losses", source=CODE)
-    epochs: int = setting(100, AT_LEAST_ONE, what="how often over the training videos", source=CODE)
-    weight_decay: float = setting(5e-4, NON_NEGATIVE, what="`adamw`: decoupled; else L2", source=CODE)
+    lr: float = redefault(Optim, "lr", 1e-4, CODE)
+    batch_videos: int = redefault(Optim, "batch_videos", 16, CODE)
+    epochs: int = redefault(Optim, "epochs", 100, CODE)
+    weight_decay: float = redefault(Optim, "weight_decay", 5e-4, CODE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,9 @@ class AslDetect(Grid):
 
     top_clips: float = setting(1 / 8, SHARE, what="share of clips that makes a class's probability", source=CODE)
     class_share: float = setting(1 / 3, PART_OR_ALL, what="weight of a clip's class; of actionness: rest", source=CODE)
-    nms: Literal["hard", "half_soft", "soft"] = setting("half_soft", what="of overlapping ones", source=CODE)
-    nms_tiou: float = setting(0.4, SHARE, what="tIoU from which they overlap; not of `soft`", source=CODE)
-    nms_sigma: float = setting(0.35, POSITIVE, what="scores fall by exp(-tIoU^2 / sigma)", source=CODE)
+    nms: Literal["hard", "half_soft", "soft"] = redefault(Grid, "nms", "half_soft", CODE)
+    nms_tiou: float = redefault(Grid, "nms_tiou", 0.4, CODE)
+    nms_sigma: float = redefault(Grid, "nms_sigma", 0.35, CODE)
 
 
 @dataclass(frozen=True, kw_only=True)

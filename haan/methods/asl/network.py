@@ -18,8 +18,8 @@ class ASL(Network):
         super().__init__()
         self._rounded = precision == "bfloat16"
         self._part = dim // config.streams
-        self.classifier = _two_layers(dim, config.width, num_fine)
-        self.actionness = nn.ModuleList(_two_layers(self._part, config.width, 1) for _ in range(config.streams))
+        self.classifier = two_layers(dim, config.width, num_fine)
+        self.actionness = nn.ModuleList(two_layers(self._part, config.width, 1) for _ in range(config.streams))
 
     def forward(self, clips: Float[Tensor, "clips d"]) -> tuple[Float[Tensor, "clips fine"], Float[Tensor, "clips s"]]:
         """Logits of the classes, and of each stream's actionness."""
@@ -35,5 +35,5 @@ class ASL(Network):
         return torch.cat([logits, actionness.sigmoid().mean(dim=1, keepdim=True)], dim=1)
 
 
-def _two_layers(width_in: int, width: int, width_out: int) -> nn.Sequential:
+def two_layers(width_in: int, width: int, width_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width_in, width), nn.ReLU(), nn.Linear(width, width_out))

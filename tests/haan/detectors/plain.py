@@ -1,9 +1,9 @@
 """Detectors by plain loops: what the fast ones are compared with."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from haan.detectors.grid import Grid
+from haan.detectors.grid import ActionnessGrid, Grid
 from haan.detectors.nms import Nms
 
 Row = tuple[int, float, float, float]  # pair, start_s, end_s, score
@@ -66,29 +66,49 @@ def plain_contrast(positions: Sequence[float], a: int, b: int, context: float) -
     return sum(positions[a : b + 1]) / length - (sum(around) / len(around) if around else 0.0)
 
 
+def plain_cuts(
+    positions: Sequence[float], actions: Sequence[float], setting: Grid
+) -> Iterator[tuple[int, int, Sequence[float]]]:
+    """Each run, first and last position, and the sequence that scores it."""
+    for threshold in setting.thresholds:
+        masked = [value if value >= threshold and value > 0 else 0.0 for value in positions]
+        for a, b in plain_runs(positions, threshold):
+            yield a, b, masked if isinstance(setting, ActionnessGrid) else positions
+    if isinstance(setting, ActionnessGrid):
+        for threshold in setting.actionness_thresholds:
+            for a, b in plain_runs(actions, threshold):
+                yield a, b, positions
+
+
 def plain_grid(
     videos: Sequence[Sequence[Sequence[float]]],
     probabilities: Sequence[Sequence[float]],
     ratios: Sequence[float],
     setting: Grid,
+    actionness: Sequence[Sequence[float]] | None = None,
 ) -> list[Found]:
-    """videos: [video][clip][class]. probabilities: [video][class]. By video and class; a pair's in any order."""
+    """videos: [video][clip][class]. probabilities: [video][class]. By video and class; a pair's in any order.
+
+    actionness: [video][clip], for an ActionnessGrid.
+    """
     found: list[Found] = []
     for video, (clips, probability, per_s) in enumerate(zip(videos, probabilities, ratios, strict=True)):
+        actions = [0.0] * len(clips) if actionness is None else actionness[video]
         if setting.clips is not None:
             many = setting.clips
+            actions = [actions[j * len(clips) // many] for j in range(many)]
             clips, per_s = [clips[j * len(clips) // many] for j in range(many)], per_s * many / len(clips)
         kept = [c for c, p in enumerate(probability) if p >= setting.class_threshold]
         for label in kept or [max(range(len(probability)), key=lambda c: probability[c])]:
             positions = plain_positions([clip[label] for clip in clips], setting.upsampling)
             rows: list[Row] = []
-            for threshold in setting.thresholds:
-                for a, b in plain_runs(positions, threshold):
-                    start = a / setting.upsampling + setting.shift if a > 0 else 0.0
-                    end = min((b + 1) / setting.upsampling + setting.shift, len(clips))
-                    score = plain_contrast(positions, a, b, setting.context)
-                    rows.append(
-                        (label, start / per_s, end / per_s, score + setting.class_score_weight * probability[label])
-                    )
+            for a, b, around in plain_cuts(positions, plain_positions(actions, setting.upsampling), setting):
+                if b - a + 1 < setting.min_positions:
+                    continue
+                start = a / setting.upsampling + setting.shift if a > 0 else 0.0
+                end = min((b + 1) / setting.upsampling + setting.shift, len(clips))
+                score = plain_contrast(around, a, b, setting.context)
+                score += setting.class_score_weight * probability[label]
+                rows.append((label, start / per_s, end / per_s, score))
             found += [(video, *row) for row in plain_nms(rows, setting)]
     return found

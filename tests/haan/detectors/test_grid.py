@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haan.detectors import grid
-from haan.detectors.grid import Grid, Sequences
+from haan.detectors.grid import ActionnessGrid, Grid, Sequences
 from haan.metrics import Detections
 from tests.haan.detectors.plain import Found, plain_grid
 
@@ -65,6 +65,7 @@ def grids(draw: st.DrawFn) -> Grid:
         context=draw(st.sampled_from([0.25, 0.3, 2.0])),
         shift=draw(st.sampled_from([0.0, 0.5])),
         clips=draw(st.sampled_from([None, 1, 6, 13])),
+        min_positions=draw(st.sampled_from([1, 2, 5])),
         nms=draw(st.sampled_from(["hard", "half_soft", "soft"])),
         nms_tiou=draw(st.sampled_from([0.2, 0.4, 1.0])),
         nms_sigma=draw(st.sampled_from([0.35, 0.5])),
@@ -128,6 +129,23 @@ def test_detections_are_those_of_plain_loops(problem: Problem, setting: Grid) ->
     if not separate(problem, setting):
         setting = replace(setting, nms="hard", nms_tiou=1.0, nms_tiou_of="seconds")  # equal ones alone are suppressed
     assert_same(run(problem, setting)[0], plain_grid(*problem, setting))
+
+
+@SEARCH
+@given(problems(), grids(), st.data())
+def test_runs_of_actionness_are_those_of_plain_loops(problem: Problem, setting: Grid, data: st.DataObject) -> None:
+    videos, probabilities, ratios = problem
+    quarter = st.integers(-1, 5).map(lambda n: n / 4)
+    actionness = [data.draw(st.lists(quarter, min_size=len(one), max_size=len(one))) for one in videos]
+    with_actionness = ActionnessGrid(
+        **{**vars(setting), "nms": "hard", "nms_tiou": 1.0, "nms_tiou_of": "seconds"}, actionness_thresholds=(0.3, 0.5)
+    )
+    scores = np.concatenate([np.array(video, dtype=np.float32) for video in videos])
+    offsets = np.cumsum([0] + [len(video) for video in videos])
+    found = Sequences(scores, np.array(probabilities), np.concatenate(actionness).astype(np.float32))
+    ((_, got),) = grid.detect_many(found, offsets, np.array(ratios), [with_actionness])
+    expected = plain_grid(videos, probabilities, ratios, with_actionness, actionness)
+    assert_same(rows_of(got), expected)
 
 
 @LAWS

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from haan.methods.asl.config import Asl, AslDetect, Model
-from haan.methods.asl.method import detector, evidence, sequences, video_losses
+from haan.methods.asl.detector import sequences
+from haan.methods.asl.method import AslMethod, read, video_losses
 from haan.methods.asl.network import ASL
 from haan.methods.ragged import Ragged
 from haan.methods.resampling import uniform
@@ -73,7 +74,8 @@ def test_losses_are_those_of_plain_loops(
     made: list[tuple[Tensor, Tensor, list[int]]], share: float, class_share: float, filled: int
 ) -> None:
     setting = Asl(pool_share=share, class_share=class_share)
-    got = video_losses(*in_one_batch(made, filled), setting)
+    logits, *rest = in_one_batch(made, filled)
+    got, _ = video_losses([logits], *rest, setting)
     for number, (logits, actionness, labels) in enumerate(made):
         assert got[:, number].tolist() == pytest.approx(plain_losses(logits, actionness, labels, setting), abs=1e-9)
     assert not filled or not got[:, -1].any()
@@ -87,14 +89,14 @@ def test_losses_of_a_video_worked_by_hand() -> None:
     actionness = torch.full((4, 1), 0.5, dtype=torch.float64)
     batch = Ragged.of(torch.tensor([4]), 4)
     labels = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-    got = video_losses(logits, actionness, labels, batch, Asl(pool_share=0.5, class_share=1.0))
+    got, _ = video_losses([logits], actionness, labels, batch, Asl(pool_share=0.5, class_share=1.0))
     assert got[:, 0].tolist() == pytest.approx([0.31326169, 1.09836512], abs=1e-5)
 
 
 def test_a_video_of_which_all_clips_are_selected_has_no_others() -> None:
     logits, actionness = torch.randn(3, 2), torch.full((3, 1), 0.5)
     batch, labels = Ragged.of(torch.tensor([3]), 3), torch.ones(1, 2)
-    got = video_losses(logits, actionness, labels, batch, Asl(pool_share=1.0))
+    got, _ = video_losses([logits], actionness, labels, batch, Asl(pool_share=1.0))
     assert float(got[1]) == pytest.approx((1 - 0.5**0.7) / 0.7, abs=1e-5)
 
 
@@ -102,7 +104,8 @@ def test_selection_gets_no_gradient() -> None:
     # Of the video's loss actionness gets none at all; of its own none reaches the logits.
     logits, raw = torch.randn(9, 3, requires_grad=True), torch.randn(9, 1, requires_grad=True)
     batch, labels = Ragged.of(torch.tensor([9]), 9), torch.tensor([[1.0, 0.0, 1.0]])
-    video, actionness = video_losses(logits, raw.sigmoid(), labels, batch, Asl()).sum(dim=1)
+    losses, _ = video_losses([logits], raw.sigmoid(), labels, batch, Asl())
+    video, actionness = losses.sum(dim=1)
     (of_actionness,) = torch.autograd.grad(video, raw, retain_graph=True)
     (of_logits,) = torch.autograd.grad(actionness, logits)
     assert not of_actionness.any() and not of_logits.any()
@@ -139,10 +142,10 @@ def test_its_detector_reads_evidence_and_probabilities(
     made: list[tuple[Tensor, Tensor, list[int]]], top_clips: float, class_share: float, clips: int | None
 ) -> None:
     numbers, offsets = said(made)
-    found = sequences(numbers, offsets, top_clips, class_share, clips)
+    found = sequences(read, numbers, offsets, top_clips, class_share, clips)
     for number, (first, last) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
         alone = torch.from_numpy(numbers[first:last]).double()
-        shown = evidence(alone[:, :-1], alone[:, -1], class_share)
+        shown = read(alone).evidence(class_share)
         np.testing.assert_allclose(found.scores[first:last], shown, atol=1e-6)
         picked = alone if clips is None else alone[uniform(np.array([last - first]), clips)[0]]
         _, pooled = plain_select(picked[:, :-1], picked[:, -1:], Asl(pool_share=top_clips, class_share=class_share))
@@ -157,9 +160,9 @@ def test_settings_of_all_kinds_come_with_their_places() -> None:
     per_s = np.array([1.0, 2.0, 0.5])
     one = AslDetect(nms="hard", class_threshold=0.1)
     wanted = [replace(one, top_clips=k, class_share=share) for k in (0.125, 0.5) for share in (0.3, 0.9)][::-1]
-    got = {place: make() for place, make in detector(numbers, offsets, per_s, wanted)}
+    got = {place: make() for place, make in AslMethod.detector(numbers, offsets, per_s, wanted)}
     for place, setting in enumerate(wanted):
-        found = sequences(numbers, offsets, setting.top_clips, setting.class_share, None)
+        found = sequences(read, numbers, offsets, setting.top_clips, setting.class_share, None)
         clips = [found.scores[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
         expected = plain_grid(clips, found.probability.tolist(), per_s.tolist(), setting)
         names = ("video", "label", "start_s", "end_s", "score")

@@ -1,44 +1,64 @@
-"""ASL in the training loop: fixed shapes, resampled videos, resumed runs, and what the commands make of it."""
+"""ASL, CASE and WTAL-UM in the training loop: fixed shapes, resampled videos, resumed runs, and commands."""
 
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from haan.config import Data
 from haan.data.table import ClipTable, Split
 from haan.errors import InputError
-from haan.methods.asl.config import Asl, AslConfig, AslDetect, AslOptim, Model
+from haan.methods.asl.config import AslConfig, AslDetect, AslOptim, Model
+from haan.methods.case.config import Case, CaseConfig, CaseDetect, CaseOptim
+from haan.methods.wtalum.config import Model as UmModel
+from haan.methods.wtalum.config import Um, UmConfig, UmOptim
 from haan.train import Trainer
 from haan.yamlconfig import dump, read_config
 from tests.haan.commands import haan
 from tests.planted import tiny_config, tiny_table
 
-Problem = tuple[AslConfig, ClipTable, Split]
+EVAL = tiny_config(Path()).eval
+Configured = AslConfig | CaseConfig | UmConfig
+Problem = tuple[Configured, ClipTable, Split]
 
 
-def configured(data: Data, **parts: object) -> AslConfig:
-    settings = {
-        "model": Model(width=16),
-        "optim": AslOptim(lr=3e-3, batch_videos=4, epochs=4, weight_decay=0.0),
-        "detect": AslDetect(class_threshold=0.1),
-        "eval": tiny_config(Path()).eval,
-    }
-    return AslConfig(data=data, **(settings | parts), device="cpu", threads=1)
+def asl(data: Data) -> AslConfig:
+    optim = AslOptim(lr=3e-3, batch_videos=4, epochs=4, weight_decay=0.0)
+    detect = AslDetect(class_threshold=0.1)
+    return AslConfig(data=data, model=Model(width=16), optim=optim, detect=detect, eval=EVAL, device="cpu", threads=1)
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Problem:
+def case(data: Data) -> CaseConfig:
+    optim = CaseOptim(lr=3e-3, batch_videos=4, epochs=4, weight_decay=0.0)
+    parts = {"case": Case(clusters=4), "detect": CaseDetect(class_threshold=0.1), "eval": EVAL}
+    return CaseConfig(data=data, model=Model(width=16), optim=optim, **parts, device="cpu", threads=1)
+
+
+def wtalum(data: Data) -> UmConfig:
+    """Without dropout, which draws by the number of rows."""
+    optim = UmOptim(lr=3e-3, batch_videos=4, epochs=4, weight_decay=0.0)
+    parts = {"model": UmModel(width=16, dropout=0.0), "um": Um(margin=3.0, alpha=0.01, clip_dropout=0.0)}
+    return UmConfig(data=data, **parts, optim=optim, eval=EVAL, device="cpu", threads=1)
+
+
+def resampled(config: Configured, clips: int | None) -> Configured:
+    key = "um" if config.method == "wtalum" else config.method
+    return replace(config, **{key: replace(getattr(config, key), clips=clips)})
+
+
+@pytest.fixture(scope="module", params=[asl, case, wtalum])
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Problem:
     config = tiny_config(tmp_path_factory.mktemp("planted") / "data")
-    return configured(config.data), *tiny_table(config)
+    return request.param(config.data), *tiny_table(config)
 
 
 @pytest.mark.parametrize("clips", [None, 30])
 @pytest.mark.parametrize("batch_videos", [1, 4, 7, 50])
 def test_steps_in_fixed_shapes_are_those_of_the_loop(tiny: Problem, batch_videos: int, clips: int | None) -> None:
     config, table, parts = tiny
-    config = replace(config, asl=Asl(clips=clips), optim=replace(config.optim, batch_videos=batch_videos))
+    config = replace(resampled(config, clips), optim=replace(config.optim, batch_videos=batch_videos))
     loop, other = Trainer(config, table, parts), Trainer(config, table, parts)
     order, steps = loop.method.order(1), other.fixed_steps(graphs=False)
     torch.manual_seed(1)
@@ -54,7 +74,7 @@ def test_steps_in_fixed_shapes_are_those_of_the_loop(tiny: Problem, batch_videos
 @pytest.mark.parametrize("clips", [None, 30])
 def test_a_resumed_training_is_an_unbroken_one(tiny: Problem, tmp_path: Path, clips: int | None) -> None:
     config, table, parts = tiny
-    config = replace(config, asl=Asl(clips=clips))
+    config = resampled(config, clips)
     unbroken = Trainer(config, table, parts)
     expected = [(result.losses, result.avg_map) for result in unbroken.epochs()]
     first, second = Trainer(config, table, parts), Trainer(config, table, parts)
@@ -68,13 +88,21 @@ def test_a_resumed_training_is_an_unbroken_one(tiny: Problem, tmp_path: Path, cl
 def test_losses_fall(tiny: Problem) -> None:
     losses = [result.losses for result in Trainer(*tiny).epochs()]
     assert losses[-1]["total"] < losses[0]["total"]
-    assert losses[0]["total"] == pytest.approx(losses[0]["video"] + losses[0]["actionness"], rel=1e-5)
+    assert losses[0]["total"] == pytest.approx(sum(losses[0].values()) - losses[0]["total"], rel=1e-5)
 
 
 def test_streams_must_part_a_clip(tiny: Problem) -> None:
+    if isinstance(tiny[0], UmConfig):
+        return
     method = Trainer(*tiny).method
     with pytest.raises(InputError, match="streams: must divide the size of a clip, got 2 streams and clips of 9 num"):
         method.check(tiny[0], replace(method.known, dim=9))
+
+
+def test_some_training_video_must_have_a_label(tiny: Problem) -> None:
+    method = Trainer(*tiny).method
+    with pytest.raises(InputError, match="data: training videos must have labels, got none"):
+        method.check(tiny[0], replace(method.known, fine=np.zeros_like(method.known.fine)))
 
 
 def test_train_and_detect_agree(tiny: Problem, tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""What methods share that learn from the labels of whole videos, resampled or as they are."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from haan.errors import InputError
+from haan.feed import BLOCK_CLIPS, Feed
+from haan.methods.base import Labelled, Method, Network, Numbers
+from haan.methods.ragged import Ragged
+from haan.methods.resampling import stratified
+from haan.schedule import Column, Schedule, Shape
+
+KEPT = 6  # numbers a clip for each that the network makes of it: product, relu, softmax, and gradients
+
+
+class VideoMethod(Method):
+    """A method whose losses are of a video each, or of a batch, and read what its labels and its clips say.
+
+    section: of its configuration, whose `clips` is how many each video is resampled to, or null.
+    """
+
+    section: ClassVar[str]
+
+    def __init__(self, config: Any, known: Labelled, feed: Feed, device: torch.device):
+        super().__init__(config, known, feed, device)
+        self.check(config, known)
+        self.setting = getattr(config, self.section)
+        self._network = self.build(config, known.dim, known.fine.shape[1]).to(device)
+        self._labels = torch.from_numpy(known.fine.astype(np.float32)).to(device)
+
+    @classmethod
+    def check(cls, config: Any, known: Labelled) -> None:
+        """Raises InputError when no training video has a label."""
+        if not known.fine.any():
+            raise InputError("data: training videos must have labels, got none")
+
+    @classmethod
+    def numbers(cls, config: Any, known: Labelled, largest: Shape) -> Numbers:
+        fine, clips = known.fine.shape[1], getattr(config, cls.section).clips
+        of_clip, laid_out = cls.numbers_of_clip(config, fine)
+        places = config.optim.batch_videos * (clips or largest.longest)
+        return Numbers(
+            step=largest.clips * KEPT * of_clip + places * laid_out,
+            rows=len(known.videos) * (fine + 1 + (clips or 0)),
+            block=BLOCK_CLIPS * 2 * of_clip,
+        )
+
+    @classmethod
+    @abstractmethod
+    def numbers_of_clip(cls, config: Any, fine: int) -> tuple[int, int]:
+        """Numbers that the network makes of a clip, and that the losses make of one laid out video by video."""
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    def columns(self, schedule: Schedule) -> dict[str, Column]:
+        """Labels and the number of clips of each video; the places of those that it is resampled to."""
+        columns = {
+            "labels": Column(self._labels[schedule.index], of_clips=False),
+            "num_clips": Column(schedule.on_device(schedule.num_clips.astype(np.int32)), of_clips=False),
+        }
+        if self.setting.clips is not None:
+            rng = np.random.default_rng(int(torch.randint(2**31, ())))  # which the loop has seeded for the epoch
+            drawn = stratified(schedule.num_clips, self.setting.clips, rng).astype(np.int32)
+            columns["clip"] = Column(schedule.on_device(drawn), of_clips=False)
+        return columns
+
+    def batch_losses(
+        self, clips: Float[Tensor, "clips d"], rows: Mapping[str, Tensor], shape: Shape | None
+    ) -> tuple[Float[Tensor, " losses"], Float[Tensor, ""]]:
+        num_clips, labels = rows["num_clips"], rows["labels"]
+        batch = Ragged.of(num_clips, int(num_clips.max()) if shape is None else shape.longest)
+        if "clip" in rows:
+            batch = batch.resampled(rows["clip"])
+        labelled = labels.any(dim=1).sum().clamp_min(1)
+        losses = self.sums(clips, labels, batch, labelled)
+        total = losses.sum()
+        return torch.cat([losses, total[None]]).detach(), total / labelled
+
+    @abstractmethod
+    def sums(
+        self, clips: Float[Tensor, "clips d"], labels: Float[Tensor, "videos fine"], batch: Ragged, labelled: Tensor
+    ) -> Float[Tensor, " losses"]:
+        """The losses before the total, summed over videos. labelled: how many of them count."""

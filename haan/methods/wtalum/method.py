@@ -1,0 +1,173 @@
+"""WTAL-UM, weakly supervised action localisation by uncertainty modelling (Lee et al., AAAI 2021).
+
+How long a clip's feature is says how much it is action. The mean feature of a video's longest ones is to be long, that
+of the shortest ones short, and the latter's classes are to be as likely as each other.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from haan.config import Precision
+from haan.data.table import IntArray, runs
+from haan.detectors import grid
+from haan.methods.base import Network
+from haan.methods.parts import Dropout, unrounded
+from haan.methods.ragged import Ragged, num_top, top_places
+from haan.methods.videos import KEPT, VideoMethod
+from haan.methods.wtalum.config import Model, Um, UmConfig, UmDetect
+from haan.metrics import Detections
+
+_AT_ONCE = 1 << 12  # clips of which sequences are made at once
+
+
+class WTALUM(Network):
+    """A convolution over a clip and its neighbours in the same video, and the classifier."""
+
+    def __init__(self, config: Model, dim: int, num_fine: int, precision: Precision = "float32"):
+        """precision: bfloat16 rounds the matrix products; what comes out of them is float32 again."""
+        super().__init__()
+        self._rounded = precision == "bfloat16"
+        self.encoder = nn.Conv1d(dim, config.width, kernel_size=3, padding=1)
+        self.dropout = Dropout(config.dropout)
+        self.classifier = nn.Linear(config.width, num_fine, bias=False)
+
+    def forward(
+        self, clips: Float[Tensor, "videos longest d"], there: Bool[Tensor, "videos longest"]
+    ) -> tuple[Float[Tensor, "videos longest width"], Float[Tensor, "videos longest fine"]]:
+        """Features, 0 behind a video's last clip, and class logits; clips are 0 there, too."""
+        with torch.autocast(clips.device.type, torch.bfloat16, enabled=self._rounded):
+            features = self.encoder(clips.transpose(1, 2)).transpose(1, 2).relu() * there[..., None]
+            logits = self.classifier(self.dropout(features))
+        return unrounded(features), unrounded(logits)
+
+    def activations(self, clips: Float[Tensor, "clips d"]) -> Float[Tensor, "clips numbers"]:
+        """Of one video: the logits of the classes, and last the length of the feature."""
+        return self.of_videos(clips, np.array([len(clips)]))
+
+    def of_videos(self, clips: Float[Tensor, "clips d"], num_clips: IntArray) -> Float[Tensor, "clips numbers"]:
+        batch = Ragged.of(torch.from_numpy(num_clips).to(clips.device), int(num_clips.max()))
+        features, logits = self(batch.pad(clips), batch.there)
+        return torch.cat([logits, features.norm(dim=2, keepdim=True)], dim=2)[batch.there]
+
+
+def extremes(
+    magnitude: Float[Tensor, "videos longest"],
+    kept: Float[Tensor, "videos longest"],
+    there: Bool[Tensor, "videos longest"],
+    k: tuple[Int[Tensor, " videos"], Int[Tensor, " videos"]],
+) -> tuple[Bool[Tensor, "videos longest"], Bool[Tensor, "videos longest"]]:
+    """The clips of action, which are longest, and of background, which are shortest, so many of each.
+
+    kept: 1, or 0 for a clip that is passed over, so long as there are others.
+    """
+    magnitude = magnitude.detach()
+    most = magnitude.masked_fill(~there, 0).amax(dim=1, keepdim=True)
+    of_kind = zip((magnitude, most - magnitude), k, strict=True)
+    action, background = (top_places((score * kept)[..., None], there, n)[..., 0] for score, n in of_kind)
+    return action, background
+
+
+def chosen_mean(
+    values: Float[Tensor, "videos longest d"], chosen: Bool[Tensor, "videos longest"]
+) -> Float[Tensor, "videos d"]:
+    """Mean over the chosen clips of each video."""
+    weights = chosen.to(values.dtype)
+    return (weights[:, None] @ values)[:, 0] / weights.sum(dim=1).clamp_min(1)[:, None]
+
+
+def pooled(logits: Float[Tensor, "videos longest fine"], batch: Ragged, r_act: int) -> Float[Tensor, "videos fine"]:
+    """Mean of each class's own highest logits."""
+    top = top_places(logits, batch.there, num_top(batch.num_clips, 1 / r_act))
+    return (logits * top).sum(dim=1) / top.sum(dim=1).clamp_min(1)
+
+
+def video_losses(
+    features: Float[Tensor, "videos longest width"],
+    logits: Float[Tensor, "videos longest fine"],
+    kept: Float[Tensor, "videos longest"],
+    labels: Float[Tensor, "videos fine"],
+    batch: Ragged,
+    setting: Um,
+) -> Float[Tensor, "3 videos"]:
+    """Of each video's classes, of its background's, and of magnitudes, unweighted; 0 for a video without labels."""
+    k = num_top(batch.num_clips, 1 / setting.r_act), num_top(batch.num_clips, 1 / setting.r_bkg)
+    action, background = extremes(features.norm(dim=2), kept, batch.there, k)
+    shares = labels / labels.sum(dim=1, keepdim=True).clamp_min(1)
+    of_classes = _bce(pooled(logits, batch, setting.r_act), shares)
+    of_background = _bce(chosen_mean(logits, background), torch.full_like(shares, 1 / shares.shape[1]))
+    long, short = (chosen_mean(features, chosen).norm(dim=1) for chosen in (action, background))
+    magnitude = ((setting.margin - long).clamp_min(0) + short) ** 2
+    return torch.stack([of_classes, of_background, magnitude]) * labels.any(dim=1)
+
+
+def _bce(logits: Float[Tensor, "videos fine"], target: Float[Tensor, "videos fine"]) -> Float[Tensor, " videos"]:
+    """Mean over classes of the binary cross entropy of their softmax, whose logarithms are at least -100."""
+    return F.binary_cross_entropy(logits.softmax(dim=1), target, reduction="none").mean(dim=1)
+
+
+def sequences(numbers: NDArray[np.float32], offsets: IntArray, r_act: int, r_bkg: int) -> grid.Sequences:
+    """Classes by softmax and magnitude, from 0 to 1 in each video, and the magnitude itself, from 0 to 1, too."""
+    num_clips = np.diff(offsets)
+    scores, probability, magnitudes = [], [], []
+    for first, last in runs(num_clips, _AT_ONCE):
+        sizes = num_clips[first:last]
+        batch = Ragged.of(torch.from_numpy(sizes), int(sizes.max()))
+        said = batch.pad(torch.from_numpy(numbers[offsets[first] : offsets[last]]))
+        logits, magnitude = said[..., :-1], said[..., -1]
+        k = num_top(batch.num_clips, 1 / r_act), num_top(batch.num_clips, 1 / r_bkg)
+        chosen = extremes(magnitude, torch.ones_like(magnitude), batch.there, k)
+        high, low = (chosen_mean(magnitude[..., None], which) for which in chosen)
+        apart = torch.where(high > low, high - low, 1.0)
+        actionness = ((magnitude - low) / apart).clamp(0, 1)
+        shown = logits.softmax(dim=2) * actionness[..., None]
+        least = shown.masked_fill(~batch.there[..., None], torch.inf).amin(dim=1, keepdim=True)
+        most = shown.masked_fill(~batch.there[..., None], -torch.inf).amax(dim=1, keepdim=True)
+        reach = torch.where(most > least, most - least, 1.0)
+        scores.append(((shown - least) / reach)[batch.there].numpy())
+        magnitudes.append(actionness[batch.there].numpy())
+        probability.append(pooled(logits, batch, r_act).double().softmax(dim=1).numpy())
+    return grid.Sequences(np.concatenate(scores), np.concatenate(probability), np.concatenate(magnitudes))
+
+
+def detector(
+    numbers: NDArray[np.float32], offsets: IntArray, clips_per_s: NDArray[np.float64], settings: Sequence[UmDetect]
+) -> Iterator[tuple[int, Callable[[], Detections]]]:
+    """See haan.methods.base.Detector."""
+    passes: dict[tuple[int, int], list[int]] = {}
+    for place, one in enumerate(settings):
+        passes.setdefault((one.r_act, one.r_bkg), []).append(place)
+    for shared, places in passes.items():
+        found = sequences(numbers, offsets, *shared)
+        for number, make in grid.makers(found, offsets, clips_per_s, [settings[place] for place in places]):
+            yield places[number], make
+
+
+class UmMethod(VideoMethod):
+    """WTAL-UM on some videos."""
+
+    section = "um"
+    losses = ("video", "background", "magnitude", "total")
+    detector = staticmethod(detector)
+
+    @classmethod
+    def build(cls, config: UmConfig, dim: int, num_fine: int) -> WTALUM:
+        return WTALUM(config.model, dim, num_fine, config.precision)
+
+    @classmethod
+    def numbers_of_clip(cls, config: UmConfig, fine: int) -> tuple[int, int]:
+        return config.model.width + fine, KEPT * (config.model.width + fine)
+
+    def sums(
+        self, clips: Float[Tensor, "clips d"], labels: Float[Tensor, "videos fine"], batch: Ragged, labelled: Tensor
+    ) -> Float[Tensor, "3"]:
+        features, logits = self.network(batch.pad(clips), batch.there)
+        kept = (torch.rand(batch.there.shape, device=clips.device) >= self.setting.clip_dropout).to(features.dtype)
+        of_classes, of_background, magnitude = video_losses(features, logits, kept, labels, batch, self.setting)
+        weighed = (of_classes, self.setting.beta * of_background, self.setting.alpha * magnitude)
+        return torch.stack(weighed).sum(dim=1)
