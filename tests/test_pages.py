@@ -125,6 +125,8 @@ READ = {
     "python -m tests.benchmarks.cards": "counts; test_the_tables_of_cards_are_what_the_benchmark_prints",
     "python -m tests.pictures": "takes minutes, and a Chromium",
     "python -m tests.benchmarks.efficiency": "takes minutes; tests/benchmarks/test_efficiency.py has it",
+    "python -m tests.benchmarks.races": "takes minutes; tests/benchmarks/test_races.py has it",
+    "python -m tests.benchmarks.races --repeats 600": "takes minutes",
     "python -m tests.benchmarks.pools planted-easy --root FOLDER": "takes hours",
     "python -m tests.benchmarks.scale runs/pool --workers 8,64": LONG,
     "python -m tests.benchmarks.scale runs/pool --workers 8,64,1000 --epoch-seconds 30 --plot plan.svg": LONG,

@@ -95,18 +95,21 @@ class Figures:
     """Means over repeats. below: how far the winner's true value lies under the best one's. num_runs: trained.
 
     right: share of winners that are truly the best. holds: how often all intervals of gains hold their true ones.
+    claims: how often the winner is said to be better than the base.
     """
 
     right: Estimate
     below: Estimate
     num_runs: Estimate
     holds: Estimate
+    claims: Estimate
 
     def cells(self) -> list[str]:
-        return [f"{self.num_runs.share:.1f}", self.right.percent(), self.below.points(), self.holds.percent()]
+        shares = (self.holds.percent(), self.claims.percent())
+        return [f"{self.num_runs.share:.1f}", self.right.percent(), self.below.points(), *shares]
 
 
-HEAD = ["runs", "the best won, %", "below the best", "all intervals hold, %"]
+HEAD = ["runs", "the best won, %", "below the best", "all intervals hold, %", "said to gain, %"]
 Draw = Callable[[int], tuple[np.ndarray, np.ndarray]]  # so many seeds: true values, and those of [configs, seeds]
 
 
@@ -118,7 +121,8 @@ def figures(draw: Draw, first: int, most: int, repeats: int) -> Figures:
         made = confirm(values, first)
         gains = true - true[0]
         holds = all(low <= gains[row] <= high for row, (low, high) in made.intervals.items())
-        found.append((true[made.winner] == true.max(), true.max() - true[made.winner], made.num_runs, holds))
+        below = true.max() - true[made.winner]
+        found.append((below == 0, below, made.num_runs, holds, made.claims))
     return Figures(*(Estimate.of(column) for column in np.array(found, dtype=float).T))
 
 

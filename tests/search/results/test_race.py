@@ -64,8 +64,7 @@ def test_a_race_whose_order_is_clear_ends_after_two_seeds() -> None:
     assert done.wanted == tuple((number, seed) for seed in (11, 12) for number in (0, 1, 2))
     assert order(done) == [1, 0, 2] and done.rounds == ()
     assert done.ranking is not None and done.ranking.most == 4 and done.ranking.interval is not None
-    # Three looks; the two before the last share half of 5 %, and both candidates share a look's 1.25 %, two-sided.
-    half = stats.t.isf(0.05 / 2 / 2 / 2 / 2, 2) * ERROR
+    half = stats.t.isf(0.03 / 2 / 2, 2) * ERROR  # two candidates, two sides
     assert done.ranking.interval == pytest.approx((4.5 - half, 4.5 + half))
     assert "2 seeds each, in a race of up to 4" in done.ranking.sentence()
 
