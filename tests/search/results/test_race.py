@@ -53,7 +53,7 @@ def order(done: Race) -> list[int]:
 
 
 def test_the_share_of_a_lag_worked_by_hand() -> None:
-    values = {number: dict(zip(SEEDS[:2], row, strict=False)) for number, row in CLEAR.items()}
+    values = {number: {11: float(row[0]), 12: float(row[1])} for number, row in CLEAR.items()}
     found = lags(values, leader=1)
     assert found == pytest.approx({0: stats.t.cdf(-4.5 / ERROR, 2), 2: stats.t.cdf(-14 / ERROR, 2)})
     assert found[0] == pytest.approx(0.0041, abs=1e-4)
