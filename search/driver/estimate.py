@@ -22,6 +22,7 @@ from search.driver.nodes import Cluster, Node
 from search.driver.placement import Share, places
 from search.driver.timing import Timed, epoch_s, sample_part, time_epoch
 from search.results import checkpoints, retraining
+from search.results.confirm import summarise
 from search.results.folder import RunFolder
 from search.results.retraining import OFFICIAL
 from search.space.model import Space, base_value, most_epochs, of_several_methods, with_values
@@ -75,11 +76,14 @@ def remaining(job: Job, studies: RunFolder) -> Left:
     interrupted = sum(trial.state == TrialState.RUNNING for trial in trials)
     ended = sum(trial.state in FINISHED for trial in trials)
     left = max(space.plan.trials - ended, interrupted)
-    repeats, finals = retraining.num_runs(space, has_official)
+    rounds, finals = retraining.num_runs(space, has_official)
+    repeats = sum(rounds)
     if not left:  # else the best may change, and with them what is repeated
-        done = [run for run in _trials(studies.confirm_journal) if run.state in FINISHED]
-        last = sum(run.params.get("videos") == OFFICIAL for run in done) if finals else 0
-        repeats, finals = max(repeats - (len(done) - last), 0), max(finals - last, 0)
+        again = _trials(studies.confirm_journal)
+        done = [run.params for run in again if run.state in FINISHED]
+        known = summarise(space, trials, again)
+        repeats = sum(run not in done for run in known.wanted) + sum(known.rounds)
+        finals -= sum(run.get("videos") == OFFICIAL for run in done) if finals else 0
     return Left(left, interrupted, repeats, finals)
 
 

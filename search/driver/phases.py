@@ -23,7 +23,7 @@ from search.driver.screen import Screen, Status
 from search.driver.staff import Staff
 from search.driver.timeleft import SessionClock, ran_s
 from search.results import checkpoints, confirm, curves, provenance, retraining, trialscsv, winner
-from search.space.model import SEED, epochs_of, front, is_base, named_params
+from search.space.model import SEED, Space, base_number, epochs_of, front, is_base, named_params
 from search.space.studies import study_of
 from search.study import earlier, record
 from search.study.stagnation import Stagnation
@@ -189,7 +189,8 @@ class Search(Phase):
 
     def __init__(self, work: Work, study: Study):
         super().__init__(work, study, work.job.space.plan.trials, study)
-        self.later = retraining.num_runs(work.job.space, retraining.OFFICIAL in work.job.splits)
+        rounds, finals = retraining.num_runs(work.job.space, retraining.OFFICIAL in work.job.splits)
+        self.later = (*rounds, finals)
         stop = work.job.space.plan.stop
         if stop is not None:
             self.stagnation = Stagnation(stop.patience, stop.gain, study.trials(*FINISHED))
@@ -316,7 +317,7 @@ def run_phases(work: Work, study: Study) -> Ended:
 def _phases(work: Work, study: Study) -> Iterator["Phase"]:
     """The search; the best and the base again, with new seeds; the winner and the base on all training videos.
 
-    Each is made once the one before it has ended.
+    Each is made once the one before it has ended. Where the best race, each seed after the first looks is a phase.
     """
     job, space = work.job, work.job.space
     yield Search(work, study)
@@ -333,11 +334,33 @@ def _phases(work: Work, study: Study) -> Iterator["Phase"]:
         conditions=retraining.CONDITIONS,
     )
     has_official = retraining.OFFICIAL in job.splits
-    later = retraining.num_runs(space, has_official)[1:]
-    phase = Confirmation(work, study, again, "confirm", retraining.repeats(space, study.trials()), later)
-    yield phase
-    finals = confirm.finals(space, study.trials(), phase.so_far(), has_official)
-    yield Confirmation(work, study, again, "final", finals)
+    _, num_finals = retraining.num_runs(space, has_official)
+    known, runs = confirm.summarise(space, study.trials(), again.trials()), None
+    while list(known.wanted) != runs:
+        if runs is not None:
+            work.screen.line(_race_goes_on(space, runs, known))
+        runs = list(known.wanted)
+        phase = Confirmation(work, study, again, "confirm", runs, (*known.rounds, num_finals))
+        yield phase
+        known = phase.so_far()
+    yield Confirmation(work, study, again, "final", confirm.finals(space, study.trials(), known, has_official))
+
+
+def _race_goes_on(space: Space, before: Sequence[retraining.Again], known: confirm.Confirmation) -> str:
+    """Who takes part in a race's next seed, in words, and who did in the one before."""
+
+    def part(wanted: Sequence[retraining.Again]) -> list[int]:
+        return [again["trial"] for again in wanted if again["seed"] == wanted[-1]["seed"]]
+
+    def named(numbers: Sequence[int]) -> str:
+        base = base_number(space)
+        names = [f"{number} (base)" if number == base else str(number) for number in numbers]
+        return f"trial{'s' if len(names) > 1 else ''} {', '.join(names)}"
+
+    inside = part(known.wanted)
+    gone = [number for number in part(before) if number not in inside]
+    clear = f", {named(gone)} {'are' if len(gone) > 1 else 'is'} clearly behind" if gone else ""
+    return f"Race: {named(inside)} go on with seed {known.wanted[-1]['seed']}{clear}"
 
 
 class PhaseEvents(Events):

@@ -271,13 +271,23 @@ def _confirmation(sheet: Sheet) -> str:
     caption = (
         f"Each configuration trained again with new seeds, scored on {_again_on(found)}. A diamond is the mean, its "
         "bar the 95 % interval of the mean, a circle one seed. A bar looks at one configuration alone; the gain, which "
-        f"decides, compares two seed by seed. {_read_off(found)}"
+        f"decides, compares two seed by seed. {_raced(found)}{_read_off(found)}"
     )
     rows, unfinished = known.confirmed(), sum(not run.state.is_finished() for run in known.runs)
     waiting = f'<p class="quiet">{unfinished} runs have not ended.</p>' if unfinished else ""
     plot = sheet.figure("confirmation", plots.confirmation(found, rows), caption, "No run of it has completed yet.")
     gains = {standing.number: standing for standing in (known.ranking.order if known.ranking is not None else ())}
     return plot + waiting + _confirmed_table(rows, gains, "Confirmation")
+
+
+def _raced(found: Findings) -> str:
+    repeats = found.space.plan.confirm
+    if repeats is None or not repeats.race:
+        return ""
+    return (
+        f"They race, with up to {repeats.seeds} seeds: one that is clearly behind the best runs no more, so means of "
+        "fewer seeds are of those that left. "
+    )
 
 
 def _again_on(found: Findings) -> str:

@@ -8,6 +8,7 @@ parameters say which trial of the search they repeat.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import median, stdev
 from typing import Any, Literal
 
@@ -20,7 +21,8 @@ from haan.config import Config, Detect, Holdout
 from haan.files import whole
 from search.results.folder import RunFolder
 from search.results.meancurve import Choice, MeanCurve, mean_curve, value_at
-from search.results.ranking import Ranking, Standing, half_width, rank
+from search.results.race import follow
+from search.results.ranking import Ranking, Standing, half_width
 from search.results.retraining import (
     OFFICIAL,
     PARAMETERS,
@@ -29,6 +31,7 @@ from search.results.retraining import (
     blocks_of,
     candidates,
     chosen_detect,
+    first_seeds,
     repeats,
     settings,
 )
@@ -100,13 +103,16 @@ class Confirmed:
 class Confirmation:
     """What the confirmation knows.
 
-    runs: those that have begun. ranking: by mean over seeds, None before every run of it has ended. choices: how a
+    runs: those that have begun. wanted: those with new seeds, as far as it is known which. rounds: how many may follow
+    at most, seed by seed. ranking: by mean over seeds, None before every run of it has ended. choices: how a
     configuration leaves by the mean curve of its runs, by its trial of the search. official: the runs of the winner and
     the base on all training videos that are COMPLETE. retrained: the same as the confirmation's
     trials. finals: the first of each trial's, whose weights are exported.
     """
 
     runs: tuple[Run, ...] = ()
+    wanted: tuple[Again, ...] = ()
+    rounds: tuple[int, ...] = ()
     ranking: Ranking | None = None
     choices: Mapping[int, Choice] = field(default_factory=dict)
     official: tuple[Run, ...] = ()
@@ -124,12 +130,17 @@ class Confirmation:
         return sum(run.record.ran_s for run in self.runs)
 
     def confirmed(self) -> list[Confirmed]:
-        """Each configuration that has a score, the best mean first; the base at its own setting, too."""
+        """Each configuration that has a score, the best mean first; the base at its own setting, too.
+
+        After a race, as that ranked them: means of fewer seeds flatter more.
+        """
+        raced = self.ranking.order if self.ranking is not None and self.ranking.most is not None else ()
+        place = {standing.number: place for place, standing in enumerate(raced)}
         repeated = [run for run in self.runs if run.counts]
         found = []
         for number in sorted({run.trial for run in repeated}):
             found += confirmed([run for run in repeated if run.trial == number])
-        return sorted(found, key=lambda one: (-one.mean, one.number))
+        return sorted(found, key=lambda one: (place.get(one.number, len(place)), -one.mean, one.number))
 
 
 def finals(space: Space, trials: Sequence[FrozenTrial], known: Confirmation, has_official: bool) -> list[Again]:
@@ -189,27 +200,29 @@ def read_confirmation(folder: RunFolder, space: Space, study: optuna.Study) -> C
 
 
 def summarise(space: Space, trials: Sequence[FrozenTrial], runs: Sequence[FrozenTrial]) -> Confirmation:
-    """Ranks what has been run."""
+    """Ranks what has been run; where it races, says what is to be run next."""
     by_number = {trial.number: trial for trial in trials}
     begun = [run for run in runs if run.state != TrialState.WAITING and set(run.params) >= set(PARAMETERS)]
     begun = [run for run in begun if run.params["trial"] in by_number]  # not of another study in this folder
     counted = [run for run in begun if _counts(space, run)]
     curves = _curves(space, counted)
     base = base_trial(space, trials)
-    repeated = [run.params["trial"] for run in begun]
     known = tuple(
-        _run(space, by_number[number], run, curves.get(number), number == base)
-        for number, run in zip(repeated, begun, strict=True)
+        _run(space, by_number[run.params["trial"]], run, curves.get(run.params["trial"]), run.params["trial"] == base)
+        for run in begun
     )
-    wanted, best = repeats(space, trials), candidates(space, trials)
-    values: dict[int, dict[int, float]] = {trial.number: {} for trial in best}
-    for run in known:
-        if run.trial in values and run.counts and run.state == TrialState.COMPLETE and run.avg_map is not None:
-            values[run.trial][run.seed] = run.avg_map
-    ended = [run.params for run in begun if run.state.is_finished()]
-    is_over = bool(wanted) and all(again in ended for again in wanted) and any(values.values())
+    may_be = {(again["trial"], again["seed"]): again for again in repeats(space, trials)}
+    raced = follow(
+        numbers=[trial.number for trial in candidates(space, trials)],
+        base=base,
+        seeds=list(dict.fromkeys(seed for _, seed in may_be)),
+        first=first_seeds(space),
+        ended={(run.params["trial"], run.params["seed"]) for run in counted if run.state.is_finished()},
+        values=partial(_values, space, by_number, counted),
+    )
     choices = {number: curve.choice(space.plan.objective) for number, curve in curves.items()}
-    found = Confirmation(known, rank(values, base) if is_over else None, choices)
+    wanted = tuple(may_be[run] for run in raced.wanted)
+    found = Confirmation(known, wanted, raced.rounds, raced.ranking, choices)
     last = _last(finals(space, trials, found, has_official=True), begun)
     return replace(
         found,
@@ -217,6 +230,20 @@ def summarise(space: Space, trials: Sequence[FrozenTrial], runs: Sequence[Frozen
         finals={run.params["trial"]: run for run in reversed(last)},
         retrained=tuple(last),
     )
+
+
+def _values(
+    space: Space, by_number: Mapping[int, FrozenTrial], counted: Sequence[FrozenTrial], seeds: Sequence[int]
+) -> dict[int, dict[int, float]]:
+    """What the runs of some seeds scored, by trial and seed; the curves are theirs alone."""
+    runs = [run for run in counted if run.params["seed"] in seeds and run.state == TrialState.COMPLETE]
+    curves, values = _curves(space, runs), dict[int, dict[int, float]]()
+    for run in runs:
+        number = run.params["trial"]
+        avg_map = _run(space, by_number[number], run, curves.get(number), is_base=False).avg_map
+        if avg_map is not None:
+            values.setdefault(number, {})[run.params["seed"]] = avg_map
+    return values
 
 
 def _last(wanted: Sequence[Again], begun: Sequence[FrozenTrial]) -> list[FrozenTrial]:

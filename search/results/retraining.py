@@ -11,6 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial
 
 from haan.config import Detect, Holdout
+from search.results.race import FIRST
 from search.space.confirmkeys import blocks, by_mean_curve, drawn, official_seeds
 from search.space.model import Space, base_number, is_base, own_detect, with_values
 from search.space.studies import scores_of
@@ -84,7 +85,9 @@ def parameters(space: Space) -> dict[str, BaseDistribution]:
 
 
 def repeats(space: Space, trials: Sequence[FrozenTrial]) -> list[Again]:
-    """Each candidate with each new seed; seed by seed, so that one that is cut short still compares like with like."""
+    """Each candidate with each new seed, all that may be wanted; seed by seed, so that whatever is cut short still
+    compares like with like.
+    """
     chosen = candidates(space, trials)
     return [{"trial": trial.number, **block} for block in blocks_of(space) for trial in chosen]
 
@@ -99,12 +102,24 @@ def blocks_of(space: Space) -> list[Again]:
     ]
 
 
-def num_runs(space: Space, has_official: bool) -> tuple[int, int]:
-    """How many runs the confirmation has at most: with new seeds, and on all training videos."""
+def first_seeds(space: Space) -> int:
+    """With how many new seeds every candidate is trained, before any may leave a race."""
+    confirm = space.plan.confirm
+    if confirm is None:
+        return 0
+    return min(FIRST, confirm.seeds) if confirm.race else confirm.seeds
+
+
+def num_runs(space: Space, has_official: bool) -> tuple[tuple[int, ...], int]:
+    """How many runs the confirmation has at most: with new seeds, one round after the other, and on all training
+    videos.
+    """
     confirm = space.plan.confirm
     last = len(official_seeds(space.base, confirm)) * (2 if base_number(space) is not None else 1)
     is_last = isinstance(space.base.data.validation, Holdout) and has_official
-    return (confirm.top + 1) * confirm.seeds if confirm else 0, last if is_last else 0
+    first = first_seeds(space)
+    rounds = ((confirm.top + 1) * first, *[confirm.top + 1] * (confirm.seeds - first)) if confirm else ()
+    return rounds, last if is_last else 0
 
 
 def is_swept(space: Space, again: Mapping[str, Any]) -> bool:

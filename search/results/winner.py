@@ -190,8 +190,10 @@ def _against_base(
         rows["base_avg_map"] = _at_settings(base.value, own_setting_avg_map(space, base))
     if standing is not None:
         spread = f" ± {standing.sd:.3f} (sd)" if standing.sd is not None else ""
+        most = known.ranking.most if known.ranking is not None else None
+        raced = "" if most is None else f" in a race of up to {most}"
         at = "" if choice is None else f", at epoch {choice.epochs}"
-        rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds{where}{at}"
+        rows["confirmation"] = f"mean {standing.mean:.3f}{spread} over {standing.n} new seeds{raced}{where}{at}"
     gain = gain_over_base(space, trials, trial, known)
     if gain is not None:
         key = "confirmed_gain_over_base" if gain.over_seeds else "gain_over_base"

@@ -17,12 +17,14 @@ _KEY = "holdouts"
 class Repeats(Checked):
     """How many of the best configurations are trained again, with how many new seeds each.
 
-    holdouts: whether each seed has one of its own, the same for all configurations. official_seeds: how many the winner
-    and the base have on all training videos; None: as many as `seeds`.
+    race: whether a configuration that is clearly behind gets fewer; see search.results.race. holdouts: whether each
+    seed has one of its own, the same for all configurations. official_seeds: how many the winner and the base have on
+    all training videos; None: as many as `seeds`.
     """
 
     top: int = setting(5, AT_LEAST_ONE)
     seeds: int = 3
+    race: bool = False
     holdouts: Literal["redraw", "fixed"] = "redraw"
     official_seeds: int | None = setting(None, AT_LEAST_ONE)
 
@@ -75,7 +77,8 @@ def _confirm(tree: yaml.Node) -> yaml.Node | None:
 
 def older(repeats: Repeats) -> OlderRepeats:
     """What a run that says no `holdouts` meant."""
-    return OlderRepeats(top=repeats.top, seeds=repeats.seeds, official_seeds=repeats.official_seeds or 1)
+    official = repeats.official_seeds or 1
+    return OlderRepeats(top=repeats.top, seeds=repeats.seeds, race=repeats.race, official_seeds=official)
 
 
 def by_mean_curve(repeats: Repeats | None) -> bool:

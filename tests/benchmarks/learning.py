@@ -1,9 +1,9 @@
 """What a search gains by an earlier one on other data: `python -m tests.benchmarks.learning`.
 
 On each recorded pool (`tests.benchmarks.pools`) the search of the shipped spaces, TPE under Hyperband on the mean of
-the last epochs, runs in virtual time without a source, with some trials of another pool as the earlier search, and with the
-same trials whose values were dealt anew among them: a source that misleads. What counts is the true worth of what it
-would export.
+the last epochs, runs in virtual time without a source, with some trials of another pool as the earlier search, and
+with the same trials whose values were dealt anew among them: a source that misleads. What counts is the true worth of
+what it would export.
 """
 
 import argparse

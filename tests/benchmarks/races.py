@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import sqrt
-from typing import Any
 
 import numpy as np
 import optuna
 
 from haan.cli import show_table, tell
+from search.replays.pool import Scale, nearest_row
 from search.results import race
 from search.results.meancurve import Choice, MeanCurve
 from search.space.model import base_point
 from search.study.algorithms import silent
 from tests.benchmarks import pools
 from tests.benchmarks.confirmation import Estimate, runs
-from tests.benchmarks.pools import FIXED, OFFICIAL, REDRAWN, Recorded, nearest_of
+from tests.benchmarks.pools import FIXED, OFFICIAL, REDRAWN, Recorded
 
 CANDIDATES, SEARCHED = 5, 24  # so many of so many random trials are confirmed, with the base
 WAYS = {  # seeds before the first look, and at most
@@ -42,19 +42,26 @@ TOTALS = (24, 48)  # whole trials
 class Repeats:
     """How a search looks twice. most: runs of a trial in the search. contenders: how many of the best are repeated.
 
-    top: how many are confirmed at its end, with so many new seeds. A pool has five runs that no truth comes from.
+    top: how many are confirmed at its end, with so many new seeds. raced: how many runs are kept for them, where they
+    race. A pool has five runs that no truth comes from.
     """
 
     most: int = 1
     contenders: int = 0
     top: int = 0
     seeds: int = 0
+    raced: int = 0
+
+    @property
+    def confirmed(self) -> int:
+        return self.raced or self.top * self.seeds
 
 
 REPLICATED = {
     "each trial once, nothing confirmed": Repeats(),
     "each once, the best 5 confirmed with 2 seeds": Repeats(top=5, seeds=2),
     "each once, the best 3 confirmed with 4 seeds": Repeats(top=3, seeds=4),
+    "each once, the best 5 and the base race with up to 4 seeds": Repeats(top=5, seeds=4, raced=16),
     "the best one repeated up to 5 times": Repeats(most=5, contenders=1),
     "the best three repeated up to 5 times": Repeats(most=5, contenders=3),
     "the best three repeated up to 3 times": Repeats(most=3, contenders=3),
@@ -95,18 +102,21 @@ class Figures:
     """Means over repeats. below: how far the winner's true value lies under the best one's. num_runs: trained.
 
     right: share of winners that are truly the best. holds: how often all intervals of gains hold their true ones.
+    claims: how often the winner is said to be better than the base.
     """
 
     right: Estimate
     below: Estimate
     num_runs: Estimate
     holds: Estimate
+    claims: Estimate
 
     def cells(self) -> list[str]:
-        return [f"{self.num_runs.share:.1f}", self.right.percent(), self.below.points(), self.holds.percent()]
+        shares = (self.holds.percent(), self.claims.percent())
+        return [f"{self.num_runs.share:.1f}", self.right.percent(), self.below.points(), *shares]
 
 
-HEAD = ["runs", "the best won, %", "below the best", "all intervals hold, %"]
+HEAD = ["runs", "the best won, %", "below the best", "all intervals hold, %", "said to gain, %"]
 Draw = Callable[[int], tuple[np.ndarray, np.ndarray]]  # so many seeds: true values, and those of [configs, seeds]
 
 
@@ -118,7 +128,8 @@ def figures(draw: Draw, first: int, most: int, repeats: int) -> Figures:
         made = confirm(values, first)
         gains = true - true[0]
         holds = all(low <= gains[row] <= high for row, (low, high) in made.intervals.items())
-        found.append((true[made.winner] == true.max(), true.max() - true[made.winner], made.num_runs, holds))
+        below = true.max() - true[made.winner]
+        found.append((below == 0, below, made.num_runs, holds, made.claims))
     return Figures(*(Estimate.of(column) for column in np.array(found, dtype=float).T))
 
 
@@ -214,30 +225,33 @@ def tables(recorded: Sequence[Recorded], repeats: int) -> Iterator[list[list[str
 class Repeated:
     """A search whose trials may be repeated with other seeds and holdouts; its sampler is told their means.
 
-    most: runs of one; 1 repeats none. contenders: how many of the highest means are repeated until they have so many.
+    A trial is the nearest configuration that was not tried yet, or a few would be all finalists; the sampler is told
+    which. most: runs of one; 1 repeats none. contenders: how many of the highest means are repeated until they have so
+    many.
     """
 
-    def __init__(self, pool: Recorded, nearest: Callable[[Mapping[str, Any]], int], draw: int, most: int, seed: int):
+    def __init__(self, pool: Recorded, draw: int, most: int, seed: int):
         kinds = [pool.scores[REDRAWN], pool.scores[FIXED]]
         values = np.concatenate(kinds, axis=1)
         order = [draw, *(place for place in range(values.shape[1]) if place != draw)]
-        self._pool, self._nearest, self._values, self._most = pool, nearest, values[:, order], most
+        self._pool, self._values, self._most = pool, values[:, order], most
+        self._scale = Scale(pool.space.parameters, base_point(pool.space))
+        self._points = np.stack([self._scale.point(one) for one in pool.params])
         self._sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, multivariate=True)
-        self._params: list[Mapping[str, Any]] = []
-        self._configs: list[int] = []
+        self._configs: list[int] = []  # of each trial; the base first
         self.counts: list[int] = []
         self._first: dict[int, int] = {}  # of a trial's runs, whose curves count
+        self.raced = 0  # runs of a race
 
     def _point(self, trial: int) -> tuple[float, Choice]:
         scores = self._values[self._configs[trial], self._first.get(trial, 0) : self.counts[trial]]
         epochs = tuple(range(1, scores.shape[1] + 1))
         choice = MeanCurve(tuple(range(len(scores))), epochs, self._pool.space.detects, scores).choice("best")
-        mean = scores.mean(axis=0)[choice.epochs - 1, self._pool.space.detects.index(choice.detect)]
-        return float(mean), choice
+        return float(scores.mean(axis=0)[self._place(choice)]), choice
 
     def ranked(self) -> list[int]:
         """Trials, the highest mean first."""
-        return sorted(range(len(self._params)), key=lambda trial: -self._point(trial)[0])
+        return sorted(range(len(self._configs)), key=lambda trial: -self._point(trial)[0])
 
     def step(self, contenders: int) -> None:
         """One run: again one of the best, or a new one."""
@@ -245,17 +259,17 @@ class Repeated:
             if self.counts[trial] < self._most:
                 self.counts[trial] += 1
                 return
-        params = base_point(self._pool.space) if not self._params else self._asked()
-        self._params.append(params)
-        self._configs.append(self._nearest(params))
+        self._configs.append(self._asked() if self._configs else 0)
         self.counts.append(1)
 
-    def _asked(self) -> Mapping[str, Any]:
+    def _asked(self) -> int:
         study = optuna.create_study(direction="maximize", sampler=self._sampler)
         space = dict(self._pool.space.parameters)
-        for trial, params in enumerate(self._params):
+        for trial, config in enumerate(self._configs):
+            params = dict(self._pool.params[config])
             study.add_trial(optuna.create_trial(params=params, distributions=space, value=self._point(trial)[0]))
-        return study.ask(space).params
+        left = np.setdiff1d(np.arange(len(self._points)), self._configs)
+        return int(left[nearest_row(self._points[left], self._scale.point(study.ask(space).params))])
 
     def confirm(self, top: int, seeds: int) -> None:
         """So many new runs of each of the best, which alone decide."""
@@ -263,20 +277,44 @@ class Repeated:
             self.counts[trial] += seeds
             self._first[trial] = 1
 
+    def race(self, top: int, seeds: int) -> float:
+        """The winner's true worth; the best and the base race for so many new runs."""
+        numbers = list(dict.fromkeys([*self.ranked()[:top], 0]))
+        for number in numbers:
+            self._first[number] = 1
+
+        def seen(some: Sequence[int]) -> dict[int, dict[int, float]]:
+            found = {}
+            for number in numbers:
+                self.counts[number] = 1 + len(some)
+                place = self._place(self._point(number)[1])
+                values = self._values[self._configs[number], 1 : 1 + len(some)]
+                found[number] = dict(zip(some, values[:, *place].tolist(), strict=True))
+            return found
+
+        done = race.follow(numbers, 0, range(seeds), race.FIRST, _All(), seen)
+        assert done.ranking is not None
+        best = done.ranking.winner.number
+        self.raced = len(done.wanted)
+        return self._pool.worth(self._configs[best], *self._place(self._point(best)[1]))
+
+    def _place(self, choice: Choice) -> tuple[int, int]:
+        return choice.epochs - 1, self._pool.space.detects.index(choice.detect)
+
     def worth(self) -> float:
         """The true one, of the highest mean among those repeated; where none is, of the highest value."""
         ranked = self.ranked()
         best = next((trial for trial in ranked if self.counts[trial] > 1), ranked[0])
-        choice = self._point(best)[1]
-        detect = self._pool.space.detects.index(choice.detect)
-        return self._pool.worth(self._configs[best], choice.epochs - 1, detect)
+        return self._pool.worth(self._configs[best], *self._place(self._point(best)[1]))
 
 
 def repeated(pool: Recorded, way: Repeats, total: int, seed: int) -> float:
     """The worth of what leaves a search at the epochs of so many whole trials, those confirmed among them."""
-    one = Repeated(pool, nearest_of(pool), seed % pools.SEEDS[REDRAWN], way.most, seed)
-    for _ in range(total - way.top * way.seeds):
+    one = Repeated(pool, seed % pools.SEEDS[REDRAWN], way.most, seed)
+    for _ in range(total - way.confirmed):
         one.step(way.contenders)
+    if way.raced:
+        return one.race(way.top, way.seeds)
     one.confirm(way.top, way.seeds)
     return one.worth()
 

@@ -6,7 +6,7 @@ import pytest
 from search.study.algorithms import silent
 from tests.benchmarks import pools, races
 from tests.benchmarks.made_up import CONFIGS, made_up
-from tests.benchmarks.pools import REDRAWN, Recorded, nearest_of
+from tests.benchmarks.pools import REDRAWN, Recorded
 from tests.benchmarks.races import Repeated, Repeats, claims, confirm, figures, of_pool, permuted, repeated
 
 
@@ -40,9 +40,13 @@ def test_repeating_costs_runs_and_sees_through_one_flattering_holdout(pool: Reco
     fooled = Recorded("made-up", pool.space, pool.params, scores)
     with silent():
         assert repeated(fooled, Repeats(), 30, seed=3) <= 5.0 < repeated(fooled, Repeats(5, 1), 30, seed=3)
-        one = Repeated(fooled, nearest_of(fooled), 0, 5, 0)
+        one = Repeated(fooled, 0, 5, 0)
         for _ in range(10):
             one.step(1)
+        raced = Repeated(pool, 0, 1, 0)
+        for _ in range(20):
+            raced.step(0)
+        assert raced.race(top=5, seeds=4) == raced.worth() and raced.raced == 12
     assert sum(one.counts) == 10 and max(one.counts) <= 5
 
 

@@ -87,7 +87,9 @@ def _confirm(space: Space, study: Study, folder: RunFolder) -> None:
         _run(space, again, len(again.trials()), epochs_of, by_epoch=[])
         confirm.write_csv(folder, space, known())
 
-    phase(retraining.repeats(space, study.trials()))
+    runs = None
+    while list(known().wanted) != runs:
+        phase(runs := list(known().wanted))
     phase(confirm.finals(space, study.trials(), known(), has_official=True))
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
+from search.results.confirm import read_confirmation
 from search.results.folder import RunFolder, open_study
 from search.space.read import read_space
 from search.study import journal, record
@@ -66,10 +67,10 @@ class Drivers:
         self.known = told
 
 
-@pytest.fixture
-def drivers(tmp_path: Path) -> Iterator[Drivers]:
+@pytest.fixture(params=[{"seeds": 2}, {"seeds": 6, "race": True, "official_seeds": 2}], ids=["all seeds", "race"])
+def drivers(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Drivers]:
     pruner = {"name": "median", "n_startup_trials": 4, "n_warmup_steps": 4}
-    space = tiny_space(tmp_path, epochs=10, trials=BUDGET, pruner=pruner, confirm={"top": 2, "seeds": 2})
+    space = tiny_space(tmp_path, epochs=10, trials=BUDGET, pruner=pruner, confirm={"top": 2, **request.param})
     yield Drivers(space, RunFolder(tmp_path / "runs" / "a"))
 
 
@@ -94,5 +95,10 @@ def test_forty_kills_of_a_driver_lose_nothing_and_repeat_nothing(drivers: Driver
     assert len({repr(sorted(run.params.items())) for run in again.trials}) == len(again.trials) >= 6
     assert pd.read_csv(folder.trials_csv)["number"].tolist() == list(range(BUDGET))
     assert len(pd.read_csv(folder.confirm_csv)) == len(again.trials)
+    known = read_confirmation(folder, space, open_study(folder))
+    assert known.ranking is not None and known.rounds == ()
+    assert sorted((run.trial, run.seed) for run in known.runs if run.videos == "holdout") == sorted(
+        (run["trial"], run["seed"]) for run in known.wanted
+    ), "nothing that a race did not ask for"
     sessions = open_study(folder).user_attrs[record.SESSIONS]
     assert len(sessions) > KILLS / 4 and sessions[-1]["ended"]

@@ -154,6 +154,21 @@ def _columns_told(file: str) -> list[str]:
 
 
 @pytest.mark.slow
+def test_equal_ones_race_seed_by_seed_in_one_ray_tune_to_the_last(tmp_path: Path) -> None:
+    """Next to nothing is learned, so every configuration scores the same."""
+    confirm = {"top": 2, "seeds": 4, "race": True, "official_seeds": 1}
+    path = tiny_space(tmp_path, epochs=2, trials=3, pruner={"name": "none"}, confirm=confirm)
+    ended = run("run.py", tmp_path, path, "--name", "a", "--address", "local", "--set", "optim.lr=1e-9")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    said = [line for line in ended.stdout.splitlines() if line.startswith("Race: ") or "] confirm " in line]
+    assert [said[4], said[7]] == [f"Race: trials 0 (base), 1 go on with seed {seed}" for seed in (4, 5)]
+    assert len(said) == 4 + 2 * 3 and said[-1].startswith("[  8/8 ")
+    again = pd.read_csv(tmp_path / "runs" / "a" / "confirm.csv")
+    assert again[again["videos"] == "holdout"].groupby("number")["seed"].count().to_dict() == {0: 4, 1: 4}
+    assert "over 4 new seeds in a race of up to 4" in (tmp_path / "runs" / "a" / "best.yaml").read_text()
+
+
+@pytest.mark.slow
 def test_a_search_whose_trials_all_fail_ends_with_3_and_says_why(tmp_path: Path, head: Head) -> None:
     path = tiny_space(tmp_path, trials=2)
     ended = run("run.py", tmp_path, path, "--name", "a", "--set", "optim.lr=1e30", env=head.env)

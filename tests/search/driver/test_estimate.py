@@ -37,7 +37,8 @@ from search.driver.request import Request
 from search.results import retraining
 from search.results.folder import RunFolder
 from search.space.model import with_values
-from search.space.read import read_space
+from search.space.read import read_kept, read_space
+from search.study import journal
 from search.study.algorithms import PRUNERS, component, make_pruner, pruned_epochs
 from search.study.study import Study
 from tests.paths import files
@@ -73,7 +74,9 @@ def old_run(path: Path, name: str = "a", running: int = 1) -> RunFolder:
     return folder
 
 
-def study_of(journal: Path | None, parameters: object, pruner: object = None, epochs: int = 4) -> Study:
+def study_of(
+    journal: Path | None, parameters: object, pruner: object = None, epochs: int = 4, conditions: object = None
+) -> Study:
     return Study.create(
         name="tiny",
         journal=journal,
@@ -81,6 +84,7 @@ def study_of(journal: Path | None, parameters: object, pruner: object = None, ep
         pruner=pruner or PRUNERS["none"](),  # type: ignore[arg-type]
         parameters=parameters,  # type: ignore[arg-type]
         epochs=epochs,
+        conditions=conditions,  # type: ignore[arg-type]
     )
 
 
@@ -125,14 +129,32 @@ def test_an_old_run_of_another_space_is_refused(tmp_path: Path, scratch: RunFold
 def test_runs_of_the_confirmation_that_have_ended_are_not_counted_again(tmp_path: Path, scratch: RunFolder) -> None:
     path = tiny_space(tmp_path, trials=2, confirm={"top": 2, "seeds": 2})
     folder = old_run(path, running=0)
-    again = study_of(folder.confirm_journal, retraining.PARAMETERS)
-    videos = [retraining.HOLDOUT] * 4 + [retraining.OFFICIAL]
-    again.start_with([{"trial": 0, "seed": seed, "videos": one} for seed, one in enumerate(videos)])
-    for _ in videos:
+    kept = read_kept(folder.space_yaml)
+    again = study_of(folder.confirm_journal, retraining.parameters(kept), conditions=retraining.CONDITIONS)
+    wanted = retraining.repeats(kept, journal.load(folder.journal).get_trials())  # type: ignore[union-attr]
+    assert len(wanted) == 4, "the base is one of the best two"
+    again.start_with([*wanted[:3], {"trial": 0, "seed": 9, "videos": retraining.OFFICIAL}])
+    for _ in range(4):
         number = again.ask().number
         again.report(number, 1, 10.0)
         again.complete(number, {})
-    assert remaining(look(path, scratch, resume=True), scratch) == Left(0, 0, repeats=6 - 4, finals=2 - 1)
+    assert remaining(look(path, scratch, resume=True), scratch) == Left(0, 0, repeats=4 - 3, finals=2 - 1)
+
+
+def test_a_race_that_goes_on_may_take_what_its_next_seeds_take(tmp_path: Path, scratch: RunFolder) -> None:
+    """Of seven seeds it had two, in which neither of two fell clearly behind: five with both are left at most."""
+    path = tiny_space(tmp_path, trials=2, confirm={"top": 2, "seeds": 7, "race": True, "holdouts": "fixed"})
+    folder = old_run(path, running=0)
+    kept = read_kept(folder.space_yaml)
+    assert retraining.num_runs(kept, has_official=False) == ((6, 3, 3, 3, 3, 3), 0)
+    again = study_of(folder.confirm_journal, retraining.parameters(kept), conditions=retraining.CONDITIONS)
+    wanted = retraining.repeats(kept, journal.load(folder.journal).get_trials())  # type: ignore[union-attr]
+    again.start_with(wanted[:4])
+    for value in (10.0, 11.0, 11.0, 10.0):
+        number = again.ask().number
+        again.report(number, 1, value)
+        again.complete(number, {})
+    assert remaining(look(path, scratch, resume=True), scratch).repeats == 5 * 2
 
 
 def test_a_checkpoint_is_as_large_as_expected(tmp_path: Path, scratch: RunFolder) -> None:

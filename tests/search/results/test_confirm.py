@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from optuna.trial import create_trial
+from optuna.trial import FrozenTrial, create_trial
 
 from haan.config import Holdout
 from haan.optimiser import learning_rates
@@ -192,13 +192,13 @@ def test_a_base_that_was_pruned_takes_the_median_of_its_repeats(tmp_path: Path) 
 def test_no_final_run_where_the_search_saw_the_official_videos_or_there_are_none(tmp_path: Path) -> None:
     of, nothing = space(tmp_path), confirm.Confirmation()
     assert confirm.finals(of, searched(of, 3.0), nothing, has_official=False) == []
-    assert retraining.num_runs(of, has_official=False) == (6, 0) and retraining.num_runs(of, True) == (6, 4)
+    assert retraining.num_runs(of, has_official=False) == ((6,), 0) and retraining.num_runs(of, True) == ((6,), 4)
     few = space(tmp_path, confirm={"top": 2, "seeds": 2, "official_seeds": 1})
-    assert retraining.num_runs(few, has_official=True) == (6, 2)
-    assert retraining.num_runs(space(tmp_path, kept=True), has_official=True) == (6, 2)
+    assert retraining.num_runs(few, has_official=True) == ((6,), 2)
+    assert retraining.num_runs(space(tmp_path, kept=True), has_official=True) == ((6,), 2)
     of = space(tmp_path, validation="official")
     assert confirm.finals(of, searched(of, 3.0), nothing, has_official=True) == []
-    assert retraining.num_runs(of, has_official=True) == (6, 0)
+    assert retraining.num_runs(of, has_official=True) == ((6,), 0)
     assert {a["videos"] for a in retraining.repeats(of, searched(of, 3.0))} == {"validation"}
 
 
@@ -234,6 +234,51 @@ def test_runs_of_a_trial_that_is_no_longer_among_the_best_do_not_count(tmp_path:
     assert known.ranking is not None and {one.number for one in known.ranking.order} == {0, 1, 3}
     best = confirm.winner(of, after, known)
     assert best is not None and best.number == 3
+
+
+def test_a_race_asks_for_seeds_as_long_as_it_is_close_and_the_last_look_ranks(tmp_path: Path) -> None:
+    """Trial 3 is clearly behind after two seeds, and trial 1 behind trial 2 after four."""
+    of = space(tmp_path, confirm={"top": 3, "seeds": 5, "race": True})
+    trials = searched(of, 3.0, 9.0, 8.0, 7.0)
+    first = of.base.seed + 1
+    scores = {1: [20, 22, 21, 15], 2: [22, 20, 22, 23], 3: [4, 4], 0: [6, 7, 6, 7]}
+    runs = list[FrozenTrial]()
+    known = confirm.summarise(of, trials, runs)
+    asked: list[list[tuple[int, int]]] = []
+    while known.ranking is None:
+        todo = [again for again in known.wanted if again not in [run.params for run in runs]]
+        asked.append([(again["trial"], again["seed"] - first) for again in todo])
+        assert sum(known.rounds) == (5 - max(seed for _, seed in asked[-1]) - 1) * (4 if len(asked) == 1 else 3)
+        runs += [scored(of, again, {0: float(scores[again["trial"]][again["seed"] - first])}) for again in todo]
+        assert confirm.summarise(of, trials, runs[:-1]).ranking is None
+        known = confirm.summarise(of, trials, runs)
+    assert asked == [
+        [(n, seed) for seed in (0, 1) for n in (1, 2, 3, 0)],
+        *([(n, s) for n in (1, 2, 0)] for s in (2, 3)),
+    ]
+    assert [(one.number, one.n) for one in known.ranking.order] == [(2, 4), (1, 4), (0, 4), (3, 2)]
+    assert "4 seeds each, in a race of up to 5" in known.ranking.sentence()
+    assert [(one.number, len(one.scores)) for one in known.confirmed() if one.setting == "chosen"] == [
+        (2, 4), (1, 4), (0, 4), (3, 2),
+    ]  # fmt: skip
+    final = confirm.finals(of, trials, known, has_official=True)
+    assert {again["seed"] for again in final} == {first + 5 + number for number in range(5)}, (
+        "as many as a race may have"
+    )
+
+
+def test_a_look_reads_the_mean_curve_of_its_own_seeds(tmp_path: Path) -> None:
+    """By two seeds trial 1 leads at epoch 1, where 2 is far behind; by all three it would be best at epoch 2."""
+    of = space(tmp_path, confirm={"top": 2, "seeds": 3, "race": True})
+    trials = searched(of, 3.0, 9.0, 8.0)
+    curves = {1: [(20, 0), (21, 0), (0, 99)], 2: [(10, 0), (11, 0), (0, 0)], 0: [(19, 0), (22, 0), (30, 0)]}
+    runs = [
+        scored(of, again, *({0: float(value)} for value in curves[again["trial"]][again["seed"] - of.base.seed - 1]))
+        for again in retraining.repeats(of, trials)
+    ]
+    known = confirm.summarise(of, trials, [run for run in runs if run.params["trial"] != 2 or run.params["seed"] < 4])
+    assert known.ranking is not None and [one.number for one in known.ranking.order] == [1, 0, 2]
+    assert [one.mean for one in known.ranking.order] == [33.0, pytest.approx(71 / 3), 10.5]
 
 
 @pytest.mark.parametrize("confirmed", [True, False])

@@ -53,7 +53,7 @@ def order(done: Race) -> list[int]:
 
 
 def test_the_share_of_a_lag_worked_by_hand() -> None:
-    values = {number: dict(zip(SEEDS[:2], row, strict=False)) for number, row in CLEAR.items()}
+    values = {number: {11: float(row[0]), 12: float(row[1])} for number, row in CLEAR.items()}
     found = lags(values, leader=1)
     assert found == pytest.approx({0: stats.t.cdf(-4.5 / ERROR, 2), 2: stats.t.cdf(-14 / ERROR, 2)})
     assert found[0] == pytest.approx(0.0041, abs=1e-4)
@@ -64,8 +64,7 @@ def test_a_race_whose_order_is_clear_ends_after_two_seeds() -> None:
     assert done.wanted == tuple((number, seed) for seed in (11, 12) for number in (0, 1, 2))
     assert order(done) == [1, 0, 2] and done.rounds == ()
     assert done.ranking is not None and done.ranking.most == 4 and done.ranking.interval is not None
-    # Three looks; the two before the last share half of 5 %, and both candidates share a look's 1.25 %, two-sided.
-    half = stats.t.isf(0.05 / 2 / 2 / 2 / 2, 2) * ERROR
+    half = stats.t.isf(0.03 / 2 / 2, 2) * ERROR  # two candidates, two sides
     assert done.ranking.interval == pytest.approx((4.5 - half, 4.5 + half))
     assert "2 seeds each, in a race of up to 4" in done.ranking.sentence()
 
