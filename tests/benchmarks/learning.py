@@ -1,9 +1,9 @@
 """What a search gains by an earlier one on other data: `python -m tests.benchmarks.learning`.
 
-On each recorded pool (`tests.benchmarks.pools`) the search of the shipped spaces, TPE under Hyperband on the mean of the
-last epochs, runs in virtual time without a source, with some trials of another pool as the earlier search, and with the
-same trials whose values were dealt anew among them: a source that misleads. What counts is the true worth of what it
-would export.
+On each recorded pool (`tests.benchmarks.pools`) the search of the shipped spaces, TPE under Hyperband on the mean of
+the last epochs, runs in virtual time without a source, with some trials of another pool as the earlier search, and with
+the same trials whose values were dealt anew among them: a source that misleads. What counts is the true worth of what
+it would export.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.benchmarks.rivals import Ours, exported, search
 
 TRIALS = (5, 10, 15, 20, 22, 30)  # whole ones, at whose epochs a search is looked at
 KNOWN = 40  # trials of a source
-REPEATS = 30  # a third of them on each draw
+REPEATS = 60  # a third of them on each draw
 WAYS = ("no source", "the other pool", "the other pool, its values dealt anew")
 
 
