@@ -128,6 +128,7 @@ READ = {
     "python -m tests.benchmarks.efficiency": "takes minutes; tests/benchmarks/test_efficiency.py has it",
     "python -m tests.benchmarks.objectives": "takes a minute; tests/benchmarks/test_objectives.py has it",
     "python -m tests.benchmarks.learning": "takes minutes; tests/benchmarks/test_learning.py has it",
+    "python -m tests.benchmarks.stopping": "takes minutes; tests/benchmarks/test_stopping.py has it",
     "python -m tests.benchmarks.pools planted-easy --root FOLDER": "takes hours",
     "python -m tests.benchmarks.scale runs/pool --workers 8,64": LONG,
     "python -m tests.benchmarks.scale runs/pool --workers 8,64,1000 --epoch-seconds 30 --plot plan.svg": LONG,
