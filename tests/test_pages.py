@@ -87,6 +87,7 @@ READ = {
     "python search/run.py spaces/demo.yaml --dry-run": "tests/search/driver/test_estimate.py runs such",
     "python search/run.py spaces/demo.yaml --trials 120 --set search.confirm=null --name pool": LONG,
     "python search/run.py spaces/finegym.yaml --set data.root=/data/FineGym --trials 50 --name finegym": DATA,
+    "python search/run.py spaces/finegym.yaml --set data.root=/data/FineGym --from runs/old,runs/fineaction": DATA,
     "python search/run.py spaces/openpack.yaml --set data.root=data/OpenPack --name openpack": DATA,
     "python search/table.py spaces/table2-finegym.yaml --set data.root=/data/FineGym --name table2": DATA,
     "python search/table.py spaces/table2-finegym.yaml --set data.root=/data/FineGym --name table2 --resume": DATA,
@@ -132,6 +133,8 @@ READ = {
     "python -m tests.benchmarks.objectives": "takes a minute; tests/benchmarks/test_objectives.py has it",
     "python -m tests.benchmarks.races": "takes minutes; tests/benchmarks/test_races.py has it",
     "python -m tests.benchmarks.races --repeats 600": "takes minutes",
+    "python -m tests.benchmarks.learning": "takes minutes; tests/benchmarks/test_learning.py has it",
+    "python -m tests.benchmarks.stopping": "takes minutes; tests/benchmarks/test_stopping.py has it",
     "python -m tests.benchmarks.pools planted-easy --root FOLDER": "takes hours",
     "python -m tests.benchmarks.scale runs/pool --workers 8,64": LONG,
     "python -m tests.benchmarks.scale runs/pool --workers 8,64,1000 --epoch-seconds 30 --plot plan.svg": LONG,
@@ -501,7 +504,7 @@ def test_the_table_of_search_keys_is_the_code_s(tmp_path: Path) -> None:
     expected = {key: {"name": component.name} for key, component in components.items()}
     assert front(space) == [base_point(space)]
     expected |= {"parameters": "required", "rows": "none", "start_with": "base"}
-    expected |= defaults(Plan(), leave_out=("resources",))
+    expected |= defaults(Plan(), leave_out=("resources", "learn_from")) | {"learn_from": list(Plan().learn_from)}
     expected |= {f"resources.{key}": value for key, value in defaults(Resources()).items()}
     expected |= {f"confirm.{key}": value for key, value in defaults(Repeats()).items()}
     expected |= {f"stop.{key}": value for key, value in defaults(Stop()).items()}

@@ -26,7 +26,7 @@ from search.results import checkpoints, confirm, curves, provenance, retraining,
 from search.space.model import SEED, Space, base_number, epochs_of, front, is_base, named_params
 from search.space.studies import study_of
 from search.study import earlier, record
-from search.study.stagnation import Stagnation
+from search.study.stagnation import Rule
 from search.study.study import FINISHED, Study, Suggestion
 from search.trials import internals
 from search.trials.bridge import Bridge, Events, Halt, Running
@@ -142,7 +142,7 @@ class Phase(ABC):
     kind: str
     searched: Totals | None = None
     later: tuple[int, ...] = ()
-    stagnation: Stagnation | None = None
+    stagnation: Rule | None = None
     confirmed: str = ""
 
     def __init__(self, work: Work, study: Study, budget: int, search: Study):
@@ -191,9 +191,7 @@ class Search(Phase):
         super().__init__(work, study, work.job.space.plan.trials, study)
         rounds, finals = retraining.num_runs(work.job.space, retraining.OFFICIAL in work.job.splits)
         self.later = (*rounds, finals)
-        stop = work.job.space.plan.stop
-        if stop is not None:
-            self.stagnation = Stagnation(stop.patience, stop.gain, study.trials(*FINISHED))
+        self.stagnation = work.job.space.plan.enough(study.trials(*FINISHED))
 
     @property
     def left(self) -> int:
@@ -283,7 +281,7 @@ class Confirmation(Phase):
         return confirm.summarise(self._space, self._trials, self.study.trials())
 
 
-def _enough(stagnation: Stagnation) -> str:
+def _enough(stagnation: Rule) -> str:
     return f"Enough: {stagnation.rule}"
 
 

@@ -39,7 +39,6 @@ from search.space.edges import edge_warnings
 from search.space.model import is_base, most_epochs
 from search.study import record
 from search.study.record import TrialRecord
-from search.study.stagnation import Stagnation
 from search.study.study import FINISHED, Study
 from search.trials import features, internals
 from search.trials.bridge import no_room
@@ -242,6 +241,7 @@ def _undisturbed() -> Iterator[None]:
 
 def _description(job: Job, share: placement.Share) -> list[str]:
     plan, data = job.space.plan, job.space.base.data
+    enough = plan.enough()
     lines = [
         *made_up(data),
         f"Data: {len(job.split.train)} training and {len(job.split.validation)} validation videos, "
@@ -251,7 +251,7 @@ def _description(job: Job, share: placement.Share) -> list[str]:
         *(f"note: {remark}" for remark in job.remarks),
         f"Search: {plan.trials} trials of up to {most_epochs(job.space)} epochs, {share.concurrent} at once, "
         f"each with {share.cpu} CPU(s) and {share.gpu:g} GPU; run folder {job.folder.root}",
-        *([f"Ends after {Stagnation(plan.stop.patience, plan.stop.gain).rule}"] if plan.stop else []),
+        *([f"Ends {enough.when}"] if enough is not None else []),
     ]
     if data.validation == "official":
         lines.append(

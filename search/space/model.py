@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
 
 from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, NOT_EMPTY, Checked, RuleError, setting
 from haan.config import Config, Detect
@@ -16,6 +17,7 @@ from search.space.tableform import Table
 from search.study import algorithms
 from search.study.conditions import Conditions
 from search.study.record import RECENT, Objective
+from search.study.stagnation import Expectation, Rule, Stagnation
 
 SEED = "seed"  # the key that a grid may list beside its settings
 EPOCHS = "optim.epochs"
@@ -37,10 +39,18 @@ class Resources(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Stop(Checked):
-    """When the search has enough before its trials are spent; see search.study.stagnation."""
+    """When the search has enough before its trials are spent; see search.study.stagnation.
+
+    gain: so many trials in a row without it; `noise`: so many more whose expected gain no confirmation can tell.
+    """
 
     patience: int = setting(40, AT_LEAST_ONE)
-    gain: float = setting(0.0, NON_NEGATIVE)
+    gain: float | Literal["noise"] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gain != "noise" and self.gain < 0:
+            raise RuleError("gain", "must be noise or >= 0", self.gain)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +77,17 @@ class Plan(Checked):
         if mark and ("@" in rest.partition("/")[0] or "secret" in rest.lower()):
             rule = "must not hold a key, for it would stand in run folders; AWS_SECRET_ACCESS_KEY or a role has it"
             raise RuleError("storage", rule, f"{scheme}://...")
+        if self.stop is not None and self.stop.gain == "noise" and self.confirm is None:
+            raise RuleError("stop.gain", "must be a number where search.confirm is null, which has no noise", "noise")
+
+    def enough(self, ended: Iterable[FrozenTrial] = ()) -> Rule | None:
+        """What ends the search before its trials are spent. ended: trials that an earlier driver saw end."""
+        if self.stop is None:
+            return None
+        if self.stop.gain != "noise":
+            return Stagnation(self.stop.patience, self.stop.gain, ended)
+        assert self.confirm is not None
+        return Expectation(self.stop.patience, self.confirm.seeds, RECENT if self.objective == "recent" else 1, ended)
 
     @property
     def epoch(self) -> Literal["best", "last"]:

@@ -21,8 +21,8 @@ from search.study.adapters import Adapter
 from search.study.alike import Scale
 
 EARLIER = "haan.earlier"  # attribute of the study
-JUDGED = 8  # so many trials of a study can contradict a source
-_LEAST_AGREEMENT = 0.3  # rank correlation of what a source foretells and what is seen
+JUDGED = 6  # so many trials of a study can contradict a source
+_LEAST_AGREEMENT = 0.5  # rank correlation of what a source foretells and what is seen
 _SCORED = (TrialState.COMPLETE, TrialState.PRUNED)
 _NEIGHBOURS = 3  # of a trial, among a source's, foretell its value
 

@@ -24,7 +24,7 @@ from tests.benchmarks.rivals import Ours, exported, search
 
 TRIALS = (5, 10, 15, 20, 22, 30)  # whole ones, at whose epochs a search is looked at
 KNOWN = 40  # trials of a source
-REPEATS = 30  # a third of them on each draw
+REPEATS = 60  # a third of them on each draw
 WAYS = ("no source", "the other pool", "the other pool, its values dealt anew")
 
 

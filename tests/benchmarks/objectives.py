@@ -109,6 +109,20 @@ def part(pool: Recorded, count: int) -> Recorded:
     return Recorded(pool.name, pool.space, pool.params[:count], scores)
 
 
+def averaged(pool: Recorded, other: Recorded) -> Iterator[list[str]]:
+    """The same configurations without and with averaged weights: what counts also leaves. other: with."""
+    pool = part(pool, len(other.params))
+    assert pool.params == other.params
+    yield ["trials, what counts", "the last step's weights", "averaged", "difference, all configurations"]
+    for trials in TRIALS[:2]:
+        for name, last in OBJECTIVES.items():
+            made = [seen(one, last) for one in (pool, other)]
+            means = [fmean(expected(v, w, trials) for v, w in zip(*one, strict=True)) for one in made]
+            apart = (made[1][1] - made[0][1]).mean(axis=0)  # of each configuration's worth, as it leaves
+            error = 1.96 * apart.std(ddof=1) / len(apart) ** 0.5
+            yield [f"{trials}, {name}", *(f"{mean:.2f}" for mean in means), f"{apart.mean():+.2f} ± {error:.2f}"]
+
+
 def main() -> None:
     """Prints the tables of all pools that are there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -119,6 +133,9 @@ def main() -> None:
         tell(f"{name}, worth of what is exported, in brackets its distance from the best epoch of both:")
         for trials in TRIALS:
             show_table(list(table(pool, trials)))
+            tell("")
+        if pools.path_of(name + pools.AVERAGED).exists():
+            show_table(list(averaged(pool, pools.read(name + pools.AVERAGED))))
             tell("")
         for way, points in flattery(pool).items():
             tell(f"{way} of {len(pool.space.detects)}: {points:+.2f} avg.mAP above where another run's lies")

@@ -36,6 +36,7 @@ POOLS = Path(__file__).with_name("recorded")
 REDRAWN, FIXED, OFFICIAL = "redrawn", "fixed", "official"
 SEEDS = {REDRAWN: 3, FIXED: 2, OFFICIAL: 3}  # of each configuration; the first redrawn one has the search's own holdout
 CONFIGS = 150
+AVERAGED = "-ema"  # behind the name of a pool: the same configurations with averaged weights
 _PLANTED = (
     "data.train_videos=48", "model.width=48", "optim.epochs=15", "optim.batch_videos=4", "optim.lr=2e-3",
     "search.parameters.concepts.clusters={int: [10, 80], log: true}",
@@ -87,8 +88,8 @@ def path_of(name: str, folder: Path = POOLS) -> Path:
 
 
 def recorded(folder: Path = POOLS) -> list[str]:
-    """The names of those that are there."""
-    return [name for name in SPACES if path_of(name, folder).exists()]
+    """The names of those that are there, of weights that were not averaged."""
+    return [name for name in SPACES if path_of(name, folder).exists() and not name.endswith(AVERAGED)]
 
 
 def read(name: str, folder: Path = POOLS) -> Recorded:

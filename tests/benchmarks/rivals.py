@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
@@ -96,6 +96,10 @@ class Ours:
 
     def end(self, trial: int, epoch: int, value: float, stopped: bool) -> None:
         (self._study.prune if stopped else self._study.complete)(trial, {})
+
+    def trial(self, number: int) -> FrozenTrial:
+        """As its study has it."""
+        return self._study.trials()[number]
 
     def pick(self) -> Pick | None:
         best = next(iter(ranked(self._study.trials(TrialState.COMPLETE))), None)

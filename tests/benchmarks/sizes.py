@@ -134,7 +134,8 @@ def _annotations(size: Size, num_clips: NDArray[np.int64], rng: np.random.Genera
     )
 
 
-def make_trainer(size: Size, precision: Precision = "float32") -> Trainer:
+def make_trainer(size: Size, precision: Precision = "float32", ema_epochs: float = 0.0) -> Trainer:
     """A trainer of this size that scores every epoch at 41 alphas, as a search does."""
     config = replace(size.config(), precision=precision)
+    config = replace(config, optim=replace(config.optim, ema_epochs=ema_epochs))
     return Trainer(config, *make_table(size), detects=[replace(config.detect, alpha=alpha) for alpha in ALPHAS])

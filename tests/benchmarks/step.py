@@ -47,6 +47,11 @@ def _rows(size: Size, rounds: int, against_oracle: bool) -> Iterator[Row]:
     rounded.begin(np.concatenate(batches))
     exact = Rival("in float32", trainer.train_step)
     yield from compare("step in bfloat16", size.problem, rounded.train_step, [exact], rounds)
+    averaged = make_trainer(size, ema_epochs=2.0)
+    averaged.method.renew(1)
+    averaged.begin(np.concatenate(batches))
+    without = Rival("without", trainer.train_step)
+    yield from compare("step, weights averaged", size.problem, averaged.train_step, [without], rounds)
 
 
 def _on(clips: list[Float[Tensor, "clips d"]], step: bare.Step) -> Work:

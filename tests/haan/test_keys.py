@@ -32,7 +32,7 @@ def test_every_key_of_a_configuration_is_among_them_and_says_what_it_means(given
     later = [
         "data.skip=z",
         "eval.every=5",
-        *(f"optim.{one}" for one in (*optim, "schedule_epochs=60")),
+        *(f"optim.{one}" for one in (*optim, "schedule_epochs=60", "ema_epochs=2")),
     ]  # left out while they are the default
     config = read_config(
         given, ("data.validation={holdout: 0.2, classes: both}", "data.plant={train_videos: 3}", *later)

@@ -1,12 +1,13 @@
 """Trials in a row without a gain, counted by hand."""
 
+import math
 import random
 from datetime import datetime, timedelta
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.study.stagnation import Stagnation
+from search.study.stagnation import Expectation, Stagnation
 
 
 def ended(number: int, value: float | None, minute: int) -> FrozenTrial:
@@ -52,3 +53,39 @@ def test_a_later_driver_counts_as_the_one_before_whatever_the_trials_numbers() -
 def test_it_says_what_it_waits_for() -> None:
     assert str(Stagnation(40, 0.0)) == "ends after 40 trials in a row without a better one, 0 so far"
     assert Stagnation(40, 0.5).rule == "40 trials in a row without +0.5 avg.mAP"
+
+
+def whole(value: float, jumps: float = 0.0) -> FrozenTrial:
+    """A COMPLETE trial whose last epochs go up and down by so much."""
+    epochs = [value - jumps * (number % 2) for number in range(9)]
+    return create_trial(value=value, intermediate_values=dict(enumerate(epochs, start=1)))
+
+
+def test_an_expected_gain_worked_by_hand() -> None:
+    """Of 20 trials 16 are pruned; the best three lie 3, 2 and 1 above the fourth, 2 on average; 20 more: 2 ln 2."""
+    rule = Expectation(20, 4, 1, [ended(number, None, number) for number in range(16)])
+    assert rule.gain is None and "too few are complete" in str(rule)
+    for value in (12.0, 10.0, 13.0, 11.0):
+        rule.add(whole(value))
+    assert rule.gain == pytest.approx(2 * math.log(2))
+
+
+def test_noise_worked_by_hand() -> None:
+    """Jumps of +1, -1, +1, -1 (the last four of nine epochs' eight): their sd is sqrt(4 / 3); four seeds halve it."""
+    rule = Expectation(20, 4, 1, [whole(10.0, jumps=1.0)])
+    assert rule.noise == pytest.approx(math.sqrt(4 / 3) / 2)
+    mean = Expectation(20, 4, 4, [whole(10.0, jumps=1.0)])
+    assert mean.noise == pytest.approx(math.sqrt(4 / 3)), "means over four epochs jump less than they vary"
+    assert Expectation(20, 4, 1, [whole(10.0)]).noise == 0.0
+
+
+def test_a_search_has_enough_once_what_is_ahead_is_less_than_the_noise_and_stays_so() -> None:
+    values = [10.0, 11.0, 12.0, 13.0] * 5
+    rule, quiet = (Expectation(20, 3, 1) for _ in range(2))
+    for number, value in enumerate(values, start=1):
+        rule.add(whole(value, jumps=3.0))
+        quiet.add(whole(value))
+        assert rule.is_enough == (number >= 10) and not quiet.is_enough
+    rule.add(whole(100.0))
+    assert rule.gain is not None and rule.noise is not None and rule.gain > rule.noise and rule.is_enough
+    assert str(quiet).startswith("ends once 20 more trials are expected to gain less than the confirmation's noise, +")

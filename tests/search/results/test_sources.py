@@ -1,0 +1,101 @@
+"""What of an earlier run a search takes: its trials that lie in the space, its best ones first."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from haan.errors import InputError
+from search.results.folder import RunFolder
+from search.results.sources import FIRST, MOST, read_sources
+from search.space.model import Space
+from search.space.read import read_space
+from search.space.resume import differences
+from search.space.studies import study_of
+from search.study import earlier
+from tests.search.spaces import tiny_space
+
+VALUES = [5.0, 9.0, 1.0, 7.0, 8.0]
+
+
+def earlier_run(folder: Path, values: list[float] = VALUES, **search: Any) -> Path:
+    """A run whose trial i had 4 + i % 13 clusters and scored its value; one more was pruned, and one failed."""
+    root = folder / "runs" / "old"
+    root.mkdir(parents=True)
+    space = read_space(tiny_space(folder, **search))
+    (root / "space.yaml").write_text(space.document)
+    study = study_of(space, name="old", journal=RunFolder(root).journal, seed=1).inner
+    for number, value in enumerate([*values, None, None]):
+        state = TrialState.COMPLETE if value is not None else TrialState.PRUNED
+        state = TrialState.FAIL if number == len(values) + 1 else state
+        study.add_trial(
+            create_trial(
+                state=state,
+                value=value,
+                params={"concepts.clusters": 4 + number % 13, "loss.pseudo": 0.1},
+                distributions=dict(space.parameters),
+                intermediate_values={1: 2.0, 3: 4.0} if state == TrialState.PRUNED else {},
+            )
+        )
+    return root
+
+
+def asking(folder: Path, *roots: Path, **search: Any) -> Space:
+    return read_space(tiny_space(folder, learn_from=[str(root) for root in roots], **search))
+
+
+def test_the_best_come_first_and_pruned_ones_with_their_last_epoch(tmp_path: Path) -> None:
+    space = asking(tmp_path, earlier_run(tmp_path))
+    (source,) = read_sources(space, RunFolder(tmp_path / "new"))
+    assert [one["concepts.clusters"] for one in source.best] == [5, 8, 7] and len(source.best) == FIRST
+    assert [(one.value, one.step, one.pruned) for one in source.tried][-2:] == [(1.0, 0, False), (4.0, 3, True)]
+    assert source.count == 6 and str(source).startswith("learns from ") and "6 of its 6 trials" in str(source)
+
+
+def test_trials_beyond_a_range_are_left_out_and_said(tmp_path: Path) -> None:
+    root = earlier_run(tmp_path)
+    narrow = {"concepts.clusters": {"int": [6, 16]}, "loss.concept": {"float": [0.001, 1.0]}}
+    (source,) = read_sources(asking(tmp_path, root, parameters=narrow), RunFolder(tmp_path / "new"))
+    assert {one.params["concepts.clusters"] for one in source.tried} == {6, 7, 8, 9}
+    assert {one.params["loss.concept"] for one in source.tried} == {0.01}, "what it did not search is its base's"
+    assert "4 of its 6 trials, those in these ranges" in str(source)
+
+
+def test_of_many_trials_some_are_kept_the_best_among_them(tmp_path: Path) -> None:
+    values = [float(number % 601) for number in range(1100)]
+    (source,) = read_sources(asking(tmp_path, earlier_run(tmp_path, values)), RunFolder(tmp_path / "new"))
+    assert len(source.tried) <= MOST and source.tried[0].value == 600.0
+
+
+def test_a_study_that_holds_its_sources_needs_their_folders_no_more(tmp_path: Path) -> None:
+    root, folder = earlier_run(tmp_path), RunFolder(tmp_path / "new")
+    folder.root.mkdir()
+    space = asking(tmp_path, root)
+    study = study_of(space, name="new", journal=folder.journal, seed=1)
+    assert len(read_sources(space, folder)) == 1, "killed before it kept them"
+    earlier.keep(study.inner, read_sources(space, folder))
+    (root / "space.yaml").unlink()
+    assert read_sources(space, folder) == ()
+
+
+@pytest.mark.parametrize("values", [[], None])
+def test_what_is_no_search_with_a_complete_trial_is_refused_by_name(values: list[float] | None, tmp_path: Path) -> None:
+    root = tmp_path / "nowhere" if values is None else earlier_run(tmp_path, values)
+    with pytest.raises(InputError) as caught:
+        read_sources(asking(tmp_path, root), RunFolder(tmp_path / "new"))
+    rule = "must be folders of searches" if values is None else "must be of searches with a COMPLETE trial"
+    (message,) = caught.value.messages
+    assert message.startswith(f"search.learn_from: {rule}, got {str(root)!r}")
+
+
+def test_a_resumed_search_keeps_what_it_learns_from(tmp_path: Path) -> None:
+    old, new = asking(tmp_path, Path("a"), Path("b")), asking(tmp_path)
+    assert differences(old, new) == ["search.learn_from: must stay a, b under --resume, got nothing"]
+    assert differences(old, asking(tmp_path, Path("a"), Path("b"))) == []
+
+
+def test_a_grid_learns_nothing(tmp_path: Path) -> None:
+    grid = {"sampler": {"name": "grid"}, "pruner": {"name": "none"}, "parameters": {"concepts.clusters": [4, 5]}}
+    with pytest.raises(InputError, match="search.learn_from: must be \\[\\] under grid, which tries its own points"):
+        asking(tmp_path, Path("a"), **grid)
