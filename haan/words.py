@@ -17,9 +17,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 3600:,.0f} h"
 
 
-def amount(seconds: float, unit: str) -> str:
-    """Resource time, in hours where it comes to any."""
-    return f"{seconds / 3600:,.1f} {unit}-hours" if seconds >= 360 else f"{seconds:.0f} {unit}-seconds"
+def amount(seconds: float, unit: str, beside: Sequence[float] = ()) -> str:
+    """Resource time, in hours where it comes to one. beside: what stands in the same line, in the same unit."""
+    if max(seconds, *beside, 0) < 3600:
+        return f"{seconds:,.0f} {unit}-seconds"
+    return f"{seconds / 3600:,.{1 if seconds >= 3600 else 2}f} {unit}-hours"
 
 
 def byte_size(num_bytes: float) -> str:

@@ -307,7 +307,8 @@ def _counted(work: Work, study: Study) -> list[str]:
         lines[0] += f", {under_way} under way"
     again = confirm.read_confirmation(work.job.folder, work.job.space, study.inner).runs
     again_s = sum(ran_s(run.record.runs or ()) for run in again) * work.share.units
-    spent, more, saved = (amount(value, work.share.unit) for value in (found.spent_s, again_s, found.saved_s))
+    each = (found.spent_s, again_s, found.saved_s)
+    spent, more, saved = (amount(value, work.share.unit, each) for value in each)
     prunes = work.job.space.pruner.name != "none"
     lines.append(
         f"Spent {spent} on them"
