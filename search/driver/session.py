@@ -336,7 +336,8 @@ def _leave(work: Work, study: Study) -> list[str]:
     lines += [f"Its settings: {apart}"] if apart else []
     lines += winner.comparison(space, study.inner, trial, known)
     detect = winner.detect_of(space, trial, known)
-    lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
+    warnings = [*winner.all_alike(study.trials()), *edge_warnings(space, trial.params, detect)]
+    lines += [f"warning: {warning}" for warning in warnings]
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
     else:

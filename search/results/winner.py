@@ -21,6 +21,7 @@ from search.space.studies import scores_of
 from search.study.record import DATA, FINGERPRINT, SESSIONS, TrialRecord
 from search.study.study import ranked
 
+_ALIKE_FROM = 3  # different settings
 UNSEEN, SEARCHED = "On the videos that chose nothing", "In the search, which chose by it"  # what a figure is of
 
 
@@ -103,6 +104,16 @@ def no_choice(trials: Sequence[FrozenTrial]) -> str | None:
     detected = any(TrialRecord.of(trial).detections != 0 for trial in complete)
     why = why_zero(detected, "none of them detected anything in any epoch")
     return f"All {len(complete)} COMPLETE trials have an avg.mAP of 0, so there is no winner: {why}"
+
+
+def all_alike(trials: Sequence[FrozenTrial]) -> list[str]:
+    """A warning where different settings all scored the same: then the search chose nothing."""
+    complete = ranked(trials)
+    settings = {tuple(sorted((key, value) for key, value in one.params.items() if key != SEED)) for one in complete}
+    if len(settings) < _ALIKE_FROM or len({one.value for one in complete}) > 1:
+        return []
+    keys = ", ".join(key for key in complete[0].params if key != SEED)
+    return [f"all {len(complete)} COMPLETE trials have the same avg.mAP: what was searched ({keys}) changed nothing"]
 
 
 def base_of(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> FrozenTrial | None:
