@@ -11,6 +11,7 @@ import typer
 
 from haan import notebook
 from haan.activitynet import Benchmark
+from haan.alike import first_of, hint
 from haan.checked import RuleError
 from haan.cli import run, say, warn
 from haan.config import Plant
@@ -94,7 +95,7 @@ def evaluate(
     """Temporal mAP of predictions, in percent."""
     score = notebook.evaluate(ground_truth, predictions, tiou, subset, "--tiou")
     benchmark = score.benchmark
-    warn(_doubts(benchmark))
+    warn([*_doubts(benchmark), *_nothing(score)])
     table = {f"{t:.2f}" if round(t, 2) == t else f"{t:g}": value for t, value in score.map.items()}
     if json_:
         counts = {"classes": len(benchmark.classes), "detections": len(benchmark.detections)}
@@ -111,17 +112,34 @@ def evaluate(
 
 def _doubts(benchmark: Benchmark) -> Iterator[str]:
     """What may make a score another than was meant."""
-    if benchmark.strangers or benchmark.unknown:
-        strangers = f"{benchmark.strangers} predictions lie in videos without ground truth and count as false"
-        yield f"{strangers}, {benchmark.unknown} name a class without ground truth and are left out"
+    if benchmark.strangers:
+        videos = benchmark.strange_videos
+        lie = f"{benchmark.strangers} predictions lie in {len(videos)} videos without ground truth and count as false"
+        yield f"{lie}: {first_of(videos)}{hint(videos, benchmark.names)}"
+    if benchmark.unknown:
+        classes = benchmark.unknown_classes
+        name = f"{benchmark.unknown} predictions name a class without ground truth and are left out"
+        yield f"{name}: {first_of(classes)}{hint(classes, benchmark.classes)}"
     if benchmark.unsound:
         segments = f"{benchmark.unsound} of {len(benchmark.truth)} segments of the ground truth have end <= start"
         yield f"{segments}: they count as missed, as on ActivityNet's server"
+    if benchmark.outside:
+        segments = f"{benchmark.outside} of {len(benchmark.truth)} segments of the ground truth lie outside their video"
+        yield f"{segments} (before 0 s, or after its duration)"
     if benchmark.unpredicted:
         videos = f"{benchmark.unpredicted} of {benchmark.videos} videos of the ground truth have no prediction"
         parts = [f"{name}: {without} of {count}" for name, (count, without) in benchmark.subsets.items() if name]
         subsets = f" ({', '.join(parts)}; --subset NAME scores one alone)" if len(parts) > 1 else ""
         yield f"{videos}, and their segments count as missed{subsets}"
+
+
+def _nothing(score: notebook.Evaluation) -> Iterator[str]:
+    """Why nothing was scored."""
+    truth, found = score.benchmark.truth, score.benchmark.detections
+    if score.avg_map == 0 and len(found):
+        ends = f"predictions end by {found.end_s.max():.6g} s, the ground truth's segments by {truth.end_s.max():.6g} s"
+        rule = f"no prediction has a tIoU of {min(score.map):g} with a segment of its video and class"
+        yield f"an avg.mAP of 0: {rule}; {ends}"
 
 
 @app.command("figures", epilog="Example: python -m haan figures trained --clips 3")

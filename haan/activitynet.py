@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from haan.errors import InputError
 from haan.files import read_json, whole
 from haan.metrics import Detections, Segments
+from haan.words import plain_number
 
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
 SUBSETS = (TRAINING, VALIDATION, TESTING)
@@ -23,9 +24,11 @@ SUBSETS = (TRAINING, VALIDATION, TESTING)
 class Benchmark:
     """Ground truth and predictions on common indices.
 
-    strangers: predictions in videos outside the ground truth; they count as false, as in ActivityNet's own evaluation.
-    unknown: predictions of a class without ground truth; they take no part.
+    names: videos with ground truth. strange_videos, strangers: those outside it and the predictions there, which count
+    as false, as in ActivityNet's own evaluation.
+    unknown_classes, unknown: those without ground truth and their predictions, which take no part.
     unsound: segments of the ground truth with end <= start, which none can match; they count as missed, as there.
+    outside: those that lie before their video or after its duration, which none should match.
     subsets: of each (None: the file names none) the videos with ground truth, and those of them without a prediction.
     predicted: videos with a prediction, wherever.
     """
@@ -33,9 +36,13 @@ class Benchmark:
     truth: Segments
     detections: Detections
     classes: tuple[str, ...]
+    names: tuple[str, ...]
+    strange_videos: tuple[str, ...]
     strangers: int
+    unknown_classes: tuple[str, ...]
     unknown: int
     unsound: int
+    outside: int
     subsets: dict[str | None, tuple[int, int]]
     predicted: int
 
@@ -137,7 +144,7 @@ def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None)
     classes = tuple(sorted({name for _, name, _ in annotations}))
     class_index = {name: i for i, name in enumerate(classes)}
     videos = {name: i for i, name in enumerate(actions)}
-    strangers = sum(video not in videos for video, _, _ in predictions)
+    strange = [video for video, _, _ in predictions if video not in videos]
     for video, _, _ in predictions:
         videos.setdefault(video, len(videos))
     truth_times = np.array([times for _, _, times in annotations], dtype=np.float64)
@@ -157,12 +164,23 @@ def read_benchmark(truth_path: Path, predictions_path: Path, subset: str | None)
         truth,
         Detections(video[known], label[known], times[known, 0], times[known, 1], scores[known]),
         classes,
-        strangers,
+        tuple(actions),
+        strange_videos=tuple(dict.fromkeys(strange)),
+        strangers=len(strange),
+        unknown_classes=tuple(dict.fromkeys(name for name in predicted if name not in class_index)),
         unknown=int((~known).sum()),
         unsound=int((truth.end_s <= truth.start_s).sum()),
+        outside=sum(_is_outside(times, database[video].get("duration")) for video, _, times in annotations),
         subsets=_covered({name: database[name].get("subset") for name in actions}, results),
         predicted=sum(map(bool, results.values())),
     )
+
+
+def _is_outside(times: list[float], duration: Any) -> bool:
+    """Whether a segment lies before its video, or after it where a duration is given. Not one with end <= start."""
+    start, end = times
+    length = as_time(duration)
+    return start < end and (end <= 0 or (is_number(length) and start >= length > 0))
 
 
 def _covered(subset_of: dict[str, Any], results: dict[str, list[Any]]) -> dict[str | None, tuple[int, int]]:
@@ -202,10 +220,8 @@ def _action(entry: Any, path: Path, where: str) -> tuple[str, list[float]]:
 
 def as_time(value: Any) -> Any:
     """A time of a ground truth as a number where it is one in text, as in THUMOS14's; whatever else as it is."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+    found = plain_number(value.strip()) if isinstance(value, str) else None
+    return value if found is None else found
 
 
 def segment(entry: Any, path: Path, where: str) -> list[float]:

@@ -1,9 +1,12 @@
 """Sizes, times and values in words, and read from words; words in lines."""
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
 from haan.errors import InputError
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 _BLANK = "\xa0"  # where no line is broken
 
@@ -17,9 +20,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 3600:,.0f} h"
 
 
-def amount(seconds: float, unit: str) -> str:
-    """Resource time, in hours where it comes to any."""
-    return f"{seconds / 3600:,.1f} {unit}-hours" if seconds >= 360 else f"{seconds:.0f} {unit}-seconds"
+def amount(seconds: float, unit: str, beside: Sequence[float] = ()) -> str:
+    """Resource time, in hours where it comes to one. beside: what stands in the same line, in the same unit."""
+    if max(seconds, *beside, 0) < 3600:
+        return f"{seconds:,.0f} {unit}-seconds"
+    return f"{seconds / 3600:,.{1 if seconds >= 3600 else 2}f} {unit}-hours"
 
 
 def byte_size(num_bytes: float) -> str:
@@ -27,14 +32,16 @@ def byte_size(num_bytes: float) -> str:
     return f"{num_bytes / 2**30:,.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:,.1f} MiB"
 
 
+def plain_number(text: str) -> float | None:
+    """A number in digits; None for what Python's `float` takes besides (`1_0`, `nan`, digits of other scripts)."""
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
 def seconds(text: str, option: str) -> float:
     """A duration such as 90m. Raises InputError."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = text[:-1], text[-1:]
-    try:
-        value = float(number) * units[unit]
-    except (KeyError, ValueError):
-        value = 0.0
+    number, unit = plain_number(text[:-1]), units.get(text[-1:])
+    value = number * unit if number and unit else 0.0
     if not 0 < value < float("inf"):
         raise InputError(f"{option}: must be a number > 0 and a unit s, m, h or d, as in 90m, got {text!r}")
     return value

@@ -21,12 +21,12 @@ from haan.config import Config
 from haan.errors import InputError
 from haan.files import at_home, read_text
 from haan.methods.names import CONFIGS, HAAN
+from haan.words import plain_number
 
 BEST = "best.yaml"  # in the folder of a training, or of a search: its configuration
 T = TypeVar("T")
 BAD = object()  # a value that could not be read; its error is in the list already
 _INT = re.compile(r"[+-]?[0-9]+")
-_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _MAX_STEPS = 100_000
 METHOD = "method"
 _MAP, _STR, _NULL = (f"tag:yaml.org,2002:{name}" for name in ("map", "str", "null"))
@@ -38,7 +38,7 @@ def parse_range(text: str) -> tuple[float, ...]:
     Raises ValueError, its text the rule that is broken.
     """
     try:
-        parts = [Decimal(part.strip()) for part in text.split(":")]
+        parts = [Decimal(part.strip()) for part in text.split(":")] if text.isascii() and "_" not in text else []
     except InvalidOperation:
         raise ValueError("must be a number or low:high:step") from None
     if len(parts) not in (1, 3) or not all(part.is_finite() for part in parts):
@@ -340,8 +340,8 @@ def _scalar(kind: Any, node: yaml.Node) -> Any:
     if kind is int:
         return int(text) if _INT.fullmatch(text) and len(text) < 20 else BAD
     if kind is float:
-        value = float(text) if _FLOAT.fullmatch(text) else float("nan")
-        return value if abs(value) < float("inf") else BAD
+        value = plain_number(text)
+        return BAD if value is None or abs(value) == float("inf") else value
     raise TypeError(f"{kind} is not a type that a configuration can hold")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from haan.cli import run_script, say, show_table, tell
+from haan.cli import run_script, say, show_table, tell, warn
 
 EXAMPLE = "python search/report.py runs/demo"
 
@@ -36,6 +36,7 @@ def main(
         known = [listing.listed(folder) for folder in folders]
         tables = (listing.gathered(known), listing.by_epoch(known), listing.differing(known))
         _show([listing.overview(known), *filter(None, tables)], (*listing.NOTES, *listing.CURVES_NOTES))
+        warn(listing.incomparable(known))
 
 
 def runs(

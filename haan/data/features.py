@@ -4,15 +4,15 @@ A regular array is [videos, clips, d]. The other two hold a matrix [clips, d] a 
 names; in a folder, video NAME has the file `NAME.npy`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
+from haan.alike import SHOWN, first_of, hint
 from haan.config import Data
 from haan.data import cache
 from haan.data.layout import NAMES
@@ -20,14 +20,6 @@ from haan.data.npy import map_array, read_array, read_header, read_objects
 from haan.data.table import FloatArray, IntArray
 from haan.errors import InputError, MissingDataError
 from haan.memory import drop_pages, trim
-
-SHOWN = 5  # of the videos that a message is about
-
-_ALIKE: dict[str, Callable[[str], str]] = {  # what else a file may be called, and what is the same in both names
-    "in another Unicode normal form": lambda file: normalize("NFC", file),
-    "in other case": lambda file: normalize("NFC", file).casefold(),
-    "with another extension": lambda file: Path(file).stem,
-}
 
 
 def find_files(data: Data, needed: Sequence[str]) -> Path:
@@ -137,34 +129,9 @@ def _files(path: Path, names: Sequence[str], source_of_names: str) -> cache.File
     missing = [name for name, one in zip(names, paths, strict=True) if not is_there(one)]
     if missing:
         got = f"none for {len(missing)} of {len(names)}: {first_of(missing)}"
-        raise MissingDataError(f"{path}: data.features: must hold a file a video, got {got}{_hint(path, missing)}")
+        found = hint([f"{name}.npy" for name in missing], (one.name for one in path.iterdir()), files=True)
+        raise MissingDataError(f"{path}: data.features: must hold a file a video, got {got}{found}")
     return cache.look(path, paths)
-
-
-def first_of(names: Sequence[str]) -> str:
-    """The first names, for a message."""
-    return ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
-
-
-def _hint(folder: Path, missing: Sequence[str]) -> str:
-    """Under which other names files may be there, for a message: those that account for most of the missing ones."""
-    there = sorted(one.name for one in folder.iterdir())
-    wanted = [f"{name}.npy" for name in missing]
-    ways: list[tuple[str, list[str]]] = []
-    for how, key in _ALIKE.items():
-        by_key = {key(file): file for file in there}
-        ways.append((how, [by_key[key(file)] for file in wanted if key(file) in by_key]))
-    known = set(there)
-    for file in there:
-        if file.endswith(wanted[0]):
-            prefix = file.removesuffix(wanted[0])
-            ways.append((f"with {prefix!r} before the name", [prefix + w for w in wanted if prefix + w in known]))
-        elif wanted[0].endswith(file) and not file.startswith("."):
-            prefix = wanted[0].removesuffix(file)
-            bare = [w.removeprefix(prefix) for w in wanted if w.startswith(prefix)]
-            ways.append((f"without {prefix!r} before the name", [w for w in bare if w in known]))
-    how, found = max(ways, key=lambda way: len(way[1]))
-    return f"; {len(found)} of them are there {how}, as {found[0]!r}" if found else ""
 
 
 def _features(files: cache.Files, names: Sequence[str]) -> cache.OnDisk:

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from haan.alike import first_of
 from haan.config import Data
-from haan.data.features import first_of, is_there
+from haan.data.features import is_there
 from haan.errors import InputError
 from haan.files import read_lines
 

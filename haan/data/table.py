@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -272,9 +272,12 @@ def read_checked(
     for start in range(0, len(raw), rows):
         block = values[start : start + rows]
         _round(raw[start : start + rows], block)
-        if not _all_finite(block):
+        largest, beyond = _exponents(block)
+        if largest == beyond:
             bad = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
             raise _not_finite(source, annotations, first, bad, raw[bad], values[bad])
+        if largest == 0 and first == start == 0 and raw.itemsize > block.itemsize and raw[:rows].any():
+            raise _too_small(source, annotations, raw[:rows], block.dtype)
     return values
 
 
@@ -291,24 +294,36 @@ def _round(raw: FloatArray, out: FloatArray) -> None:
         out[...] = raw
 
 
-def _all_finite(values: FloatArray) -> bool:
-    """By their bits: of float16, NumPy's own `isfinite` takes ten times as long."""
+def _exponents(values: FloatArray) -> tuple[int, int]:
+    """The largest exponent's bits: 0 where no value is a normal number; and those of NaN and infinity.
+
+    By their bits, for NumPy's own `isfinite` takes ten times as long of float16.
+    """
     ones = _EXPONENTS[values.itemsize]
-    return bool((values.view(ones.dtype) & ones).max() < ones)
+    return int((values.view(ones.dtype) & ones).max()), int(ones)
 
 
 def _not_finite(
     source: FeatureSource, annotations: Annotations, first: int, clip: int, raw: FloatArray, rounded: FloatArray
 ) -> InputError:
-    """About the clip that is so many clips after the first one of video `first`."""
-    starts = offsets_of(source.num_clips[first:])
-    video = int(np.searchsorted(starts, clip, side="right")) - 1
     value, dtype = raw[~np.isfinite(rounded)][0], rounded.dtype
     hint = "; data.dtype: float32 can hold it" if dtype == np.float16 and np.isfinite(np.float32(value)) else ""
-    return InputError(
-        f"{source.path}: data.features: video {first + video} ({annotations.names[first + video]!r}), clip "
-        f"{clip - starts[video]}: must be finite in {dtype}, got {value}{hint}"
-    )
+    return InputError(f"{_clip(source, annotations, first, clip)}: must be finite in {dtype}, got {value}{hint}")
+
+
+def _too_small(source: FeatureSource, annotations: Annotations, raw: FloatArray, dtype: np.dtype[Any]) -> InputError:
+    """Where the first clips all lose their digits, or become 0: features of another scale."""
+    hint = "; data.dtype: float32 can hold it" if dtype == np.float16 else ""
+    rule = f"must have a value of at least {np.finfo(dtype).tiny:.1g} in {dtype}"
+    return InputError(f"{_clip(source, annotations, 0, 0)} and on: {rule}, got at most {np.abs(raw).max():.3g}{hint}")
+
+
+def _clip(source: FeatureSource, annotations: Annotations, first: int, clip: int) -> str:
+    """The clip that is so many clips after the first one of video `first`."""
+    starts = offsets_of(source.num_clips[first:])
+    video = int(np.searchsorted(starts, clip, side="right")) - 1
+    name = annotations.names[first + video]
+    return f"{source.path}: data.features: video {first + video} ({name!r}), clip {clip - starts[video]}"
 
 
 def packed_fingerprint(table: ClipTable) -> str:

@@ -45,7 +45,9 @@ def start(feature_bytes: int, held: ExitStack, before: Callable[[], int | None])
     except Exception as error:  # whatever it is, a search can't go on, and no traceback helps its user
         words = " ".join(str(error).split())[:_MOST_WORDS] or type(error).__name__
         rule = "a Ray of this search's own must start on this machine"
-        raise InputError(f"{rule}, got: {words}; {_TMPDIR}=FOLDER moves its files") from None
+        busy = "timed out" in words
+        fix = "try again once this machine has less to do" if busy else f"{_TMPDIR}=FOLDER moves its files"
+        raise InputError(f"{rule}, got: {words}; {fix}") from None
     return has
 
 

@@ -308,7 +308,8 @@ def _counted(work: Work, study: Study) -> list[str]:
     searched_s = found.spent_s + units * sum(ran_s(record.runs or ()) for record in under_way)
     again = confirm.read_confirmation(work.job.folder, work.job.space, study.inner).runs
     again_s = units * sum(ran_s(run.record.runs or ()) for run in again)
-    spent, more, saved = (amount(value, work.share.unit) for value in (searched_s, again_s, found.saved_s))
+    each = (searched_s, again_s, found.saved_s)
+    spent, more, saved = (amount(value, work.share.unit, each) for value in each)
     prunes = work.job.space.pruner.name != "none"
     lines.append(
         f"Spent {spent} on them"
@@ -337,7 +338,8 @@ def _leave(work: Work, study: Study) -> list[str]:
         lines += [f"Its settings: {apart}"] if apart else []
         lines += winner.comparison(space, study.inner, trial, known)
     detect = winner.detect_of(space, trial, known)
-    lines += [f"warning: {warning}" for warning in edge_warnings(space, trial.params, detect)]
+    warnings = [*winner.all_alike(study.trials()), *edge_warnings(space, trial.params, detect)]
+    lines += [f"warning: {warning}" for warning in warnings]
     if found is None:
         lines.append(f"warning: its weights were not found in {checkpoints.place(job.folder, space)}")
     else:

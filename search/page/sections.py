@@ -22,7 +22,7 @@ from search.results.confirm import Confirmed
 from search.results.ranking import Standing
 from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION, on_videos
 from search.results.unseen import tables
-from search.results.winner import detect_of, differences, no_choice, own_setting_avg_map
+from search.results.winner import all_alike, detect_of, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
 from search.space.model import grid_points
 from search.study import record
@@ -238,10 +238,12 @@ def _apart(found: Findings) -> str:
 
 
 def _edges(found: Findings) -> str:
-    """What of the winner lies at an end of what was tried."""
+    """What of the winner lies at an end of what was tried; or that nothing made a difference."""
     best = found.winner
     if best is None or found.scores(best).chosen is None:
         return ""
+    for text in all_alike(found.trials):
+        return f"<p>{escaped(text[:1].upper() + text[1:])}</p>"
     warnings = edge_warnings(found.space, best.params, detect_of(found.space, best, found.confirmation))
     notes = "".join(f"<li>{escaped(text)}</li>" for text in warnings)
     return f'<p>A better setting may lie beyond what was tried:</p><ul class="notes">{notes}</ul>' if notes else ""

@@ -19,7 +19,7 @@ from search.results.unseen import unseen
 from search.space.model import Space
 from search.space.read import read_kept
 from search.study import journal
-from search.study.record import SESSIONS, TrialRecord
+from search.study.record import FINGERPRINT, SESSIONS, TrialRecord
 from search.study.study import FINISHED
 
 _UNKNOWN = "–"
@@ -32,7 +32,7 @@ class Listed:
 
     cells: began, trials, what was won, cost; in words, as `HEAD` has them. path: after each trial that has
     ended, in the order of their ends, the epochs that all so far had, and the best value of those COMPLETE (None: no
-    one yet). curve: the winner's avg.mAP by epoch.
+    one yet). curve: the winner's avg.mAP by epoch. scored_on: what two runs share whose avg.mAP can be compared.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Listed:
     settings: Mapping[str, Any] = field(default_factory=dict)
     path: Sequence[Point] = ()
     curve: Sequence[Point] = ()
+    scored_on: Mapping[str, Any] = field(default_factory=dict)
 
 
 HEAD = (
@@ -80,7 +81,10 @@ def listed(folder: RunFolder) -> Listed:
     cells = (_began(study), _trials(space, trials), *_scores(space, trials, best, known), _cost(trials, known))
     settings = dict(_flat(plain(winner.trial_config(space, best)))) if best is not None else {}
     curve = sorted(best.intermediate_values.items()) if best is not None else []
-    return Listed(name, _state(folder, space, trials, best, known), cells, settings, _path(trials), curve)
+    base = space.base
+    scored = {"the data": study.user_attrs.get(FINGERPRINT), "eval.tiou": base.eval.tiou}
+    scored |= {"the videos of the search (data.validation)": base.data.validation}
+    return Listed(name, _state(folder, space, trials, best, known), cells, settings, _path(trials), curve, scored)
 
 
 def _path(trials: Sequence[FrozenTrial]) -> list[Point]:
@@ -164,6 +168,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def overview(runs: Sequence[Listed]) -> list[list[str]]:
     """A row a run, below a row of names."""
     return [list(HEAD), *([run.name, run.state, *run.cells] for run in runs)]
+
+
+def incomparable(runs: Sequence[Listed]) -> list[str]:
+    """Warnings where avg.mAP of one run is of something else than that of another."""
+    known = [run.scored_on for run in runs if run.scored_on]
+    apart = [what for what in (known[0] if known else ()) if any(one[what] != known[0][what] for one in known)]
+    return [f"the runs differ in {', '.join(apart)}: their avg.mAP can't be compared"] if apart else []
 
 
 def gathered(runs: Sequence[Listed]) -> list[list[str]]:

@@ -23,6 +23,7 @@ from search.space.studies import scores_of
 from search.study.record import DATA, FINGERPRINT, SESSIONS, TrialRecord
 from search.study.study import ranked
 
+_ALIKE_FROM = 3  # different settings
 ON_OFFICIAL, SEARCHED = "On the official videos, which chose nothing", "In the search, which chose by it"
 
 
@@ -124,6 +125,16 @@ def called(space: Space, number: int, params: Mapping[str, Any], width: int = 0)
         return f"trial {number:{width}d}"
     seed = f", seed {params[SEED]}" if SEED in params else ""
     return f"trial {number:{width}d} (base{seed})"
+
+
+def all_alike(trials: Sequence[FrozenTrial]) -> list[str]:
+    """A warning where different settings all scored the same: then the search chose nothing."""
+    complete = ranked(trials)
+    settings = {tuple(sorted((key, value) for key, value in one.params.items() if key != SEED)) for one in complete}
+    if len(settings) < _ALIKE_FROM or len({one.value for one in complete}) > 1:
+        return []
+    keys = ", ".join(key for key in complete[0].params if key != SEED)
+    return [f"all {len(complete)} COMPLETE trials have the same avg.mAP: what was searched ({keys}) changed nothing"]
 
 
 def base_of(space: Space, trials: Sequence[FrozenTrial], trial: FrozenTrial) -> FrozenTrial | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from haan.activitynet import Benchmark, read_benchmark, write_json, write_predictions
 from haan.errors import InputError
 from haan.metrics import Detections, Evaluator
+from tests.haan.commands import haan
 
 
 def action(start_s: float, end_s: float, label: str = "run") -> dict:
@@ -109,6 +110,43 @@ def test_times_of_a_ground_truth_may_be_text(tmp_path: Path) -> None:
     assert (got.truth.start_s.tolist(), got.truth.end_s.tolist()) == ([18.6], [25])
 
 
+@pytest.mark.parametrize("text", ["1_0", "0x1", "0,5", "nan", "inf", "१"])
+def test_a_time_in_text_is_a_number_in_digits(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match=r"segment: must be \[start_s, end_s\], finite numbers, got \[0.0, "):
+        read(tmp_path, truth_of({"segment": ["0", text], "label": "run"}), RESULTS)
+
+
+@pytest.mark.parametrize(
+    ("times", "duration", "outside"),
+    [([-5, -1], None, 1), ([-5, 0], 9, 1), ([20, 25], 20, 1), ([20, 25], "20", 1), ([19, 25], 20, 0), ([-1, 1], 9, 0)],
+)
+def test_segments_outside_their_video_are_counted(
+    tmp_path: Path, times: list[float], duration: Any, outside: int
+) -> None:
+    truth = truth_of(action(0, 10), action(*times))
+    truth["database"]["v1"]["duration"] = duration
+    assert read(tmp_path, truth, RESULTS).outside == outside
+
+
+@pytest.mark.parametrize(
+    ("entry", "video", "said"),
+    [
+        (detection(0, 10, 0.5, "Run"), "v1", "'Run'; 1 of them are there in other case, as 'run'"),
+        (detection(0, 10, 0.5, " run"), "v1", "' run'; 1 of them are there with other blanks, as 'run'"),
+        (detection(0, 10, 0.5, "fly"), "v1", "1 predictions name a class without ground truth and are left out: 'fly'"),
+        (detection(0, 10, 0.5), "v_v1", "'v_v1'; 1 of them are there without 'v_' before the name, as 'v1'"),
+        (detection(10_000, 20_000, 0.5), "v1", "predictions end by 20000 s, the ground truth's segments by 10 s"),
+    ],
+)  # fmt: skip
+def test_what_matches_nothing_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], entry: dict, video: str, said: str
+) -> None:
+    """Each was an avg.mAP of 0 with a count, or with no word."""
+    read(tmp_path, TRUTH, {"results": {video: [entry]}})
+    haan("evaluate", tmp_path / "truth.json", tmp_path / "results.json")
+    assert any(line.endswith(said) for line in capsys.readouterr().err.splitlines())
+
+
 def test_testing_videos_need_no_annotations(tmp_path: Path) -> None:
     truth = {"database": {**TRUTH["database"], "v2": {"subset": "testing"}}}
     assert read(tmp_path, truth, RESULTS).subsets == {"validation": (1, 0)}
@@ -152,7 +190,7 @@ BAD_TRUTH = [
     (truth_of({"label": "run", "segment": [1]}), f"{AT}.segment: {SEGMENT}, got [1]"),
     (truth_of({"label": "run", "segment": [1, 2, 3]}), f"{AT}.segment: {SEGMENT}, got [1, 2, 3]"),
     (truth_of({"label": "run", "segment": [0, "1 s"]}), f"{AT}.segment: {SEGMENT}, got [0, '1 s']"),
-    (truth_of({"label": "run", "segment": [0, "inf"]}), f"{AT}.segment: {SEGMENT}, got [0, inf]"),
+    (truth_of({"label": "run", "segment": [0, "inf"]}), f"{AT}.segment: {SEGMENT}, got [0, 'inf']"),
     (truth_of({"label": "run", "segment": [0, True]}), f"{AT}.segment: {SEGMENT}, got [0, True]"),
     (truth_of(action(0, float("nan"))), f"{AT}.segment: {SEGMENT}, got [0, nan]"),
     (truth_of(action(0, float("inf"))), f"{AT}.segment: {SEGMENT}, got [0, inf]"),

@@ -1,6 +1,9 @@
 """Words in lines, and settings in short."""
 
-from haan.words import aligned, settings, whole, wrapped
+import pytest
+
+from haan.errors import InputError
+from haan.words import aligned, amount, seconds, settings, whole, wrapped
 
 
 def test_lines_are_broken_at_blanks_and_hang() -> None:
@@ -37,3 +40,19 @@ def test_a_setting_goes_by_the_last_part_of_its_key_unless_another_has_the_same(
 def test_columns_are_as_wide_as_their_longest_cell() -> None:
     assert aligned([["a", "bb", "c"], ["long", "b", ""]], texts=3) == ["a     bb  c", "long  b"]
     assert aligned([["", "x"], ["a", "10"]], texts=1) == ["    x", "a  10"], "figures to the right"
+
+
+@pytest.mark.parametrize("text", ["1_0m", "nans", "infd", "0m", "-1h", "m", "", "1 m", "٣m", "1e999d"])
+def test_a_duration_is_a_number_in_digits_and_a_unit(text: str) -> None:
+    assert seconds("1.5h", "--time-budget") == 5400
+    with pytest.raises(InputError, match="--time-budget: must be a number > 0 and a unit"):
+        seconds(text, "--time-budget")
+
+
+def test_amounts_of_one_line_have_one_unit() -> None:
+    """It said `188 CPU-seconds` beside `0.1 CPU-hours`."""
+    short = (188.0, 480.0, 84.0)
+    assert [amount(one, "CPU", short) for one in short] == ["188 CPU-seconds", "480 CPU-seconds", "84 CPU-seconds"]
+    long = (7200.0, 180.0, 4_000_000.0)
+    assert [amount(one, "GPU", long) for one in long] == ["2.0 GPU-hours", "0.05 GPU-hours", "1,111.1 GPU-hours"]
+    assert (amount(3599.0, "node"), amount(0.0, "node")) == ("3,599 node-seconds", "0 node-seconds")

@@ -51,12 +51,16 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     assert table["state"].tolist() == states and {"params.loss.pseudo", "detect.alpha", "node"} <= set(table)
 
     # What was spent is from the start of trials to their end.
-    said = re.search(r"Spent (\d+) CPU-seconds on them and (\d+) CPU-seconds on those trained again", ended.stdout)
+    said = re.search(
+        r"Spent ([\d,]+) CPU-seconds on them and ([\d,]+) CPU-seconds on those trained again", ended.stdout
+    )
     repeated = journal.load(folder.confirm_journal)
     assert said is not None and repeated is not None
     for seconds, trials in zip(said.groups(), (study.trials, repeated.trials), strict=True):
         stretches = [stretch for trial in trials for stretch in TrialRecord.of(trial).runs or ()]
-        assert float(seconds) == pytest.approx(sum((end_s or 0) - start_s for start_s, end_s, _ in stretches), abs=0.51)
+        assert float(seconds.replace(",", "")) == pytest.approx(
+            sum((end_s or 0) - start_s for start_s, end_s, _ in stretches), abs=0.51
+        )
 
     # Weights of pruned trials are gone, those of the others are there.
     kept = Checkpoints(str(folder.root.resolve() / "trials"))

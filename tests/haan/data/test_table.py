@@ -126,6 +126,18 @@ def test_a_value_that_is_not_finite_is_named_with_its_file(tmp_path: Path) -> No
         pack(source, found, "float16")
 
 
+def test_features_that_float16_has_no_digits_for_are_refused() -> None:
+    """All of them became 0, and a training went on."""
+    small, zeros = np.full((2, 4), 1e-6, dtype=np.float32), np.zeros((2, 4), dtype=np.float32)
+    rule = r"clip 0 and on: must have a value of at least 6e-05 in float16, got at most 1e-06; data.dtype: float32 can"
+    for use in (pack, fingerprint):
+        with pytest.raises(InputError, match=rule):
+            use(Source([small, small]), of(2), "float16")
+    for first, dtype in ((small, "float32"), (zeros, "float16"), (small.astype(np.float16), "float16")):
+        assert pack(Source([first, first]), of(2), dtype).chunks[0].tolist() == [*first.tolist(), *first.tolist()]
+    assert pack(Source([zeros + 1, small]), of(2), "float16").chunks[0][:2].tolist() == (zeros + 1).tolist()
+
+
 def test_large_finite_values_pass_though_their_sum_overflows() -> None:
     matrix = np.full((2, 4), 3e38, dtype=np.float32)
     assert pack(Source([matrix]), of(1), "float32").chunks[0].tolist() == matrix.tolist()

@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 from haan.errors import InputError
 from search import report
 from search.results.folder import RunFolder
-from search.results.listing import Listed, by_epoch, differing, gathered, listed, runs_below
+from search.results.listing import Listed, by_epoch, differing, gathered, incomparable, listed, runs_below
 from search.study import journal
 from tests.paths import ROOT
 from tests.search.page.report_run import new_study, write_space
@@ -66,7 +66,11 @@ def test_several_runs_are_compared_in_the_settings_in_which_their_winners_differ
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report.main([FROZEN / "finished", FROZEN / "table"])
-    lines = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert said.err == (
+        "warning: the runs differ in the videos of the search (data.validation): their avg.mAP can't be compared\n"
+    )
     heads = [line for before, line in zip(["", *lines], lines, strict=False) if before == ""]
     assert [head.split()[0] for head in heads[:4]] == ["run", "best", "winner's", "winner's"]
     apart = lines[lines.index(heads[3]) :]
@@ -74,6 +78,13 @@ def test_several_runs_are_compared_in_the_settings_in_which_their_winners_differ
     assert "loss.coarse_pooling      max       mean" in apart and not any("optim.lr" in line for line in apart)
     with pytest.raises(InputError, match="no such file; name the folder of a search"):
         report.main([FROZEN / "finished", FROZEN / "training"])
+
+
+def test_runs_that_are_scored_on_other_things_are_said_not_to_compare() -> None:
+    one = Listed("one", "done", scored_on={"the data": "1a", "eval.tiou": (0.5,)})
+    other = Listed("other", "done", scored_on={"the data": "2b", "eval.tiou": (0.1, 0.5)})
+    assert incomparable([one, other]) == ["the runs differ in the data, eval.tiou: their avg.mAP can't be compared"]
+    assert incomparable([one, Listed("unread", "no such file"), one]) == incomparable([]) == []
 
 
 def test_the_best_so_far_is_told_by_the_epochs_of_all_trials_that_had_ended(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.distributions import IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.driver.progress import totals
@@ -117,6 +118,19 @@ def test_what_sets_a_winner_apart_is_said_without_its_seed(tmp_path: Path) -> No
     assert winner.set_apart(space, base, base, NOTHING) == ""
     for other in (base, None):
         assert winner.set_apart(space, one, other, NOTHING) == "loss.pseudo 0 (base 0.001)"
+
+
+def test_settings_that_all_score_the_same_are_said_to_change_nothing() -> None:
+    def trials(*values: float) -> list[FrozenTrial]:
+        of = {"x": IntDistribution(0, 9)}
+        found = enumerate(values)
+        return [create_trial(value=value, params={"x": place}, distributions=dict(of)) for place, value in found]
+
+    assert winner.all_alike(trials(2.5, 2.5, 2.5)) == [
+        "all 3 COMPLETE trials have the same avg.mAP: what was searched (x) changed nothing"
+    ]
+    assert winner.all_alike(trials(2.5, 2.5, 2.6)) == winner.all_alike(trials(2.5, 2.5)) == winner.all_alike([]) == []
+    assert winner.all_alike([trials(2.5)[0]] * 5) == [], "of one configuration"
 
 
 def test_a_swept_setting_sets_apart_where_the_base_is_scored_at_another(
