@@ -32,6 +32,7 @@ from search.remote import slurmscripts
 from search.remote.jobplan import Head, Plan, unlike, versions
 from search.remote.raynode import (
     RayNode,
+    end_with_parent,
     environment,
     free_port,
     listens,
@@ -221,7 +222,7 @@ def _search(
     command = [sys.executable, str(_ROOT / "search" / "run.py"), *plan.words, *_budget(plan, folder)]
     command += ["--address", there.address]
     env = {**env, FOLDER: str(folder.root), LAST_WORDS: plan.again}
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env, preexec_fn=end_with_parent)
     order = _until_over(process, orders, node, _Loneliness(plan, queue, there.address))
     _note_spent(folder, time.monotonic() - began)
     code = process.returncode if process.returncode >= 0 else 128 - process.returncode

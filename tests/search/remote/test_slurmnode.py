@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -200,3 +201,24 @@ def test_rays_folder_is_short_for_its_user_alone_and_goes(monkeypatch: pytest.Mo
     with slurmnode.ray_folder() as folder:
         assert folder.parent == Path("/tmp") and folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
+
+
+_PARENT = """
+import subprocess, sys, time
+from search.remote.raynode import end_with_parent
+child = subprocess.Popen(["sleep", "60"], start_new_session=True, preexec_fn=end_with_parent)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_job_starts_ends_with_it_however_it_ends() -> None:
+    with subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc", parent.stdout.readline().strip(), "stat")
+        assert child.read_text().split()[2] != "Z"
+        parent.kill()
+    until = time.monotonic() + 30
+    while child.exists() and child.read_text().split()[2] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.05)
