@@ -22,7 +22,8 @@ import sys
 if sys.version_info < {_OLDEST}:
     sys.exit("Python " + sys.version.split()[0])
 from importlib.util import find_spec
-missing = [name for name in {(*PACKAGES, "faiss", "typer", "yaml", "search")} if find_spec(name) is None]
+names = "{" ".join((*PACKAGES, "faiss", "typer", "yaml", "search"))}".split()
+missing = [name for name in names if find_spec(name) is None]
 if missing:
     sys.exit("one without " + ", ".join(missing))
 """.strip()  # for a Python of any age
