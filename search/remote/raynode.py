@@ -1,5 +1,6 @@
 """Ray on one node of a run: reached with the run's token alone, on ports and in a folder that nobody else has."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from search.trials import internals, leaving
 _STOP_S = 2
 _ASK_S = 5
 _NOT_KEPT = ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_BACKEND_LOG_LEVEL")  # the last is of the process here alone
+_PARENT_ENDS = 1  # PR_SET_PDEATHSIG of Linux's prctl
+_LIBC = ctypes.CDLL(None)
 _GIVEN = ("--dashboard-agent-listen-port=0", "--include-log-monitor=false", "--disable-usage-stats", "--block")
 
 
@@ -79,6 +82,14 @@ def nodes_at(address: str) -> list[internals.NodeUp]:
         return []
 
 
+def end_with_parent() -> None:
+    """Before a process begins (`preexec_fn`): it is told to end when the one that starts it ends, killed or not.
+
+    Where Slurm follows a job by its processes and not by a cgroup, it misses those of a session of their own.
+    """
+    _LIBC.prctl(_PARENT_ENDS, signal.SIGTERM)
+
+
 class RayNode:
     """Ray on this node, as `ray start --block` runs it. words: of that command."""
 
@@ -92,6 +103,7 @@ class RayNode:
                 stderr=subprocess.STDOUT,
                 env=dict(env),
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             )
 
     @property

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ from search.remote import slurmscripts
 from search.remote.jobplan import Head, Plan, unlike, versions
 from search.remote.raynode import (
     RayNode,
+    end_with_parent,
     environment,
     free_port,
     listens,
@@ -55,7 +56,9 @@ _NO_WORKER_S = 60  # until a search ends that has none and gets none
 _QUIET_S = 3.0  # once no trial of a node that is to leave has worked for so long, all have saved
 _BEFORE_S = 10  # that a node is given up before its time
 _CANCELLED_S = 10  # after which a search that was not told with its job is told
-_KILLED_S = 20  # after which a cancelled one is ended: it may wait for Ray, which is gone; Slurm's KillWait is 30
+_KILLED_S = 15  # after which a cancelled one is ended: it may wait for Ray, which is gone; Slurm's KillWait is 30
+_REPORT_S = 10  # for the report of one that could not write it
+_IN_ORDER = (0, 2, 3, 130)  # exit codes of a search that has said all
 
 
 class Ordered(Exception):
@@ -221,10 +224,12 @@ def _search(
     command = [sys.executable, str(_ROOT / "search" / "run.py"), *plan.words, *_budget(plan, folder)]
     command += ["--address", there.address]
     env = {**env, FOLDER: str(folder.root), LAST_WORDS: plan.again}
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=env, preexec_fn=end_with_parent)
     order = _until_over(process, orders, node, _Loneliness(plan, queue, there.address))
     _note_spent(folder, time.monotonic() - began)
     code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+    if order == _END and code not in _IN_ORDER:
+        _report(Path(plan.out, plan.name))
     return code if order is None or code in (0, 2, 3) else _last_words(plan, order)
 
 
@@ -247,6 +252,13 @@ def _until_over(process: "subprocess.Popen[bytes]", orders: Orders, node: RayNod
         if order == _END and time.monotonic() - since >= _KILLED_S:
             process.kill()
     return order
+
+
+def _report(run: Path) -> None:
+    """The report of a cancelled search that Ray ended, for Ray was cancelled with it, before it was written."""
+    command = [sys.executable, str(_ROOT / "search" / "report.py"), str(run)]
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_REPORT_S)
 
 
 class _Loneliness:

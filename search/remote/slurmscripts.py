@@ -22,7 +22,8 @@ import sys
 if sys.version_info < {_OLDEST}:
     sys.exit("Python " + sys.version.split()[0])
 from importlib.util import find_spec
-missing = [name for name in {(*PACKAGES, "faiss", "typer", "yaml", "search")} if find_spec(name) is None]
+names = "{" ".join((*PACKAGES, "faiss", "typer", "yaml", "search"))}".split()
+missing = [name for name in names if find_spec(name) is None]
 if missing:
     sys.exit("one without " + ", ".join(missing))
 """.strip()  # for a Python of any age
@@ -42,6 +43,8 @@ export HAAN_JOB=$job RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$run/token"  # Ray
 unset RAY_ADDRESS RAY_AUTH_TOKEN
 rm -f "$run/orders/$job" "$run/notes/$job"
 put() { printf '%s\n' "$2" > "$1.partial" && mv "$1.partial" "$1"; }  # whole, or not at all
+trap 'put "$run/orders/$job" due' USR1  # from now on: a line of setup may take its time
+trap 'put "$run/orders/$job" leave' USR2
 ids() { ls "$run/jobs" | sed -n "s/^$1-//p" | sort -n | paste -s -d , -; }
 refuse() { echo "$1"; put "$run/notes/$job" "$1"; finish 2; exit 2; }
 unmet() {
@@ -53,11 +56,10 @@ check() {  # a worker that ended without a word would leave its user to guess
 $(printf '%s\n' "$said" | tail -n 1)"
 }
 main() {  # runs the search's Python, tells it what Slurm tells this shell, and sets $code
+    child=  # a signal may come before it is there
+    trap 'put "$run/orders/$job" end; kill -TERM $child 2> /dev/null' TERM
     RAY_BACKEND_LOG_LEVEL=error @PYTHON@ -m search.remote.slurmnode "$1" "$run" &
     child=$!
-    trap 'put "$run/orders/$job" due' USR1
-    trap 'put "$run/orders/$job" leave' USR2
-    trap 'put "$run/orders/$job" end; kill -TERM $child 2> /dev/null' TERM
     wait $child 2> /dev/null; code=$?  # or the shell says of what it was killed
     while kill -0 $child 2> /dev/null; do wait $child 2> /dev/null; code=$?; done
     if [ $code -gt 128 ]; then wait $child 2> /dev/null; last=$?; [ $last -ne 127 ] && code=$last; fi

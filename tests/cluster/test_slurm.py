@@ -146,6 +146,7 @@ class Story:
 
     hit: event -> Ada's trials that were under way there, and how often each had been taken up again before. budget: her
     trials in the end. brought: where her jobs' Python comes from. told: of each node what `knock` heard.
+    cancelled, report: what Ada's terminal and her report said after her driver was cancelled.
     stopped: what Ben's command that ends his search says. given_back: Ada's last jobs that ended without a node.
     idle_s: seconds from the end of Ada's search until every node was idle, and of Ben's until his last job had ended.
     """
@@ -156,6 +157,8 @@ class Story:
     budget: int = 0
     brought: dict[str, object] = field(default_factory=dict)
     told: dict[str, dict[str, dict[str, set[str]]]] = field(default_factory=dict)
+    cancelled: str = ""
+    report: str = ""
     stopped: str = ""
     given_back: list[str] = field(default_factory=list)
     idle_s: dict[str, float] = field(default_factory=dict)
@@ -292,9 +295,11 @@ def disturb(story: Story, phase: Phase) -> None:
     slurm.start(3)
     with phase("the driver cancelled"):
         story.note("driver cancelled", "h1", "h2", since=resumed)
+        ada.folder.report.unlink(missing_ok=True)
         slurm.run(ada.user, f"scancel {ada.driver()}")
         code = ada.ended()
         assert code == 130, f"{code}: {ada.said()}"
+    story.cancelled, story.report = ada.said(), ada.folder.report.read_text()
 
 
 def end(story: Story, phase: Phase) -> None:
@@ -335,6 +340,11 @@ def test_a_search_whose_jobs_come_late_are_cancelled_and_lost_ends_with_each_tri
 def test_a_worker_out_of_time_costs_its_trial_no_failure(story: Story) -> None:
     trials = [trial for trial in story.ada.known if preempted(trial)]
     assert trials and {trial.state for trial in trials} == {TrialState.COMPLETE}  # none may fail: max_failures is 0
+
+
+def test_a_cancelled_driver_leaves_a_whole_report_and_says_how_to_go_on(story: Story) -> None:
+    assert story.report.rstrip().endswith("</html>")
+    assert "To go on: " in story.cancelled.splitlines()[-1], story.cancelled
 
 
 def test_workers_that_the_rest_of_a_search_can_not_fill_are_given_back(story: Story) -> None:

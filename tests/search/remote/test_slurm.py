@@ -389,6 +389,17 @@ def test_what_slurm_tells_a_job_reaches_its_python_in_a_file(node: Node, number:
     assert job.communicate(timeout=60)[0] == f"{order}\n" and job.returncode == 0
 
 
+def test_what_slurm_tells_a_job_that_still_sets_up_is_not_lost(node: Node) -> None:
+    up, goes_on = node.login.home / "up", node.login.home / "goes on"
+    waits = f"touch {up}; until [ -e '{goes_on}' ]; do sleep 0.05; done"
+    job = node.start("workers", 'cat "$order" 2> /dev/null; exit 0', f"{FILE}setup: [{json.dumps(waits)}]\n", **ARRAY)
+    await_(up.exists)
+    job.send_signal(12)
+    await_((node.login.run.jobs.orders / "42_2").exists)
+    goes_on.touch()
+    assert job.communicate(timeout=60)[0] == "leave\n" and job.returncode == 0
+
+
 def test_a_worker_queues_again_only_while_there_is_a_driver(node: Node) -> None:
     assert node.run("workers", f"exit {AGAIN}", **ARRAY) == (0, "")
     assert not any(line.startswith("scontrol") for line in node.login.called())

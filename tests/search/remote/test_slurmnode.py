@@ -1,23 +1,28 @@
 """What the jobs of a search on Slurm do by themselves, without Slurm and without Ray."""
 
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from haan.errors import InputError
+from search.driver.batchqueue import BatchQueue
 from search.remote import raynode, slurmnode, slurmscripts
 from search.remote.jobplan import Head, Plan, unlike, versions
 from search.remote.slurmnode import Ordered, Orders
 from search.results.folder import RunFolder
 from search.results.jobfolder import JobFolder
+from tests.paths import ROOT
 
 PLAN = Plan(
     space="/s/tiny.yaml",
@@ -181,6 +186,25 @@ def test_a_cancelled_search_that_does_not_end_is_ended_before_slurm_ends_all(
     assert process.returncode == -signal.SIGKILL
 
 
+def test_a_cancelled_search_that_ray_ends_leaves_a_report(
+    jobs: JobFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(shutil.copytree(ROOT / "tests" / "frozen" / "interrupted", tmp_path / "interrupted"))
+    run.report.unlink(missing_ok=True)
+    commands = tmp_path / "root" / "search"
+    commands.mkdir(parents=True)
+    (commands / "run.py").write_text("import os; os._exit(1)")  # as Ray does where its raylet is gone
+    (commands / "report.py").symlink_to(ROOT / "search" / "report.py")
+    monkeypatch.setattr(slurmnode, "_ROOT", tmp_path / "root")
+    monkeypatch.setattr(slurmnode, "_REPORT_S", 120)
+    (jobs.orders / slurmnode.job_id()).write_text("end")
+    plan, node = replace(PLAN, out=str(tmp_path), name="interrupted"), cast(raynode.RayNode, _Node())
+    head = Head("127.0.0.1:1", "h1", {}, 0)
+    code = slurmnode._search(plan, jobs, dict(os.environ), head, Orders(jobs), node, BatchQueue(jobs))
+    assert code == 130 and "to go on: the command" in capsys.readouterr().out
+    assert run.report.read_text().rstrip().endswith("</html>")
+
+
 def test_what_reaches_ray_is_the_runs_token_and_nobody_elses(jobs: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of another")
@@ -200,3 +224,24 @@ def test_rays_folder_is_short_for_its_user_alone_and_goes(monkeypatch: pytest.Mo
     with slurmnode.ray_folder() as folder:
         assert folder.parent == Path("/tmp") and folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
+
+
+_PARENT = """
+import subprocess, sys, time
+from search.remote.raynode import end_with_parent
+child = subprocess.Popen(["sleep", "60"], start_new_session=True, preexec_fn=end_with_parent)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_job_starts_ends_with_it_however_it_ends() -> None:
+    with subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc", parent.stdout.readline().strip(), "stat")
+        assert child.read_text().split()[2] != "Z"
+        parent.kill()
+    until = time.monotonic() + 30
+    while child.exists() and child.read_text().split()[2] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.05)
