@@ -211,9 +211,9 @@ def _tuned_on(found: Findings) -> str:
     validation = found.space.base.data.validation
     if isinstance(validation, Holdout):
         share = f"{100 * validation.holdout:g} %"
-        text = f"Scored on {share} of the training videos, held out; the official validation videos chose nothing."
+        text = f"The search is scored on {share} of the training videos, held out."
     else:
-        text = "Scored on the official validation videos, which also chose the settings."
+        text = "The search is scored on the official validation videos, which also chose the settings."
     tiou = found.space.base.eval.tiou
     return (
         f'<p class="quiet small">{text} avg.mAP is the mean of the mAP at {len(tiou)} tIoU thresholds from '
@@ -258,7 +258,7 @@ def _official(sheet: Sheet) -> str:
 
 def _confirmation(sheet: Sheet) -> str:
     found, known = sheet.found, sheet.found.confirmation
-    if not known.runs:
+    if all(run.videos == OFFICIAL for run in known.runs):
         return markup.empty(
             "The best trials have not been trained again with other seeds, so a gain may be luck of one seed."
         )

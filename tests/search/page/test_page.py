@@ -451,6 +451,13 @@ def test_a_legend_says_of_which_seeds_and_videos_a_line_is_and_what_chose_a_sett
     assert f"for the base {left:g}, with which they leave." in page_of(full)
 
 
+def test_runs_on_the_official_videos_alone_confirm_nothing(full: Run) -> None:
+    found = read_findings(full.folder, full.space, full.study)
+    alone = replace(found.confirmation, runs=found.confirmation.official, ranking=None)
+    text = page(replace(found, confirmation=alone), datetime(2026, 1, 2, tzinfo=UTC))
+    assert "have not been trained again with other seeds" in text.partition('<section id="confirmation"')[2]
+
+
 def test_plotlys_buttons_have_room_above_the_data(full: Run) -> None:
     assert all(figure["layout"]["margin"]["t"] >= 30 for figure in all_figures(full).values())
 
