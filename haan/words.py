@@ -47,6 +47,11 @@ def seconds(text: str, option: str) -> float:
     return value
 
 
+def per_cent(share: float) -> str:
+    """A share of 1, as in 43 %."""
+    return f"{100 * share:.0f} %"
+
+
 def clean(text: str) -> str:
     """One line of text without control characters; every kind of white space becomes a blank."""
     return "".join(" " if char.isspace() else char for char in text if char.isspace() or char.isprintable())

@@ -28,7 +28,9 @@ def main(
     space = read_kept(folder.space_yaml)
     chosen = export.write_config(folder, space, study, trial, to)
     target = to or folder.best_yaml
-    say(f"trial {chosen.number}, avg.mAP {chosen.value:.3f}; written to {target}")
+    weights = target.with_suffix(".safetensors")
+    files = f"{target}, its weights to {weights}" if weights.exists() else str(target)
+    say(f"trial {chosen.number}, avg.mAP {chosen.value:.3f}; written to {files}")
     try:
         source, annotations, _ = open_data(space.base.data)
     except InputError as error:

@@ -148,7 +148,10 @@ def test_the_winner_is_exported_as_it_was(home: Path) -> None:
 
 @pytest.mark.slow
 def test_any_trial_is_exported_with_its_weights(home: Path) -> None:
-    call(home, "search/export.py", "finished", "--trial", "0", "--to", "base.yaml")
+    said = call(home, "search/export.py", "finished", "--trial", "0", "--to", "base.yaml")
+    assert all(
+        f" to {name}\n" in said for name in ("base.yaml, its weights to base.safetensors", "base-predictions.json")
+    )
     found, first = settings(home / "base.yaml"), trials(home / "finished")[0]
     assert {key: found[key] for key in first.params} == first.params
     assert header(home / "base.yaml")["trial"] == "0"
@@ -243,7 +246,8 @@ def test_a_table_is_printed_again(home: Path) -> None:
 @pytest.mark.ray
 def test_a_finished_table_has_nothing_to_go_on_with(home: Path, head: Head) -> None:
     before = trials(home / "table")
-    resume(home, head, "table", "table")
+    said = resume(home, head, "table", "table")
+    assert not any(line.startswith(("Best:", "Gain:", "Its settings:", "Train it")) for line in said.splitlines())
     assert [facts(trial) for trial in trials(home / "table")] == [facts(trial) for trial in before]
     assert (home / "table" / "table.md").read_text() == (FROZEN / "table" / "table.md").read_text()
 

@@ -20,11 +20,14 @@ from haan.methods.haan.config import HaanConfig
 
 _IMAGES = (".jpg", ".jpeg", ".png")
 _PIXELS = (480, 360)  # of a picture at most: more than print shows
+_MOST_USED = "Shown are the concepts that are most often among the nearest to the classes of {} in their videos."
 _HOW_TO_READ = (
-    "The number below a detection is its score, a line lower where two would overlap. The curve is the class "
+    "The number below a detection is its score, by which detections are ranked: the highest of its clips' class scores "
+    "and {weight:g} x the video's own of that class; a line lower where two would overlap. The curve is the class "
     "activation sequence, the dashed line the threshold of Eq. 11; runs of clips above it are detections. Below, the "
     "concepts that are among the nearest to the shown classes in this video, and the clips that show them."
 )
+_AS_FIRST = "Bars, numbers, curves and concepts are to be read as in the first of these figures."
 _CHOSEN = "The videos of {} are shown in which most is detected right, so they are better than the others."
 _CONCEPTS, _TRACKS, _VIDEOS = 4, 3, 3
 
@@ -67,18 +70,21 @@ def draw(seen: Observed, config: HaanConfig, wanted: Wanted) -> Iterator[Drawn]:
     frames = Frames(wanted.frames, wanted.fps, seen.names) if wanted.frames and wanted.fps else None
     if rows:  # none where no concept is near a class of the coarse one in any video
         drawn = draw_clips(seen, rows, frames and frames.of)
-        yield replace(drawn, caption=drawn.caption + _rule_of(setting.method))
+        chosen = (
+            "" if wanted.concepts is not None else f" {_MOST_USED.format(seen.annotations.coarse_names[coarse[0]])}"
+        )
+        yield replace(drawn, caption=drawn.caption + chosen + _rule_of(setting.method))
         if frames is not None and not frames.found:
             raise InputError(
                 f"--frames: must hold a folder VIDEO of .jpg or .png frames for a clip shown, got none in "
                 f"'{wanted.frames}' (looked for {', '.join(sorted(frames.missing)[:3])})"
             )
-    why = _HOW_TO_READ
+    why = _HOW_TO_READ.format(weight=config.detect.class_score_weight)
     if wanted.videos is None:
         why += f" {_CHOSEN.format(seen.annotations.coarse_names[coarse[0]])}"
     for number, place in enumerate(videos, start=1):
         shown = observe.timeline(seen, config.detect, place, coarse[0], _TRACKS)
-        yield draw_timeline(seen, shown, f"figure5-{number}", why if number == 1 else "")
+        yield draw_timeline(seen, shown, f"figure5-{number}", why if number == 1 else _AS_FIRST)
 
 
 def _rule_of(method: str) -> str:

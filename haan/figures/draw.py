@@ -261,8 +261,8 @@ def draw_clips(
         figure = _clip_table(seen, rows) if look is None else _clip_pictures(seen, rows, look)
     caption = (
         "Figure 4. The clips nearest to the centroid of each concept, one a video, by their Euclidean distance d from "
-        "it in the space in which clips were clustered. In italics what the annotations say of the clip's middle; the "
-        "concepts were found without them."
+        "it in the space in which clips were clustered, to which the bars are in proportion. In italics what the "
+        "annotations say of the clip's middle; the concepts were found without them."
     )
     return Drawn("figure4", caption, figure)
 
@@ -283,7 +283,7 @@ def _clip_table(seen: Observed, rows: Sequence[ConceptClips]) -> Figure:
     y = 0.15
     for row in rows:
         sheet.text(0.15, y, _heading(row), fontsize=LARGE, weight="bold")
-        sheet.text(11.85, y + 0.04, "Euclidean distance d", ha="right", color=_GREY)
+        sheet.text(11.85, y + 0.04, "Euclidean distance d, from 0", ha="right", color=_GREY)
         y += head - 0.22
         for clip in row.clips:
             middle = y + line / 2

@@ -16,7 +16,7 @@ from haan.gpumemory import GpuNeed, gpu_need, may_stay
 from haan.methods.base import Labelled
 from haan.methods.haan.config import HaanConfig
 from haan.train import FileBytes, file_bytes
-from haan.words import amount, byte_size, duration
+from haan.words import amount, byte_size, duration, per_cent
 from search.driver.job import Job
 from search.driver.nodes import Cluster, Node
 from search.driver.placement import Share, places
@@ -64,7 +64,7 @@ def plan(job: Job, cluster: Cluster, share: Share, scratch: RunFolder, wait: Cal
     yield from gpu_lines(job, share, cluster.nodes)
     yield disk_line(job, share, left, size)
     part = sample_part(job)
-    wait(f"Timing the base on {part:.0%} of the clips ...")
+    wait(f"Timing the base on {per_cent(part)} of the clips ...")
     yield from _time_lines(job, share, left, time_epoch(job, cluster, share, part))
     yield "Dry run: all checks passed; nothing was written"
 
@@ -242,8 +242,8 @@ def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[st
     if pruned is not None and left.trials:
         part = pruned / epochs
         line += f", at least about {duration(max(search * part, run_s))} if {pruner.name} prunes as designed"
-    after = run_s * (math.ceil(left.repeats / share.concurrent) + math.ceil(left.finals / share.concurrent))
-    line += f"; confirmation: up to about {duration(after)}" if after else ""
+    for what, runs in (("confirmation", left.repeats), ("on all training videos", left.finals)):
+        line += f"; {what}: up to about {duration(run_s * math.ceil(runs / share.concurrent))}" if runs else ""
     yield f"{line}; in all up to {amount(run_s * left.runs * share.units, share.unit)}"
 
 

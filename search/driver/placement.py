@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.config import Config
 from haan.errors import InputError
-from haan.words import byte_size
+from haan.words import byte_size, per_cent
 from search.driver.gpus import Gpu
 from search.driver.nodes import Cluster, Node, alive, amounts
 from search.space.model import Space
@@ -175,8 +175,8 @@ def spill_warning(cluster: Cluster, feature_bytes: int) -> str | None:
     if cluster.local or not store or feature_bytes <= _SPILLS_FROM * store:
         return None
     return (
-        f"the features take {feature_bytes / store:.0%} of a node's object store, and above {_SPILLS_FROM:.0%} Ray "
-        "also writes them to its disk; a larger --object-store-memory avoids it"
+        f"the features take {per_cent(feature_bytes / store)} of a node's object store, and above "
+        f"{per_cent(_SPILLS_FROM)} Ray also writes them to its disk; a larger --object-store-memory avoids it"
     )
 
 

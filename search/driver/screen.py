@@ -20,7 +20,7 @@ from rich.live import Live
 from rich.panel import Panel
 from rich.text import Text
 
-from haan.words import clean, clock, hours, settings, whole, wrapped
+from haan.words import clean, clock, hours, per_cent, settings, whole, wrapped
 
 _LEAST_S = 0.25  # between two redraws
 _WIDEST = 180  # beyond, lines are hard to follow
@@ -321,7 +321,7 @@ def _bar(share: float, width: int, ascii_only: bool) -> Text:
 def _counts(status: Status, width: int) -> Text:
     parts = [Text(f"{status.complete} complete")]
     if status.stage == "search":
-        share = f" ({status.pruned / status.done:.0%})".replace("%", " %") if status.done else ""
+        share = f" ({per_cent(status.pruned / status.done)})" if status.done else ""
         parts.append(Text(f"{status.pruned} pruned{share}"))
     parts.append(Text(f"{status.failed} failed", "red" if status.failed else ""))
     parts.append(Text(f"{len(status.running)} running"))
@@ -366,10 +366,8 @@ def _sparkline(values: Sequence[float], width: int) -> str:
 def _hours(status: Status) -> Text:
     most = max(status.spent_s, status.saved_s)
     spent, saved = (f"{s / 3600:.3f}" if most < 3600 else f"{s / 3600:.1f}" for s in (status.spent_s, status.saved_s))
-    share = (
-        f"{status.saved_s / (status.search_s + status.saved_s):.0%}".replace("%", " %") if status.saved_s > 0 else ""
-    )
-    of = f" ({share} of the search)" if share else ""
+    whole = status.search_s + status.saved_s
+    of = f" ({per_cent(status.saved_s / whole)} of the search)" if status.saved_s > 0 else ""
     return Text(f"{spent} {clean(status.unit)}-hours, {saved} saved by pruning{of}")
 
 

@@ -16,6 +16,7 @@ _SHAPES = {  # marks of plotly, drawn about (13, 7)
     "diamond": "M13 1l6 6l-6 6l-6-6z",
     "star": "M13 0l1.9 4.6 5 .4-3.8 3.2 1.2 4.9-4.3-2.6-4.3 2.6 1.2-4.9-3.8-3.2 5-.4z",
 }
+_MOST_ROWS = 30  # of a table that is shown in full
 _DASHES = {"dash": "6 4", "dot": "2 3"}
 
 
@@ -57,7 +58,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str) -> str
         f'<tr>{"".join(f"<td>{escaped(cell)}</td>" for cell in row[:-1])}<td class="text">{escaped(row[-1])}</td></tr>'
         for row in rows
     )
-    box = f'<div class="scroll short" tabindex="0" role="region" aria-label="{escaped(label)}">'
+    kind = f"short{_tall(body)}"
+    box = f'<div class="scroll {kind}" tabindex="0" role="region" aria-label="{escaped(label)}">'
     return f"{box}<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
@@ -71,9 +73,14 @@ def sortable(names: Iterable[tuple[str, bool]], rows: Iterable[tuple[str, str]],
         for text, number in names
     )
     body = "".join(f"<tr{_class(kind)}>{cells}</tr>" for kind, cells in rows)
-    box = f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(label)}">'
+    box = f'<div class="scroll{_tall(body)}" tabindex="0" role="region" aria-label="{escaped(label)}">'
     table = f'<table id="{escaped(name)}">' if name else "<table>"
     return f"{box}{table}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _tall(body: str) -> str:
+    """The class of a table that scrolls for its height, of which few do not fit a screen."""
+    return " tall" if body.count("<tr") > _MOST_ROWS else ""
 
 
 def _broken(heading: str) -> str:

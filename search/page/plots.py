@@ -13,7 +13,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from haan.words import duration, shown
+from haan.words import duration, per_cent, shown
 from search.page.facts import Findings, curve, value_of
 from search.page.lanes import Stretch, Timeline
 from search.results.confirm import Confirmed
@@ -81,7 +81,7 @@ def importances(run: Findings) -> Figure | None:
         "orientation": "h",
         "x": [100 * share for _, share in rows],
         "y": [escaped(key) for key, _ in rows],
-        "text": [f"{100 * share:.0f} %" for _, share in rows],
+        "text": [per_cent(share) for _, share in rows],
         "textposition": "outside",
         "cliponaxis": False,
         "hoverinfo": "text",
@@ -122,7 +122,7 @@ def parallel(run: Findings) -> Figure | None:
     top = math.ceil(len(complete) / 10)
     groups = [
         ("other completed trials", "PRUNED", ranked[top:], max(0.12, min(0.5, 30 / len(complete))), 1),
-        ("the next best" + (f" {top}" if top > 1 else ""), "COMPLETE", ranked[:top], 0.85, 1.6),
+        (f"the best {top} of the others" if top > 1 else "the best of the others", "COMPLETE", ranked[:top], 0.85, 1.6),
     ]
     data = [_through(name, COLORS[c], trials, rows, o, w) for name, c, trials, o, w in groups if trials]
     for trial in reversed(run.shown):
@@ -137,12 +137,14 @@ def by_tiou(run: Findings) -> Figure | None:
     for trial in run.shown:
         by_tiou, (name, color) = run.scores(trial).by_tiou, _role(run, trial)
         if by_tiou:
-            data.append(_line(f"{name}, in the search", [*by_tiou], [*by_tiou.values()], color, markers=True))
+            data.append(_line(f"{name}, in the search, one seed", [*by_tiou], [*by_tiou.values()], color, markers=True))
     official = [one for one in run.confirmation.official if one.by_tiou]
     for number in dict.fromkeys(one.trial for one in official):
         rows = [one for one in official if one.trial == number]
-        name, color = ("base", COLORS["base"]) if rows[0].base else (f"trial {number}", COLORS["winner"])
-        name = f"{name}, official videos"
+        trial = next(one for one in run.trials if one.number == number)
+        name, color = _role(run, trial) if trial in run.shown else (f"trial {number}", COLORS["COMPLETE"])
+        seeds = f"mean of {len(rows)} seeds" if len(rows) > 1 else "one seed"
+        name = f"{name}, official videos, {seeds}"
         means = [statistics.fmean(row.by_tiou[tiou] for row in rows) for tiou in rows[0].by_tiou]
         data.append(_line(name, [*rows[0].by_tiou], means, color, markers=True, dash="dash"))
     return _figure(data, 350, "tIoU that a detection must reach", "mAP (%)", yaxis=_FROM_ZERO) if data else None
@@ -158,7 +160,7 @@ def along_setting(run: Findings, key: str) -> Figure | None:
         data.append(_line(name, [x for x, _ in points], [y for _, y in points], color))
         best = getattr(chosen, key)
         top = next(y for x, y in points if x == best)
-        data.append(_mark([best], [top], f"{name}: chosen, {best:g}", color, "circle", 11))
+        data.append(_mark([best], [top], f"{name}: {best:g} chosen in the search", color, "circle", 11))
     if not data:
         return None
     own = getattr(run.space.base.detect, key)
@@ -264,6 +266,7 @@ def label(figure: Figure) -> str:
 
 
 _FROM_ZERO = {"rangemode": "tozero"}
+_BUTTONS = 30  # pixels above the data, where plotly's buttons appear
 _GIVEN_UP = "taken up again later"
 
 
@@ -271,7 +274,7 @@ def _figure(data: list[Figure], height: int, x: str, y: str, **axes: dict[str, A
     """Data with the layout that all plots share; the theme's colours are added where it is drawn."""
     layout: dict[str, Any] = {
         "height": height,
-        "margin": {"l": 10, "r": 14, "t": 14, "b": 10},
+        "margin": {"l": 10, "r": 14, "t": _BUTTONS, "b": 10},
         "hovermode": "closest",
         "showlegend": False,  # the page has its own, which wraps on a phone without shrinking the plot
         "xaxis": {"title": {"text": x, "standoff": 8, "font": {"size": 13}}, "automargin": True, "tickangle": 0}
@@ -466,7 +469,7 @@ def _slice(run: Findings, key: str, distribution: BaseDistribution, having: list
             data.append(dots)
     marked = _stars(run, lambda trial: _place(distribution, trial.params.get(key), None))
     figure = _figure([*data, *marked], 235, "", "", xaxis=_axis(distribution))
-    figure["layout"] |= {"margin": {"l": 8, "r": 12, "t": 8, "b": 8}}
+    figure["layout"] |= {"margin": {"l": 8, "r": 12, "t": _BUTTONS, "b": 8}}
     return figure
 
 
@@ -545,12 +548,12 @@ def _through(
 
 
 def _parallel_axes(data: list[Figure], rows: Sequence[tuple[str, BaseDistribution]]) -> Figure:
-    """Lines, names and ends of the rows; the names stand beside them, where no line passes."""
+    """Lines of the rows; names and ends stand beside them, where no line of a trial passes."""
     height = _ROW * len(rows) + 20
     figure = _figure(data, height, "", "")
     still: Figure = {"fixedrange": True, "zeroline": False, "showgrid": False}
-    (value, _), *settings = rows
-    texts = [value, *(_row_name(key, one) for key, one in settings)]
+    (value, score), *settings = rows
+    texts = [f"{value}<br>{_row_ends(score)}", *(_row_name(key, one) for key, one in settings)]
     names = {"tickvals": list(range(len(rows))), "ticktext": texts}
     names |= {"automargin": True, "ticks": "", "showline": False, "range": [len(rows) - 0.5, -0.3]}
     figure["layout"] |= {
@@ -560,31 +563,23 @@ def _parallel_axes(data: list[Figure], rows: Sequence[tuple[str, BaseDistributio
             {"type": "line", "x0": 0, "x1": 1, "y0": i, "y1": i, "line": {"color": COLORS["PRUNED"], "width": 1}}
             for i in range(len(rows))
         ],
-        "annotations": [note for i, (_, one) in enumerate(rows) for note in _row_ends(i, one)],
     }
     return figure
 
 
 def _row_name(key: str, distribution: BaseDistribution) -> str:
-    """Beside its row, a parameter's section on a line of its own: a phone is narrow."""
+    """Beside its row, its section and its ends on lines of their own: a phone is narrow."""
     log = " (log)" if getattr(distribution, "log", False) else ""
     section, dot, name = key.rpartition(".")
-    return f"{escaped(section + dot)}{'<br>' * bool(dot)}{escaped(name)}{log}"
+    return f"{escaped(section + dot)}{'<br>' * bool(dot)}{escaped(name)}{log}<br>{escaped(_row_ends(distribution))}"
 
 
-def _row_ends(row: int, distribution: BaseDistribution) -> list[dict[str, Any]]:
-    common = {"y": row, "showarrow": False, "borderpad": 1}
+def _row_ends(distribution: BaseDistribution) -> str:
+    """The values along a row from left to right, in words."""
     if isinstance(distribution, CategoricalDistribution):
-        ends = [(_share(distribution, choice), choice) for choice in distribution.choices]
-    else:
-        ends = [(0.0, getattr(distribution, "low", "")), (1.0, getattr(distribution, "high", ""))]
-    texts = []
-    for place, value in ends:
-        anchor = "left" if place == 0 else "right" if place == 1 else "center"
-        text = escaped(_cut(shown(value), 14))
-        under = {"x": place, "xanchor": anchor, "yanchor": "top", "yshift": -3, "text": text, "font": {"size": 11}}
-        texts.append(under | common)
-    return texts
+        return _cut(" | ".join(_cut(shown(choice), 14) for choice in distribution.choices), 24)
+    low, high = (shown(getattr(distribution, end, "")) for end in ("low", "high"))
+    return f"{low} to {high}"
 
 
 def _kind(stretch: Stretch) -> str:

@@ -21,6 +21,9 @@ function theme(layout) {
     "font.size": 13,
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
+    "modebar.bgcolor": "rgba(0,0,0,0)",
+    "modebar.color": color("--quiet"),
+    "modebar.activecolor": color("--accent"),
     "hoverlabel.bgcolor": color("--card"),
     "hoverlabel.bordercolor": color("--line"),
     "hoverlabel.font.color": color("--text"),
@@ -55,6 +58,7 @@ async function drawAll() {
   for (const div of document.querySelectorAll(".plot")) {
     const { data, layout } = figures[div.dataset.figure];
     layout.autosize = true;
+    if (touch) layout.margin.t = 10; // no buttons there
     layout.dragmode = touch ? false : "zoom"; // a finger that moves over a plot scrolls the page
     await Plotly.newPlot(div, data, layout, config);
     await paint(div);

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Holdout
 from haan.methods.names import HAAN
-from haan.words import duration, hours, shown
+from haan.words import duration, hours, per_cent, shown
 from search.page import markup, plots
 from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, value_of
 from search.page.lanes import Timeline
@@ -166,8 +166,8 @@ def _cost_tiles(found: Findings) -> list[str]:
     words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "not ended", "WAITING": "waiting"}
     parts = [f"{counts[TrialState[name]]} {word}" for name, word in words.items() if counts[TrialState[name]]]
     pruned = counts[TrialState.PRUNED]
-    share = f"; of those that ended {100 * pruned / ended:.0f} % pruned" if pruned else ""
-    nodes = len({known.node for known in found.records.values() if known.node})
+    share = f"; {per_cent(pruned / ended)} of those that ended were pruned" if pruned else ""
+    nodes = _nodes(found)
     where = f", on {nodes} node{'s' if nodes != 1 else ''}" if nodes else ""
     saved = "; pruning saved about " + hours(found.seconds_saved) if pruned else ""
     return [
@@ -178,6 +178,11 @@ def _cost_tiles(found: Findings) -> list[str]:
             f"{_time_of(found)}{where}{saved}",
         ),
     ]
+
+
+def _nodes(found: Findings) -> int:
+    """On how many trials ended."""
+    return len({known.last_node for known in found.records.values() if known.last_node})
 
 
 def _time_of(found: Findings) -> str:
@@ -207,9 +212,9 @@ def _tuned_on(found: Findings) -> str:
     validation = found.space.base.data.validation
     if isinstance(validation, Holdout):
         share = f"{100 * validation.holdout:g} %"
-        text = f"Scored on {share} of the training videos, held out; the official validation videos chose nothing."
+        text = f"The search is scored on {share} of the training videos, held out."
     else:
-        text = "Scored on the official validation videos, which also chose the settings."
+        text = "The search is scored on the official validation videos, which also chose the settings."
     tiou = found.space.base.eval.tiou
     return (
         f'<p class="quiet small">{text} avg.mAP is the mean of the mAP at {len(tiou)} tIoU thresholds from '
@@ -266,7 +271,7 @@ def _official(sheet: Sheet) -> str:
 
 def _confirmation(sheet: Sheet) -> str:
     found, known = sheet.found, sheet.found.confirmation
-    if not known.runs:
+    if all(run.videos == OFFICIAL for run in known.runs):
         return markup.empty(
             "The best trials have not been trained again with other seeds, so a gain may be luck of one seed."
         )
@@ -418,8 +423,9 @@ def _slices(sheet: Sheet) -> str:
 
 def _parallel(sheet: Sheet) -> str:
     caption = (
-        "Each line is one completed trial: where it crosses a row is its value there, from low (left) to high (right). "
-        "Where the coloured lines pass through one narrow place, good trials agree on that setting."
+        "Each line is one completed trial: where it crosses a row is its value there, between the ends that stand "
+        "beside the row, from left to right. Blue are the best but for the winner (green) and the base (orange). "
+        "Where blue and green pass through one narrow place, good trials agree on that setting."
     )
     otherwise = "It needs two completed trials and two parameters."
     return sheet.figure("parallel", plots.parallel(sheet.found), caption, otherwise)
@@ -428,8 +434,9 @@ def _parallel(sheet: Sheet) -> str:
 def _tiou(sheet: Sheet) -> str:
     caption = (
         "mAP against the overlap that a detection and a true action must reach, as their intersection over their union "
-        "(tIoU). A gain at the left is better finding, "
-        "a gain at the right is tighter boundaries. avg.mAP is the mean of these points."
+        "(tIoU). A gain at the left is better finding, a gain at the right is tighter boundaries; avg.mAP is the mean "
+        "of a line's points. In the search a line is of one seed, at the epoch and the setting that were best for it, "
+        "which flatters; on the official videos, where there are such lines, it is the mean over new seeds."
     )
     otherwise = "Neither the winner nor the base has scores by tIoU."
     return sheet.figure("tiou", plots.by_tiou(sheet.found), caption, otherwise)
@@ -440,7 +447,7 @@ _VIDEOS = {
     VALIDATION: "the official validation videos, which also chose the settings",
     HOLDOUT: "the held-out training videos, which also chose the settings",
 }
-_MOST_CHANGED, _CLASS_FIGURES = 5, ("winner", "base", "gain")  # classes shown of either way; columns in percent
+_MOST_CHANGED, _CLASS_FIGURES = 5, ("gain", "winner", "base")  # classes shown of either way; columns in percent
 
 
 def _classes(sheet: Sheet) -> str:
@@ -475,12 +482,12 @@ def _classes(sheet: Sheet) -> str:
 
 
 def _class_table(rows: Iterable[Mapping[str, Any]], label: str) -> str:
-    names = [("class", False), *((name, True) for name in ("instances", *_CLASS_FIGURES)), ("coarse class", False)]
+    names = [("class", False), *((name, True) for name in (*_CLASS_FIGURES, "instances")), ("coarse class", False)]
     cells = [
         [
             cell(row["class"], wraps=True),
-            cell(int(row["instances"]), number=True),
             *(_figure_cell(row[name], signed=name == "gain") for name in _CLASS_FIGURES),
+            cell(int(row["instances"]), number=True),
             cell(row["coarse"], wraps=True),
         ]
         for row in rows
@@ -501,12 +508,25 @@ def _alpha(sheet: Sheet) -> str:
     for key in found.swept:
         rest = " Other swept settings are held at what each trial chose." if len(found.swept) > 1 else ""
         caption = (
-            f"The same trained weights scored at every value of <code>detect.{escaped(key)}</code>. A dot is the value "
-            f"that was chosen, the dotted line the base's own.{rest}"
+            f"The weights of the search, of one seed, scored at every value of <code>detect.{escaped(key)}</code>. A "
+            f"dot is the value that was chosen by that, the dotted line the base's in the file.{rest}"
+            f"{_leave_with(found, key)}"
         )
         otherwise = f"Neither the winner nor the base has scores by detect.{escaped(key)}."
         parts.append(sheet.figure(f"detect-{key}", plots.along_setting(found, key), caption, otherwise))
     return "".join(parts)
+
+
+def _leave_with(found: Findings, key: str) -> str:
+    """The values of a swept setting that came out of the confirmation, where that chose."""
+    known = found.confirmation
+    if not all(trial.number in known.choices for trial in found.shown):
+        return ""
+    values = [
+        f"{'the base' if trial is found.base else 'the winner'} {getattr(detect_of(found.space, trial, known), key):g}"
+        for trial in found.shown
+    ]
+    return f" The mean over new seeds then chose for {' and for '.join(values)}, with which they leave."
 
 
 def _paper(sheet: Sheet) -> str:
@@ -551,7 +571,8 @@ def _trials(sheet: Sheet) -> str:
     ]
     names += [*((key, _numeric(found, key)) for key in keys), *((f"detect.{key}", True) for key in found.swept)]
     rows = [_trial_row(found, trial, keys) for trial in found.trials]
-    table = markup.sortable([*names, ("node", False)], rows, "Table of trials", "trial-table")
+    names += [("node", False)] if _nodes(found) > 1 else []
+    table = markup.sortable(names, rows, "Table of trials", "trial-table")
     return f"<p>Press a heading to sort. A trial that did not complete shows its score so far.</p>{table}"
 
 
@@ -574,7 +595,7 @@ def _trial_row(found: Findings, trial: FrozenTrial, keys: Sequence[str]) -> tupl
         cell(known.seconds, duration(known.seconds) if known.seconds is not None else None, number=True),
         *(cell(trial.params.get(key), number=_numeric(found, key)) for key in keys),
         *(cell(getattr(chosen, key) if chosen else None, number=True) for key in found.swept),
-        cell(known.last_node),
+        *([cell(known.last_node)] if _nodes(found) > 1 else []),
     ]
     return "winner" if trial is found.winner else "", "".join(cells)
 
@@ -638,13 +659,16 @@ def _not_the_winner(found: Findings) -> str:
     return f'<p class="warning" role="note"><b>Not the winner\'s.</b> {text}</p>'
 
 
+_ABOUT = ("trained_on", "tuned_on", "versions", "python", "git_commit")  # of best.yaml's comment; figures stand above
+
+
 def _about(sheet: Sheet) -> str:
     found = sheet.found
     rows: dict[str, str] = {"run": found.run, "study": found.study_name}
     base = found.space.base
     rows |= {} if base.method == HAAN else {"method": f"{base.method} ({base.supervision} supervision)"}
     rows |= {"data fingerprint": found.attributes.get(record.FINGERPRINT) or "unknown"}
-    rows |= {key.replace("_", " "): value for key, value in found.about.items()}
+    rows |= {key.replace("_", " "): found.about[key] for key in _ABOUT if key in found.about}
     listed = "".join(f"<dt>{escaped(key)}</dt><dd>{escaped(str(value))}</dd>" for key, value in rows.items())
     return f"<dl>{listed}</dl>{_sessions(found)}"
 
@@ -657,15 +681,12 @@ def _sessions(found: Findings) -> str:
         [
             _moment(one.get("started")),
             _moment(one.get("ended")) or "not ended, or interrupted",
-            str(one.get("nodes", "")),
-            str(one.get("concurrent", "")),
-            f"{shown(one.get('cpu', ''))} CPU, {shown(one.get('gpu', ''))} GPU",
-            str(one.get("where", "")),
+            f"{one.get('where', '')}: {one.get('concurrent', '')} at once, each with {shown(one.get('cpu', ''))} "
+            f"CPU and {shown(one.get('gpu', ''))} GPU; nodes at the start: {one.get('nodes', '')}",
         ]
         for one in sessions
     ]
-    head = ["started (UTC)", "ended (UTC)", "nodes", "trials at once", "each with", "where"]
-    return f"<h3>Sessions</h3>{markup.table(head, rows, 'Sessions')}"
+    return f"<h3>Sessions</h3>{markup.table(['started (UTC)', 'ended (UTC)', 'where'], rows, 'Sessions')}"
 
 
 def _moment(seconds: object) -> str:

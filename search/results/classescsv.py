@@ -50,8 +50,10 @@ def write_csv(
     trials, known = study.get_trials(deepcopy=False), confirm.read_confirmation(folder, space, study)
     best = confirm.winner(space, trials, known)
     assert best is not None
-    base = base_of(space, trials, best)
     runs = [run for run in known.retrained if run.params["trial"] == best.number] or [None]  # the exported one first
+    base = base_of(space, trials, best)
+    if runs[0] is not None:  # beside the base that was trained there: a grid over seeds has several
+        base = next((trials[run.trial] for run in known.official if run.base), base)
     config = leaving(space, best, runs[0])
     videos = split(annotations, config.data).validation
     evaluator = Evaluator(truth(annotations, videos), len(annotations.fine_names), config.eval.tiou)

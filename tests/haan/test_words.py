@@ -3,7 +3,7 @@
 import pytest
 
 from haan.errors import InputError
-from haan.words import aligned, amount, seconds, settings, whole, wrapped
+from haan.words import aligned, amount, per_cent, seconds, settings, whole, wrapped
 
 
 def test_lines_are_broken_at_blanks_and_hang() -> None:
@@ -26,6 +26,10 @@ def test_a_long_word_is_not_broken_nor_is_one_at_its_hyphens() -> None:
 def test_what_is_to_stay_whole_stays_on_one_line() -> None:
     text = " ".join(map(whole, ("row=all of it", "lr=0.1")))
     assert wrapped(text, 16, first="  ") == ["  row=all of it", "    lr=0.1"]
+
+
+def test_a_share_is_said_in_whole_percent_with_a_blank() -> None:
+    assert [per_cent(share) for share in (0, 0.426, 1)] == ["0 %", "43 %", "100 %"]
 
 
 def test_a_terminal_of_no_width_is_no_error() -> None:

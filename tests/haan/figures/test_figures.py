@@ -260,6 +260,7 @@ def test_figure_4_names_its_distance(pictures: bool) -> None:
     drawn = draw.draw_clips(seen, rows, (lambda clip: None) if pictures else None)
     assert any("Euclidean distance" in text.get_text() for text in drawn.figure.texts)
     assert "Euclidean distance d from it" in drawn.caption
+    assert pictures or any("from 0" in text.get_text() for text in drawn.figure.texts), "where the bars begin"
 
 
 def test_a_timeline_counts_what_it_does_not_show() -> None:

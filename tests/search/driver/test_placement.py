@@ -21,7 +21,7 @@ def node(name: str, store: float = 1000, cpu: float = 4, gpu: float = 0, **about
 def test_a_cluster_of_others_that_would_copy_them_is_said() -> None:
     nodes = (node("a"), node("b", store=500))
     assert spill_warning(Cluster(nodes, local=False), 400) is None
-    assert "82% of a node's object store" in (spill_warning(Cluster(nodes, local=False), 410) or "")
+    assert "82 % of a node's object store" in (spill_warning(Cluster(nodes, local=False), 410) or "")
     assert spill_warning(Cluster(nodes, local=True), 410) is None
 
 

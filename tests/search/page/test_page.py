@@ -30,7 +30,7 @@ from haan.data.planted import MADE_UP
 from haan.errors import InputError
 from haan.figures.folder import Index
 from search import report
-from search.page import plots
+from search.page import markup, plots
 from search.page.facts import Importances, read_findings
 from search.page.lanes import timeline
 from search.page.page import page, write_report
@@ -431,8 +431,9 @@ def test_of_many_trials_the_best_and_the_base_and_an_even_sample_have_their_curv
 def test_the_names_of_the_settings_stand_beside_the_lines_of_all_settings_and_not_across_them(full: Run) -> None:
     layout = all_figures(full)["parallel"]["layout"]
     names = layout["yaxis"]["ticktext"]
-    assert names[0] == "avg.mAP" and {"loss.<br>pseudo (log)", "loss.<br>coarse_pooling"} < set(names)
-    assert len(names) == 1 + 6 and not any("pseudo" in note["text"] for note in layout["annotations"])
+    ends = {"loss.<br>pseudo (log)<br>0.0001 to 1", "loss.<br>coarse_pooling<br>max | mean"}
+    assert names[0].startswith("avg.mAP<br>") and ends < set(names)
+    assert len(names) == 1 + 6 and not layout.get("annotations")
 
 
 def luminance(color: str) -> float:
@@ -440,6 +441,46 @@ def luminance(color: str) -> float:
     parts = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_a_legend_says_of_which_seeds_and_videos_a_line_is_and_what_chose_a_setting(full: Run) -> None:
+    figures, found = all_figures(full), read_findings(full.folder, full.space, full.study)
+    assert found.winner is not None and found.base is not None
+    winner = f"winner: trial {found.winner.number}"
+    assert [trace["name"] for trace in figures["tiou"]["data"]] == [
+        *(f"{one}, in the search, one seed" for one in (winner, "base")),
+        *(f"{one}, official videos, mean of 3 seeds" for one in (winner, "base")),
+    ]
+    alpha = found.scores(found.base).chosen
+    assert alpha is not None
+    assert f"base: {alpha.alpha:g} chosen in the search" in [one["name"] for one in figures["detect-alpha"]["data"]]
+    left = found.confirmation.choices[found.base.number].detect.alpha
+    assert "The mean over new seeds then chose for the winner " in page_of(full)
+    assert f"for the base {left:g}, with which they leave." in page_of(full)
+
+
+def test_runs_on_the_official_videos_alone_confirm_nothing(full: Run) -> None:
+    found = read_findings(full.folder, full.space, full.study)
+    alone = replace(found.confirmation, runs=found.confirmation.official, ranking=None)
+    text = page(replace(found, confirmation=alone), datetime(2026, 1, 2, tzinfo=UTC))
+    assert "have not been trained again with other seeds" in text.partition('<section id="confirmation"')[2]
+
+
+def test_plotlys_buttons_have_room_above_the_data(full: Run) -> None:
+    assert all(figure["layout"]["margin"]["t"] >= 30 for figure in all_figures(full).values())
+
+
+@pytest.mark.parametrize(("rows", "scrolls"), [(30, False), (31, True)])
+def test_a_table_that_fits_a_screen_is_shown_in_full(rows: int, scrolls: bool) -> None:
+    small = markup.table(["a", "b"], [["1", "2"]] * rows, "Some")
+    large = markup.sortable([("a", True)], [("", markup.cell(1))] * rows, "Some")
+    assert ('class="scroll short tall"' in small, 'class="scroll tall"' in large) == (scrolls, scrolls)
+
+
+def test_what_is_said_of_the_run_repeats_no_figure_of_the_exported_comment(full: Run) -> None:
+    about = page_of(full).partition('<section id="about"')[2].partition("</section>")[0]
+    assert "git commit" in about and "trained on" in about
+    assert not any(key in about for key in ("avg map", "gain", "confirmation"))
 
 
 def test_numbers_on_the_bars_of_the_timeline_can_be_read(full: Run) -> None:
@@ -527,14 +568,14 @@ def test_the_classes_that_gained_and_lost_most_come_first_and_all_of_them_lie_fo
     run = with_classes(full, tmp_path / "run", [(f"c{i}", gain) for i, gain in enumerate(gains)])
     text = page_of(run).partition('<section id="classes"')[2].partition("</section>")[0]
     gained, lost, whole = (rows_of(table) for table in text.split("<table>")[1:])
-    assert [(row[0], row[4]) for row in gained] == [
+    assert [(row[0], row[1]) for row in gained] == [
         ("c2", "+7.00"),
         ("c8", "+6.00"),
         ("c4", "+5.00"),
         ("c9", "+4.00"),
         ("c0", "+3.00"),
     ]
-    assert lost == [["c5", "9", "20.00", "24.00", "-4.00", "all"], ["c1", "9", "20.00", "21.00", "-1.00", "all"]]
+    assert lost == [["c5", "-4.00", "20.00", "24.00", "9", "all"], ["c1", "-1.00", "20.00", "21.00", "9", "all"]]
     assert len(whole) == 10 and "<details><summary>All 10 classes</summary>" in text
     assert "and over 1 seed, on the official validation videos, after training on all training videos" in text
     run = with_classes(full, tmp_path / "seeds", [("c0", 1.0)], seeds=3)

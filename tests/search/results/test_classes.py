@@ -72,6 +72,17 @@ def tear(weights: Path) -> None:
     weights.write_bytes(b"torn")
 
 
+def test_on_the_official_videos_the_winner_stands_beside_the_base_that_was_trained_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, _ = run.write()
+    # As in a grid over seeds, where the base of the winner's seed may be another one.
+    other = next(trial for trial in run.study.get_trials() if trial.state.name == "COMPLETE" and trial.number % 2)
+    monkeypatch.setattr(classescsv, "base_of", lambda *given: other)
+    after, why = run.write()
+    assert why is None and after.equals(before) and not after["base"].isna().any()
+
+
 @pytest.mark.parametrize(
     ("harm", "why"), [(drop, "its weights were not found in "), (tear, "must be a safetensors file, got ")]
 )
