@@ -30,7 +30,7 @@ class WTALUM(Network):
     """A convolution over a clip and its neighbours in the same video, and the classifier."""
 
     def __init__(self, config: Model, clip_dropout: float, dim: int, num_fine: int, precision: Precision = "float32"):
-        """clip_dropout: of whole clips, as `kept` says which. precision: bfloat16 rounds the matrix products; what comes out of them is float32 again."""
+        """clip_dropout: share of clips that `kept` passes over. precision: bfloat16 rounds the matrix products."""
         super().__init__()
         self._rounded = precision == "bfloat16"
         self.encoder = nn.Conv1d(dim, config.width, kernel_size=3, padding=1)
