@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from haan.config import Precision
 from haan.data.table import IntArray, runs
 from haan.detectors import grid
-from haan.methods.base import Network
+from haan.methods.base import Labelled, Network
 from haan.methods.parts import Dropout, unrounded
 from haan.methods.ragged import Ragged, num_top, top_places
 from haan.methods.videos import KEPT, VideoMethod
@@ -164,8 +164,9 @@ class UmMethod(VideoMethod):
         return WTALUM(config.model, config.um.clip_dropout, dim, num_fine, config.precision)
 
     @classmethod
-    def numbers_of_clip(cls, config: UmConfig, fine: int) -> tuple[int, int]:
-        return config.model.width + fine, KEPT * (config.model.width + fine)
+    def numbers_of_clip(cls, config: UmConfig, known: Labelled) -> tuple[int, int]:
+        fine = known.fine.shape[1]
+        return config.model.width + fine, KEPT * (config.model.width + fine) + 2 * known.dim
 
     def sums(
         self, clips: Float[Tensor, "clips d"], labels: Float[Tensor, "videos fine"], batch: Ragged, labelled: Tensor
