@@ -56,11 +56,11 @@ def added(default: Any, rule: Rule | None = None, what: str = "", source: str = 
     return field(default=default, metadata={"rule": rule, "added": True, "what": what, "source": source})
 
 
-def redefault(cls: type, key: str, default: Any, source: str) -> Any:
-    """A field of a dataclass once more, with a default of its own: for a subclass."""
+def redefault(cls: type, key: str, default: Any, source: str, what: str | None = None) -> Any:
+    """A field of a dataclass once more, with a default of its own, for a subclass. what: where that differs."""
     known = next(f.metadata for f in fields(cls) if f.name == key)
     said = {name: value for name, value in known.items() if name != "added"}
-    return field(default=default, metadata={**said, "source": source})
+    return field(default=default, metadata={**said, "source": source, "what": what or known["what"]})
 
 
 def section(cls: type) -> Any:

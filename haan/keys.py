@@ -75,7 +75,17 @@ def _as_range(values: tuple[float, ...]) -> str | None:
     return text if parse_range(text) == values else None
 
 
+def own_keys(method: str) -> list[Key]:
+    """Those of another method that HAAN has not, or has with another default."""
+    known = {METHOD, *keys_of()}
+    return [key for key in keys_of(CONFIGS[method]) if key not in known and key.name not in known]
+
+
 def shown() -> Iterator[str]:
-    """Lines of text: key, default, values, meaning and source in columns."""
-    rows = [(key.name, key.default, key.value, f"{key.what} ({key.source})") for key in keys_of()]
-    yield from aligned([[cell.replace("`", "") for cell in row] for row in rows], texts=4)
+    """Lines of text: key, default, values, meaning and source in columns; below, what is otherwise in other methods."""
+    blocks = {HAAN: list(keys_of())} | {method: own_keys(method) for method in CONFIGS if method != HAAN}
+    for method, keys in blocks.items():
+        if method != HAAN:
+            yield from ("", f"With method: {method}")
+        rows = [(key.name, key.default, key.value, f"{key.what} ({key.source})") for key in keys]
+        yield from aligned([[cell.replace("`", "") for cell in row] for row in rows], texts=4)

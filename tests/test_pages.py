@@ -37,7 +37,7 @@ from tests.paths import ROOT
 from tests.planted import tiny_config
 from tests.search.head import Head
 
-PAGES = ("README.md", "spaces/README.md", "search/README.md", "haan/README.md", "tests/README.md")
+PAGES = tuple(f"{room}README.md" for room in ("", "spaces/", "search/", "haan/", "haan/methods/", "tests/"))
 FIRST = "python search/run.py spaces/demo.yaml --trials 8 --name first"
 
 TWO_SEEDS = "--set optim.epochs=1 --set search.parameters.seed=[1,2]"
@@ -497,8 +497,9 @@ def test_the_table_of_search_keys_is_the_code_s(tmp_path: Path) -> None:
     assert said == expected
 
 
-def test_the_table_of_a_configuration_s_keys_is_the_code_s() -> None:
-    assert keys.on_page() == keys.made(), "`python -m tests.keys` renews the table in haan/README.md"
+@pytest.mark.parametrize("page", keys.HEADS)
+def test_the_table_of_a_configuration_s_keys_is_the_code_s(page: Path) -> None:
+    assert keys.on_page(page) == keys.made(page), "`python -m tests.keys` renews it"
 
 
 def texts_of_the_code() -> set[str]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from haan.errors import InputError
-from haan.keys import keys_of
+from haan.keys import keys_of, own_keys
+from haan.methods.names import CONFIGS
 from haan.yamlconfig import plain, read_config
 from tests.haan.commands import haan
 
@@ -32,6 +33,8 @@ def test_every_key_of_a_configuration_is_among_them_and_says_what_it_means(given
     later = [
         "data.skip=z",
         "eval.every=5",
+        "detect.threshold_from=min",
+        "detect.min_clips=2",
         *(f"optim.{one}" for one in (*optim, "schedule_epochs=60")),
     ]  # left out while they are the default
     config = read_config(
@@ -68,8 +71,16 @@ def test_what_a_key_may_be_is_in_words(name: str, value: str) -> None:
 
 def test_a_command_prints_them_alone(given: Path, capsys: pytest.CaptureFixture[str]) -> None:
     haan("config", "--keys")
-    lines = capsys.readouterr().out.splitlines()
+    blocks = [block.splitlines() for block in capsys.readouterr().out.split("\n\n")]
+    lines = blocks[0]
     assert [line.split()[0] for line in lines] == list(KEYS)
+    others = {block[0].removeprefix("With method: "): block[1:] for block in blocks[1:]}
+    assert list(others) == [name for name in CONFIGS if name != "haan"]
+    for name, found in others.items():
+        assert [line.split()[0] for line in found] == [key.name for key in own_keys(name)]
+    known = {key.name for key in own_keys("wtalc")}
+    assert known > {"wtalc.margin", "model.dropout", "optim.lr", "detect.min_clips"}
+    assert known.isdisjoint({"method", "data.root", "optim.epochs", "seed", "concepts.top_k"})
     assert " ".join(lines[1].split()) == "data.root required text not empty folder of the data set (ours)"
     for words, message in ((("--keys", given), "--keys: must be given alone"), ((), "FILE: must be given unless")):
         with pytest.raises(InputError, match=message):

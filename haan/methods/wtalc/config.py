@@ -21,10 +21,8 @@ class WtalcModel(Checked):
 class Wtalc(Checked):
     """The two losses, and the pairs of a batch that share a class."""
 
-    balance: float = setting(0.5, _PART, what="weight of the MIL loss; the co-activity loss has the rest", source=CODE)
-    pool_share: float = setting(
-        0.125, SHARE, what="share of clips that a video's class scores are a mean of", source=CODE
-    )
+    balance: float = setting(0.5, _PART, what="weight of the MIL loss; the other's is the rest", source=CODE)
+    pool_share: float = setting(0.125, SHARE, what="share of clips that a class's score is of", source=CODE)
     margin: float = setting(0.5, NON_NEGATIVE, what="of the co-activity loss's hinges", source=CODE)
     pairs: int = setting(3, NON_NEGATIVE, what="pairs of videos of one class in a batch", source=CODE)
 
@@ -34,7 +32,7 @@ class WtalcOptim(Optim):
     """Adam as W-TALC has it: weight decay is a part of the gradients."""
 
     lr: float = redefault(Optim, "lr", 1e-4, CODE)
-    batch_videos: int = redefault(Optim, "batch_videos", 10, CODE)
+    batch_videos: int = redefault(Optim, "batch_videos", 10, CODE, what="videos a step; a mean over them")
     weight_decay: float = redefault(Optim, "weight_decay", 5e-4, CODE)
 
 
