@@ -115,6 +115,15 @@ def cells_of(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
 
 
+def test_a_table_of_several_methods_says_what_each_is_told(tmp_path: Path) -> None:
+    made = table_of(space_of(tmp_path, ("both: {}", "both: {method: wtalc}")))
+    head, elder, one, both, published = cells_of(markdown(made))
+    assert head[:4] == ["Losses", "", "labels", "mAP@0.1"]
+    assert [row[2] for row in (elder, one, both, published)] == ["", "weak", "weak", ""]
+    assert (one[0], both[0], both[3]) == ("one", "both", "8.50 ± 0.71"), "8 and 9"
+    assert "alpha -0.8 (wtalc: of 1)" in markdown(made)
+
+
 def test_means_spreads_and_paired_differences_are_those_worked_by_hand(tmp_path: Path) -> None:
     # one: avg.mAP 4, 5: mean 4.5, sd sqrt(((0.5)^2 + (0.5)^2) / 1) = 0.7071. both: 6, 6: 6, 0.
     # both - one by seed: 2, 1: mean 1.5, sd 0.7071, half width t(0.975; 1) = 12.706 x 0.7071 / sqrt(2) = 6.353.
