@@ -27,7 +27,7 @@ from haan.checked import (
 )
 
 CODE, OURS = "code", "ours"  # sources beside the paper: its authors' released code, and this project
-METHOD = "what is trained; each has sections of its own"
+METHOD = "what is trained, with its own sections"
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 
 

@@ -22,6 +22,7 @@ import yaml
 
 import haan.__main__
 from haan.cli import python, run
+from haan.methods import names
 from tests.haan.data.tiny import LABELS, MAPPING, NAMES, SEGMENTS, changed, features, objects, tiny
 from tests.paths import ROOT, files
 
@@ -140,6 +141,7 @@ def case(name: str, edits: Edits, *expected: str, options: Sequence[str] = ()) -
 
 
 C = "{folder}/c.yaml"
+METHODS = " or ".join(map(repr, names.CONFIGS))
 CONFIGS = [
     case("unknown key", [("lr:", "lrr:")], f"{C}:5: optim.lrr: unknown key; did you mean 'lr'?"),
     case(
@@ -153,7 +155,7 @@ CONFIGS = [
         [("seed: 1", "wtalc: {margin: 1}")],
         f"{C}:8: wtalc: is a section of another method; did you mean method: wtalc?",
     ),
-    case("no such method", [("seed: 1", "method: wtalk")], f"{C}:8: method: must be 'haan' or 'wtalc', got 'wtalk'"),
+    case("no such method", [("seed: 1", "method: wtalk")], f"{C}:8: method: must be {METHODS}, got 'wtalk'"),
     case("unknown section", [("seed: 1", "optimizer: {}")], f"{C}:8: optimizer: unknown key; did you mean 'optim'?"),
     case(
         "key twice",

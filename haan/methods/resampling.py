@@ -1,11 +1,10 @@
 """A fixed number of clips of each video, as released code takes them; a short video's clips repeat."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from haan.data.table import IntArray
 
-
-def stratified(num_clips: IntArray, many: int, rng: np.random.Generator) -> IntArray:
+def stratified(num_clips: NDArray[np.int64], many: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Places of clips in their video, for training: [videos, many], each drawn from its part of the video, ascending.
 
     Part j reaches from floor(j T / many) to the beginning of the next one, that included, the last to the last clip;
@@ -17,6 +16,6 @@ def stratified(num_clips: IntArray, many: int, rng: np.random.Generator) -> IntA
     return np.where(num_clips[:, None] == many, low, drawn)
 
 
-def uniform(num_clips: IntArray, many: int) -> IntArray:
+def uniform(num_clips: NDArray[np.int64], many: int) -> NDArray[np.int64]:
     """Places of clips in their video, for inference: [videos, many], floor(j T / many)."""
     return np.arange(many) * num_clips[:, None] // many

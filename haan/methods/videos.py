@@ -43,7 +43,7 @@ class VideoMethod(Method):
     @classmethod
     def numbers(cls, config: Any, known: Labelled, largest: Shape) -> Numbers:
         fine, clips = known.fine.shape[1], getattr(config, cls.section).clips
-        of_clip, laid_out = cls.numbers_of_clip(config, fine)
+        of_clip, laid_out = cls.numbers_of_clip(config, known)
         places = config.optim.batch_videos * (clips or largest.longest)
         return Numbers(
             step=largest.clips * KEPT * of_clip + places * laid_out,
@@ -53,7 +53,7 @@ class VideoMethod(Method):
 
     @classmethod
     @abstractmethod
-    def numbers_of_clip(cls, config: Any, fine: int) -> tuple[int, int]:
+    def numbers_of_clip(cls, config: Any, known: Labelled) -> tuple[int, int]:
         """Numbers that the network makes of a clip, and that the losses make of one laid out video by video."""
 
     @property

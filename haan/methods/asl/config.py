@@ -24,7 +24,7 @@ class Asl(Checked):
     """Which clips are selected, and what actionness learns of them."""
 
     pool_share: float = setting(1 / 8, SHARE, what="share of clips that is selected for a class", source=CODE)
-    class_share: float = setting(1 / 3, PART_OR_ALL, what="weight of a clip's class; of actionness: rest", source=CODE)
+    class_share: float = setting(1 / 3, PART_OR_ALL, what="a class's part of evidence", source=CODE)
     q: float = setting(0.7, SHARE, what="of GCE: to 0 cross entropy, 1 absolute error", source=CODE)
     clips: int | None = setting(None, AT_LEAST_ONE, what="a video is resampled to so many", source=_CLIPS)
 
@@ -43,8 +43,8 @@ class AslOptim(Optim):
 class AslDetect(Grid):
     """Sequences of evidence to detections."""
 
-    top_clips: float = setting(1 / 8, SHARE, what="share of clips that makes a class's probability", source=CODE)
-    class_share: float = setting(1 / 3, PART_OR_ALL, what="weight of a clip's class; of actionness: rest", source=CODE)
+    top_clips: float = setting(1 / 8, SHARE, what="share of clips for a class's probability", source=CODE)
+    class_share: float = setting(1 / 3, PART_OR_ALL, what="a class's part of evidence", source=CODE)
     nms: Literal["hard", "half_soft", "soft"] = redefault(Grid, "nms", "half_soft", CODE)
     nms_tiou: float = redefault(Grid, "nms_tiou", 0.4, CODE)
     nms_sigma: float = redefault(Grid, "nms_sigma", 0.35, CODE)

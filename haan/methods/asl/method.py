@@ -72,7 +72,8 @@ class AslMethod(VideoMethod):
         return ASL(config.model, dim, num_fine, config.precision)
 
     @classmethod
-    def numbers_of_clip(cls, config: AslConfig, fine: int) -> tuple[int, int]:
+    def numbers_of_clip(cls, config: AslConfig, known: Labelled) -> tuple[int, int]:
+        fine = known.fine.shape[1]
         return (1 + config.model.streams) * config.model.width + fine, KEPT * (fine + 1)
 
     def sums(

@@ -75,7 +75,8 @@ class CaseMethod(VideoMethod):
         return CASE(config.model, config.case.clusters, dim, num_fine, config.precision)
 
     @classmethod
-    def numbers_of_clip(cls, config: CaseConfig, fine: int) -> tuple[int, int]:
+    def numbers_of_clip(cls, config: CaseConfig, known: Labelled) -> tuple[int, int]:
+        fine = known.fine.shape[1]
         streams, width, clusters = config.model.streams, config.model.width, config.case.clusters
         return streams * (2 * width + clusters + fine), streams * (KEPT * (fine + clusters) + 2 * width)
 

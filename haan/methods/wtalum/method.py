@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from haan.config import Precision
 from haan.data.table import IntArray, runs
 from haan.detectors import grid
-from haan.methods.base import Network
+from haan.methods.base import Labelled, Network
 from haan.methods.parts import Dropout, unrounded
 from haan.methods.ragged import Ragged, num_top, top_places
 from haan.methods.videos import KEPT, VideoMethod
@@ -29,12 +29,12 @@ _AT_ONCE = 1 << 12  # clips of which sequences are made at once
 class WTALUM(Network):
     """A convolution over a clip and its neighbours in the same video, and the classifier."""
 
-    def __init__(self, config: Model, dim: int, num_fine: int, precision: Precision = "float32"):
-        """precision: bfloat16 rounds the matrix products; what comes out of them is float32 again."""
+    def __init__(self, config: Model, clip_dropout: float, dim: int, num_fine: int, precision: Precision = "float32"):
+        """clip_dropout: share of clips that `kept` passes over. precision: bfloat16 rounds the matrix products."""
         super().__init__()
         self._rounded = precision == "bfloat16"
         self.encoder = nn.Conv1d(dim, config.width, kernel_size=3, padding=1)
-        self.dropout = Dropout(config.dropout)
+        self.dropout, self._clips = Dropout(config.dropout), Dropout(clip_dropout)
         self.classifier = nn.Linear(config.width, num_fine, bias=False)
 
     def forward(
@@ -45,6 +45,10 @@ class WTALUM(Network):
             features = self.encoder(clips.transpose(1, 2)).transpose(1, 2).relu() * there[..., None]
             logits = self.classifier(self.dropout(features))
         return unrounded(features), unrounded(logits)
+
+    def kept(self, there: Bool[Tensor, "videos longest"]) -> Float[Tensor, "videos longest"]:
+        """1 for each clip, or 0 where dropout passes it over."""
+        return self._clips(torch.ones(there.shape, device=there.device)).sign()
 
     def activations(self, clips: Float[Tensor, "clips d"]) -> Float[Tensor, "clips numbers"]:
         """Of one video: the logits of the classes, and last the length of the feature."""
@@ -157,17 +161,20 @@ class UmMethod(VideoMethod):
 
     @classmethod
     def build(cls, config: UmConfig, dim: int, num_fine: int) -> WTALUM:
-        return WTALUM(config.model, dim, num_fine, config.precision)
+        return WTALUM(config.model, config.um.clip_dropout, dim, num_fine, config.precision)
 
     @classmethod
-    def numbers_of_clip(cls, config: UmConfig, fine: int) -> tuple[int, int]:
-        return config.model.width + fine, KEPT * (config.model.width + fine)
+    def numbers_of_clip(cls, config: UmConfig, known: Labelled) -> tuple[int, int]:
+        fine = known.fine.shape[1]
+        return config.model.width + fine, KEPT * (config.model.width + fine) + 2 * known.dim
 
     def sums(
         self, clips: Float[Tensor, "clips d"], labels: Float[Tensor, "videos fine"], batch: Ragged, labelled: Tensor
     ) -> Float[Tensor, "3"]:
-        features, logits = self.network(batch.pad(clips), batch.there)
-        kept = (torch.rand(batch.there.shape, device=clips.device) >= self.setting.clip_dropout).to(features.dtype)
-        of_classes, of_background, magnitude = video_losses(features, logits, kept, labels, batch, self.setting)
+        network = self.network
+        assert isinstance(network, WTALUM)
+        features, logits = network(batch.pad(clips), batch.there)
+        losses = video_losses(features, logits, network.kept(batch.there), labels, batch, self.setting)
+        of_classes, of_background, magnitude = losses
         weighed = (of_classes, self.setting.beta * of_background, self.setting.alpha * magnitude)
         return torch.stack(weighed).sum(dim=1)

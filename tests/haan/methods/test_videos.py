@@ -1,4 +1,4 @@
-"""ASL, CASE and WTAL-UM in the training loop: fixed shapes, resampled videos, resumed runs, and commands."""
+"""ASL, CASE and WTAL-UM in the training loop: resampled videos, batches of many sizes, refused input."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +15,6 @@ from haan.methods.case.config import Case, CaseConfig, CaseDetect, CaseOptim
 from haan.methods.wtalum.config import Model as UmModel
 from haan.methods.wtalum.config import Um, UmConfig, UmOptim
 from haan.train import Trainer
-from haan.yamlconfig import dump, read_config
-from tests.haan.commands import haan
 from tests.planted import tiny_config, tiny_table
 
 EVAL = tiny_config(Path()).eval
@@ -55,7 +53,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("clips", [None, 30])
-@pytest.mark.parametrize("batch_videos", [1, 4, 7, 50])
+@pytest.mark.parametrize("batch_videos", [1, 4, 50])
 def test_steps_in_fixed_shapes_are_those_of_the_loop(tiny: Problem, batch_videos: int, clips: int | None) -> None:
     config, table, parts = tiny
     config = replace(resampled(config, clips), optim=replace(config.optim, batch_videos=batch_videos))
@@ -71,10 +69,9 @@ def test_steps_in_fixed_shapes_are_those_of_the_loop(tiny: Problem, batch_videos
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("clips", [None, 30])
-def test_a_resumed_training_is_an_unbroken_one(tiny: Problem, tmp_path: Path, clips: int | None) -> None:
+def test_a_resumed_training_draws_the_same_clips(tiny: Problem, tmp_path: Path) -> None:
     config, table, parts = tiny
-    config = resampled(config, clips)
+    config = resampled(config, 30)
     unbroken = Trainer(config, table, parts)
     expected = [(result.losses, result.avg_map) for result in unbroken.epochs()]
     first, second = Trainer(config, table, parts), Trainer(config, table, parts)
@@ -103,13 +100,3 @@ def test_some_training_video_must_have_a_label(tiny: Problem) -> None:
     method = Trainer(*tiny).method
     with pytest.raises(InputError, match="data: training videos must have labels, got none"):
         method.check(tiny[0], replace(method.known, fine=np.zeros_like(method.known.fine)))
-
-
-def test_train_and_detect_agree(tiny: Problem, tmp_path: Path) -> None:
-    config = tiny[0]
-    (tmp_path / "asl.yaml").write_text(dump(config))
-    assert read_config(tmp_path / "asl.yaml") == config
-    haan("train", tmp_path / "asl.yaml", "--out", tmp_path / "out")
-    haan("detect", tmp_path / "out", "--out", tmp_path / "predictions.json")
-    assert (tmp_path / "predictions.json").read_bytes() == (tmp_path / "out" / "predictions.json").read_bytes()
-    assert read_config(tmp_path / "out" / "best.yaml") == config

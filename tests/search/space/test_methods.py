@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from haan.errors import InputError
+from haan.methods.names import CONFIGS
 from haan.methods.wtalc.config import WtalcConfig
 from haan.yamlconfig import plain
 from search.space.model import Space, detects_of, grid_points, own_detect, with_method, with_values
@@ -57,7 +58,7 @@ def test_each_method_s_rows_are_scored_at_its_own_detection_settings(tmp_path: P
 @pytest.mark.parametrize(
     ("rows", "search", "message"),
     [
-        ({"a": {"method": "wtalk"}}, {}, "method: must be 'haan' or 'wtalc', got 'wtalk'"),
+        ({"a": {"method": "wtalk"}}, {}, f"method: must be {' or '.join(map(repr, CONFIGS))}, got 'wtalk'"),
         ({"a": {"method": "wtalc", "concepts.top_k": 3}}, {}, "concepts.top_k: must be a key of the configuration that "
          "can be searched; did you mean method: haan?"),
         ({"a": {"wtalc.margin": 0.1}}, {}, "wtalc.margin: must be a key of the configuration that can be searched; did "

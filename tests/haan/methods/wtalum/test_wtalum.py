@@ -117,7 +117,7 @@ def test_losses_are_those_of_plain_loops(seed: int, sizes: list[int], r_act: int
 def made(seed: int = 0) -> tuple[WTALUM, Tensor, np.ndarray]:
     torch.manual_seed(seed)
     sizes = np.array([5, 1, 8, 3])
-    return WTALUM(Model(width=6), 4, 3).eval(), torch.randn(int(sizes.sum()), 4), sizes
+    return WTALUM(Model(width=6), 0.7, 4, 3).eval(), torch.randn(int(sizes.sum()), 4), sizes
 
 
 def test_a_video_says_the_same_alone_and_in_any_batch() -> None:
@@ -134,6 +134,14 @@ def test_a_clip_depends_on_its_neighbours_and_no_others() -> None:
     other[2] += 1
     differs = (network.activations(clips[:8]) - network.activations(other[:8])).abs().amax(dim=1) > 1e-6
     assert differs.tolist() == [False, True, True, True, False, False, False, False]
+
+
+def test_a_step_passes_over_clips_and_inference_over_none() -> None:
+    network, *_ = made()
+    there = torch.ones(100, 20, dtype=torch.bool)
+    kept = network.train().kept(there)
+    assert set(kept.unique().tolist()) == {0.0, 1.0} and float(kept.mean()) == pytest.approx(0.3, abs=0.04)
+    assert network.eval().kept(there).all()
 
 
 def plain_sequences(numbers: Tensor, setting: UmDetect) -> tuple[Tensor, list[float], Tensor]:
