@@ -244,7 +244,7 @@ def test_importances_say_why_there_are_none(tmp_path: Path) -> None:
 
 
 def repeated(root: Path, values: dict[int, float], trials: int = 12, **race: Any) -> Run:
-    """Its best two and base were trained again with seeds that give almost the same: three, or what a race asks."""
+    """Its best two and base were trained again with seeds that give almost the same: three, or what a race wants."""
     run = run_of(root, trials, confirm={"top": 2, "seeds": 3} | race)
     again, by_rank = confirm_study(root), retraining.candidates(run.space, run.study.get_trials())
     wanted = retraining.repeats(run.space, run.study.get_trials())
