@@ -77,8 +77,8 @@ def _official_tiles(found: Findings) -> list[str]:
     )
 
 
-def _gain_tile(name: str, standing: Standing | None) -> str:
-    """A gain over the base, with its interval, and in words and by its colour what that says."""
+def _gain_tile(name: str, standing: Standing | None, most: int | None = None) -> str:
+    """A gain over the base, with its interval, and in words and by its colour what that says. most: seeds of a race."""
     if standing is None or standing.gain is None:
         return tile(name, "–", "not known without the base")
     if standing.interval is None:
@@ -87,6 +87,7 @@ def _gain_tile(name: str, standing: Standing | None) -> str:
     kind = "noise" if not standing.distinguishable else "gain" if low > 0 else "loss"
     said = {"noise": "not distinguishable from noise", "gain": "more than noise", "loss": "a loss, more than noise"}
     note = f"<b>{said[kind]}</b>: 95 % interval {low:+.2f} to {high:+.2f}, {standing.shared} seeds of both"
+    note += f", in a race of up to {most}" if most is not None else ""
     return tile(name, f"{standing.gain:+.2f}", note, kind)
 
 
@@ -152,7 +153,7 @@ def _confirmed_tiles(found: Findings) -> list[str]:
     name = "Confirmed gain over the base"
     if best is found.base:
         return [*tiles, tile(name, "none", escaped(found.gain.sentence))]
-    return [*tiles, _gain_tile(name, known.standing(best.number))]
+    return [*tiles, _gain_tile(name, known.standing(best.number), known.ranking.most)]
 
 
 def _spread(row: Confirmed, seed: str) -> str:

@@ -22,7 +22,7 @@ def test_noise_is_of_seeds_and_of_epochs() -> None:
     shape = pool.scores[REDRAWN].shape
     random = np.random.default_rng(0)
     seeds = np.broadcast_to(3.0 * random.standard_normal((*shape[:2], 1, 1)), shape)
-    of_seeds = noises(Recorded(pool.space, pool.params, {**pool.scores, REDRAWN: seeds}))
+    of_seeds = noises(Recorded(pool.name, pool.space, pool.params, {**pool.scores, REDRAWN: seeds}))
     assert of_seeds == (pytest.approx(3.0, rel=0.1), 0.0)
     epochs = np.broadcast_to(2.0 * random.standard_normal((*shape[:3], 1)), shape)
-    assert noises(Recorded(pool.space, pool.params, {REDRAWN: epochs}))[1] == pytest.approx(2.0, rel=0.1)
+    assert noises(Recorded(pool.name, pool.space, pool.params, {REDRAWN: epochs}))[1] == pytest.approx(2.0, rel=0.1)

@@ -261,7 +261,7 @@ def repeated(root: Path, values: dict[int, float], trials: int = 12, **race: Any
 def test_a_race_that_ended_early_says_so_where_its_figures_stand(tmp_path: Path) -> None:
     run = repeated(tmp_path / "run", {0: 22.0, 1: 23.0, 2: 20.0}, seeds=7, race=True)
     text = page(read_findings(run.folder, run.space, run.study), datetime(2026, 1, 2, tzinfo=UTC))
-    assert "+3.00 avg.mAP over the base (95 % interval +3.00 to +3.00, 2 seeds each, in a race of up to 7)" in text
+    assert "95 % interval +3.00 to +3.00, 2 seeds of both, in a race of up to 7" in text
     assert "They race, with up to 7 seeds" in text
 
 

@@ -17,7 +17,7 @@ from haan.methods.asl.network import ASL
 from haan.methods.ragged import Ragged
 from haan.methods.resampling import uniform
 from tests.haan.detectors.plain import Found, plain_grid
-from tests.haan.methods.test_ragged import plain_gce, plain_top
+from tests.haan.methods.plain import plain_gce, plain_top
 
 SEARCH = settings(max_examples=60, deadline=None, derandomize=True)
 
