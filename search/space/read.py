@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from optuna.distributions import BaseDistribution
 
 from haan.config import Config
 from haan.errors import InputError
@@ -187,33 +188,9 @@ def _read_search(
     parameters, conditions, sweeps = read_parameters(given, node, base, cls, grid, rows, errors)
     if base is None or len(errors) > before or plan is None or sampler is None or pruner is None:
         return None
-    if base.eval.epoch != "best" and plan.objective == "best":
-        node_of = found["objective"][1] if "objective" in found else node
-        rule = "must be last or recent where base.eval.epoch is last"
-        errors.append(f"{place(node_of)}: search.objective: {rule}, got best")
-        return None
-    if grid and plan.objective == "recent":
-        rule = f"must be best or last under {algorithms.GRID}, for a table's cells are of one epoch"
-        errors.append(f"{place(found['objective'][1])}: search.objective: {rule}, got recent")
-        return None
-    every, interval = base.eval.every, pruner.arguments.get("interval", 1)
-    if interval > 1 and interval % every:
-        rule = f"must be a multiple of base.eval.every ({every}), for no other epoch has a score"
-        where = _nearest(node, ("pruner", "interval"))
-        errors.append(f"{place(where)}: search.pruner.interval: {rule}, got {interval}")
-        return None
-    if EPOCHS in parameters and pruner.name != "none":
-        rule = "can be searched under pruner: {name: none} alone, for the others compare trials epoch by epoch"
-        where = _nearest(node, ("parameters", EPOCHS))
-        errors.append(f"{place(where)}: {EPOCHS}: {rule}, got {pruner.name}")
-        return None
-    if plan.confirm is not None and any(METHOD in row.values for row in rows.values()):
-        errors.append(f"{place(found['confirm'][1])}: search.confirm: must be null where rows are of several methods")
-        return None
-    if conditions and algorithms.EXHAUSTIVE in algorithms.names(sampler):
-        where = _nearest(node, ("parameters", next(iter(conditions)), "when"))
-        rule = f"can't stand under {algorithms.EXHAUSTIVE}, which tries every value with every other one"
-        errors.append(f"{place(where)}: {next(iter(conditions))}.when: {rule}")
+    several = any(METHOD in row.values for row in rows.values())
+    errors += _at_odds(node, base, plan, sampler, pruner, parameters, conditions, several)
+    if len(errors) > before:
         return None
     first = found[_START][1] if _START in found else None
     starts = read_starts(first, base, parameters, conditions, grid, errors)
@@ -222,14 +199,6 @@ def _read_search(
     broken = rehearsal.rehearse(sampler, pruner, parameters, base.optim.epochs) if rehearse else None
     if broken is not None:
         errors.append(f"{place(_nearest(node, broken.path))}: search.{'.'.join(broken.path)}: {broken}")
-        return None
-    if plan.learn_from and sampler.name in algorithms.FINITE:
-        rule = f"must be [] under {sampler.name}, which tries its own points"
-        errors.append(f"{place(found['learn_from'][1])}: search.learn_from: {rule}, got {list(plan.learn_from)}")
-        return None
-    if plan.stop is not None and grid:
-        rule = f"must be null under {algorithms.GRID}, all of whose points are asked for"
-        errors.append(f"{place(found['stop'][1])}: search.stop: {rule}")
         return None
     if sampler.name in algorithms.FINITE:
         points = num_points(parameters, rows)
@@ -248,6 +217,47 @@ def _read_search(
         document=yaml.serialize(tree, allow_unicode=True),
         rows={name: row.values for name, row in rows.items()},
     )
+
+
+def _at_odds(
+    node: yaml.Node,
+    base: Config,
+    plan: Plan,
+    sampler: algorithms.Component,
+    pruner: algorithms.Component,
+    parameters: Mapping[str, BaseDistribution],
+    conditions: Mapping[str, Any],
+    several: bool,
+) -> Iterator[str]:
+    """What is right by itself and doesn't go with something else. several: whether rows are of several methods."""
+    grid = sampler.name == algorithms.GRID
+
+    def said(path: tuple[str, ...], rule: str) -> str:
+        key = ".".join(path[1:] if path[0] == "parameters" else ("search", *path))
+        return f"{place(_nearest(node, path))}: {key}: {rule}"
+
+    if base.eval.epoch != "best" and plan.objective == "best":
+        yield said(("objective",), "must be last or recent where base.eval.epoch is last, got best")
+    if grid and plan.objective == "recent":
+        rule = f"must be best or last under {algorithms.GRID}, for a table's cells are of one epoch, got recent"
+        yield said(("objective",), rule)
+    every, interval = base.eval.every, pruner.arguments.get("interval", 1)
+    if interval > 1 and interval % every:
+        rule = f"must be a multiple of base.eval.every ({every}), for no other epoch has a score, got {interval}"
+        yield said(("pruner", "interval"), rule)
+    if EPOCHS in parameters and pruner.name != "none":
+        rule = "can be searched under pruner: {name: none} alone, for the others compare trials epoch by epoch"
+        yield said(("parameters", EPOCHS), f"{rule}, got {pruner.name}")
+    if plan.confirm is not None and several:
+        yield said(("confirm",), "must be null where rows are of several methods")
+    if conditions and algorithms.EXHAUSTIVE in algorithms.names(sampler):
+        rule = f"can't stand under {algorithms.EXHAUSTIVE}, which tries every value with every other one"
+        yield said(("parameters", next(iter(conditions)), "when"), rule)
+    if plan.learn_from and sampler.name in algorithms.FINITE:
+        rule = f"must be [] under {sampler.name}, which tries its own points, got {list(plan.learn_from)}"
+        yield said(("learn_from",), rule)
+    if plan.stop is not None and grid:
+        yield said(("stop",), f"must be null under {algorithms.GRID}, all of whose points are asked for")
 
 
 def _component(
