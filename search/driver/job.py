@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,7 +26,7 @@ from search.space import confirmkeys
 from search.space.model import Space, most_demanding
 from search.space.read import naming_lines, read_kept
 from search.space.resume import differences, growth
-from search.study import journal, record
+from search.study import algorithms, journal, record
 from search.study.earlier import Source
 from search.trials import features
 
@@ -82,7 +83,7 @@ def prepare(asked: Request, held: ExitStack) -> Job:
             session, last_seen, grown = _take(folder, space, mark, asked.resume, held)
         except OSError as error:
             raise InputError(f"{folder.root}: must be a folder that can be written, got: {error}") from None
-    remarks = (*((kept,) if kept else ()), *grown, *map(str, sources))
+    remarks = (*((kept,) if kept else ()), *grown, *_learned(space, sources))
     about = (space, folder, source, annotations, splits, mark, notes, session, last_seen, not asked.resume, remarks)
     return Job(*about, sources=sources)
 
@@ -104,9 +105,13 @@ def preview(asked: Request, scratch: RunFolder) -> Job:
         if folder.journal.exists():
             notes += _copied(folder, scratch)
             session, grown = _fits(scratch, space, mark)
-    remarks = (*grown, *map(str, sources))
+    remarks = (*grown, *_learned(space, sources))
     about = (space, folder, source, annotations, splits, mark, notes, session, None, False, remarks)
     return Job(*about, sources=sources)
+
+
+def _learned(space: Space, sources: Sequence[Source]) -> list[str]:
+    return [source.remark(algorithms.learns(space.sampler)) for source in sources]
 
 
 def _copied(folder: RunFolder, scratch: RunFolder) -> tuple[str, ...]:

@@ -133,9 +133,12 @@ class Findings:
 
     @cached_property
     def swept(self) -> tuple[str, ...]:
-        """The detection settings of which several values are scored."""
-        values = [vars(detect) for detect in self.space.detects]
-        return tuple(key for key in values[0] if len({value[key] for value in values}) > 1)
+        """The detection settings of which several values are scored, of any method."""
+        keys: dict[str, None] = {}
+        for detects in (self.space.detects, *self.space.other_detects.values()):
+            values = [vars(detect) for detect in detects]
+            keys |= dict.fromkeys(key for key in values[0] if len({value[key] for value in values}) > 1)
+        return tuple(keys)
 
     def along(self, trial: FrozenTrial, key: str) -> list[tuple[float, float]]:
         """(value of a swept setting, avg.mAP), the other settings as the trial chose them."""

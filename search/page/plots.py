@@ -163,10 +163,11 @@ def along_setting(run: Findings, key: str) -> Figure | None:
         data.append(_mark([best], [top], f"{name}: {best:g} chosen in the search", color, "circle", 11))
     if not data:
         return None
-    own = getattr(run.space.base.detect, key)
-    line = {"type": "line", "x0": own, "x1": own, "yref": "paper", "y0": 0, "y1": 1}
+    own = getattr(run.space.base.detect, key, None)
     figure = _figure(data, 350, f"detect.{key}", _AVG_MAP, yaxis=_FROM_ZERO)
-    figure["layout"]["shapes"] = [line | {"line": {"color": COLORS["base"], "width": 1.5, "dash": "dot"}}]
+    if own is not None:  # its method has this setting
+        line = {"type": "line", "x0": own, "x1": own, "yref": "paper", "y0": 0, "y1": 1}
+        figure["layout"]["shapes"] = [line | {"line": {"color": COLORS["base"], "width": 1.5, "dash": "dot"}}]
     return figure
 
 

@@ -20,7 +20,7 @@ from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
 from search.results.confirm import Confirmed
 from search.results.ranking import Standing
-from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION, on_videos
+from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION, first_seeds, on_videos
 from search.results.unseen import tables
 from search.results.winner import all_alike, detect_of, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
@@ -290,7 +290,7 @@ def _confirmation(sheet: Sheet) -> str:
 
 def _raced(found: Findings) -> str:
     repeats = found.space.plan.confirm
-    if repeats is None or not repeats.race:
+    if repeats is None or first_seeds(found.space) >= repeats.seeds:
         return ""
     return (
         f"They race, with up to {repeats.seeds} seeds: one that is clearly behind the best runs no more, so means of "
@@ -595,7 +595,7 @@ def _trial_row(found: Findings, trial: FrozenTrial, keys: Sequence[str]) -> tupl
         cell(len(trial.intermediate_values) or None if known.epochs is None else known.epochs, number=True),
         cell(known.seconds, duration(known.seconds) if known.seconds is not None else None, number=True),
         *(cell(trial.params.get(key), number=_numeric(found, key)) for key in keys),
-        *(cell(getattr(chosen, key) if chosen else None, number=True) for key in found.swept),
+        *(cell(getattr(chosen, key, None), number=True) for key in found.swept),
         *([cell(known.last_node)] if _nodes(found) > 1 else []),
     ]
     return "winner" if trial is found.winner else "", "".join(cells)

@@ -104,10 +104,10 @@ class Confirmation:
     """What the confirmation knows.
 
     runs: those that have begun. wanted: those with new seeds, as far as it is known which. rounds: how many may follow
-    at most, seed by seed. ranking: by mean over seeds, None before every run of it has ended. choices: how a
-    configuration leaves by the mean curve of its runs, by its trial of the search. official: the runs of the winner and
-    the base on all training videos that are COMPLETE. retrained: the same as the confirmation's
-    trials. finals: the first of each trial's, whose weights are exported.
+    at most, seed by seed. ranking: by mean over seeds, None before the race is over. choices: how a configuration
+    leaves by the mean curve of its runs, by its trial of the search. official: the runs of the winner and the base on
+    all training videos that are COMPLETE. retrained: the same as trials of the confirmation's study. finals: the first
+    of each trial's, whose weights are exported.
     """
 
     runs: tuple[Run, ...] = ()

@@ -84,6 +84,7 @@ def listed(folder: RunFolder) -> Listed:
     base = space.base
     scored = {"the data": study.user_attrs.get(FINGERPRINT), "eval.tiou": base.eval.tiou}
     scored |= {"the videos of the search (data.validation)": base.data.validation}
+    scored |= {"what a trial's value is (search.objective)": space.plan.objective}
     return Listed(name, _state(folder, space, trials, best, known), cells, settings, _path(trials), curve, scored)
 
 

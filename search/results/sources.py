@@ -13,9 +13,10 @@ from haan.checked import RuleError
 from haan.errors import InputError
 from haan.files import at_home
 from search.results.folder import RunFolder, open_study
-from search.space.model import Space, base_point, base_value, with_values
+from search.space.model import Space, base_point, base_value, of_several_methods, with_values
 from search.space.read import read_kept
-from search.study import journal, rehearsal
+from search.study import journal
+from search.study.alike import lies_in
 from search.study.conditions import drawn
 from search.study.earlier import EARLIER, Source, Tried
 from search.study.study import ranked
@@ -41,6 +42,9 @@ def _source(space: Space, name: str) -> Source:
         study, own = open_study(run), read_kept(run.space_yaml)
     except InputError as error:
         raise InputError(f"{_KEY}: must be folders of searches, got {name!r}: {error}") from None
+    if of_several_methods(own) or own.base.method != space.base.method:
+        methods = "several methods" if of_several_methods(own) else own.base.method
+        raise InputError(f"{_KEY}: must be of searches of {space.base.method}, got {name!r} of {methods}")
     trials = study.get_trials(deepcopy=False)
     complete = ranked(trials)
     if not complete:
@@ -59,11 +63,8 @@ def _source(space: Space, name: str) -> Source:
 
 def _point(space: Space, own: Space, trial: FrozenTrial) -> dict[str, Any] | None:
     """What a trial of another search is in this space; None where that lies beyond a range or breaks a rule."""
-    try:
-        point = {key: trial.params.get(key, base_value(own.base, key)) for key in space.parameters}
-    except AttributeError:  # a key that its method has not
-        return None
-    if not all(rehearsal.lies_in(space.parameters[key], value) for key, value in point.items()):
+    point = {key: trial.params.get(key, base_value(own.base, key)) for key in space.parameters}
+    if not all(lies_in(space.parameters[key], value) for key, value in point.items()):
         return None
     try:
         with_values(space.base, point)

@@ -47,8 +47,12 @@ def detect_of(space: Space, trial: FrozenTrial, known: Confirmation) -> Detect:
 
 
 def own_setting_avg_map(space: Space, trial: FrozenTrial) -> float | None:
-    """A trial's best avg.mAP over its epochs at the base's own detection setting."""
-    return scores_of(space, trial).best_at(space.base.detect)
+    """A trial's avg.mAP at the base's own detection setting, over the same epochs as its value.
+
+    With `best` in the best of all its epochs for that setting, else in the epochs that count.
+    """
+    scores, own = scores_of(space, trial), space.base.detect
+    return scores.best_at(own) if space.plan.objective == "best" else dict(scores.by_detect).get(own)
 
 
 @dataclass(frozen=True)

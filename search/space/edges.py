@@ -1,7 +1,7 @@
 """Whether the best configuration lies on the edge of its space, where a better one may lie beyond."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from optuna.distributions import FloatDistribution, IntDistribution
@@ -9,6 +9,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from haan.checked import RuleError, field_types
 from haan.config import Detect
 from haan.words import shown
+from haan.yamlconfig import METHOD
 from search.space.model import Space, detects_of, with_values
 from search.study.algorithms import fixed_keys
 
@@ -28,7 +29,7 @@ def edge_warnings(space: Space, params: Mapping[str, Any], detect: Detect) -> li
     fixed = fixed_keys(space.sampler)
     numbers = {key: one for key, one in space.parameters.items() if isinstance(one, Number) and key not in fixed}
     found = [_of_range(space, params, key, one) for key, one in numbers.items() if key in params]
-    return [text for text in [*found, *_of_sweeps(space, detects_of(space, params), detect)] if text]
+    return [text for text in [*found, *_of_sweeps(space, params, detect)] if text]
 
 
 def _of_range(space: Space, params: Mapping[str, Any], key: str, one: Number) -> str | None:
@@ -66,7 +67,9 @@ def _allowed(space: Space, values: Mapping[str, Any]) -> bool:
     return True
 
 
-def _of_sweeps(space: Space, detects: Sequence[Detect], detect: Detect) -> Iterator[str]:
+def _of_sweeps(space: Space, params: Mapping[str, Any], detect: Detect) -> Iterator[str]:
+    method = {METHOD: params[METHOD]} if METHOD in params else {}
+    detects = detects_of(space, params)
     for name in field_types(type(detect)):
         values = sorted({getattr(one, name) for one in detects})
         value = getattr(detect, name)
@@ -74,6 +77,6 @@ def _of_sweeps(space: Space, detects: Sequence[Detect], detect: Detect) -> Itera
             continue
         side, outward = ("lowest", -1) if value == values[0] else ("highest", 1)
         beyond = value + outward * (1 if isinstance(value, int) else _BEYOND * (values[-1] - values[0]))
-        if _allowed(space, {f"detect.{name}": beyond}):
+        if _allowed(space, {**method, f"detect.{name}": beyond}):
             swept = f"{shown(values[0])} to {shown(values[-1])}"
             yield f"detect.{name} = {shown(value)} is the {side} tried, of {swept}: widen the sweep in a new search"

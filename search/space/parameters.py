@@ -17,6 +17,7 @@ from haan.methods.names import CONFIGS, HAAN
 from haan.yamlconfig import BAD, METHOD, declared, items, kinds_of, of_another, parse_range, place, shown, value_of
 from search.space.model import SEED, base_value, base_values, ends_of, points_of, with_method, with_values
 from search.study import algorithms, rehearsal
+from search.study.alike import lies_in
 from search.study.conditions import Conditions, drawn
 
 _MAX_CORNERS = 4096
@@ -267,7 +268,7 @@ def _condition(
         errors += [
             f"{place(value)}: {said}: must be {rehearsal.described(one)}, got {each!r}"
             for each in values
-            if not rehearsal.lies_in(one, each)
+            if not lies_in(one, each)
         ]
         condition[other] = values
     return condition

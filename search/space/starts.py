@@ -14,6 +14,7 @@ from haan.files import at_home
 from haan.yamlconfig import BAD, BEST, declared, items, place, plain, read_config, shown, value_of
 from search.space.model import base_values, with_values
 from search.study import algorithms, rehearsal
+from search.study.alike import lies_in
 from search.study.conditions import Conditions, drawn
 
 _KEY, _BASE = "search.start_with", "base"
@@ -74,7 +75,7 @@ def _point(
     else:
         values, where = _of_mapping(node, base, parameters, errors)
     for key, value in values.items():
-        if not rehearsal.lies_in(parameters[key], value):
+        if not lies_in(parameters[key], value):
             rule = f"must be {rehearsal.described(parameters[key])}, as search.parameters has it"
             errors.append(f"{place(where[key])}: {_named(node)}.{key}: {rule}, got {value!r}")
     point = {**own, **values}

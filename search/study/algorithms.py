@@ -242,6 +242,11 @@ def names(one: Component) -> set[str]:
     return {one.name}.union(*(names(value) for value in one.arguments.values() if isinstance(value, Component)))
 
 
+def learns(one: Component) -> bool:
+    """Whether a sampler sees the trials of earlier searches."""
+    return one.name in _LEARNERS
+
+
 def make_sampler(
     one: Component, seed: int, parameters: Mapping[str, BaseDistribution], base: Mapping[str, Any] | None = None
 ) -> BaseSampler:
@@ -252,7 +257,7 @@ def make_sampler(
     given = one.arguments.get("seed")
     first = seed if given is None else given
     make = partial(_sampler, one, first, parameters, base)
-    if one.name not in _LEARNERS:
+    if not learns(one):
         return Reseeded(make, first)
     return Reseeded(lambda drawn: Informed(make(drawn), parameters, base), first)
 

@@ -1,4 +1,4 @@
-"""How alike two trials are, by their parameters."""
+"""How alike two trials are, by their parameters, and what values these can have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from search.study import internals
 
 
 @dataclass(frozen=True)
@@ -34,3 +36,13 @@ def _coordinates(distribution: BaseDistribution, value: Any) -> list[float]:
     if distribution.log:
         low, high, at = np.log(low), np.log(high), np.log(at)
     return [float((at - low) / (high - low)) if high > low else 0.0]
+
+
+def lies_in(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a parameter can have a value, its type included."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(value == choice and type(value) is type(choice) for choice in distribution.choices)
+    kinds = int if isinstance(distribution, IntDistribution) else int | float
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        return False
+    return internals.contains(distribution, float(value))

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.study import internals
 from search.study.adapters import Adapter
-from search.study.alike import Scale
+from search.study.alike import Scale, lies_in
 
 EARLIER = "haan.earlier"  # attribute of the study
 JUDGED = 6  # so many trials of a study can contradict a source
@@ -49,9 +49,13 @@ class Source:
     best: Sequence[Mapping[str, Any]]
     tried: Sequence[Tried] = field(repr=False)
 
-    def __str__(self) -> str:
+    def remark(self, learns: bool) -> str:
+        """What a search has of it. learns: whether its sampler can learn from trials that it did not propose."""
         if not self.best:
             return f"learns nothing from {self.name}: none of its {self.count} trials lies in these ranges"
+        if not learns:
+            which = f"the best {len(self.best)} of its {self.count} trials are tried first"
+            return f"takes from {self.name}: {which}; this sampler learns nothing from the others"
         which = f"{len(self.tried)} of its {self.count} trials, those in these ranges"
         return f"learns from {self.name}: {which}; the best {len(self.best)} of them are tried first"
 
@@ -79,11 +83,12 @@ def front(study: Study, own: Sequence[Mapping[str, Any]]) -> list[Mapping[str, A
 
 
 class _Prior:
-    """A source's trials, placed by their parameters."""
+    """A source's trials, placed by their parameters; without those beyond ranges that a resume narrowed."""
 
     def __init__(self, source: Source, scale: Scale):
-        self._source, self._scale = source, scale
-        self._complete = [one for one in source.tried if not one.pruned]
+        self._scale = scale
+        self._tried = [one for one in source.tried if _lies_in(scale.parameters, one.params)]
+        self._complete = [one for one in self._tried if not one.pruned]
         self._points = np.array([scale.point(one.params) for one in self._complete])
         self._values = np.array([one.value for one in self._complete])
 
@@ -97,12 +102,16 @@ class _Prior:
             return []
         whole = np.array([one.state == TrialState.COMPLETE for one in own], dtype=bool)
         shift = float(np.median((seen - foretold)[whole])) if whole.any() else 0.0
-        return [_as_trial(one, one.value + shift, self._scale.parameters) for one in self._source.tried]
+        return [_as_trial(one, one.value + shift, self._scale.parameters) for one in self._tried]
 
     def _foretold(self, params: Mapping[str, Any]) -> float:
         """The mean of those nearest to a point."""
         apart = np.square(self._points - self._scale.point(params)).sum(axis=1)
         return float(self._values[np.argsort(apart, kind="stable")[:_NEIGHBOURS]].mean())
+
+
+def _lies_in(parameters: Mapping[str, BaseDistribution], params: Mapping[str, Any]) -> bool:
+    return all(lies_in(parameters[key], value) for key, value in params.items())
 
 
 def _agree(seen: np.ndarray, foretold: np.ndarray) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.study import internals
 from search.study.algorithms import Component, ComponentError, make_pruner, make_sampler, nearest, silent
+from search.study.alike import lies_in
 
 _REHEARSED = 15  # made-up trials; a start-up is shortened to fewer, so that the model is rehearsed, too
 _REHEARSED_STARTUP = 10
@@ -80,16 +80,6 @@ def _check_values(argument: str, values: Mapping[str, Any], parameters: Mapping[
             raise ComponentError((argument, key), f"must be a parameter that is searched{hint}")
         if not lies_in(parameters[key], value):
             raise ComponentError((argument, key), f"must be {described(parameters[key])}, got {value!r}")
-
-
-def lies_in(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a parameter can have a value, its type included."""
-    if isinstance(distribution, CategoricalDistribution):
-        return any(value == choice and type(value) is type(choice) for choice in distribution.choices)
-    kinds = int if isinstance(distribution, IntDistribution) else int | float
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        return False
-    return internals.contains(distribution, float(value))
 
 
 def described(distribution: BaseDistribution) -> str:

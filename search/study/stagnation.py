@@ -34,6 +34,11 @@ class Rule(Protocol):
         ...
 
 
+def by_their_ends(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials in the order in which they ended, as the driver that ran them saw it."""
+    return sorted(trials, key=lambda one: (one.datetime_complete is None, one.datetime_complete, one.number))
+
+
 class Stagnation:
     """Counts the trials that ended since the last gain, a value that lies above the gain before by more than `gain`.
 
@@ -46,7 +51,7 @@ class Stagnation:
         self.patience, self.gain = patience, gain
         self.since = 0
         self._mark: float | None = None
-        for trial in sorted(ended, key=lambda one: (one.datetime_complete is None, one.datetime_complete, one.number)):
+        for trial in by_their_ends(ended):
             self.add(trial)
 
     def add(self, trial: FrozenTrial) -> None:
@@ -88,10 +93,11 @@ class Expectation:
     """
 
     def __init__(self, ahead: int, seeds: int, epochs: int, ended: Iterable[FrozenTrial] = ()):
+        """ended: trials that an earlier driver saw end, in any order."""
         self.ahead, self._seeds, self._epochs = ahead, seeds, epochs
         self._count, self._values, self._jumps = 0, list[float](), list[float]()
         self.is_enough = False
-        for trial in ended:
+        for trial in by_their_ends(ended):
             self.add(trial)
 
     def add(self, trial: FrozenTrial) -> None:

@@ -41,9 +41,10 @@ class Suggestion:
 class Study:
     """Chooses and judges trials. One value an epoch is reported for each; higher is better.
 
-    epochs: how many a full trial has. objective: a trial's value is the best or the last of its epochs. base: the value
-    that a trial has of a parameter that it doesn't name, for it was not searched yet, or is not drawn by `conditions`;
-    none where all are named.
+    epochs: how many a full trial has. objective: a trial's value is the best or the last of its epochs' values; with
+    `recent` the last, too, for each is a mean over the last few scored epochs. base: the value that a trial has of a
+    parameter that it doesn't name, for it was not searched yet, or is not drawn by `conditions`; none where all are
+    named.
     """
 
     def __init__(

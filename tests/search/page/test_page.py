@@ -39,7 +39,7 @@ from search.results import export, retraining
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.results.ranking import Standing
-from search.space.model import Space
+from search.space.model import Space, detects_of
 from search.study import record
 from tests.search.page.report_run import (
     EPOCHS,
@@ -386,6 +386,33 @@ def test_the_curve_along_a_swept_setting_holds_the_others_at_what_was_chosen(tmp
     (trial,) = found.trials
     assert found.along(trial, "alpha") == [(-0.2, pytest.approx(9.8)), (0.0, 10.0), (0.2, pytest.approx(10.2))]
     assert found.along(trial, "top_clips") == [(0.1, pytest.approx(10.2)), (0.25, pytest.approx(5.2))]
+
+
+def test_a_table_of_methods_with_other_detection_settings_has_a_page_with_each_methods_own(tmp_path: Path) -> None:
+    rows = {"HAAN": {}, "ASL": {"method": "asl", "detect.class_share": {"sweep": [0.2, 0.5]}}}
+    grid = {"sampler": {"name": "grid"}, "pruner": {"name": "none"}, "confirm": None, "rows": rows}
+    run = run_of(tmp_path, 0, parameters={"seed": [1], "detect.alpha": {"sweep": [-0.2, 0.2]}}, **grid)
+    for row, value in (("HAAN", 10.0), ("ASL", 20.0)):
+        params = {**run.space.rows[row], "seed": 1}
+        scores = [value + i for i, _ in enumerate(detects_of(run.space, params))]
+        known = {"avg_map_by_detect": scores, "best_avg_map_by_detect": scores}
+        distributions = dict(run.space.parameters)
+        run.study.add_trial(
+            create_trial(value=max(scores), params=params, distributions=distributions, user_attrs=known)
+        )
+    found = read_findings(run.folder, run.space, run.study)
+    assert found.swept == ("alpha", "class_share") and found.winner is found.trials[1]
+    assert [one for one, _ in found.along(found.trials[1], "class_share")] == [0.2, pytest.approx(1 / 3), 0.5]
+    assert found.along(found.trials[0], "class_share") == []
+    text = page_of(run)
+    assert "detect.class_share" in text and "detect.class_share = 0.5 is the highest tried" in html.unescape(text)
+
+
+@pytest.mark.parametrize(("seeds", "race"), [(2, False), (3, True)])
+def test_a_race_is_said_where_a_configuration_can_leave_it(tmp_path: Path, seeds: int, race: bool) -> None:
+    """All have two seeds before any may leave."""
+    folder, space, study = full_run(tmp_path, 12, confirm={"top": 2, "seeds": seeds, "race": True})
+    assert ("They race, with up to" in page_of(Run(folder, space, study))) == race
 
 
 @pytest.mark.parametrize(

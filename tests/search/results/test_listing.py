@@ -87,6 +87,16 @@ def test_runs_that_are_scored_on_other_things_are_said_not_to_compare() -> None:
     assert incomparable([one, Listed("unread", "no such file"), one]) == incomparable([]) == []
 
 
+def test_runs_of_another_objective_are_said_not_to_compare(tmp_path: Path) -> None:
+    runs = []
+    for objective in ("best", "recent"):
+        write_space(tmp_path / objective, objective=objective)
+        new_study(tmp_path / objective)
+        runs.append(listed(RunFolder(tmp_path / objective)))
+    what = "what a trial's value is (search.objective)"
+    assert incomparable(runs) == [f"the runs differ in {what}: their avg.mAP can't be compared"]
+
+
 def test_the_best_so_far_is_told_by_the_epochs_of_all_trials_that_had_ended(tmp_path: Path) -> None:
     write_space(tmp_path)
     study = new_study(tmp_path)

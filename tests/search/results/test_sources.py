@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from optuna.trial import TrialState, create_trial
 
 from haan.errors import InputError
+from haan.yamlconfig import plain
 from search.results.folder import RunFolder
 from search.results.sources import FIRST, MOST, read_sources
 from search.space.model import Space
@@ -14,6 +16,7 @@ from search.space.read import read_space
 from search.space.resume import differences
 from search.space.studies import study_of
 from search.study import earlier
+from tests.methods import tiny_of
 from tests.search.spaces import tiny_space
 
 VALUES = [5.0, 9.0, 1.0, 7.0, 8.0]
@@ -50,7 +53,9 @@ def test_the_best_come_first_and_pruned_ones_with_their_last_epoch(tmp_path: Pat
     (source,) = read_sources(space, RunFolder(tmp_path / "new"))
     assert [one["concepts.clusters"] for one in source.best] == [5, 8, 7] and len(source.best) == FIRST
     assert [(one.value, one.step, one.pruned) for one in source.tried][-2:] == [(1.0, 0, False), (4.0, 3, True)]
-    assert source.count == 6 and str(source).startswith("learns from ") and "6 of its 6 trials" in str(source)
+    assert source.count == 6 and source.remark(learns=True).startswith("learns from ")
+    assert "6 of its 6 trials" in source.remark(learns=True)
+    assert "the best 3 of its 6 trials are tried first; this sampler learns nothing" in source.remark(learns=False)
 
 
 def test_trials_beyond_a_range_are_left_out_and_said(tmp_path: Path) -> None:
@@ -59,7 +64,7 @@ def test_trials_beyond_a_range_are_left_out_and_said(tmp_path: Path) -> None:
     (source,) = read_sources(asking(tmp_path, root, parameters=narrow), RunFolder(tmp_path / "new"))
     assert {one.params["concepts.clusters"] for one in source.tried} == {6, 7, 8, 9}
     assert {one.params["loss.concept"] for one in source.tried} == {0.01}, "what it did not search is its base's"
-    assert "4 of its 6 trials, those in these ranges" in str(source)
+    assert "4 of its 6 trials, those in these ranges" in source.remark(learns=True)
 
 
 def test_of_many_trials_some_are_kept_the_best_among_them(tmp_path: Path) -> None:
@@ -77,6 +82,19 @@ def test_a_study_that_holds_its_sources_needs_their_folders_no_more(tmp_path: Pa
     earlier.keep(study.inner, read_sources(space, folder))
     (root / "space.yaml").unlink()
     assert read_sources(space, folder) == ()
+
+
+def test_a_source_of_another_method_or_of_several_is_refused(tmp_path: Path) -> None:
+    space = asking(tmp_path, root := earlier_run(tmp_path))
+    document = yaml.safe_load((root / "space.yaml").read_text())
+    rows = {"sampler": {"name": "grid"}, "rows": {"one": {}, "other": {"method": "wtalc"}}, "parameters": {}}
+    other = {"base": plain(tiny_of("wtalc", Path("data"))), "search": {"parameters": {"optim.lr": {"choice": [0.003]}}}}
+    for changed, methods in ((other, "wtalc"), ({**document, "search": rows}, "several methods")):
+        (root / "space.yaml").write_text(yaml.safe_dump(changed))
+        with pytest.raises(InputError) as caught:
+            read_sources(space, RunFolder(tmp_path / "new"))
+        expected = f"search.learn_from: must be of searches of haan, got {str(root)!r} of {methods}"
+        assert list(caught.value.messages) == [expected]
 
 
 @pytest.mark.parametrize("values", [[], None])

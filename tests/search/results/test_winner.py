@@ -17,6 +17,7 @@ from search.results.folder import RunFolder
 from search.results.unseen import unseen
 from search.space.model import Space, grid_points, is_base
 from search.space.read import read_space
+from search.study.record import Objective
 from search.study.study import ranked
 from tests.search.results.repetitions import run
 
@@ -110,6 +111,18 @@ def test_a_base_that_wins_unconfirmed_gained_nothing(tmp_path: Path) -> None:
     assert [winner.called(space, trial.number, trial.params) for trial in study.get_trials()] == [
         "trial 0 (base, seed 1)", "trial 1 (base, seed 2)", "trial 2", "trial 3",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("objective", "expected"), [("best", 9.0), ("last", 4.0), ("recent", 4.0)])
+def test_the_base_at_its_own_setting_is_of_the_epochs_that_its_value_is_of(
+    tmp_path: Path, objective: Objective, expected: float
+) -> None:
+    """Its own setting has 9 in its best epoch, and 4 in those that count."""
+    (tmp_path / "s.yaml").write_text(SPACE.replace("SEED", "1").replace("VIDEOS", "official"))
+    space = read_space(tmp_path / "s.yaml")
+    space = replace(space, plan=replace(space.plan, objective=objective))
+    known = {"avg_map_by_detect": [4.0], "best_avg_map_by_detect": [9.0]}
+    assert winner.own_setting_avg_map(space, create_trial(value=4.0, user_attrs=known)) == expected
 
 
 def test_what_sets_a_winner_apart_is_said_without_its_seed(tmp_path: Path) -> None:

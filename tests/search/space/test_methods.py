@@ -10,9 +10,11 @@ from haan.errors import InputError
 from haan.methods.names import CONFIGS
 from haan.methods.wtalc.config import WtalcConfig
 from haan.yamlconfig import plain
+from search.space.edges import edge_warnings
 from search.space.model import Space, detects_of, grid_points, own_detect, with_method, with_values
 from search.space.parameters import forms_of
 from search.space.read import read_space
+from search.space.resume import differences
 from tests.methods import tiny_of
 
 ROWS: dict[str, Any] = {
@@ -53,6 +55,25 @@ def test_each_method_s_rows_are_scored_at_its_own_detection_settings(tmp_path: P
     assert alphas["pooled"] == alphas["HAAN"] == [0.0, -0.2, 0.2]
     assert alphas["W-TALC"] == alphas["W-TALC, one loss"] == [0.5, 0.3, 0.7]
     assert own_detect(space, space.rows["W-TALC"]) == with_method(space.base, "wtalc").detect
+
+
+def test_a_resume_keeps_the_detection_settings_of_every_method(tmp_path: Path) -> None:
+    old = table(tmp_path)
+    other = {**ROWS, "W-TALC": {**ROWS["W-TALC"], "detect.alpha": {"sweep": [0.3, 0.8]}}}
+    rule = "swept detection settings must stay the 6 of before under --resume, got 6 that differ"
+    assert differences(old, table(tmp_path, other)) == [f"search.parameters: {rule}"]
+    assert differences(old, table(tmp_path)) == []
+
+
+def test_the_edge_of_another_method_s_sweep_is_warned_of(tmp_path: Path) -> None:
+    """Its setting is none of the base's: a TypeError before."""
+    rows = {"HAAN": {}, "ASL": {"method": "asl", "detect.class_share": {"sweep": [0.2, 0.5, 1.0]}}}
+    space = table(tmp_path, rows, parameters={"seed": [1, 2]})
+    params = {**space.rows["ASL"], "seed": 1}
+    shares = {one.class_share: one for one in detects_of(space, params)}  # type: ignore[attr-defined]
+    found = [edge_warnings(space, params, shares[share]) for share in sorted(shares)]
+    expected = "detect.class_share = 0.2 is the lowest tried, of 0.2 to 1: widen the sweep in a new search"
+    assert found == [[expected], [], [], []], "a share is at most 1"
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,19 @@ def source(sign: float = 1.0, offset: float = 0.0, count: int = 30) -> Source:
     return Source("runs/a", count, [one.params for one in tried[:3]], tried)
 
 
-def made(*sources: Source, name: str = "tpe", journal: Path | None = None, pruner: str = "none") -> Study:
+def made(
+    *sources: Source,
+    name: str = "tpe",
+    journal: Path | None = None,
+    pruner: str = "none",
+    parameters: Mapping[str, BaseDistribution] = PARAMETERS,
+) -> Study:
     study = Study.create(
         name="s",
         journal=journal,
-        sampler=make_sampler(Component(name, {}), 3, PARAMETERS),
+        sampler=make_sampler(Component(name, {}), 3, parameters),
         pruner=make_pruner(Component(pruner, {}), 5),
-        parameters=PARAMETERS,
+        parameters=parameters,
         epochs=5,
     )
     earlier.keep(study.inner, sources)
@@ -107,11 +113,22 @@ def test_a_study_goes_on_with_what_it_keeps_of_its_sources(tmp_path: Path) -> No
     assert len(study.trials()) == 5
 
 
+@pytest.mark.parametrize("name", ["tpe", "gp"])
+def test_a_study_resumed_with_a_narrower_range_learns_from_the_trials_that_lie_in_it(name: str, tmp_path: Path) -> None:
+    run(made(source(), name=name, journal=tmp_path / "study.journal"), 4)
+    narrow = {**PARAMETERS, "b": IntDistribution(1, 10, log=True)}
+    study = made(name=name, journal=tmp_path / "study.journal", parameters=narrow)
+    assert sorted(one.params["b"] for one in informed(study)) == list(range(1, 11))
+    run(study, 2)
+    assert all(one.params["b"] <= 10 for one in study.trials()[4:])
+
+
 def test_several_sources_take_turns_and_one_without_a_trial_in_these_ranges_gives_nothing() -> None:
     study = made(Source("runs/none", 7, [], []), source(), source(sign=-1.0))
     first = [asked["a"] for asked in earlier.front(study.inner, [])]
     assert first[0] > 0.8 > 0.2 > first[1]
-    assert str(Source("runs/none", 7, [], [])).startswith("learns nothing from runs/none: none of its 7 trials")
+    said = Source("runs/none", 7, [], []).remark(learns=True)
+    assert said.startswith("learns nothing from runs/none: none of its 7 trials")
 
 
 def test_a_study_without_sources_draws_what_it_drew() -> None:

@@ -61,6 +61,23 @@ def whole(value: float, jumps: float = 0.0) -> FrozenTrial:
     return create_trial(value=value, intermediate_values=dict(enumerate(epochs, start=1)))
 
 
+def test_a_later_driver_expects_what_the_one_before_did_whatever_the_trials_numbers() -> None:
+    """The first ten to end lie near together, and all else is seen only after they were enough."""
+    trials = []
+    for number in range(20):
+        trial = whole(10.0 + 0.01 * number if number >= 10 else 50.0 - 5 * number, jumps=3.0)
+        trial.number, trial.datetime_complete = number, datetime(2026, 1, 1) + timedelta(minutes=(number + 10) % 20)
+        trials.append(trial)
+    first = Expectation(20, 4, 1)
+    for trial in sorted(trials, key=lambda one: one.number < 10):
+        first.add(trial)
+    alone = Expectation(20, 4, 1)
+    for trial in trials:
+        alone.add(trial)
+    assert first.is_enough and not alone.is_enough
+    assert Expectation(20, 4, 1, trials).is_enough
+
+
 def test_an_expected_gain_worked_by_hand() -> None:
     """Of 20 trials 16 are pruned; the best three lie 3, 2 and 1 above the fourth, 2 on average; 20 more: 2 ln 2."""
     rule = Expectation(20, 4, 1, [ended(number, None, number) for number in range(16)])
