@@ -34,19 +34,25 @@ class Rule(Protocol):
         ...
 
 
+def _by_end(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """In the order in which the driver that ran them saw them end."""
+    return sorted(trials, key=lambda one: (one.datetime_complete is None, one.datetime_complete, one.number))
+
+
 class Stagnation:
     """Counts the trials that ended since the last gain, a value that lies above the gain before by more than `gain`.
 
     patience: how many are enough. Pruned and failed trials count, for they were tried and brought nothing; small gains
-    add up until they are one together.
+    add up until they are one together. Once it has enough, it stays so, whatever those under way then bring.
     """
 
     def __init__(self, patience: int, gain: float, ended: Iterable[FrozenTrial] = ()):
         """ended: trials that an earlier driver saw end, in any order."""
         self.patience, self.gain = patience, gain
         self.since = 0
+        self.is_enough = False
         self._mark: float | None = None
-        for trial in sorted(ended, key=lambda one: (one.datetime_complete is None, one.datetime_complete, one.number)):
+        for trial in _by_end(ended):
             self.add(trial)
 
     def add(self, trial: FrozenTrial) -> None:
@@ -56,11 +62,8 @@ class Stagnation:
             self._mark, self.since = value, 0
         else:
             self.since += 1
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether no further trial is to begin."""
-        return self.since >= self.patience
+        if self.since >= self.patience:
+            self.is_enough = True
 
     @property
     def rule(self) -> str:
@@ -91,7 +94,7 @@ class Expectation:
         self.ahead, self._seeds, self._epochs = ahead, seeds, epochs
         self._count, self._values, self._jumps = 0, list[float](), list[float]()
         self.is_enough = False
-        for trial in ended:
+        for trial in _by_end(ended):
             self.add(trial)
 
     def add(self, trial: FrozenTrial) -> None:
