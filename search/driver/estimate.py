@@ -21,11 +21,11 @@ from search.driver.job import Job
 from search.driver.nodes import Cluster, Node
 from search.driver.placement import Share, places
 from search.driver.timing import Timed, epoch_s, sample_part, time_epoch
-from search.results import checkpoints, retraining
-from search.results.confirm import summarise
+from search.results import checkpoints, confirm, retraining
 from search.results.folder import RunFolder
 from search.results.retraining import OFFICIAL
-from search.space.model import Space, base_value, most_epochs, of_several_methods, with_values
+from search.results.winner import no_choice
+from search.space.model import Space, base_value, most_epochs, num_wanted, of_several_methods, with_values
 from search.study import journal
 from search.study.algorithms import pruned_epochs
 from search.study.study import FINISHED
@@ -38,13 +38,19 @@ _REPORT_BYTES = 16 * 2**20  # report, predictions and log
 class Left:
     """Runs that are still to be done, at most.
 
-    interrupted: so many of the trials were under way. repeats: with new seeds. finals: on all training videos.
+    interrupted: so many of the trials were under way. rounds: with new seeds, those that wait for nothing, then those
+    that wait for them, and so on. finals: on all training videos.
     """
 
     trials: int
     interrupted: int
-    repeats: int
+    rounds: tuple[int, ...]
     finals: int
+
+    @property
+    def repeats(self) -> int:
+        """All with new seeds."""
+        return sum(self.rounds)
 
     @property
     def runs(self) -> int:
@@ -74,17 +80,19 @@ def remaining(job: Job, studies: RunFolder) -> Left:
     space, has_official = job.space, OFFICIAL in job.splits
     trials = _trials(studies.journal)
     interrupted = sum(trial.state == TrialState.RUNNING for trial in trials)
-    ended = sum(trial.state in FINISHED for trial in trials)
-    left = max(space.plan.trials - ended, interrupted)
+    ended = [trial for trial in trials if trial.state in FINISHED]
+    left = max(num_wanted(space, ended) - len(ended), interrupted)
     rounds, finals = retraining.num_runs(space, has_official)
-    repeats = sum(rounds)
-    if not left:  # else the best may change, and with them what is repeated
+    if not left and no_choice(trials) is not None:
+        rounds, finals = (), 0
+    elif not left:  # else the best may change, and with them what is repeated
         again = _trials(studies.confirm_journal)
         done = [run.params for run in again if run.state in FINISHED]
-        known = summarise(space, trials, again)
-        repeats = sum(run not in done for run in known.wanted) + sum(known.rounds)
-        finals -= sum(run.get("videos") == OFFICIAL for run in done) if finals else 0
-    return Left(left, interrupted, repeats, finals)
+        known = confirm.summarise(space, trials, again)
+        rounds = (sum(run not in done for run in known.wanted), *known.rounds)
+        if not sum(rounds):  # else the winner may change, and with it what is done of these
+            finals = sum(run not in done for run in confirm.finals(space, trials, known, has_official))
+    return Left(left, interrupted, rounds, finals)
 
 
 def _trials(path: Path) -> list[FrozenTrial]:
@@ -233,6 +241,8 @@ def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[st
     if isinstance(base, HaanConfig):
         line += f", cluster {_clustering(timed)} every {base.period} epochs (an estimate: the base's "
         line += f"{base.concepts.clusters} clusters stand for all)"
+    if of_several_methods(job.space):
+        line += f"; the base's method, {base.method}, stands for all"
     yield line
     epochs = most_epochs(job.space)
     run_s = one * epochs
@@ -242,8 +252,9 @@ def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[st
     if pruned is not None and left.trials:
         part = pruned / epochs
         line += f", at least about {duration(max(search * part, run_s))} if {pruner.name} prunes as designed"
-    for what, runs in (("confirmation", left.repeats), ("on all training videos", left.finals)):
-        line += f"; {what}: up to about {duration(run_s * math.ceil(runs / share.concurrent))}" if runs else ""
+    for what, rounds in (("confirmation", left.rounds), ("on all training videos", (left.finals,))):
+        one_by_one = sum(math.ceil(runs / share.concurrent) for runs in rounds)
+        line += f"; {what}: up to about {duration(run_s * one_by_one)}" if one_by_one else ""
     yield f"{line}; in all up to {amount(run_s * left.runs * share.units, share.unit)}"
 
 

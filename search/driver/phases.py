@@ -23,7 +23,7 @@ from search.driver.screen import Screen, Status
 from search.driver.staff import Staff
 from search.driver.timeleft import SessionClock, ran_s
 from search.results import checkpoints, confirm, curves, provenance, retraining, trialscsv, winner
-from search.space.model import SEED, Space, base_number, epochs_of, front, is_base, named_params
+from search.space.model import SEED, Space, base_number, epochs_of, front, is_base, named_params, num_wanted
 from search.space.studies import study_of
 from search.study import earlier, record
 from search.study.stagnation import Rule
@@ -195,10 +195,9 @@ class Search(Phase):
 
     @property
     def left(self) -> int:
-        if self.stagnation is None or not self.stagnation.is_enough:
-            return super().left
-        self.work.screen.line(f"{_enough(self.stagnation)}; `--set search.stop=null` goes on")
-        return self.study.num_interrupted
+        if self.stagnation is not None and self.stagnation.is_enough:
+            self.work.screen.line(f"{_enough(self.stagnation)}; `--set search.stop=null` goes on")
+        return self.study.num_left(num_wanted(self.work.job.space, self.study.trials(*FINISHED)))
 
     def is_base(self, number: int, params: Mapping[str, Any]) -> bool:
         return is_base(self.work.job.space, number, params)
@@ -356,9 +355,12 @@ def _race_goes_on(space: Space, before: Sequence[retraining.Again], known: confi
         return f"trial{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
     inside = part(known.wanted)
+    scored = {run.trial for run in known.runs if run.counts and run.avg_map is not None}
     gone = [number for number in part(before) if number not in inside]
-    clear = f", {named(gone)} {'are' if len(gone) > 1 else 'is'} clearly behind" if gone else ""
-    return f"Race: {named(inside)} go on with seed {known.wanted[-1]['seed']}{clear}"
+    behind, failed = [one for one in gone if one in scored], [one for one in gone if one not in scored]
+    left = f", {named(behind)} {'are' if len(behind) > 1 else 'is'} behind" if behind else ""
+    left += f", {named(failed)} failed with every seed" if failed else ""
+    return f"Race: {named(inside)} go on with seed {known.wanted[-1]['seed']}{left}"
 
 
 class PhaseEvents(Events):

@@ -92,11 +92,15 @@ def time_epoch(job: Job, cluster: Cluster, share: Share, part: float) -> Timed:
 
 
 def method_parts(space: Space) -> dict[str, float]:
-    """The methods of clustering that trials have, each with its part of them; one without a name where none cluster."""
+    """The methods of clustering that trials have, each with its part of them; one without a name where none cluster.
+
+    Where rows are of several methods, of those that cluster so: the base's time stands for the others.
+    """
     key = "concepts.method"
     if key not in space.parameters:
         return {space.base.concepts.method if isinstance(space.base, HaanConfig) else "": 1.0}
     values = [point[key] for point in grid_points(space)] or ends_of(space.parameters[key])
+    values = [method for method in values if method is not None]
     return {str(method): count / len(values) for method, count in Counter(values).items()}
 
 

@@ -293,7 +293,7 @@ def _raced(found: Findings) -> str:
     if repeats is None or first_seeds(found.space) >= repeats.seeds:
         return ""
     return (
-        f"They race, with up to {repeats.seeds} seeds: one that is clearly behind the best runs no more, so means of "
+        f"They race, with up to {repeats.seeds} seeds: one that is behind the best runs no more, so means of "
         "fewer seeds are of those that left. "
     )
 

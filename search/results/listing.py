@@ -16,7 +16,7 @@ from search.results import confirm, winner
 from search.results.folder import RunFolder, open_study
 from search.results.ranking import Standing
 from search.results.unseen import unseen
-from search.space.model import Space
+from search.space.model import Space, num_wanted
 from search.space.read import read_kept
 from search.study import journal
 from search.study.record import FINGERPRINT, SESSIONS, TrialRecord
@@ -108,7 +108,8 @@ def _state(
 ) -> str:
     if journal.is_driven(folder.lock):
         return "running"
-    if sum(trial.state in FINISHED for trial in trials) < space.plan.trials:
+    ended = [trial for trial in trials if trial.state in FINISHED]
+    if len(ended) < num_wanted(space, ended) or any(trial.state == TrialState.RUNNING for trial in trials):
         return "interrupted"
     if best is None:
         return "no winner"

@@ -17,7 +17,7 @@ _KEY = "holdouts"
 class Repeats(Checked):
     """How many of the best configurations are trained again, with how many new seeds each.
 
-    race: whether a configuration that is clearly behind gets fewer; see search.results.race. holdouts: whether each
+    race: whether a configuration that is behind gets fewer; see search.results.race. holdouts: whether each
     seed has one of its own, the same for all configurations. official_seeds: how many the winner and the base have on
     all training videos; None: as many as `seeds`.
     """

@@ -1,7 +1,7 @@
 """A search space as checked data: what may be tried, how often, and with what."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -264,6 +264,12 @@ def is_base(space: Space, number: int, params: Mapping[str, Any]) -> bool:
         return number == base_number(space)
     base = base_point(space)
     return dict(params) | {SEED: None} == base | {SEED: None}
+
+
+def num_wanted(space: Space, ended: Collection[FrozenTrial]) -> int:
+    """How many trials of a search are to end in all, where these have: no more once `search.stop` has enough."""
+    rule = space.plan.enough(ended)
+    return space.plan.trials if rule is None or not rule.is_enough else len(ended)
 
 
 def epochs_of(space: Space, params: Mapping[str, Any]) -> int:

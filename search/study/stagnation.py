@@ -43,13 +43,14 @@ class Stagnation:
     """Counts the trials that ended since the last gain, a value that lies above the gain before by more than `gain`.
 
     patience: how many are enough. Pruned and failed trials count, for they were tried and brought nothing; small gains
-    add up until they are one together.
+    add up until they are one together. Once it has enough, it stays so, whatever those under way then bring.
     """
 
     def __init__(self, patience: int, gain: float, ended: Iterable[FrozenTrial] = ()):
         """ended: trials that an earlier driver saw end, in any order."""
         self.patience, self.gain = patience, gain
         self.since = 0
+        self.is_enough = False
         self._mark: float | None = None
         for trial in by_their_ends(ended):
             self.add(trial)
@@ -61,11 +62,8 @@ class Stagnation:
             self._mark, self.since = value, 0
         else:
             self.since += 1
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether no further trial is to begin."""
-        return self.since >= self.patience
+        if self.since >= self.patience:
+            self.is_enough = True
 
     @property
     def rule(self) -> str:

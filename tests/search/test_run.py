@@ -87,7 +87,10 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     assert about == {"number": {winner}, "videos": {"official"}, "seeds": {2}}
     scored = [classes["winner"].mean()] + ([classes["base"].mean()] if winner else [])
     assert scored == pytest.approx(means[[winner, 0][: len(scored)]].tolist())
-    assert f"Best: trial {winner}{'' if winner else ' (base)'}; " in ended.stdout and "Confirmed: avg.mAP mean" in ended.stdout
+    assert (
+        f"Best: trial {winner}{'' if winner else ' (base)'}; " in ended.stdout
+        and "Confirmed: avg.mAP mean" in ended.stdout
+    )
     head = "On the official videos, which chose nothing, after training on all training videos: avg.mAP mean"
     assert f"{head} {means[winner]:.3f} ± " in ended.stdout and (f"the base {means[0]:.3f} ± " in ended.stdout) == (
         winner != 0

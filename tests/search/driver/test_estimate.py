@@ -6,9 +6,10 @@ import re
 import shutil
 import warnings
 from collections import namedtuple
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from haan.weights import write_tensors
 from search.driver import session
 from search.driver.estimate import (
     Left,
+    _time_lines,
     checkpoint_bytes,
     disk_line,
     duration,
@@ -34,8 +36,11 @@ from search.driver.job import Job, preview
 from search.driver.nodes import Node, Room
 from search.driver.placement import Share
 from search.driver.request import Request
+from search.driver.timing import Timed
 from search.results import retraining
+from search.results.confirm import finals, summarise
 from search.results.folder import RunFolder
+from search.results.listing import listed
 from search.space.model import with_values
 from search.space.read import read_kept, read_space
 from search.study import journal
@@ -59,15 +64,15 @@ def look(path: Path, scratch: RunFolder, *overrides: str, name: str = "a", resum
     return preview(Request(path, name, path.parent / "runs", None, None, overrides, resume), scratch)
 
 
-def old_run(path: Path, name: str = "a", running: int = 1) -> RunFolder:
-    """A run of `path` with 2 COMPLETE trials, and some that its driver left under way."""
+def old_run(path: Path, name: str = "a", running: int = 1, value: float = 10.0) -> RunFolder:
+    """A run of `path` with 2 COMPLETE trials of that value, and some that its driver left under way."""
     found, folder = read_space(path), RunFolder(path.parent / "runs" / name)
     folder.root.mkdir(parents=True)
     folder.space_yaml.write_text(found.document)
     study = study_of(folder.journal, found.parameters)
     for _ in range(2):
         number = study.ask().number
-        study.report(number, 1, 10.0)
+        study.report(number, 1, value)
         study.complete(number, {})
     for _ in range(running):
         study.ask()
@@ -106,7 +111,7 @@ def test_an_old_run_is_read_and_not_mended(tmp_path: Path, scratch: RunFolder) -
     job = look(path, scratch, resume=True)
     assert job.notes[-1] == f"{folder.journal}: its last line is incomplete, as a kill leaves it; --resume will mend it"
     # 5 trials less 2 that have ended, one of them under way; (2 + the base) x 2 seeds, and 2 on all training videos.
-    assert remaining(job, scratch) == Left(trials=3, interrupted=1, repeats=6, finals=2)
+    assert remaining(job, scratch) == Left(trials=3, interrupted=1, rounds=(6,), finals=2)
     assert files(tmp_path) == before
 
 
@@ -138,11 +143,69 @@ def test_runs_of_the_confirmation_that_have_ended_are_not_counted_again(tmp_path
         number = again.ask().number
         again.report(number, 1, 10.0)
         again.complete(number, {})
-    assert remaining(look(path, scratch, resume=True), scratch) == Left(0, 0, repeats=4 - 3, finals=2 - 1)
+    # The run on all training videos is of a seed that is no longer asked for, and another winner may come.
+    assert remaining(look(path, scratch, resume=True), scratch) == Left(0, 0, rounds=(4 - 3,), finals=2)
+
+
+@pytest.mark.parametrize(("best", "is_wanted", "expected"), [(0, False, 2), (1, False, 4), (0, True, 1)])
+def test_runs_on_all_training_videos_are_those_that_the_winner_leaves(
+    tmp_path: Path, scratch: RunFolder, best: int, is_wanted: bool, expected: int
+) -> None:
+    """Two seeds each, of the winner and the base, trial 0: two in all where that wins.
+
+    best: the winner. is_wanted: one of these has ended; otherwise six with seeds that are no longer asked for.
+    """
+    path = tiny_space(tmp_path, trials=2, confirm={"top": 2, "seeds": 2, "holdouts": "fixed"})
+    folder = old_run(path, running=0)
+    kept = read_kept(folder.space_yaml)
+    again = study_of(folder.confirm_journal, retraining.parameters(kept), conditions=retraining.CONDITIONS)
+    trials = journal.load(folder.journal).get_trials()  # type: ignore[union-attr]
+    _ended(again, retraining.repeats(kept, trials), lambda asked: 11.0 if asked["trial"] == best else 10.0)
+    known = summarise(kept, trials, again.trials())
+    wanted = finals(kept, trials, known, has_official=True)
+    done = wanted[:1] if is_wanted else [{**wanted[0], "seed": seed} for seed in range(9, 15)]
+    _ended(again, done, lambda asked: 5.0)
+    assert remaining(look(path, scratch, resume=True), scratch) == Left(0, 0, rounds=(0,), finals=expected)
+
+
+def _ended(study: Study, runs: list[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> None:
+    study.start_with(runs)
+    for asked in runs:
+        number = study.ask().number
+        study.report(number, 1, value(asked))
+        study.complete(number, {})
+
+
+def test_where_nothing_is_left_to_choose_of_no_run_is_expected(tmp_path: Path, scratch: RunFolder) -> None:
+    path = tiny_space(tmp_path, trials=2, confirm={"top": 2, "seeds": 2})
+    old_run(path, running=0, value=0.0)
+    assert remaining(look(path, scratch, resume=True), scratch) == Left(0, 0, rounds=(), finals=0)
+
+
+@pytest.mark.parametrize(("running", "state"), [(0, "done"), (1, "interrupted")])
+def test_a_search_that_has_enough_only_ends_what_was_under_way(
+    tmp_path: Path, scratch: RunFolder, running: int, state: str
+) -> None:
+    path = tiny_space(tmp_path, trials=9, stop={"patience": 1})
+    folder = old_run(path, running=running)  # the second of two equal ones is no gain
+    assert remaining(look(path, scratch, resume=True), scratch).trials == running
+    assert listed(folder).state == state
+
+
+def test_a_race_takes_as_long_as_its_rounds_one_after_the_other(job: Job) -> None:
+    """Of one epoch and second each, four at once: rounds of 6, 3 and 3 take 2 + 1 + 1, where 12 at once took 3."""
+    timed = Timed("lab", {"cluster": 0.0, "train": 1.0, "detect": 0.0, "score": 0.0}, {"kmeans": 0.0})
+    one = replace(job, space=replace(job.space, base=with_values(job.space.base, {"optim.epochs": 1})))
+    time, search = _time_lines(one, Share(4, 1, 0.0), Left(4, 0, (6, 3, 3, 0), 5), timed)
+    assert "; confirmation: up to about 4 s; on all training videos: up to about 2 s; in all" in search
+    assert "the base's method" not in time
+    rows = {"a": {"method": "haan"}, "b": {"method": "wtalc"}}
+    several, _ = _time_lines(replace(one, space=replace(one.space, rows=rows)), Share(4, 1, 0.0), LEFT, timed)
+    assert several.endswith("; the base's method, haan, stands for all")
 
 
 def test_a_race_that_goes_on_may_take_what_its_next_seeds_take(tmp_path: Path, scratch: RunFolder) -> None:
-    """Of seven seeds it had two, in which neither of two fell clearly behind: five with both are left at most."""
+    """Of seven seeds it had two, in which neither of two fell behind: five with both are left at most."""
     path = tiny_space(tmp_path, trials=2, confirm={"top": 2, "seeds": 7, "race": True, "holdouts": "fixed"})
     folder = old_run(path, running=0)
     kept = read_kept(folder.space_yaml)
@@ -154,7 +217,7 @@ def test_a_race_that_goes_on_may_take_what_its_next_seeds_take(tmp_path: Path, s
         number = again.ask().number
         again.report(number, 1, value)
         again.complete(number, {})
-    assert remaining(look(path, scratch, resume=True), scratch).repeats == 5 * 2
+    assert remaining(look(path, scratch, resume=True), scratch).rounds == (2, 2, 2, 2, 2)
 
 
 def test_a_checkpoint_is_as_large_as_expected(tmp_path: Path, scratch: RunFolder) -> None:
@@ -187,7 +250,7 @@ def _disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12 - free, free))
 
 
-SHARE, LEFT = Share(2, 1, 0.0), Left(5, 0, 0, 2)
+SHARE, LEFT = Share(2, 1, 0.0), Left(5, 0, (), 2)
 
 
 def test_a_disk_that_is_too_small_is_refused(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,9 @@ def test_methods_count_as_often_as_trials_have_them(job: Job) -> None:
     rows = {"a": {"concepts.method": "gmm"}, "b": {"concepts.method": "kmeans"}, "c": {"concepts.method": "kmeans"}}
     table = replace(job.space, sampler=grid, parameters={"concepts.method": methods}, rows=rows)
     assert method_parts(table) == {"gmm": pytest.approx(1 / 3), "kmeans": pytest.approx(2 / 3)}
+    other = {"d": {"concepts.method": None, "method": "wtalc"}}  # a method that has no such key
+    rows = {name: row | {"method": "haan"} for name, row in rows.items()} | other
+    assert method_parts(replace(table, rows=rows)) == method_parts(table)
 
 
 @pytest.mark.parametrize("method", COSTS)

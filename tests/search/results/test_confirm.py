@@ -237,7 +237,7 @@ def test_runs_of_a_trial_that_is_no_longer_among_the_best_do_not_count(tmp_path:
 
 
 def test_a_race_asks_for_seeds_as_long_as_it_is_close_and_the_last_look_ranks(tmp_path: Path) -> None:
-    """Trial 3 is clearly behind after two seeds, and trial 1 behind trial 2 after four."""
+    """Trial 3 is behind after two seeds, and trial 1 behind trial 2 after four."""
     of = space(tmp_path, confirm={"top": 3, "seeds": 5, "race": True})
     trials = searched(of, 3.0, 9.0, 8.0, 7.0)
     first = of.base.seed + 1

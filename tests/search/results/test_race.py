@@ -69,7 +69,7 @@ def test_a_race_whose_order_is_clear_ends_after_two_seeds() -> None:
     assert "2 seeds each, in a race of up to 4" in done.ranking.sentence()
 
 
-def test_one_that_is_clearly_behind_runs_no_more_and_the_base_runs_on() -> None:
+def test_one_that_is_behind_runs_no_more_and_the_base_runs_on() -> None:
     """Trials 1 and 2 take turns in leading; 3 and the base lie far behind."""
     scores = {0: (5, 5, 5, 5), 1: (20, 22, 20, 23), 2: (22, 20, 22, 20), 3: (9, 8, 0, 0)}
     done = race(scores)

@@ -16,6 +16,7 @@ from search.space.parameters import forms_of
 from search.space.read import read_space
 from search.space.resume import differences
 from tests.methods import tiny_of
+from tests.paths import ROOT
 
 ROWS: dict[str, Any] = {
     "pooled": {"loss.pseudo": 0, "loss.concept": 0, "loss.coarse": 0},
@@ -118,3 +119,11 @@ def test_a_sweep_of_whole_numbers_holds_whole_numbers(tmp_path: Path) -> None:
         assert found == [1, 2, 3] and {type(one) for one in found} == {int}
     with pytest.raises(InputError, match="detect.min_clips: must be a whole number, got '1.5'"):
         table(tmp_path, {"a": {}}, parameters={"detect.min_clips": {"sweep": [1.5]}})
+
+
+@pytest.mark.parametrize("data", ["fineaction", "finegym", "openpack"])
+@pytest.mark.parametrize("method", [method for method in CONFIGS if method != "haan"])
+def test_shipped_spaces_for_real_data_value_and_confirm_every_method_s_trials_alike(method: str, data: str) -> None:
+    ours, other = (read_space(ROOT / "spaces" / f"{name}.yaml").plan for name in (data, f"{method}-{data}"))
+    assert (other.objective, other.confirm) == (ours.objective, ours.confirm)
+    assert ours.confirm is not None and (ours.confirm.race, ours.confirm.official_seeds) == (True, 3)

@@ -36,7 +36,7 @@ def test_trials_count_from_the_last_gain(gain: float, counts: list[int]) -> None
     for number, value in enumerate(VALUES):
         stagnation.add(ended(number, value, number))
         seen.append(stagnation.since)
-        assert stagnation.is_enough == (stagnation.since >= 4)
+        assert stagnation.is_enough == any(since >= 4 for since in seen)
     assert seen == counts
 
 
@@ -48,6 +48,12 @@ def test_a_later_driver_counts_as_the_one_before_whatever_the_trials_numbers() -
         first.add(trial)
     random.Random(0).shuffle(trials)
     assert Stagnation(4, 0.0, trials).since == first.since == 2
+
+
+def test_enough_is_enough_whatever_those_under_way_bring() -> None:
+    trials = [ended(number, value, number) for number, value in enumerate((10.0, 9.0, 9.0, 12.0))]
+    rule = Stagnation(2, 0.0, trials)
+    assert (rule.is_enough, rule.since) == (True, 0)
 
 
 def test_it_says_what_it_waits_for() -> None:
