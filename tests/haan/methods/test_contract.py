@@ -11,7 +11,7 @@ from torch import Tensor
 
 from haan.config import Config
 from haan.data.table import Annotations, ClipTable, IntArray, Split
-from haan.errors import InputError
+from haan.errors import InputError, TrainingError
 from haan.feed import Feed
 from haan.gpumemory import gpu_need
 from haan.methods.base import Labelled
@@ -136,6 +136,14 @@ def test_steps_in_fixed_shapes_are_those_of_the_loop(problem: Problem) -> None:
         assert history.shape == (steps, len(trainer.method.losses)) and history.isfinite().all()
         found.append(history.clone())
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_numbers_that_are_none_are_said_to_be_a_loss_s(problem: Problem) -> None:
+    trainer = Trainer(*problem)
+    for parameter in trainer.model.parameters():
+        parameter.data.fill_(torch.nan)
+    with pytest.raises(TrainingError, match=r"loss .* is nan in epoch 1, step 1|not finite before epoch 1"):
+        trainer.train_epoch()
 
 
 def test_its_sizes_are_known_beforehand(problem: Problem, tmp_path: Path) -> None:

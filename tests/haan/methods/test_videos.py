@@ -83,9 +83,27 @@ def test_a_resumed_training_draws_the_same_clips(tiny: Problem, tmp_path: Path) 
 
 
 def test_losses_fall(tiny: Problem) -> None:
-    losses = [result.losses for result in Trainer(*tiny).epochs()]
+    trainer = Trainer(*tiny)
+    losses = [result.losses for result in trainer.epochs()]
     assert losses[-1]["total"] < losses[0]["total"]
-    assert losses[0]["total"] == pytest.approx(sum(losses[0].values()) - losses[0]["total"], rel=1e-5)
+    *parts, total = losses[0].values()
+    weights = trainer.method.weights()
+    assert total == pytest.approx(sum(weight * part for weight, part in zip(weights, parts, strict=True)), rel=1e-5)
+
+
+def test_a_loss_without_weight_may_be_infinite(tiny: Problem) -> None:
+    """It is reported as it is, and nothing of it reaches the total or the weights."""
+    trainer = Trainer(*tiny)
+    method = trainer.method
+    with pytest.MonkeyPatch.context() as patch:
+        sums = method.sums
+        patch.setattr(
+            method, "sums", lambda *given: [torch.inf * loss if n else loss for n, loss in enumerate(sums(*given))]
+        )
+        patch.setattr(method, "weights", lambda: [1.0] + [0.0] * (len(method.losses) - 2))
+        found = trainer.train_epoch().losses
+    assert np.isfinite(found["total"]) and found["total"] == pytest.approx(found["video"])
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
 
 
 def test_streams_must_part_a_clip(tiny: Problem) -> None:
