@@ -22,7 +22,7 @@ from haan.metrics import Detections, Evaluator, Score, Segments
 Numbers = Float[NDArray, "clips numbers"]
 
 _MOST_THREADS = 8  # each holds the detections of a setting
-_COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
+_COLLAPSED = 1e-5  # range of every number over all clips, below which the network says the same of each clip
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def activations(network: Network, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: IntArray) -> Numbers:
-    """What a network says of the clips of videos of so many clips, which come in blocks of whole videos; dropout off."""
+    """What a network says of videos of so many clips each, which come in blocks of whole videos; dropout off."""
     network.eval()
     with torch.inference_mode():
         return join_blocks(_said(network, blocks, num_clips), int(num_clips.sum())).numpy()
