@@ -10,7 +10,7 @@ from haan.errors import InputError
 from haan.methods.names import CONFIGS
 from haan.methods.wtalc.config import WtalcConfig
 from haan.yamlconfig import plain
-from search.space.model import Space, detects_of, grid_points, own_detect, with_method, with_values
+from search.space.model import Space, detects_of, grid_points, most_demanding, own_detect, with_method, with_values
 from search.space.parameters import forms_of
 from search.space.read import read_space
 from tests.methods import tiny_of
@@ -97,3 +97,23 @@ def test_a_sweep_of_whole_numbers_holds_whole_numbers(tmp_path: Path) -> None:
         assert found == [1, 2, 3] and {type(one) for one in found} == {int}
     with pytest.raises(InputError, match="detect.min_clips: must be a whole number, got '1.5'"):
         table(tmp_path, {"a": {}}, parameters={"detect.min_clips": {"sweep": [1.5]}})
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "parameter", "most"),
+    [
+        ("asl", "model.streams", {"choice": [1, 2]}, 2),
+        ("case", "model.streams", {"choice": [1, 2]}, 2),
+        ("wtalc", "wtalc.pairs", {"int": [0, 4]}, 4),
+    ],
+)
+def test_what_asks_most_of_the_data_is_what_they_are_checked_by(
+    tmp_path: Path, method: str, key: str, parameter: dict[str, Any], most: int
+) -> None:
+    path = tmp_path / "s.yaml"
+    base = plain(tiny_of(method, Path("data")))
+    section, _, name = key.partition(".")
+    base[section][name] = 0 if method == "wtalc" else 1
+    path.write_text(yaml.safe_dump({"base": base, "search": {"trials": 2, "parameters": {key: parameter}}}))
+    (config,) = most_demanding(read_space(path))
+    assert getattr(getattr(config, section), name) == most
