@@ -15,6 +15,7 @@ CUDA = 512 * 2**20  # a process's own: context, kernels, cuBLAS
 _FLOAT, _HALF = 4, 2
 # Of the weights: moments, what the epoch before left; in a graph's making two gradients, what is put back and compared.
 _COPIES = 14
+_AVERAGED = 3  # more: moving averages, what the epoch before left of them, and those put back
 _ALLOCATOR = 1.25  # PyTorch's: blocks are rounded up, and holes remain
 
 
@@ -58,10 +59,11 @@ def gpu_need(config: Config, known: Labelled) -> GpuNeed:
     with torch.device("meta"):
         network = method.build(config, known.dim, known.fine.shape[1])
     weights = sum(parameter.numel() for parameter in network.parameters())
+    copies = _COPIES + (_AVERAGED if config.optim.ema_epochs else 0)
     largest = capacities(known.num_clips, config.optim.batch_videos, repeats=method.repeats)[-1]
     numbers, of_clip = method.numbers(config, known, largest), known.dim * (_FLOAT + _HALF)  # before it is encoded
     return GpuNeed(
-        weights=weights * _COPIES * _FLOAT,
+        weights=weights * copies * _FLOAT,
         steps=int(((2 * numbers.rows + numbers.step) * _FLOAT + largest.clips * of_clip) * _ALLOCATOR),
         between=int(((numbers.renew + numbers.block) * _FLOAT + BLOCK_CLIPS * of_clip) * _ALLOCATOR),
     )

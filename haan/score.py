@@ -19,10 +19,10 @@ from haan.feed import join_blocks
 from haan.methods.base import Detector, Network
 from haan.metrics import Detections, Evaluator, Score, Segments
 
-Activations = Float[NDArray, "clips classes"]
+Numbers = Float[NDArray, "clips numbers"]
 
 _MOST_THREADS = 8  # each holds the detections of a setting
-_COLLAPSED = 1e-5  # range of every class's logits over all clips, below which the network says the same of each clip
+_COLLAPSED = 1e-5  # range of every number over all clips, below which the network says the same of each clip
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Scored:
 
     avg_map: percent, one for each setting and then for each scored beside them. chosen: index of the best setting, the
     first of equals. score, detections: of that setting, and how many it found. collapsed: every clip gets the same
-    scores, so nothing can be detected. seconds: by phase.
+    numbers, so nothing can be detected. seconds: by phase.
     """
 
     avg_map: tuple[float, ...]
@@ -82,16 +82,16 @@ class Scorer:
         self._offsets, self._ratios = offsets_of(num_clips), annotations.clips_per_s[videos]
         self._evaluator = Evaluator(truth(annotations, videos), len(annotations.fine_names), tiou)
 
-    def activations(self, network: Network, blocks: Iterable[Float[Tensor, "clips d"]]) -> Activations:
+    def activations(self, network: Network, blocks: Iterable[Float[Tensor, "clips d"]]) -> Numbers:
         """What `score` needs of a network, which may change then. blocks: the videos' clips, one after the other."""
         return activations(network, blocks, np.diff(self._offsets))
 
-    def score(self, cas: Activations, dropped: Callable[[], bool] = lambda: False) -> Scored:
+    def score(self, numbers: Numbers, dropped: Callable[[], bool] = lambda: False) -> Scored:
         """dropped: whether nobody wants it any more. Raises Dropped then, after the settings that are under way."""
         start = time.perf_counter()
         # One setting's detections a thread at a time: all would fill the memory.
         settings = (*self.detects, *self.beside)
-        places, ways = zip(*self._detector(cas, self._offsets, self._ratios, settings), strict=True)
+        places, ways = zip(*self._detector(numbers, self._offsets, self._ratios, settings), strict=True)
         begun = time.perf_counter()
         if self._threads == 1:
             found = [self._one(way, dropped) for way in ways]
@@ -102,7 +102,7 @@ class Scorer:
         scores = dict(zip(places, found, strict=True))
         avg_map = tuple(scores[place].score.avg_map for place in range(len(scores)))
         chosen = int(np.argmax(avg_map[: len(self.detects)]))
-        collapsed = bool(np.ptp(cas, axis=0).max() <= _COLLAPSED)
+        collapsed = bool(np.ptp(numbers, axis=0).max() <= _COLLAPSED)
         made, scored = sum(one.detect_s for one in found), sum(one.score_s for one in found)
         scoring = (end - begun) * scored / (made + scored)  # of the time that passed: threads' times overlap
         seconds = {"detect": end - start - scoring, "score": scoring}
@@ -137,8 +137,8 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def activations(network: Network, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: IntArray) -> Activations:
-    """Class activation sequences of videos of so many clips, which come in blocks of whole videos; dropout off."""
+def activations(network: Network, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: IntArray) -> Numbers:
+    """What a network says of videos of so many clips each, which come in blocks of whole videos; dropout off."""
     network.eval()
     with torch.inference_mode():
         return join_blocks(_said(network, blocks, num_clips), int(num_clips.sum())).numpy()

@@ -116,7 +116,7 @@ class Trainer:
         known = Labelled.of(table.annotations, split.train, table.num_clips, table.dim)
         self.method = method(config, known, self._feed, self.device)
         self.model = self.method.network
-        steps = -(-len(split.train) // config.optim.batch_videos)
+        steps = -(-len(self.method.order(1)) // config.optim.batch_videos)
         self._optimiser = Optimiser(self.model.parameters(), config.optim, steps)
         self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" else None
         scored = (table.annotations, split.validation, table.num_clips[split.validation], config.eval.tiou)

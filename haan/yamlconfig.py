@@ -422,7 +422,7 @@ def _placed(message: str, tree: yaml.Node, nearest: bool) -> str:
     for part in key.split("."):
         below = child(node, part)
         if below is None:
-            is_key = nearest and declared(Config, key) is not None
+            is_key = nearest and declared(config_class(tree), key) is not None
             return f"{place(node)}: {message}" if is_key else message
         node = below
     return f"{place(node)}: {message}"

@@ -19,22 +19,21 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, Rule, setting
-from haan.config import CODE, OURS
+from haan.checked import AT_LEAST_ONE, PART_OR_ALL, POSITIVE, Rule, setting
+from haan.config import CODE
 from haan.detectors import nms
 from haan.methods.resampling import uniform
 from haan.metrics import Detections
 
 _BLOCK = 1 << 17  # clips of pairs worked on at once
 _THRESHOLDS = Rule("must hold thresholds >= 0", lambda v: len(v) > 0 and all(t >= 0 for t in v))
-_PROBABILITIES = Rule("must be >= 0 and <= 1", lambda v: 0 <= v <= 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(nms.Nms):
     """The settings of this detector."""
 
-    class_threshold: float = setting(0.25, _PROBABILITIES, what="a class is kept from this probability", source=CODE)
+    class_threshold: float = setting(0.25, PART_OR_ALL, what="a class is kept from this probability", source=CODE)
     class_score_weight: float = setting(0.2, what="weight of its probability in a score", source=CODE)
     thresholds: tuple[float, ...] = setting(
         tuple(round(0.1 * i, 10) for i in range(1, 10)), _THRESHOLDS, what="of runs, one after another", source=CODE
@@ -42,8 +41,6 @@ class Grid(nms.Nms):
     upsampling: int = setting(24, AT_LEAST_ONE, what="positions a clip", source=CODE)
     min_positions: int = setting(1, AT_LEAST_ONE, what="of a run", source=CODE)
     context: float = setting(0.25, POSITIVE, what="length of what is around a run, in runs", source=CODE)
-    shift: float = setting(0.0, NON_NEGATIVE, what="times are later by so many clips", source=f"{OURS}; {CODE}: 0")
-    clips: int | None = setting(None, AT_LEAST_ONE, what="it is resampled to so many", source=f"{OURS}; {CODE}: 750")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +61,13 @@ class Sequences:
     """What a method says of some videos.
 
     scores: [clips, classes] of the clips of all videos, one after the other. probability: [videos, classes].
-    actionness: [clips], for an `ActionnessGrid`.
+    actionness: [clips], for an `ActionnessGrid`. clips: each video is to be resampled to so many.
     """
 
     scores: NDArray[np.float32]
     probability: NDArray[np.float64]
     actionness: NDArray[np.float32] | None = None
+    clips: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,7 @@ def makers(
     for passes in _alike(settings, range(len(settings)), class_threshold=0.0, class_score_weight=0.0, **_NO_NMS):
         lowest = min(settings[place].class_threshold for place in passes)
         shared = replace(settings[passes[0]], class_threshold=lowest)
-        blocks = [
-            _proposals(found, clips_per_s, shared, *block) for block in _blocks(found, offsets, lowest, shared.clips)
-        ]
+        blocks = [_proposals(found, clips_per_s, shared, *block) for block in _blocks(found, offsets, lowest)]
         for places in _alike(settings, passes, class_threshold=0.0, class_score_weight=0.0, nms_sigma=1.0):
             overlaps = _Shared(partial(_overlaps, blocks, settings[places[0]]), len(places))
             for place in places:
@@ -172,14 +168,14 @@ def _overlaps(blocks: Sequence[_Proposals], settings: Grid) -> list[NDArray[np.f
 
 
 def _blocks(
-    found: Sequences, offsets: NDArray[np.int64], class_threshold: float, clips: int | None
+    found: Sequences, offsets: NDArray[np.int64], class_threshold: float
 ) -> Iterator[tuple[NDArray, NDArray, NDArray, NDArray]]:
     """Video, class, first clip and number of clips of kept pairs, in that order, a bounded block of them at a time."""
     kept = found.probability >= class_threshold
     kept[np.arange(len(kept)), found.probability.argmax(axis=1)] = True
     video, label = np.nonzero(kept)
     first, size = offsets[video], np.diff(offsets)[video]
-    block = np.cumsum(size if clips is None else np.full_like(size, clips)) // _BLOCK
+    block = np.cumsum(size if found.clips is None else np.full_like(size, found.clips)) // _BLOCK
     for part in np.split(np.arange(len(video)), np.flatnonzero(np.diff(block)) + 1):
         yield video[part], label[part], first[part], size[part]
 
@@ -195,15 +191,15 @@ def _proposals(
 ) -> _Proposals:
     """The proposals of one block of pairs."""
     parts, per_s = [], clips_per_s[video]
-    if settings.clips is not None:
-        per_s = per_s * settings.clips / size
+    if found.clips is not None:
+        per_s = per_s * found.clips / size
     by_size = np.argsort(size, kind="stable")
     # Rows as long as their longest: pairs of about one length at a time.
     for rows in np.split(by_size, np.flatnonzero(np.diff(np.frexp(size[by_size] - 0.5)[1])) + 1):
-        if settings.clips is None:
+        if found.clips is None:
             clip, length = np.minimum(np.arange(size[rows].max()), size[rows, None] - 1), size[rows]
         else:
-            clip, length = uniform(size[rows], settings.clips), np.full(len(rows), settings.clips)
+            clip, length = uniform(size[rows], found.clips), np.full(len(rows), found.clips)
         place = first[rows, None] + clip
         sequence = found.scores[place, label[rows, None]].astype(np.float64)
         actionness = None if found.actionness is None else found.actionness[place].astype(np.float64)
@@ -225,9 +221,8 @@ def _times(
     per_s: NDArray[np.float64],
     settings: Grid,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Seconds of runs of positions, `end` exclusive. What begins with a video does so, whatever the shift."""
-    start_s = np.where(begin == 0, 0.0, begin / settings.upsampling + settings.shift)
-    return start_s / per_s, np.minimum(end / settings.upsampling + settings.shift, num_clips) / per_s
+    """Seconds of runs of positions, `end` exclusive."""
+    return begin / settings.upsampling / per_s, np.minimum(end / settings.upsampling, num_clips) / per_s
 
 
 _Runs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # row, first position, that behind the last

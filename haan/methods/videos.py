@@ -81,11 +81,19 @@ class VideoMethod(Method):
             batch = batch.resampled(rows["clip"])
         labelled = labels.any(dim=1).sum().clamp_min(1)
         losses = self.sums(clips, labels, batch, labelled)
-        total = losses.sum()
-        return torch.cat([losses, total[None]]).detach(), total / labelled
+        total = sum(weight * loss for weight, loss in zip(self.weights(), losses, strict=True) if weight > 0)
+        assert isinstance(total, Tensor)  # not all weights are 0
+        return torch.stack([*losses, total]).detach(), total / labelled
+
+    def counts(self) -> list[bool]:
+        return [weight > 0 for weight in self.weights()] + [True]
+
+    def weights(self) -> list[float]:
+        """Of the losses before the total; 0 takes even an infinite one out."""
+        return [1.0] * (len(self.losses) - 1)
 
     @abstractmethod
     def sums(
         self, clips: Float[Tensor, "clips d"], labels: Float[Tensor, "videos fine"], batch: Ragged, labelled: Tensor
-    ) -> Float[Tensor, " losses"]:
-        """The losses before the total, summed over videos. labelled: how many of them count."""
+    ) -> list[Float[Tensor, ""]]:
+        """The losses before the total, unweighted and summed over videos. labelled: how many of them count."""

@@ -44,6 +44,12 @@ def test_weights_of_fine_action_worked_by_hand() -> None:
     assert str(need).startswith("weights and moments 481.5 MiB, steps ")
 
 
+def test_moving_averages_are_three_more_copies() -> None:
+    some = known(64, 6, 4, np.full(20, 30))
+    averaged = replace(config(), optim=Optim(batch_videos=2, ema_epochs=1.0))
+    assert gpu_need(averaged, some).weights == gpu_need(config(), some).weights * 17 // 14
+
+
 SIZES = st.fixed_dictionaries(
     {"dim": st.integers(1, 4096), "num_fine": st.integers(1, 200), "num_coarse": st.integers(1, 20)}
 )

@@ -11,7 +11,7 @@ from haan.checked import RuleError
 from haan.config import Data, Holdout, Plant
 from haan.errors import InputError
 from haan.methods.haan.config import HaanConfig
-from haan.yamlconfig import dump, parse_range, read_config
+from haan.yamlconfig import dump, naming_lines, parse_range, read_config
 
 DATA = "data: {root: d, features: f.npy, train_videos: 3}\n"
 
@@ -182,3 +182,11 @@ def test_no_text_does_more_than_raise_input_error(text: str) -> None:
         path.write_text(text, encoding="utf-8", errors="replace", newline="")
         with pytest.raises(InputError):
             read_config(path)
+
+
+def test_a_key_of_the_method_that_the_file_leaves_out_gets_the_line_of_its_section(tmp_path: Path) -> None:
+    path = write(tmp_path, "method: asl\n" + DATA + "model:\n  width: 8\n")
+    with pytest.raises(InputError, match=r"c.yaml:4: model.streams: must divide"), naming_lines(path):
+        raise InputError("model.streams: must divide the size of a clip")
+    with pytest.raises(InputError, match=r"^concepts.clusters: no key of it"), naming_lines(path):
+        raise InputError("concepts.clusters: no key of it")

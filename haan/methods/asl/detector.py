@@ -78,4 +78,4 @@ def sequences(
         pooled = selected_mean(said.logits, batch, select(evidence, batch, top_clips))
         scores.append(evidence.numpy())
         probability.append(pooled.double().softmax(dim=1).numpy())
-    return grid.Sequences(np.concatenate(scores), np.concatenate(probability))
+    return grid.Sequences(np.concatenate(scores), np.concatenate(probability), clips=clips)

@@ -78,6 +78,6 @@ class AslMethod(VideoMethod):
 
     def sums(
         self, clips: Float[Tensor, "clips d"], labels: Float[Tensor, "videos fine"], batch: Ragged, labelled: Tensor
-    ) -> Float[Tensor, "2"]:
+    ) -> list[Float[Tensor, ""]]:
         logits, actionness = self.network(clips)
-        return video_losses([logits], actionness.sigmoid(), labels, batch, self.setting)[0].sum(dim=1)
+        return list(video_losses([logits], actionness.sigmoid(), labels, batch, self.setting)[0].sum(dim=1))

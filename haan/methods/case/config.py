@@ -1,7 +1,8 @@
 """CASE's own sections of a configuration, and its detector's settings."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from haan.checked import NON_NEGATIVE, Rule, redefault, section, setting
 from haan.config import CODE, METHOD, OURS, Config
@@ -37,7 +38,8 @@ class CaseConfig(Config):
     """CASE's configuration, complete."""
 
     implementation = "haan.methods.case.method:CaseMethod"
-    sizes = ("model.width", "model.streams", "case.clusters", "optim.batch_videos")
+    sizes = ("model.width", "model.streams", "case.clips", "case.clusters", "optim.batch_videos")
+    scarce: ClassVar[Mapping[str, Callable[..., Any]]] = {"model.streams": max}
 
     method: Literal["case"] = setting("case", what=METHOD, source=OURS)
     model: Model = section(Model)

@@ -18,6 +18,7 @@ from haan.methods.base import Labelled
 from haan.methods.case.config import CaseConfig
 from haan.methods.case.network import CASE, SCALE, OfStream
 from haan.methods.case.transport import transport
+from haan.methods.parts import exact_products
 from haan.methods.ragged import Ragged
 from haan.methods.videos import KEPT, VideoMethod
 
@@ -29,13 +30,16 @@ def read(numbers: Float[Tensor, "clips numbers"]) -> Said:
 
 
 def cluster_losses(
-    said: Sequence[OfStream], positive: Bool[Tensor, "videos longest"], batch: Ragged
+    said: Sequence[OfStream],
+    positive: Bool[Tensor, "videos longest"],
+    labelled: Bool[Tensor, " videos"],
+    batch: Ragged,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, "clusters 2"]]:
     """The losses of clusters (a mean over clips) and of their foreground (over clusters), and what the latter learns.
 
-    positive: the clips that were selected as action.
+    positive: the clips that were selected as action. Those of videos without labels, which may show any, don't count.
     """
-    counts = batch.there.flatten().to(said[0].encoded.dtype)
+    counts = (batch.there & labelled[:, None]).flatten().to(said[0].encoded.dtype)
     action = positive.flatten() * counts
     number = counts.sum().clamp_min(1)
     logits = [batch.pad(one.clusters).flatten(0, 1) for one in said]
@@ -87,13 +91,16 @@ class CaseMethod(VideoMethod):
 
     def sums(
         self, clips: Float[Tensor, "clips d"], labels: Float[Tensor, "videos fine"], batch: Ragged, labelled: Tensor
-    ) -> Float[Tensor, "4"]:
-        network, setting = self.network, self.config.case
+    ) -> list[Float[Tensor, ""]]:
+        network, setting = self.network, self.setting
         assert isinstance(network, CASE)
         said = network(clips)
         actionness = torch.stack([one.actionness for one in said], dim=1)
-        videos, positive = video_losses([one.logits for one in said], actionness, labels, batch, setting)
-        clusters, foreground, shares = cluster_losses(said, positive, batch)
+        with exact_products():
+            videos, positive = video_losses([one.logits for one in said], actionness, labels, batch, setting)
+            clusters, foreground, shares = cluster_losses(said, positive, labels.any(dim=1), batch)
         network.foreground.copy_(shares)
-        weighed = torch.stack([setting.cluster_weight * clusters, setting.foreground_weight * foreground])
-        return torch.cat([videos.sum(dim=1), weighed * labelled])
+        return [*videos.sum(dim=1), clusters * labelled, foreground * labelled]
+
+    def weights(self) -> list[float]:
+        return [1.0, 1.0, self.setting.cluster_weight, self.setting.foreground_weight]

@@ -1,13 +1,22 @@
 """W-TALC's own sections of a configuration; defaults are those of its released code for THUMOS14."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from haan.checked import NON_NEGATIVE, PROBABILITY, SHARE, Checked, Rule, RuleError, redefault, section, setting
+from haan.checked import (
+    NON_NEGATIVE,
+    PART_OR_ALL,
+    PROBABILITY,
+    SHARE,
+    Checked,
+    RuleError,
+    redefault,
+    section,
+    setting,
+)
 from haan.config import CODE, METHOD, OURS, Config, Optim
 from haan.detectors.runs import RunsDetect
-
-_PART = Rule("must be >= 0 and <= 1", lambda v: 0 <= v <= 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +30,7 @@ class WtalcModel(Checked):
 class Wtalc(Checked):
     """The two losses, and the pairs of a batch that share a class."""
 
-    balance: float = setting(0.5, _PART, what="weight of the MIL loss; the other's is the rest", source=CODE)
+    balance: float = setting(0.5, PART_OR_ALL, what="weight of the MIL loss; the other's is the rest", source=CODE)
     pool_share: float = setting(0.125, SHARE, what="share of clips that a class's score is of", source=CODE)
     margin: float = setting(0.5, NON_NEGATIVE, what="of the co-activity loss's hinges", source=CODE)
     pairs: int = setting(3, NON_NEGATIVE, what="pairs of videos of one class in a batch", source=CODE)
@@ -52,7 +61,8 @@ class WtalcConfig(Config):
     """W-TALC's configuration, complete."""
 
     implementation = "haan.methods.wtalc.method:WtalcMethod"
-    sizes = ("optim.batch_videos",)
+    sizes = ("wtalc.pairs", "optim.batch_videos")
+    scarce: ClassVar[Mapping[str, Callable[..., Any]]] = {"wtalc.pairs": max}
 
     method: Literal["wtalc"] = setting("wtalc", what=METHOD, source=OURS)
     model: WtalcModel = section(WtalcModel)

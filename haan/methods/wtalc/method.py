@@ -17,7 +17,7 @@ from haan.detectors import runs
 from haan.errors import InputError
 from haan.feed import BLOCK_CLIPS, Feed
 from haan.methods.base import Labelled, Method, Network, Numbers, mix_seed
-from haan.methods.parts import hidden_layer, unrounded
+from haan.methods.parts import exact_products, hidden_layer, unrounded
 from haan.methods.ragged import Ragged, cross_entropy, num_top, softmax_over_time, top_mean
 from haan.methods.wtalc.config import WtalcConfig
 from haan.schedule import Column, Schedule, Shape
@@ -76,7 +76,8 @@ def co_activity_loss(
     attention = softmax_over_time(scores, batch)
     features = batch.pad(hidden)
     high = attention.transpose(1, 2) @ features  # [videos, fine, d]
-    low = (features.sum(dim=1, keepdim=True) - high) / (batch.num_clips - 1).clamp_min(1)[:, None, None]
+    rest = batch.there[..., None].to(attention.dtype) - attention
+    low = (rest.transpose(1, 2) @ features) / (batch.num_clips - 1).clamp_min(1)[:, None, None]
     apart = 1 - F.cosine_similarity(high[::2], high[1::2], dim=2)
     hinges = sum(
         torch.relu(apart - (1 - F.cosine_similarity(one, rest, dim=2)) + margin)
@@ -105,11 +106,11 @@ class WtalcMethod(Method):
     def check(cls, config: WtalcConfig, known: Labelled) -> None:
         """Raises InputError when no training video has a label, or none shares one with another."""
         most = int(known.fine.sum(axis=0).max())
+        if not most:
+            raise InputError("data: training videos must have labels, got none")
         if config.wtalc.pairs and most < 2:
             rule = "must be 0 where no class has two training videos"
             raise InputError(f"wtalc.pairs: {rule}, got {config.wtalc.pairs}")
-        if not most:
-            raise InputError("data: training videos must have labels, got none")
 
     @classmethod
     def build(cls, config: WtalcConfig, dim: int, num_fine: int) -> WTALC:
@@ -156,13 +157,20 @@ class WtalcMethod(Method):
         setting, num_clips, labels = self.config.wtalc, rows["num_clips"], rows["labels"]
         longest = int(num_clips.max()) if shape is None else shape.longest
         hidden, scores = self.network(clips)
-        mil = mil_loss(scores, Ragged.of(num_clips, longest), labels, setting.pool_share).mean()
-        paired = 2 * setting.pairs
-        pairs = Ragged.of(num_clips[:paired], longest)
-        co_activity = co_activity_loss(hidden, scores, pairs, labels[:paired], setting.margin)
-        total = setting.balance * mil + (1 - setting.balance) * co_activity
+        with exact_products():
+            mil = mil_loss(scores, Ragged.of(num_clips, longest), labels, setting.pool_share).mean()
+            paired = 2 * setting.pairs
+            pairs = Ragged.of(num_clips[:paired], longest)
+            co_activity = co_activity_loss(hidden, scores, pairs, labels[:paired], setting.margin)
+        weighed = zip(self.weights(), (mil, co_activity), strict=True)
+        total = sum(weight * loss for weight, loss in weighed if weight > 0)
+        assert isinstance(total, Tensor)  # one weight at least isn't 0
         return torch.stack([mil, co_activity, total]).detach() * len(num_clips), total
 
     def counts(self) -> list[bool]:
+        return [weight > 0 for weight in self.weights()] + [True]
+
+    def weights(self) -> list[float]:
+        """Of the losses before the total; 0 takes even an infinite one out."""
         balance = self.config.wtalc.balance
-        return [balance > 0, balance < 1, True]
+        return [balance, 1 - balance]

@@ -7,6 +7,7 @@ from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, POSITIVE, PROBABILITY, Chec
 from haan.config import CODE, METHOD, OURS, Config, Optim
 from haan.detectors.grid import ActionnessGrid
 
+_CLIPS = f"{OURS}; {CODE}: 750"
 _ACT, _BKG = "of an action: 1 clip in so many", "of the background: 1 clip in so many"
 
 
@@ -28,7 +29,7 @@ class Um(Checked):
     r_act: int = setting(9, AT_LEAST_ONE, what=_ACT, source=CODE)
     r_bkg: int = setting(4, AT_LEAST_ONE, what=_BKG, source=CODE)
     clip_dropout: float = setting(0.7, PROBABILITY, what="share of clips that a step passes over", source=CODE)
-    clips: int | None = setting(None, AT_LEAST_ONE, what="it is resampled to so many", source=f"{OURS}; {CODE}: 750")
+    clips: int | None = setting(None, AT_LEAST_ONE, what="clips that a video is resampled to", source=_CLIPS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class UmOptim(Optim):
     """Adam as released: weight decay is a part of the gradients."""
 
     lr: float = redefault(Optim, "lr", 1e-4, CODE)
-    batch_videos: int = redefault(Optim, "batch_videos", 16, CODE)
+    batch_videos: int = redefault(Optim, "batch_videos", 16, CODE, what="videos a step; a mean over them")
     weight_decay: float = redefault(Optim, "weight_decay", 5e-4, CODE)
 
 
@@ -52,7 +53,6 @@ class UmDetect(ActionnessGrid):
     )
     min_positions: int = redefault(ActionnessGrid, "min_positions", 2, CODE)
     nms_tiou: float = redefault(ActionnessGrid, "nms_tiou", 0.6, CODE)
-    clips: None = redefault(ActionnessGrid, "clips", None, f"{CODE}: 750")  # the network looks at neighbours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class UmConfig(Config):
     """WTAL-UM's configuration, complete."""
 
     implementation = "haan.methods.wtalum.method:UmMethod"
-    sizes = ("model.width", "optim.batch_videos")
+    sizes = ("model.width", "um.clips", "optim.batch_videos")
 
     method: Literal["wtalum"] = setting("wtalum", what=METHOD, source=OURS)
     model: Model = section(Model)

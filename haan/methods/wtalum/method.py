@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from haan.config import Precision
 from haan.data.table import IntArray, runs
 from haan.detectors import grid
 from haan.methods.base import Labelled, Network
-from haan.methods.parts import Dropout, unrounded
+from haan.methods.parts import Dropout, exact_products, unrounded
 from haan.methods.ragged import Ragged, num_top, top_places
 from haan.methods.videos import KEPT, VideoMethod
 from haan.methods.wtalum.config import Model, Um, UmConfig, UmDetect
@@ -55,9 +54,15 @@ class WTALUM(Network):
         return self.of_videos(clips, np.array([len(clips)]))
 
     def of_videos(self, clips: Float[Tensor, "clips d"], num_clips: IntArray) -> Float[Tensor, "clips numbers"]:
-        batch = Ragged.of(torch.from_numpy(num_clips).to(clips.device), int(num_clips.max()))
-        features, logits = self(batch.pad(clips), batch.there)
-        return torch.cat([logits, features.norm(dim=2, keepdim=True)], dim=2)[batch.there]
+        sizes = torch.from_numpy(num_clips).to(clips.device)
+        # All in one row, a zero behind each video, beyond which the convolution doesn't reach.
+        before = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+        place = torch.arange(len(clips), device=sizes.device) + before
+        row = clips.new_zeros(len(clips) + len(sizes), clips.shape[1])
+        there = torch.zeros(len(row), dtype=torch.bool, device=sizes.device)
+        row[place], there[place] = clips, True
+        features, logits = self(row[None], there[None])
+        return torch.cat([logits, features.norm(dim=2, keepdim=True)], dim=2)[0, place]
 
 
 def extremes(
@@ -98,7 +103,7 @@ def video_losses(
     labels: Float[Tensor, "videos fine"],
     batch: Ragged,
     setting: Um,
-) -> Float[Tensor, "3 videos"]:
+) -> tuple[Float[Tensor, " videos"], Float[Tensor, " videos"], Float[Tensor, " videos"]]:
     """Of each video's classes, of its background's, and of magnitudes, unweighted; 0 for a video without labels."""
     k = num_top(batch.num_clips, 1 / setting.r_act), num_top(batch.num_clips, 1 / setting.r_bkg)
     action, background = extremes(features.norm(dim=2), kept, batch.there, k)
@@ -107,12 +112,18 @@ def video_losses(
     of_background = _bce(chosen_mean(logits, background), torch.full_like(shares, 1 / shares.shape[1]))
     long, short = (chosen_mean(features, chosen).norm(dim=1) for chosen in (action, background))
     magnitude = ((setting.margin - long).clamp_min(0) + short) ** 2
-    return torch.stack([of_classes, of_background, magnitude]) * labels.any(dim=1)
+    counts = labels.any(dim=1)
+    return of_classes * counts, of_background * counts, magnitude * counts
 
 
 def _bce(logits: Float[Tensor, "videos fine"], target: Float[Tensor, "videos fine"]) -> Float[Tensor, " videos"]:
-    """Mean over classes of the binary cross entropy of their softmax, whose logarithms are at least -100."""
-    return F.binary_cross_entropy(logits.softmax(dim=1), target, reduction="none").mean(dim=1)
+    """Mean over classes of the binary cross entropy of their softmax, whose logarithms are at least -100.
+
+    PyTorch's own checks what it reads, and so stops at NaN before training can say which loss that is.
+    """
+    log_p = logits.log_softmax(dim=1)
+    rest = (-log_p.expm1()).clamp_min(torch.finfo(log_p.dtype).tiny).log()
+    return -(target * log_p.clamp_min(-100) + (1 - target) * rest).mean(dim=1)
 
 
 def sequences(numbers: NDArray[np.float32], offsets: IntArray, r_act: int, r_bkg: int) -> grid.Sequences:
@@ -170,11 +181,13 @@ class UmMethod(VideoMethod):
 
     def sums(
         self, clips: Float[Tensor, "clips d"], labels: Float[Tensor, "videos fine"], batch: Ragged, labelled: Tensor
-    ) -> Float[Tensor, "3"]:
+    ) -> list[Float[Tensor, ""]]:
         network = self.network
         assert isinstance(network, WTALUM)
         features, logits = network(batch.pad(clips), batch.there)
-        losses = video_losses(features, logits, network.kept(batch.there), labels, batch, self.setting)
-        of_classes, of_background, magnitude = losses
-        weighed = (of_classes, self.setting.beta * of_background, self.setting.alpha * magnitude)
-        return torch.stack(weighed).sum(dim=1)
+        with exact_products():
+            losses = video_losses(features, logits, network.kept(batch.there), labels, batch, self.setting)
+            return [loss.sum() for loss in losses]
+
+    def weights(self) -> list[float]:
+        return [1.0, self.setting.beta, self.setting.alpha]

@@ -86,16 +86,16 @@ def plain_grid(
     ratios: Sequence[float],
     setting: Grid,
     actionness: Sequence[Sequence[float]] | None = None,
+    many: int | None = None,
 ) -> list[Found]:
     """videos: [video][clip][class]. probabilities: [video][class]. By video and class; a pair's in any order.
 
-    actionness: [video][clip], for an ActionnessGrid.
+    actionness: [video][clip], for an ActionnessGrid. many: clips that each video is resampled to.
     """
     found: list[Found] = []
     for video, (clips, probability, per_s) in enumerate(zip(videos, probabilities, ratios, strict=True)):
         actions = [0.0] * len(clips) if actionness is None else actionness[video]
-        if setting.clips is not None:
-            many = setting.clips
+        if many is not None:
             actions = [actions[j * len(clips) // many] for j in range(many)]
             clips, per_s = [clips[j * len(clips) // many] for j in range(many)], per_s * many / len(clips)
         kept = [c for c, p in enumerate(probability) if p >= setting.class_threshold]
@@ -105,8 +105,8 @@ def plain_grid(
             for a, b, around in plain_cuts(positions, plain_positions(actions, setting.upsampling), setting):
                 if b - a + 1 < setting.min_positions:
                     continue
-                start = a / setting.upsampling + setting.shift if a > 0 else 0.0
-                end = min((b + 1) / setting.upsampling + setting.shift, len(clips))
+                start = a / setting.upsampling
+                end = min((b + 1) / setting.upsampling, len(clips))
                 score = plain_contrast(around, a, b, setting.context)
                 score += setting.class_score_weight * probability[label]
                 rows.append((label, start / per_s, end / per_s, score))

@@ -17,14 +17,15 @@ SEARCH = settings(max_examples=200, deadline=None, derandomize=True)
 LAWS = settings(max_examples=40, deadline=None, derandomize=True)
 Video = list[list[float]]  # [clip][class]
 Problem = tuple[list[Video], list[list[float]], list[float]]
+MANY = st.sampled_from([None, 1, 6, 13])
 
 
-def run(problem: Problem, *wanted: Grid) -> list[list[Found]]:
-    """The detections at each setting."""
+def run(problem: Problem, *wanted: Grid, many: int | None = None) -> list[list[Found]]:
+    """The detections at each setting. many: clips that each video is resampled to."""
     videos, probabilities, ratios = problem
     scores = np.concatenate([np.array(video, dtype=np.float32) for video in videos])
     offsets = np.cumsum([0] + [len(video) for video in videos])
-    found = Sequences(scores, np.array(probabilities))
+    found = Sequences(scores, np.array(probabilities), clips=many)
     by_place = dict(grid.detect_many(found, offsets, np.array(ratios), wanted))
     return [rows_of(by_place[place]) for place in range(len(wanted))]
 
@@ -63,8 +64,6 @@ def grids(draw: st.DrawFn) -> Grid:
         thresholds=tuple(draw(thresholds)),
         upsampling=draw(st.sampled_from([1, 2, 3, 24])),
         context=draw(st.sampled_from([0.25, 0.3, 2.0])),
-        shift=draw(st.sampled_from([0.0, 0.5])),
-        clips=draw(st.sampled_from([None, 1, 6, 13])),
         min_positions=draw(st.sampled_from([1, 2, 5])),
         nms=draw(st.sampled_from(["hard", "half_soft", "soft"])),
         nms_tiou=draw(st.sampled_from([0.2, 0.4, 1.0])),
@@ -73,10 +72,10 @@ def grids(draw: st.DrawFn) -> Grid:
     )
 
 
-def separate(problem: Problem, setting: Grid) -> bool:
+def separate(problem: Problem, setting: Grid, many: int | None) -> bool:
     """Whether the proposals of each video's class differ in score, unless they are the same: no rounding decides."""
     apart = replace(setting, nms="hard", nms_tiou=1.0, nms_tiou_of="seconds")
-    rows = sorted((row[0], row[1], row[4]) for row in plain_grid(*problem, apart))
+    rows = sorted((row[0], row[1], row[4]) for row in plain_grid(*problem, apart, many=many))
     return all(a[:2] != b[:2] or b[2] - a[2] > 1e-9 for a, b in zip(rows, rows[1:], strict=False))
 
 
@@ -102,14 +101,12 @@ def test_the_most_probable_class_is_kept_where_none_is_probable_enough() -> None
         assert [row[1] for row in got] == kept
 
 
-def test_times_by_the_middles_of_clips() -> None:
-    # 0 0 1 0 0 at 4 positions a clip reach 0.5 from position 6 to 10 (2 - 2/4, 2 + 2/4): clips [1.5, 2.75] when a
-    # clip's value stands at its start, half a clip later when in its middle. What begins with the video does so.
+def test_times_by_the_starts_of_clips() -> None:
+    # 0 0 1 0 0 at 4 positions a clip reach 0.5 from position 6 to 10 (2 - 2/4, 2 + 2/4): clips [1.5, 2.75], for a
+    # clip's value stands at its start.
     middle, start = ([[0.0], [0.0], [1.0], [0.0], [0.0]], [[1.0], [0.0], [0.0]])
-    for shift, expected in ((0.0, [(1.5, 2.75), (0.0, 0.75)]), (0.5, [(2.0, 3.25), (0.0, 1.25)])):
-        setting = Grid(thresholds=(0.5,), upsampling=4, shift=shift)
-        (got,) = run(([middle, start], [[1.0], [1.0]], [1.0, 1.0]), setting)
-        assert [row[2:4] for row in got] == expected
+    (got,) = run(([middle, start], [[1.0], [1.0]], [1.0, 1.0]), Grid(thresholds=(0.5,), upsampling=4))
+    assert [row[2:4] for row in got] == [(1.5, 2.75), (0.0, 0.75)]
 
 
 def test_a_sequence_that_only_crosses_within_a_clip() -> None:
@@ -124,16 +121,18 @@ def test_nothing_reaches_any_threshold() -> None:
 
 
 @SEARCH
-@given(problems(), grids())
-def test_detections_are_those_of_plain_loops(problem: Problem, setting: Grid) -> None:
-    if not separate(problem, setting):
+@given(problems(), grids(), MANY)
+def test_detections_are_those_of_plain_loops(problem: Problem, setting: Grid, many: int | None) -> None:
+    if not separate(problem, setting, many):
         setting = replace(setting, nms="hard", nms_tiou=1.0, nms_tiou_of="seconds")  # equal ones alone are suppressed
-    assert_same(run(problem, setting)[0], plain_grid(*problem, setting))
+    assert_same(run(problem, setting, many=many)[0], plain_grid(*problem, setting, many=many))
 
 
 @SEARCH
-@given(problems(), grids(), st.data())
-def test_runs_of_actionness_are_those_of_plain_loops(problem: Problem, setting: Grid, data: st.DataObject) -> None:
+@given(problems(), grids(), MANY, st.data())
+def test_runs_of_actionness_are_those_of_plain_loops(
+    problem: Problem, setting: Grid, many: int | None, data: st.DataObject
+) -> None:
     videos, probabilities, ratios = problem
     quarter = st.integers(-1, 5).map(lambda n: n / 4)
     actionness = [data.draw(st.lists(quarter, min_size=len(one), max_size=len(one))) for one in videos]
@@ -142,9 +141,9 @@ def test_runs_of_actionness_are_those_of_plain_loops(problem: Problem, setting: 
     )
     scores = np.concatenate([np.array(video, dtype=np.float32) for video in videos])
     offsets = np.cumsum([0] + [len(video) for video in videos])
-    found = Sequences(scores, np.array(probabilities), np.concatenate(actionness).astype(np.float32))
+    found = Sequences(scores, np.array(probabilities), np.concatenate(actionness).astype(np.float32), many)
     ((_, got),) = grid.detect_many(found, offsets, np.array(ratios), [with_actionness])
-    expected = plain_grid(videos, probabilities, ratios, with_actionness, actionness)
+    expected = plain_grid(videos, probabilities, ratios, with_actionness, actionness, many)
     assert_same(rows_of(got), expected)
 
 
@@ -163,24 +162,24 @@ def test_each_setting_of_a_sweep_is_as_alone(problem: Problem, some: Sequence[Gr
 
 
 @LAWS
-@given(problems(), grids())
-def test_other_videos_change_nothing(problem: Problem, setting: Grid) -> None:
+@given(problems(), grids(), MANY)
+def test_other_videos_change_nothing(problem: Problem, setting: Grid, many: int | None) -> None:
     videos, probabilities, ratios = problem
     alone = [
         (number, *row[1:])
         for number, one in enumerate(zip(videos, probabilities, ratios, strict=True))
-        for row in run(tuple([part] for part in one), setting)[0]
+        for row in run(tuple([part] for part in one), setting, many=many)[0]
     ]
-    assert run(problem, setting) == [alone]
+    assert run(problem, setting, many=many) == [alone]
 
 
 @LAWS
-@given(problems(), grids())
-def test_small_blocks_change_nothing(problem: Problem, setting: Grid) -> None:
-    whole = run(problem, setting)
+@given(problems(), grids(), MANY)
+def test_small_blocks_change_nothing(problem: Problem, setting: Grid, many: int | None) -> None:
+    whole = run(problem, setting, many=many)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grid, "_BLOCK", 3)
-        assert run(problem, setting) == whole
+        assert run(problem, setting, many=many) == whole
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from haan.config import Config
 from haan.data.table import Annotations, ClipTable, IntArray, Split
-from haan.errors import InputError
+from haan.errors import InputError, TrainingError
 from haan.feed import Feed
 from haan.gpumemory import gpu_need
 from haan.methods.base import Labelled
@@ -20,7 +20,7 @@ from haan.methods.parts import Dropout
 from haan.predict import read_network
 from haan.score import activations
 from haan.train import Trainer, file_bytes
-from haan.yamlconfig import dump, read_config
+from haan.yamlconfig import dump, flat, plain, read_config
 from tests.haan.commands import haan
 from tests.methods import tiny_of
 from tests.planted import tiny_table
@@ -138,6 +138,14 @@ def test_steps_in_fixed_shapes_are_those_of_the_loop(problem: Problem) -> None:
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
+def test_numbers_that_are_none_are_said_to_be_a_loss_s(problem: Problem) -> None:
+    trainer = Trainer(*problem)
+    for parameter in trainer.model.parameters():
+        parameter.data.fill_(torch.nan)
+    with pytest.raises(TrainingError, match=r"loss .* is nan in epoch 1, step 1|not finite before epoch 1"):
+        trainer.train_epoch()
+
+
 def test_its_sizes_are_known_beforehand(problem: Problem, tmp_path: Path) -> None:
     config, table, parts = problem
     trainer = Trainer(config, table, parts)
@@ -150,6 +158,24 @@ def test_its_sizes_are_known_beforehand(problem: Problem, tmp_path: Path) -> Non
     few = gpu_need(config, known)
     many = gpu_need(config, replace(known, num_clips=3 * known.num_clips))
     assert 0 < few.steps < many.steps and few.weights == many.weights > 0
+
+
+def test_whole_numbers_that_sizes_depend_on_are_named(problem: Problem, tmp_path: Path) -> None:
+    config, table, parts = problem
+    known = Labelled.of(table.annotations, parts.train, table.num_clips, table.dim)
+
+    def sizes(one: Config) -> tuple[object, ...]:
+        return gpu_need(one, known), file_bytes(one, table.dim, known.fine.shape[1], 99, 1).weights
+
+    (tmp_path / "c.yaml").write_text(dump(config))
+    own = [section for section in plain(config) if section not in ("data", "detect", "eval", "optim")]
+    keys = {key: value for key, value in flat(plain(config)).items() if key.split(".")[0] in own and "." in key}
+    keys |= {"optim.batch_videos": config.optim.batch_videos}
+    for key, value in keys.items():
+        if (isinstance(value, int) and not isinstance(value, bool)) or value is None:
+            other = {2: 1}.get(value, value + 1) if value is not None else 500
+            if sizes(read_config(tmp_path / "c.yaml", (f"{key}={other}",))) != sizes(config):
+                assert key in config.sizes
 
 
 def test_weights_of_one_method_are_refused_by_another(problem: Problem, root: Path, tmp_path: Path) -> None:

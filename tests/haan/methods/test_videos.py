@@ -12,8 +12,10 @@ from haan.data.table import ClipTable, Split
 from haan.errors import InputError
 from haan.methods.asl.config import AslConfig, AslDetect, AslOptim, Model
 from haan.methods.case.config import Case, CaseConfig, CaseDetect, CaseOptim
+from haan.methods.videos import VideoMethod
 from haan.methods.wtalum.config import Model as UmModel
 from haan.methods.wtalum.config import Um, UmConfig, UmOptim
+from haan.optimiser import Optimiser
 from haan.train import Trainer
 from tests.planted import tiny_config, tiny_table
 
@@ -83,9 +85,39 @@ def test_a_resumed_training_draws_the_same_clips(tiny: Problem, tmp_path: Path) 
 
 
 def test_losses_fall(tiny: Problem) -> None:
-    losses = [result.losses for result in Trainer(*tiny).epochs()]
+    trainer = Trainer(*tiny)
+    assert isinstance(trainer.method, VideoMethod)
+    losses = [result.losses for result in trainer.epochs()]
     assert losses[-1]["total"] < losses[0]["total"]
-    assert losses[0]["total"] == pytest.approx(sum(losses[0].values()) - losses[0]["total"], rel=1e-5)
+    *parts, total = losses[0].values()
+    weights = trainer.method.weights()
+    assert total == pytest.approx(sum(weight * part for weight, part in zip(weights, parts, strict=True)), rel=1e-5)
+
+
+def test_a_loss_without_weight_may_be_infinite(tiny: Problem) -> None:
+    """It is reported as it is, and nothing of it reaches the total or the weights."""
+    trainer = Trainer(*tiny)
+    method = trainer.method
+    assert isinstance(method, VideoMethod)
+    with pytest.MonkeyPatch.context() as patch:
+        sums = method.sums
+        patch.setattr(method, "sums", lambda *of: [loss * (torch.inf if n else 1) for n, loss in enumerate(sums(*of))])
+        patch.setattr(method, "weights", lambda: [1.0] + [0.0] * (len(method.losses) - 2))
+        found = trainer.train_epoch().losses
+    assert np.isfinite(found["total"]) and found["total"] == pytest.approx(found["video"])
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+def test_averages_are_over_the_steps_that_an_epoch_has(tiny: Problem) -> None:
+    # Of CASE, which leaves the last batch out that isn't full, these are fewer.
+    config, table, parts = tiny
+    size = len(parts.train) - 1
+    config = replace(config, optim=replace(config.optim, batch_videos=size, ema_epochs=1.0))
+    with pytest.MonkeyPatch.context() as patch:
+        asked = []
+        patch.setattr("haan.train.Optimiser", lambda *given: asked.append(given[2]) or Optimiser(*given))
+        trainer = Trainer(config, table, parts)
+    assert asked == [1 if config.method == "case" else 2] == [-(-len(trainer.method.order(1)) // size)]
 
 
 def test_streams_must_part_a_clip(tiny: Problem) -> None:

@@ -11,7 +11,7 @@ from haan.methods.names import CONFIGS
 from haan.methods.wtalc.config import WtalcConfig
 from haan.yamlconfig import plain
 from search.space.edges import edge_warnings
-from search.space.model import Space, detects_of, grid_points, own_detect, with_method, with_values
+from search.space.model import Space, detects_of, grid_points, most_demanding, own_detect, with_method, with_values
 from search.space.parameters import forms_of
 from search.space.read import read_space
 from search.space.resume import differences
@@ -127,3 +127,23 @@ def test_shipped_spaces_for_real_data_value_and_confirm_every_method_s_trials_al
     ours, other = (read_space(ROOT / "spaces" / f"{name}.yaml").plan for name in (data, f"{method}-{data}"))
     assert (other.objective, other.confirm) == (ours.objective, ours.confirm)
     assert ours.confirm is not None and (ours.confirm.race, ours.confirm.official_seeds) == (True, 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "parameter", "most"),
+    [
+        ("asl", "model.streams", {"choice": [1, 2]}, 2),
+        ("case", "model.streams", {"choice": [1, 2]}, 2),
+        ("wtalc", "wtalc.pairs", {"int": [0, 4]}, 4),
+    ],
+)
+def test_what_asks_most_of_the_data_is_what_they_are_checked_by(
+    tmp_path: Path, method: str, key: str, parameter: dict[str, Any], most: int
+) -> None:
+    path = tmp_path / "s.yaml"
+    base = plain(tiny_of(method, Path("data")))
+    section, _, name = key.partition(".")
+    base[section][name] = 0 if method == "wtalc" else 1
+    path.write_text(yaml.safe_dump({"base": base, "search": {"trials": 2, "parameters": {key: parameter}}}))
+    (config,) = most_demanding(read_space(path))
+    assert getattr(getattr(config, section), name) == most

@@ -103,9 +103,11 @@ def test_losses_of_clusters_are_those_of_plain_loops(seed: int, sizes: list[int]
     said = [(torch.rand(clips, 5).double(), 3 * torch.randn(clips, groups).double()) for _ in range(streams)]
     filled = [[torch.cat([part, torch.full((2, part.shape[1]), 9.0).double()]) for part in one] for one in said]
     nothing = torch.zeros(clips + 2, 1).double()
-    batch = Ragged.of(torch.tensor([*sizes, 0]), max(sizes) + 1)
+    # The last video has clips, which are what fills up, and no label: they don't count.
+    batch = Ragged.of(torch.tensor([*sizes, 0, 2]), max(sizes) + 1)
     laid_out = batch.pad(torch.cat([positive, torch.ones(2, dtype=torch.bool)]), False)
-    got = cluster_losses([OfStream(nothing, nothing[:, 0], e, c) for e, c in filled], laid_out, batch)
+    labelled = torch.arange(len(sizes) + 2) <= len(sizes)
+    got = cluster_losses([OfStream(nothing, nothing[:, 0], e, c) for e, c in filled], laid_out, labelled, batch)
     *expected, wanted = plain_cluster_losses(said, positive.tolist())
     assert [float(loss) for loss in got[:2]] == pytest.approx(expected, rel=1e-6)
     np.testing.assert_allclose(got[2], wanted, rtol=1e-5)

@@ -139,7 +139,7 @@ def test_what_no_pair_can_be_of_is_refused() -> None:
         method(known([[1, 0], [0, 1]]))
     assert len(method(known([[1, 0], [0, 1]]), pairs=0).order(1)) == 10
     with pytest.raises(InputError, match="must have labels, got none"):
-        method(known([[0, 0], [0, 0]]), pairs=0)
+        method(known([[0, 0], [0, 0]]))
 
 
 @pytest.fixture

@@ -68,8 +68,17 @@ def test_losses_of_classes_worked_by_hand() -> None:
     batch = Ragged.of(torch.tensor([3]), 3)
     nothing = torch.zeros(1, 3, 2, dtype=torch.float64), torch.zeros(1, 3, 4, dtype=torch.float64)
     labels = torch.tensor([[1.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
-    got = video_losses(*nothing, torch.ones(1, 3), labels, batch, Um())[:, 0].tolist()
+    got = [float(loss) for loss in video_losses(*nothing, torch.ones(1, 3), labels, batch, Um())]
     assert got[:2] == pytest.approx([0.56233514, 0.56233514], abs=1e-8)
+
+
+def test_a_class_that_is_as_good_as_certain_is_learnt_still() -> None:
+    # In float32 p of the other class is 0: its logarithm is 50 below, not cut off, and its gradient -1/2 / 2 classes.
+    logits = torch.tensor([[[50.0, 0.0]]], requires_grad=True)
+    batch = Ragged.of(torch.tensor([1]), 1)
+    of_classes, *_ = video_losses(torch.zeros(1, 1, 2), logits, torch.ones(1, 1), torch.ones(1, 2), batch, Um())
+    of_classes.sum().backward()
+    assert logits.grad is not None and logits.grad[0, 0, 1] < -0.2
 
 
 @pytest.mark.parametrize(("long", "short", "expected"), [(30.0, 2.0, 5184.0), (130.0, 0.0, 0.0)])
@@ -102,7 +111,7 @@ def test_losses_are_those_of_plain_loops(seed: int, sizes: list[int], r_act: int
     logits = 2 * torch.randn(clips, 4, generator=generator).double()
     kept = (torch.rand(clips, generator=generator) < 0.3).double()
     labels = (torch.rand(len(sizes), 4, generator=generator) < 0.5).double() * (batch.num_clips > 0)[:, None]
-    got = video_losses(batch.pad(features), batch.pad(logits), batch.pad(kept), labels, batch, setting)
+    got = torch.stack(video_losses(batch.pad(features), batch.pad(logits), batch.pad(kept), labels, batch, setting))
     first = 0
     for number, size in enumerate(sizes[:-1]):
         own = slice(first, first + size)
