@@ -18,7 +18,7 @@ from search.results.folder import RunFolder, open_study
 from search.study.algorithms import PRUNERS, SAMPLERS
 
 _COMPONENTS = "{}; or YAML as in a space. Several: with commas between, or the option again. Default: the run's."
-EXAMPLE = "python search/replay.py runs/demo --pruner '{name: hyperband, min_resource: 3}' --workers 64"
+EXAMPLE = "python search/replay.py runs/demo --pruner '{name: median, n_warmup_steps: 6}' --workers 64"
 
 
 def main(

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -33,7 +34,9 @@ def test_what_a_search_exports_trains_again_to_the_same_score(
         assert ended.returncode == 0, ended.stderr
     report = (tmp_path / "runs" / "a" / "report.html").read_text()
     assert ("wtalc" in report) == (method == "wtalc")
-    ended = run("export.py", tmp_path, "runs/a", "--trial", "1", "--to", "one/best.yaml")
+    trials = pd.read_csv(tmp_path / "runs" / "a" / "trials.csv")
+    last = trials["number"][trials["state"] == "COMPLETE"].max()
+    ended = run("export.py", tmp_path, "runs/a", "--trial", str(last), "--to", "one/best.yaml")
     assert ended.returncode == 0, ended.stderr
     monkeypatch.chdir(tmp_path)
     expected = re.search(r"# avg_map_at_seed: (.*)", Path("one/best.yaml").read_text())
