@@ -46,18 +46,24 @@ class StudyScheduler(FIFOScheduler):
     def __init__(self, relay: Relay, idle: internals.IdleProcesses):
         super().__init__()
         self._relay, self._idle = relay, idle
+        self._ending = set[str]()  # told to stop, by their ids: two may be at once
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Makes a new trial one that tells losses from failures; Ray Tune has no other place to say so."""
         internals.become(trial, StudyTrial)
-        self._idle.keep(tune_controller, trial, self._relay.idle())
+        self._keep_idle(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """STOP or CONTINUE after the epochs of one message."""
         if not self._relay.now.judge(trial.trial_id, result):
             return TrialScheduler.CONTINUE
-        self._idle.keep(tune_controller, trial, self._relay.idle(ending=1))
+        self._ending.add(trial.trial_id)
+        self._keep_idle(tune_controller, trial)
         return TrialScheduler.STOP
+
+    def _keep_idle(self, tune_controller: Any, like: Trial) -> None:
+        self._ending &= self._relay.now.by_id.keys()
+        self._idle.keep(tune_controller, like, self._relay.idle(len(self._ending)))
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Keeps Ray Tune 2.60 from giving up a trial whose process died just as it was handed to it.
