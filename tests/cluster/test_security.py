@@ -14,15 +14,7 @@ _JOIN = """
 import logging, ray
 # A Ray client that is refused ends with a timeout; its log alone says why.
 logging.getLogger("ray.util.client.worker").setLevel("DEBUG")
-for left in (2, 1, 0):
-    try:
-        ray.init(address={address!r}, logging_level="ERROR")
-        break
-    except ConnectionAbortedError as error:
-        # Whom it lets in Ray's client server gives a process, and fails where that one ends at once (2.60, seen now and
-        # then where hosts share cores): by psutil.ZombieProcess, or by its own words, whichever proxier.py comes to.
-        if not left or not any(one in str(error) for one in ("ZombieProcess", "Starting Ray client server failed")):
-            raise
+ray.init(address={address!r}, logging_level="ERROR")
 print("JOINED", sum(node["Alive"] for node in ray.nodes()))
 """
 _ASK = "from urllib.request import urlopen; print('ANSWERED', urlopen('http://{address}/api/jobs/', timeout=60).status)"

@@ -44,6 +44,12 @@ def test_cluster_yaml_launches_spot_workers_below_an_on_demand_head(tmp_path):
     assert (head.gpus, worker.gpus) == (0, 1)  # Ray asks EC2, where the file leaves it out
 
 
+@pytest.mark.parametrize("file", [CLUSTER_YAML, OWN_MACHINES], ids=lambda file: file.name)
+def test_grpcs_fork_handlers_are_off_in_every_shell_of_a_cluster(file):
+    exported = [command for command in yaml.safe_load(file.read_text())["setup_commands"] if "'export %s" in command]
+    assert len(exported) == 1 and "GRPC_ENABLE_FORK_SUPPORT=0" in exported[0].split()
+
+
 MUTATIONS: dict[str, tuple[Callable[[Config], object], str]] = {
     # what is wrong: (how it comes about, what the error says)
     "field typo": (lambda c: gpu(c).update(max_worker=2), "max_worker"),

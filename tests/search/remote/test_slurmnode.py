@@ -211,6 +211,7 @@ def test_what_reaches_ray_is_the_runs_token_and_nobody_elses(jobs: JobFolder, mo
     found = raynode.environment(jobs, jobs.root)
     assert found["RAY_AUTH_MODE"] == "token" and found["RAY_AUTH_TOKEN_PATH"] == str(jobs.token)
     assert not {"RAY_ADDRESS", "RAY_AUTH_TOKEN"} & set(found)
+    assert found["GRPC_ENABLE_FORK_SUPPORT"] == "0"
 
 
 def test_a_closed_port_does_not_listen_and_an_open_one_does(port: str) -> None:
