@@ -43,10 +43,10 @@ from search.study.study import FINISHED, Study
 from search.trials import features, internals
 from search.trials.bridge import no_room
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+for _key, _value in internals.EVERY_RAY.items():
+    os.environ.setdefault(_key, _value)
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # Ray forks to start a program, which gRPC may crash there
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # search.results.curves writes what is wanted
 
 _RAY_LOGGERS = ("ray", "ray.data", "ray.serve", "ray.train", "ray.tune")  # Ray gives each a handler of its own

@@ -30,8 +30,7 @@ def environment(folder: JobFolder, tmp: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder.token),
         "RAY_TMPDIR": str(tmp),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "GRPC_ENABLE_FORK_SUPPORT": "0",  # Ray forks; gRPC's handlers would crash what it starts, now and then
+        **internals.EVERY_RAY,
         "RAY_health_check_failure_threshold": "2",  # a node counts as lost after half a minute of silence
         "RAY_gcs_rpc_server_reconnect_timeout_s": "30",
         # Figures that Ray serves to everybody, token or not: none are gathered, and a port that can't be isn't opened.

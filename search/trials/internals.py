@@ -38,6 +38,10 @@ UNREACHABLE = ActorUnavailableError  # what a call raises whose actor doesn't an
 NOISE = ("ray.tune.execution.experiment_state", "ray.tune.analysis.experiment_analysis")
 """Loggers that warn of what nothing here reads: Ray Tune's snapshots, every few seconds, and its table of results."""
 
+EVERY_RAY: Mapping[str, str] = {"RAY_USAGE_STATS_ENABLED": "0", "GRPC_ENABLE_FORK_SUPPORT": "0"}
+"""In the environment of each that a search starts. Ray forks to start a program; gRPC's fork handlers, were they on,
+would crash it there now and then, before it runs (2.60: a segfault of `event_engine`, and a Ray client is refused)."""
+
 _HEAD = "node:__internal_head__"  # a resource that Ray gives the head; no public list of nodes says which it is
 _SYSTEM: Mapping[str, Any] = {"object_spilling_threshold": 1.0, "enable_metrics_collection": False}
 _NO_FIGURES = {"AUTOSCALER_METRIC_PORT": "-1", "DASHBOARD_METRIC_PORT": "-1"}  # the servers then don't start

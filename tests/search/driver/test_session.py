@@ -1,5 +1,6 @@
 """The last words of a session."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,10 @@ from search.space.read import read_space
 from search.space.studies import study_of
 from search.study.record import RUNS
 from tests.search.spaces import tiny_space
+
+
+def test_a_search_starts_its_ray_without_grpcs_fork_handlers() -> None:
+    assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0"  # since the import above
 
 
 def test_what_trials_under_way_took_counts_where_none_has_ended(tmp_path: Path) -> None:
