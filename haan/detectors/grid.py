@@ -11,10 +11,11 @@ and suppression, and the probability lifts all proposals of a video's class alik
 alone share a pass, and hard and half-soft suppression are computed once for all weights and class thresholds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from haan.config import CODE
 from haan.detectors import nms
 from haan.methods.resampling import uniform
 from haan.metrics import Detections
+
+SettingT = TypeVar("SettingT", bound="Grid")
+Key = TypeVar("Key", bound=Hashable)
 
 _BLOCK = 1 << 17  # clips of pairs worked on at once
 _THRESHOLDS = Rule("must hold thresholds >= 0", lambda v: len(v) > 0 and all(t >= 0 for t in v))
@@ -115,6 +119,22 @@ def _alike(settings: Sequence[Grid], places: Sequence[int], **indifferent: float
     for place in places:
         groups.setdefault(replace(settings[place], **indifferent), []).append(place)
     return list(groups.values())
+
+
+def grouped(
+    settings: Sequence[SettingT],
+    shared: Callable[[SettingT], Key],
+    sequences: Callable[[Key], Sequences],
+    offsets: NDArray[np.int64],
+    clips_per_s: NDArray[np.float64],
+) -> Iterator[tuple[int, Callable[[], Detections]]]:
+    """`makers` of settings of which some need sequences of their own. shared: what these depend on."""
+    groups: dict[Key, list[int]] = {}
+    for place, one in enumerate(settings):
+        groups.setdefault(shared(one), []).append(place)
+    for key, places in groups.items():
+        for number, make in makers(sequences(key), offsets, clips_per_s, [settings[place] for place in places]):
+            yield places[number], make
 
 
 def detect_many(

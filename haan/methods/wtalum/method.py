@@ -154,13 +154,11 @@ def detector(
     numbers: NDArray[np.float32], offsets: IntArray, clips_per_s: NDArray[np.float64], settings: Sequence[UmDetect]
 ) -> Iterator[tuple[int, Callable[[], Detections]]]:
     """See haan.methods.base.Detector."""
-    passes: dict[tuple[int, int], list[int]] = {}
-    for place, one in enumerate(settings):
-        passes.setdefault((one.r_act, one.r_bkg), []).append(place)
-    for shared, places in passes.items():
-        found = sequences(numbers, offsets, *shared)
-        for number, make in grid.makers(found, offsets, clips_per_s, [settings[place] for place in places]):
-            yield places[number], make
+
+    def shared(one: UmDetect) -> tuple[int, int]:
+        return one.r_act, one.r_bkg
+
+    return grid.grouped(settings, shared, lambda key: sequences(numbers, offsets, *key), offsets, clips_per_s)
 
 
 class UmMethod(VideoMethod):
