@@ -19,6 +19,18 @@ from haan.schedule import Column, Schedule, Shape
 KEPT = 6  # numbers a clip for each that the network makes of it: product, relu, softmax, and gradients
 
 
+def drawing() -> np.random.Generator:
+    """Of an epoch's own draws: from PyTorch's generator, which the loop has seeded for the epoch."""
+    return np.random.default_rng(int(torch.randint(2**31, ())))
+
+
+def check_streams(config: Any, known: Labelled) -> None:
+    """Raises InputError when clips can't be parted into the streams."""
+    if known.dim % config.model.streams:
+        rule = "model.streams: must divide the size of a clip"
+        raise InputError(f"{rule}, got {config.model.streams} streams and clips of {known.dim} numbers")
+
+
 class LabelMethod(Method):
     """A method that learns from the labels of whole videos. section: of its configuration, its own settings."""
 
@@ -88,8 +100,7 @@ class VideoMethod(LabelMethod):
         """Also the places of the clips that a video is resampled to."""
         columns = super().columns(schedule)
         if self.setting.clips is not None:
-            rng = np.random.default_rng(int(torch.randint(2**31, ())))  # which the loop has seeded for the epoch
-            drawn = stratified(schedule.num_clips, self.setting.clips, rng).astype(np.int32)
+            drawn = stratified(schedule.num_clips, self.setting.clips, drawing()).astype(np.int32)
             columns["clip"] = Column(schedule.on_device(drawn), of_clips=False)
         return columns
 
