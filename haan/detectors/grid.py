@@ -69,7 +69,7 @@ class SidedGrid(Grid):
     around a run is the mean of the sides' means.
     """
 
-    least_share: float = setting(0.1, PART_OR_ALL, what="of a class's best score, below which others go", source=CODE)
+    least_share: float = setting(0.1, PART_OR_ALL, what="of a class's best score: what is below goes", source=CODE)
 
 
 @dataclass(frozen=True)
