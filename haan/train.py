@@ -118,7 +118,7 @@ class Trainer:
         self.model = self.method.network
         steps = -(-len(self.method.order(1)) // config.optim.batch_videos)
         self._optimiser = Optimiser(self.model.parameters(), config.optim, steps)
-        self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" else None
+        self._fixed = self.fixed_steps(graphs=True) if self.device.type == "cuda" and method.repeatable else None
         scored = (table.annotations, split.validation, table.num_clips[split.validation], config.eval.tiou)
         threads = config.threads or torch.get_num_threads()
         self._scorer = Scorer(*scored, method.detector, detects or [config.detect], beside, threads)

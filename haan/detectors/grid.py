@@ -6,15 +6,17 @@ sequence is interpolated linearly, `upsampling` positions a clip, and runs of po
 positions around it, plus `class_score_weight` times the class's probability. haan.detectors.nms does the rest.
 
 No position but those at edges is ever computed: within a clip the sequence only rises or only falls, and sums over
-positions are those over whole clips and two parts. Contrasts don't depend on `class_threshold`, `class_score_weight`
-and suppression, and the probability lifts all proposals of a video's class alike, so settings that differ in these
-alone share a pass, and hard and half-soft suppression are computed once for all weights and class thresholds.
+positions are those over whole clips and two parts. Contrasts don't depend on `class_threshold`, `class_score_weight`,
+`min_positions` and suppression, and the probability lifts all proposals of a video's class alike, so settings that
+differ in these alone share a pass, and hard and half-soft suppression are computed once for all weights and class
+thresholds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,9 @@ from haan.config import CODE
 from haan.detectors import nms
 from haan.methods.resampling import uniform
 from haan.metrics import Detections
+
+SettingT = TypeVar("SettingT", bound="Grid")
+Key = TypeVar("Key", bound=Hashable)
 
 _BLOCK = 1 << 17  # clips of pairs worked on at once
 _THRESHOLDS = Rule("must hold thresholds >= 0", lambda v: len(v) > 0 and all(t >= 0 for t in v))
@@ -56,6 +61,17 @@ class ActionnessGrid(Grid):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SidedGrid(Grid):
+    """The same with both sides of a run alike, and without what is far behind the best of a video's class.
+
+    A side has `context` times the run's positions, rounded down, but at least one, as far as there are any. What is
+    around a run is the mean of the sides' means.
+    """
+
+    least_share: float = setting(0.1, PART_OR_ALL, what="of a class's best score: what is below goes", source=CODE)
+
+
 @dataclass(frozen=True)
 class Sequences:
     """What a method says of some videos.
@@ -75,7 +91,7 @@ class _Proposals:
     """Proposals of some pairs of a video and a class, by pair and falling contrast.
 
     video, label, probability, is_top (whether the class is the video's most probable): [pairs].
-    pair, start_s, end_s, contrast: [proposals].
+    pair, start_s, end_s, contrast, length (in positions): [proposals].
     """
 
     video: NDArray[np.int64]
@@ -86,6 +102,15 @@ class _Proposals:
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
     contrast: NDArray[np.float64]
+    length: NDArray[np.int64]
+
+    def of_length(self, least: int) -> "_Proposals":
+        """Those that are long enough."""
+        kept = self.length >= least
+        if kept.all():
+            return self
+        columns = {name: getattr(self, name)[kept] for name in ("pair", "start_s", "end_s", "contrast", "length")}
+        return replace(self, **columns)
 
 
 def makers(
@@ -96,16 +121,21 @@ def makers(
     offsets: [videos + 1] first clip of each video. clips_per_s: [videos]. Detections stand by video, class and, but for
     `nms: soft`, falling contrast; their `video` counts from 0 in the order given.
     """
-    for passes in _alike(settings, range(len(settings)), class_threshold=0.0, class_score_weight=0.0, **_NO_NMS):
-        lowest = min(settings[place].class_threshold for place in passes)
-        shared = replace(settings[passes[0]], class_threshold=lowest)
-        blocks = [_proposals(found, clips_per_s, shared, *block) for block in _blocks(found, offsets, lowest)]
+    everywhere = _alike(
+        settings, range(len(settings)), class_threshold=0.0, class_score_weight=0.0, min_positions=1, **_NO_NMS
+    )
+    for passes in everywhere:
+        lowest, fewest = (min(getattr(settings[place], key) for place in passes) for key in _LEAST)
+        shared = replace(settings[passes[0]], class_threshold=lowest, min_positions=fewest)
+        every = [_proposals(found, clips_per_s, shared, *block) for block in _blocks(found, offsets, lowest)]
         for places in _alike(settings, passes, class_threshold=0.0, class_score_weight=0.0, nms_sigma=1.0):
+            blocks = [block.of_length(settings[places[0]].min_positions) for block in every]
             overlaps = _Shared(partial(_overlaps, blocks, settings[places[0]]), len(places))
             for place in places:
                 yield place, partial(_detections, blocks, overlaps, settings[place])
 
 
+_LEAST = ("class_threshold", "min_positions")
 _NO_NMS = {"nms": "hard", "nms_tiou": 1.0, "nms_sigma": 1.0, "nms_tiou_of": "seconds"}
 
 
@@ -115,6 +145,22 @@ def _alike(settings: Sequence[Grid], places: Sequence[int], **indifferent: float
     for place in places:
         groups.setdefault(replace(settings[place], **indifferent), []).append(place)
     return list(groups.values())
+
+
+def grouped(
+    settings: Sequence[SettingT],
+    shared: Callable[[SettingT], Key],
+    sequences: Callable[[Key], Sequences],
+    offsets: NDArray[np.int64],
+    clips_per_s: NDArray[np.float64],
+) -> Iterator[tuple[int, Callable[[], Detections]]]:
+    """`makers` of settings of which some need sequences of their own. shared: what these depend on."""
+    groups: dict[Key, list[int]] = {}
+    for place, one in enumerate(settings):
+        groups.setdefault(shared(one), []).append(place)
+    for key, places in groups.items():
+        for number, make in makers(sequences(key), offsets, clips_per_s, [settings[place] for place in places]):
+            yield places[number], make
 
 
 def detect_many(
@@ -157,6 +203,9 @@ def _left(block: _Proposals, overlap: NDArray[np.float64], settings: Grid) -> tu
         score *= nms.decay(overlap[kept], settings)
     elif settings.nms == "soft":
         score = nms.soften(pair, start_s, end_s, score, settings)
+    if isinstance(settings, SidedGrid):
+        near = nms.near_best(pair, score, settings.least_share)
+        pair, start_s, end_s, score = pair[near], start_s[near], end_s[near], score[near]
     return block.video[pair], block.label[pair], start_s, end_s, score
 
 
@@ -205,13 +254,12 @@ def _proposals(
         actionness = None if found.actionness is None else found.actionness[place].astype(np.float64)
         row, begin, end, contrast = _runs(sequence, actionness, length, settings)
         start_s, end_s = _times(begin, end, length[row], per_s[rows[row]], settings)
-        parts.append((rows[row], start_s, end_s, contrast))
-    pair, start_s, end_s, contrast = (np.concatenate(column) for column in zip(*parts, strict=True))
-    places = nms.order(pair, contrast)
-    pair, start_s, end_s, contrast = pair[places], start_s[places], end_s[places], contrast[places]
+        parts.append((rows[row], start_s, end_s, contrast, end - begin))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    places = nms.order(columns[0], columns[3])
     probability = found.probability[video, label]
     is_top = label == found.probability.argmax(axis=1)[video]
-    return _Proposals(video, label, probability, is_top, pair, start_s, end_s, contrast)
+    return _Proposals(video, label, probability, is_top, *(column[places] for column in columns))
 
 
 def _times(
@@ -250,14 +298,30 @@ def _scored(lines: "_Lines", runs: _Runs, masked: bool, settings: Grid) -> tuple
     long = runs[2] - runs[1] >= settings.min_positions
     row, begin, end = (part[long] for part in runs)
     inside, length = lines.total(row, begin, end), end - begin
-    before = np.maximum(0, np.trunc(begin - settings.context * length).astype(np.int64))
-    last = lines.size[row] * settings.upsampling
-    behind = np.minimum(last, np.trunc(end - 1 + settings.context * length).astype(np.int64) + 1)
-    around = (begin - before) + (behind - end)
+    before, behind = _around(begin, end, lines.size[row] * settings.upsampling, settings)
     total = lines.total_within(runs) if masked else lines.total
-    outside = total(row, before, begin) + total(row, end, behind)
-    mean = np.divide(outside, around, out=np.zeros(len(row)), where=around > 0)
-    return row, begin, end, inside / length - mean
+    outside = np.stack([total(row, before, begin), total(row, end, behind)])
+    count = np.stack([begin - before, behind - end])
+    if isinstance(settings, SidedGrid):
+        outside, count = _mean(outside, count), np.minimum(count, 1)
+    return row, begin, end, inside / length - _mean(outside.sum(axis=0), count.sum(axis=0))
+
+
+def _around(
+    begin: NDArray[np.int64], end: NDArray[np.int64], last: NDArray[np.int64], settings: Grid
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first position around a run, and the one behind the last. last: behind the last one of its sequence."""
+    wide = settings.context * (end - begin)
+    if isinstance(settings, SidedGrid):
+        positions = np.maximum(1, np.floor(wide).astype(np.int64))
+        return np.maximum(0, begin - positions), np.minimum(last, end + positions)
+    before = np.maximum(0, np.trunc(begin - wide).astype(np.int64))
+    return before, np.minimum(last, np.trunc(end - 1 + wide).astype(np.int64) + 1)
+
+
+def _mean(total: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """0 of nothing."""
+    return np.divide(total, count, out=np.zeros(total.shape), where=count > 0)
 
 
 class _Lines:

@@ -87,6 +87,14 @@ def soften(
     return score
 
 
+def near_best(pair: NDArray[np.integer], score: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    """Which have at least a share of the best score of their pair; each pair's detections stand together."""
+    if not len(pair):
+        return np.zeros(0, dtype=bool)
+    first, size = _bounds(pair)
+    return score >= share * np.repeat(np.maximum.reduceat(score, first), size)
+
+
 def _ends(end_s: NDArray[np.float64], settings: Nms) -> NDArray[np.float64]:
     """Ends that make lengths and overlaps a second longer, where they are to be."""
     return end_s + 1 if settings.nms_tiou_of == "released" else end_s

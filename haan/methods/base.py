@@ -87,12 +87,14 @@ class Method(ABC):
     """One method in training, on some videos and one device.
 
     losses: the names of what each step reports; the last is the total that is trained on. detector: reads what the
-    network says. repeats: whether a batch may hold a video more than once.
+    network says. repeats: whether a batch may hold a video more than once. repeatable: whether a graph can repeat a
+    step; one that can't is taken kernel by kernel on a GPU, and may read values back.
     """
 
     losses: ClassVar[tuple[str, ...]]
     detector: ClassVar[Detector]
     repeats: ClassVar[bool] = False
+    repeatable: ClassVar[bool] = True
 
     @abstractmethod
     def __init__(self, config: Any, known: Labelled, feed: Feed, device: torch.device):
@@ -153,7 +155,7 @@ class Method(ABC):
 
         Only the latter has a gradient.
         rows: the batch's of each column. shape: what they are filled up to; what is computed must depend on it alone
-        then, and no value be read back, so that a graph can repeat it. None: they are the batch's own.
+        then, and, where the method is `repeatable`, no value be read back. None: they are the batch's own.
         """
 
     def counts(self) -> list[bool]:

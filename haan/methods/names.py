@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from haan.config import Config
 from haan.methods.asl.config import AslConfig
 from haan.methods.case.config import CaseConfig
+from haan.methods.d2net.config import D2NetConfig
 from haan.methods.haan.config import HaanConfig
 from haan.methods.wtalc.config import WtalcConfig
 from haan.methods.wtalum.config import UmConfig
@@ -21,6 +22,7 @@ CONFIGS: Mapping[str, type[Config]] = {
     "asl": AslConfig,
     "case": CaseConfig,
     "wtalum": UmConfig,
+    "d2net": D2NetConfig,
 }
 
 

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from haan.config import Precision
+from haan.data.table import IntArray
 
 
 def set_products(precision: Precision, device: torch.device) -> None:
@@ -57,6 +58,22 @@ class Dropout(nn.Module):
 def unrounded(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """What rounded products give, as float32."""
     return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def one_row(
+    clips: Float[Tensor, "clips d"], num_clips: IntArray
+) -> tuple[Float[Tensor, "1 n d"], Bool[Tensor, "1 n"], Int[Tensor, " clips"]]:
+    """Videos in one row, which of it is clips, and where each is.
+
+    Behind each video stands a zero, beyond which a convolution over three clips doesn't reach.
+    """
+    sizes = torch.from_numpy(num_clips).to(clips.device)
+    before = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+    place = torch.arange(len(clips), device=sizes.device) + before
+    row = clips.new_zeros(len(clips) + len(sizes), clips.shape[1])
+    there = torch.zeros(len(row), dtype=torch.bool, device=sizes.device)
+    row[place], there[place] = clips, True
+    return row[None], there[None], place
 
 
 def hidden_layer(width_in: int, width: int, dropout: float) -> nn.Sequential:

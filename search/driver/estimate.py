@@ -5,9 +5,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Config
@@ -25,7 +27,7 @@ from search.results import checkpoints, confirm, retraining
 from search.results.folder import RunFolder
 from search.results.retraining import OFFICIAL
 from search.results.winner import no_choice
-from search.space.model import Space, base_value, most_epochs, num_wanted, of_several_methods, with_values
+from search.space.model import Space, base_value, ends_of, most_epochs, num_wanted, of_several_methods, with_values
 from search.study import journal
 from search.study.algorithms import pruned_epochs
 from search.study.study import FINISHED
@@ -112,23 +114,27 @@ def checkpoint_bytes(job: Job) -> FileBytes:
 
 
 def largest_ones(space: Space) -> list[Config]:
-    """Configurations of which one is the largest that a trial can have: one, or each row where methods differ."""
+    """Configurations of which one is the largest that a trial can have: each row where methods differ.
+
+    Else the base with the ends of all that sizes depend on: of a range the high one, of a choice both, and null, which
+    may ask for more than any number.
+    """
     if of_several_methods(space):
         return [with_values(space.base, row) for row in space.rows.values()]
-    return [largest(space)]
+    listed = {key: _ends(space, key) for key in space.base.sizes}
+    if "optim.kind" in space.parameters:
+        listed["optim.kind"] = ["adam"]  # of all kinds it keeps most
+    return [with_values(space.base, dict(zip(listed, point, strict=True))) for point in product(*listed.values())]
 
 
-def largest(space: Space) -> Config:
-    """The base with the highest values that a trial can have of all that sizes depend on."""
-    adam = {"optim.kind": "adam"} if "optim.kind" in space.parameters else {}  # of all kinds it keeps most
-    return with_values(space.base, {key: _highest(space, key) for key in space.base.sizes} | adam)
-
-
-def _highest(space: Space, key: str) -> float:
-    one = space.parameters.get(key)
-    if isinstance(one, CategoricalDistribution):
-        return max(choice for choice in one.choices if isinstance(choice, int | float))
-    return one.high if isinstance(one, IntDistribution | FloatDistribution) else base_value(space.base, key)
+def _ends(space: Space, key: str) -> list[Any]:
+    if key not in space.parameters:
+        return [base_value(space.base, key)]
+    values = ends_of(space.parameters[key])
+    if not isinstance(space.parameters[key], CategoricalDistribution):
+        return [max(values)]
+    numbers = sorted({value for value in values if value is not None})
+    return [*dict.fromkeys([*numbers[:1], *numbers[-1:]])] + [None] * (None in values)
 
 
 def _runs_line(job: Job, share: Share, left: Left) -> str:

@@ -15,7 +15,7 @@ from haan.config import Holdout
 from haan.gpumemory import gpu_need
 from haan.methods.base import Labelled
 from haan.words import aligned, byte_size
-from search.driver.estimate import largest
+from search.driver.estimate import largest_ones
 from search.driver.gpus import Gpu
 from search.driver.nodes import Cluster, Node
 from search.driver.placement import Crowd, crowd
@@ -57,7 +57,7 @@ class Shipped:
             coarse=np.zeros((len(self.clips), self.coarse), dtype=bool),
             coarse_of_fine=np.zeros(self.fine, dtype=np.int64),
         )
-        return gpu_need(largest(self.space), known).total
+        return max(gpu_need(config, known).total for config in largest_ones(self.space))
 
     @property
     def steps(self) -> int:

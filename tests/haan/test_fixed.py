@@ -15,6 +15,7 @@ from haan.fixed import FixedStep, FixedSteps
 from haan.methods.haan.config import HaanConfig
 from haan.train import Trainer
 from tests.kernels import kernels
+from tests.methods import tiny_of
 from tests.planted import tiny_config, tiny_table
 
 Problem = tuple[HaanConfig, ClipTable, Split]
@@ -130,6 +131,18 @@ def test_recording_a_step_changes_nothing_not_even_what_dropout_draws(tiny: Prob
         found.append(epochs(trainer, steps))
     assert torch.equal(*found)
     assert all(torch.equal(a, b) for a, b in zip(plain.model.parameters(), other.model.parameters(), strict=True))
+
+
+def test_recording_a_step_changes_no_buffer(tmp_path: Path) -> None:
+    # D2-Net's moves with each step.
+    config = tiny_of("d2net", tmp_path / "data")
+    trainers = [Trainer(config, *tiny_table(config)) for _ in range(2)]  # type: ignore[arg-type]  # of any method
+    taken = trainers[0].fixed_steps(graphs=False), recorded(trainers[1], lambda work: work)
+    for trainer, steps in zip(trainers, taken, strict=True):
+        torch.manual_seed(4)
+        epochs(trainer, steps)
+    (one,), (other,) = (trainer.model.buffers() for trainer in trainers)
+    assert one.any() and torch.equal(one, other)
 
 
 def refuse(work: Callable[[], None]) -> Callable[[], None]:

@@ -47,13 +47,10 @@ def detector_of(read: Callable[[Float[Tensor, "clips numbers"]], Said]) -> Detec
         clips_per_s: NDArray[np.float64],
         settings: Sequence[AslDetect],
     ) -> Iterator[tuple[int, Callable[[], Detections]]]:
-        passes: dict[tuple[float, float, int | None], list[int]] = {}
-        for place, one in enumerate(settings):
-            passes.setdefault((one.top_clips, one.class_share, one.clips), []).append(place)
-        for shared, places in passes.items():
-            found = sequences(read, numbers, offsets, *shared)
-            for number, make in grid.makers(found, offsets, clips_per_s, [settings[place] for place in places]):
-                yield places[number], make
+        def shared(one: AslDetect) -> tuple[float, float, int | None]:
+            return one.top_clips, one.class_share, one.clips
+
+        return grid.grouped(settings, shared, lambda key: sequences(read, numbers, offsets, *key), offsets, clips_per_s)
 
     return makers
 

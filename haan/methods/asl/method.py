@@ -6,19 +6,17 @@ actionness learns, by a loss that bears wrong targets.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from haan.errors import InputError
 from haan.methods.asl.config import Asl, AslConfig
 from haan.methods.asl.detector import Said, detector_of, select
 from haan.methods.asl.network import ASL
 from haan.methods.base import Labelled
 from haan.methods.ragged import Ragged, cross_entropy, generalised_cross_entropy, selected_mean
-from haan.methods.videos import KEPT, VideoMethod
+from haan.methods.videos import KEPT, VideoMethod, check_streams
 
 
 def video_losses(
@@ -45,13 +43,6 @@ def video_losses(
 def read(numbers: Float[Tensor, "clips numbers"]) -> Said:
     """What the network's numbers say."""
     return Said(numbers[:, :-1], numbers[:, :-1].softmax(dim=1), numbers[:, -1])
-
-
-def check_streams(config: Any, known: Labelled) -> None:
-    """Raises InputError when clips can't be parted into the streams."""
-    if known.dim % config.model.streams:
-        rule = "model.streams: must divide the size of a clip"
-        raise InputError(f"{rule}, got {config.model.streams} streams and clips of {known.dim} numbers")
 
 
 class AslMethod(VideoMethod):

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from haan.data.table import IntArray
 from haan.methods.asl.detector import Said, detector_of
-from haan.methods.asl.method import check_streams, video_losses
+from haan.methods.asl.method import video_losses
 from haan.methods.base import Labelled
 from haan.methods.case.config import CaseConfig
 from haan.methods.case.network import CASE, SCALE, OfStream
 from haan.methods.case.transport import transport
 from haan.methods.parts import exact_products
 from haan.methods.ragged import Ragged
-from haan.methods.videos import KEPT, VideoMethod
+from haan.methods.videos import KEPT, VideoMethod, check_streams
 
 
 def read(numbers: Float[Tensor, "clips numbers"]) -> Said:

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from haan.data.table import IntArray
 from haan.detectors import runs
 from haan.errors import InputError
-from haan.feed import BLOCK_CLIPS, Feed
-from haan.methods.base import Labelled, Method, Network, Numbers, mix_seed
+from haan.feed import BLOCK_CLIPS
+from haan.methods.base import Labelled, Network, Numbers, mix_seed
 from haan.methods.parts import exact_products, hidden_layer, unrounded
 from haan.methods.ragged import Ragged, cross_entropy, num_top, softmax_over_time, top_mean
+from haan.methods.videos import LabelMethod
 from haan.methods.wtalc.config import WtalcConfig
-from haan.schedule import Column, Schedule, Shape
+from haan.schedule import Shape
 
 _KEPT = 8  # numbers a clip and unit: a layer, its relu, dropout's mask and product, laid out by video, and gradients
 
@@ -87,28 +88,19 @@ def co_activity_loss(
     return (shared * hinges / 2).sum() / shared.sum().clamp_min(1)
 
 
-class WtalcMethod(Method):
+class WtalcMethod(LabelMethod):
     """W-TALC on some videos."""
 
+    section = "wtalc"
     losses = ("mil", "co_activity", "total")
     detector = staticmethod(runs.makers)
     repeats = True
 
-    def __init__(self, config: WtalcConfig, known: Labelled, feed: Feed, device: torch.device):
-        """Raises InputError when no two of the videos share a class."""
-        super().__init__(config, known, feed, device)
-        self.check(config, known)
-        self._device = device
-        self._network = self.build(config, known.dim, known.fine.shape[1]).to(device)
-        self._labels = torch.from_numpy(known.fine).float().to(device)
-
     @classmethod
     def check(cls, config: WtalcConfig, known: Labelled) -> None:
         """Raises InputError when no training video has a label, or none shares one with another."""
-        most = int(known.fine.sum(axis=0).max())
-        if not most:
-            raise InputError("data: training videos must have labels, got none")
-        if config.wtalc.pairs and most < 2:
+        super().check(config, known)
+        if config.wtalc.pairs and known.fine.sum(axis=0).max() < 2:
             rule = "must be 0 where no class has two training videos"
             raise InputError(f"wtalc.pairs: {rule}, got {config.wtalc.pairs}")
 
@@ -127,10 +119,6 @@ class WtalcMethod(Method):
             block=BLOCK_CLIPS * (2 * known.dim + fine),
         )
 
-    @property
-    def network(self) -> WTALC:
-        return self._network
-
     def order(self, epoch: int) -> IntArray:
         """Batch by batch, pairs first: a class, and two videos that have it; then single videos. All may repeat."""
         rng = np.random.default_rng(mix_seed(self.config.seed, epoch))
@@ -144,17 +132,10 @@ class WtalcMethod(Method):
             batches.append(np.concatenate([*drawn, rng.choice(labelled, size - 2 * pairs)]))
         return np.concatenate(batches)
 
-    def columns(self, schedule: Schedule) -> dict[str, Column]:
-        num_clips = torch.from_numpy(schedule.num_clips.astype(np.int32)).to(self._device)
-        return {
-            "num_clips": Column(num_clips, of_clips=False),
-            "labels": Column(self._labels[schedule.index], of_clips=False),
-        }
-
     def batch_losses(
         self, clips: Float[Tensor, "clips d"], rows: Mapping[str, Tensor], shape: Shape | None
     ) -> tuple[Float[Tensor, "3"], Float[Tensor, ""]]:
-        setting, num_clips, labels = self.config.wtalc, rows["num_clips"], rows["labels"]
+        setting, num_clips, labels = self.setting, rows["num_clips"], rows["labels"]
         longest = int(num_clips.max()) if shape is None else shape.longest
         hidden, scores = self.network(clips)
         with exact_products():
@@ -162,15 +143,9 @@ class WtalcMethod(Method):
             paired = 2 * setting.pairs
             pairs = Ragged.of(num_clips[:paired], longest)
             co_activity = co_activity_loss(hidden, scores, pairs, labels[:paired], setting.margin)
-        weighed = zip(self.weights(), (mil, co_activity), strict=True)
-        total = sum(weight * loss for weight, loss in weighed if weight > 0)
-        assert isinstance(total, Tensor)  # one weight at least isn't 0
+        total = self.weighed((mil, co_activity))
         return torch.stack([mil, co_activity, total]).detach() * len(num_clips), total
 
-    def counts(self) -> list[bool]:
-        return [weight > 0 for weight in self.weights()] + [True]
-
     def weights(self) -> list[float]:
-        """Of the losses before the total; 0 takes even an infinite one out."""
-        balance = self.config.wtalc.balance
+        balance = self.setting.balance
         return [balance, 1 - balance]

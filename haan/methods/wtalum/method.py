@@ -16,7 +16,7 @@ from haan.config import Precision
 from haan.data.table import IntArray, runs
 from haan.detectors import grid
 from haan.methods.base import Labelled, Network
-from haan.methods.parts import Dropout, exact_products, unrounded
+from haan.methods.parts import Dropout, exact_products, one_row, unrounded
 from haan.methods.ragged import Ragged, num_top, top_places
 from haan.methods.videos import KEPT, VideoMethod
 from haan.methods.wtalum.config import Model, Um, UmConfig, UmDetect
@@ -54,14 +54,8 @@ class WTALUM(Network):
         return self.of_videos(clips, np.array([len(clips)]))
 
     def of_videos(self, clips: Float[Tensor, "clips d"], num_clips: IntArray) -> Float[Tensor, "clips numbers"]:
-        sizes = torch.from_numpy(num_clips).to(clips.device)
-        # All in one row, a zero behind each video, beyond which the convolution doesn't reach.
-        before = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
-        place = torch.arange(len(clips), device=sizes.device) + before
-        row = clips.new_zeros(len(clips) + len(sizes), clips.shape[1])
-        there = torch.zeros(len(row), dtype=torch.bool, device=sizes.device)
-        row[place], there[place] = clips, True
-        features, logits = self(row[None], there[None])
+        row, there, place = one_row(clips, num_clips)
+        features, logits = self(row, there)
         return torch.cat([logits, features.norm(dim=2, keepdim=True)], dim=2)[0, place]
 
 
@@ -154,13 +148,11 @@ def detector(
     numbers: NDArray[np.float32], offsets: IntArray, clips_per_s: NDArray[np.float64], settings: Sequence[UmDetect]
 ) -> Iterator[tuple[int, Callable[[], Detections]]]:
     """See haan.methods.base.Detector."""
-    passes: dict[tuple[int, int], list[int]] = {}
-    for place, one in enumerate(settings):
-        passes.setdefault((one.r_act, one.r_bkg), []).append(place)
-    for shared, places in passes.items():
-        found = sequences(numbers, offsets, *shared)
-        for number, make in grid.makers(found, offsets, clips_per_s, [settings[place] for place in places]):
-            yield places[number], make
+
+    def shared(one: UmDetect) -> tuple[int, int]:
+        return one.r_act, one.r_bkg
+
+    return grid.grouped(settings, shared, lambda key: sequences(numbers, offsets, *key), offsets, clips_per_s)
 
 
 class UmMethod(VideoMethod):

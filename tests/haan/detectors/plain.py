@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from haan.detectors.grid import ActionnessGrid, Grid
+from haan.detectors.grid import ActionnessGrid, Grid, SidedGrid
 from haan.detectors.nms import Nms
 
 Row = tuple[int, float, float, float]  # pair, start_s, end_s, score
@@ -66,6 +66,14 @@ def plain_contrast(positions: Sequence[float], a: int, b: int, context: float) -
     return sum(positions[a : b + 1]) / length - (sum(around) / len(around) if around else 0.0)
 
 
+def plain_sided(positions: Sequence[float], a: int, b: int, context: float) -> float:
+    """The same, but less the mean of the means of both sides, equally wide, as far as there are any."""
+    wide = max(1, math.floor(context * (b - a + 1)))
+    sides = [side for side in (positions[max(0, a - wide) : a], positions[b + 1 : b + 1 + wide]) if side]
+    outside = [sum(side) / len(side) for side in sides]
+    return sum(positions[a : b + 1]) / (b - a + 1) - (sum(outside) / len(outside) if outside else 0.0)
+
+
 def plain_cuts(
     positions: Sequence[float], actions: Sequence[float], setting: Grid
 ) -> Iterator[tuple[int, int, Sequence[float]]]:
@@ -107,8 +115,13 @@ def plain_grid(
                     continue
                 start = a / setting.upsampling
                 end = min((b + 1) / setting.upsampling, len(clips))
-                score = plain_contrast(around, a, b, setting.context)
+                contrast = plain_sided if isinstance(setting, SidedGrid) else plain_contrast
+                score = contrast(around, a, b, setting.context)
                 score += setting.class_score_weight * probability[label]
                 rows.append((label, start / per_s, end / per_s, score))
-            found += [(video, *row) for row in plain_nms(rows, setting)]
+            kept_rows = plain_nms(rows, setting)
+            if isinstance(setting, SidedGrid):
+                best = max((row[3] for row in kept_rows), default=0.0)
+                kept_rows = [row for row in kept_rows if row[3] >= setting.least_share * best]
+            found += [(video, *row) for row in kept_rows]
     return found

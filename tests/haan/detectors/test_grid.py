@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from haan.detectors import grid
-from haan.detectors.grid import ActionnessGrid, Grid, Sequences
+from haan.detectors.grid import ActionnessGrid, Grid, Sequences, SidedGrid
 from haan.metrics import Detections
 from tests.haan.detectors.plain import Found, plain_grid
 
@@ -58,7 +58,9 @@ def problems(draw: st.DrawFn) -> Problem:
 def grids(draw: st.DrawFn) -> Grid:
     """Thresholds among the scores themselves, so that positions tie with them."""
     thresholds = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.3, 0.5, 0.75]), min_size=1, max_size=4, unique=True)
-    return Grid(
+    shares = draw(st.sampled_from([{}, {"least_share": 0.0}, {"least_share": 0.37}]))
+    return (SidedGrid if shares else Grid)(
+        **shares,
         class_threshold=draw(st.sampled_from([0.0, 0.25, 0.6, 1.0])),
         class_score_weight=draw(st.sampled_from([0.0, 0.2, 1.0])),
         thresholds=tuple(draw(thresholds)),
@@ -116,6 +118,18 @@ def test_a_sequence_that_only_crosses_within_a_clip() -> None:
     assert sorted(row[2] for row in got) == [6 / 24, 12 / 24]
 
 
+def test_both_sides_of_a_run_count_alike_worked_by_hand() -> None:
+    # Runs above 0.5 of 0.1 0.3 0.9 0.7 0.8 0.9 0.2 0.4 0.6: positions 2 to 5, a quarter of which is 1 a side: 0.3 and
+    # 0.2, 0.825 - 0.25; and 8 alone: one side, 0.4, of at least one position: 0.2. With half its length a side has 2:
+    # (0.1 + 0.3) / 2 and (0.2 + 0.4) / 2. A share of 0.4 of 0.575 is 0.23.
+    clips = [[value] for value in (0.1, 0.3, 0.9, 0.7, 0.8, 0.9, 0.2, 0.4, 0.6)]
+    setting = SidedGrid(thresholds=(0.5,), upsampling=1, class_score_weight=0.0)
+    others = replace(setting, context=0.5), replace(setting, least_share=0.4)
+    got = [[row[2:] for row in rows] for rows in run(([clips], [[1.0]], [1.0]), setting, *others)]
+    first, last = (2.0, 6.0, pytest.approx(0.575)), (8.0, 9.0, pytest.approx(0.2))
+    assert got == [[first, last], [(2.0, 6.0, pytest.approx(0.575)), last], [first]]
+
+
 def test_nothing_reaches_any_threshold() -> None:
     assert run(([[[0.0]], [[0.05], [0.0]]], [[1.0], [1.0]], [1.0, 1.0]), Grid()) == [[]]
 
@@ -136,8 +150,9 @@ def test_runs_of_actionness_are_those_of_plain_loops(
     videos, probabilities, ratios = problem
     quarter = st.integers(-1, 5).map(lambda n: n / 4)
     actionness = [data.draw(st.lists(quarter, min_size=len(one), max_size=len(one))) for one in videos]
+    shared = {key: value for key, value in vars(setting).items() if key != "least_share"}
     with_actionness = ActionnessGrid(
-        **{**vars(setting), "nms": "hard", "nms_tiou": 1.0, "nms_tiou_of": "seconds"}, actionness_thresholds=(0.3, 0.5)
+        **{**shared, "nms": "hard", "nms_tiou": 1.0, "nms_tiou_of": "seconds"}, actionness_thresholds=(0.3, 0.5)
     )
     scores = np.concatenate([np.array(video, dtype=np.float32) for video in videos])
     offsets = np.cumsum([0] + [len(video) for video in videos])
@@ -151,8 +166,9 @@ def test_runs_of_actionness_are_those_of_plain_loops(
 @given(problems(), st.lists(grids(), min_size=1, max_size=3), st.data())
 def test_each_setting_of_a_sweep_is_as_alone(problem: Problem, some: Sequence[Grid], data: st.DataObject) -> None:
     wanted = [
-        replace(one, class_threshold=threshold, class_score_weight=weight, nms_tiou=tiou)
+        replace(one, class_threshold=threshold, class_score_weight=weight, nms_tiou=tiou, min_positions=least)
         for one in some
+        for least in (1, 3)
         for threshold in (0.0, 0.5)
         for weight in (0.0, 0.7)
         for tiou in (0.3, 0.6)

@@ -1,10 +1,15 @@
 """What may be searched beside sizes and weights: how a training goes along."""
 
+import itertools
 from pathlib import Path
 
-from search.driver.estimate import largest
-from search.space.model import Space, epochs_of, most_epochs, with_values
+import yaml
+
+from haan.yamlconfig import plain
+from search.driver.estimate import largest_ones
+from search.space.model import Space, base_value, epochs_of, most_epochs, with_values
 from search.space.read import read_space
+from tests.methods import tiny_of
 from tests.search.spaces import tiny_space
 
 PARAMETERS = {
@@ -39,5 +44,18 @@ def test_a_trial_has_the_epochs_of_its_parameters_and_a_plan_counts_with_the_mos
 
 
 def test_a_plan_counts_with_the_optimiser_that_keeps_most(tmp_path: Path) -> None:
-    of = space(tmp_path)
-    assert largest(of).optim.kind == "adam" and largest(of).optim.batch_videos == 8
+    (largest,) = largest_ones(space(tmp_path))
+    assert largest.optim.kind == "adam" and largest.optim.batch_videos == 8
+
+
+def test_a_plan_counts_with_both_ends_of_a_choice_and_with_null(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    searched = {
+        "asl.clips": {"choice": [None, 20, 50, 30]},
+        "model.streams": {"choice": [1, 2]},
+        "model.width": {"int": [16, 1024]},
+    }
+    path.write_text(yaml.safe_dump({"base": plain(tiny_of("asl", Path("data"))), "search": {"parameters": searched}}))
+    keys = ("asl.clips", "model.streams", "model.width")
+    found = {tuple(base_value(one, key) for key in keys) for one in largest_ones(read_space(path))}
+    assert found == set(itertools.product((20, 50, None), (1, 2), (1024,)))
