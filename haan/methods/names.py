@@ -8,6 +8,7 @@ from haan.config import Config
 from haan.methods.asl.config import AslConfig
 from haan.methods.case.config import CaseConfig
 from haan.methods.haan.config import HaanConfig
+from haan.methods.refineloc.config import RefineConfig
 from haan.methods.wtalc.config import WtalcConfig
 from haan.methods.wtalum.config import UmConfig
 
@@ -21,6 +22,7 @@ CONFIGS: Mapping[str, type[Config]] = {
     "asl": AslConfig,
     "case": CaseConfig,
     "wtalum": UmConfig,
+    "refineloc": RefineConfig,
 }
 
 

@@ -1,7 +1,7 @@
 """What methods share that learn from the labels of whole videos, resampled or as they are."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,11 +19,8 @@ from haan.schedule import Column, Schedule, Shape
 KEPT = 6  # numbers a clip for each that the network makes of it: product, relu, softmax, and gradients
 
 
-class VideoMethod(Method):
-    """A method whose losses are of a video each, or of a batch, and read what its labels and its clips say.
-
-    section: of its configuration, whose `clips` is how many each video is resampled to, or null.
-    """
+class LabelMethod(Method):
+    """A method that learns from the labels of whole videos. section: of its configuration, its own settings."""
 
     section: ClassVar[str]
 
@@ -39,6 +36,37 @@ class VideoMethod(Method):
         """Raises InputError when no training video has a label."""
         if not known.fine.any():
             raise InputError("data: training videos must have labels, got none")
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    def columns(self, schedule: Schedule) -> dict[str, Column]:
+        """Labels and the number of clips of each video."""
+        return {
+            "labels": Column(self._labels[schedule.index], of_clips=False),
+            "num_clips": Column(schedule.on_device(schedule.num_clips.astype(np.int32)), of_clips=False),
+        }
+
+    def counts(self) -> list[bool]:
+        return [weight > 0 for weight in self.weights()] + [True]
+
+    def weights(self) -> list[float]:
+        """Of the losses before the total; 0 takes even an infinite one out."""
+        return [1.0] * (len(self.losses) - 1)
+
+    def weighed(self, losses: Sequence[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """The total of the losses before it."""
+        total = sum(weight * loss for weight, loss in zip(self.weights(), losses, strict=True) if weight > 0)
+        assert isinstance(total, Tensor)  # not all weights are 0
+        return total
+
+
+class VideoMethod(LabelMethod):
+    """One whose losses are of a video each, or of a batch, and read what its labels and its clips say.
+
+    Its section's `clips` is how many each video is resampled to, or null.
+    """
 
     @classmethod
     def numbers(cls, config: Any, known: Labelled, largest: Shape) -> Numbers:
@@ -56,16 +84,9 @@ class VideoMethod(Method):
     def numbers_of_clip(cls, config: Any, known: Labelled) -> tuple[int, int]:
         """Numbers that the network makes of a clip, and that the losses make of one laid out video by video."""
 
-    @property
-    def network(self) -> Network:
-        return self._network
-
     def columns(self, schedule: Schedule) -> dict[str, Column]:
-        """Labels and the number of clips of each video; the places of those that it is resampled to."""
-        columns = {
-            "labels": Column(self._labels[schedule.index], of_clips=False),
-            "num_clips": Column(schedule.on_device(schedule.num_clips.astype(np.int32)), of_clips=False),
-        }
+        """Also the places of the clips that a video is resampled to."""
+        columns = super().columns(schedule)
         if self.setting.clips is not None:
             rng = np.random.default_rng(int(torch.randint(2**31, ())))  # which the loop has seeded for the epoch
             drawn = stratified(schedule.num_clips, self.setting.clips, rng).astype(np.int32)
@@ -81,16 +102,8 @@ class VideoMethod(Method):
             batch = batch.resampled(rows["clip"])
         labelled = labels.any(dim=1).sum().clamp_min(1)
         losses = self.sums(clips, labels, batch, labelled)
-        total = sum(weight * loss for weight, loss in zip(self.weights(), losses, strict=True) if weight > 0)
-        assert isinstance(total, Tensor)  # not all weights are 0
+        total = self.weighed(losses)
         return torch.stack([*losses, total]).detach(), total / labelled
-
-    def counts(self) -> list[bool]:
-        return [weight > 0 for weight in self.weights()] + [True]
-
-    def weights(self) -> list[float]:
-        """Of the losses before the total; 0 takes even an infinite one out."""
-        return [1.0] * (len(self.losses) - 1)
 
     @abstractmethod
     def sums(
