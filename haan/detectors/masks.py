@@ -27,8 +27,8 @@ _Runs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # pair, 
 class MaskDetect(Detect):
     """The settings of this detector."""
 
-    class_threshold: float = setting(0.35, PART_OR_ALL, what="a clip's probability of a class, more", source=CODE)
-    attention_threshold: float = setting(0.5, PART_OR_ALL, what="a clip's attention, more", source=CODE)
+    class_threshold: float = setting(0.35, PART_OR_ALL, what="a clip's probability, exceeded", source=CODE)
+    attention_threshold: float = setting(0.5, PART_OR_ALL, what="a clip's attention, exceeded", source=CODE)
     top_classes: int = setting(2, AT_LEAST_ONE, what="classes of a video, its most probable ones", source=CODE)
     dilation: int = setting(1, NON_NEGATIVE, what="clips a mask grows by each side", source=CODE)
     padding: int = setting(2, NON_NEGATIVE, what="clips a run is longer by each side", source=CODE)

@@ -37,7 +37,7 @@ class RefineOptim(Optim):
 
     lr: float = redefault(Optim, "lr", 1e-3, CODE)
     batch_videos: int = redefault(Optim, "batch_videos", 32, CODE, what="videos a step; a mean over them")
-    schedule_epochs: int | None = added(None, AT_LEAST_ONE, what="its length; not with `refine.reset`", source=OURS)
+    schedule_epochs: int | None = added(None, AT_LEAST_ONE, what="its length without `reset`", source=OURS)
 
 
 @dataclass(frozen=True, kw_only=True)
