@@ -24,4 +24,4 @@ def tiny_refineloc(config: RefineConfig) -> RefineConfig:
     """Steps enough to learn something before it begins anew, and thresholds that a part of the clips is above."""
     refine = Refine(epochs_per_iteration=2, class_threshold=0.3, attention_threshold=0.4, dilation=0, padding=1)
     detect = MaskDetect(class_threshold=0.2, attention_threshold=0.3, top_classes=4)
-    return replace(config, refine=refine, detect=detect, optim=replace(config.optim, lr=0.03, batch_videos=2))
+    return replace(config, refine=refine, detect=detect, optim=replace(config.optim, lr=0.01, batch_videos=2))
