@@ -182,3 +182,8 @@ class Config(Checked):
     def period(self) -> int:
         """In epochs, from one `renew` of the method to the next."""
         return 1
+
+    @property
+    def restarts(self) -> bool:
+        """Whether network and optimiser begin anew after each `renew` but the first."""
+        return False

@@ -24,17 +24,19 @@ _AVERAGE, _MASS = "average", "average_mass"  # of the weights, from zeros on, an
 Moments = dict[str, Tensor]  # of one parameter
 
 
-def learning_rates(optim: Optim, epoch: int, steps: int) -> list[float] | None:
+def learning_rates(optim: Optim, epoch: int, steps: int, restart: int | None = None) -> list[float] | None:
     """Those of an epoch's steps, a function of the epoch alone; None where it is `optim.lr` throughout.
 
-    epoch: counts from 1. steps: of an epoch. With t steps taken in all, w in the warm-up and s in the whole schedule,
-    the rate is (t + 1) / w of `optim.lr` while t < w. Then p = (t - w) / (s - w) of the rest is done, and the rate is
-    that times 1 - p (linear), (1 + cos(pi p)) / 2 (cosine) or 1 (constant). Behind the schedule p is 1.
+    epoch: counts from 1. steps: of an epoch. restart: epochs after which the schedule, which is as long, begins anew.
+    With t steps taken in all, w in the warm-up and s in the whole schedule, the rate is (t + 1) / w of `optim.lr` while
+    t < w. Then p = (t - w) / (s - w) of the rest is done, and the rate is that times 1 - p (linear), 1 (constant) or
+    (1 + cos(pi p)) / 2 (cosine). Behind the schedule p is 1.
     """
     if not optim.varies:
         return None
-    warm, whole = optim.warmup_epochs * steps, (optim.schedule_epochs or optim.epochs) * steps
-    taken = range((epoch - 1) * steps, epoch * steps)
+    warm, whole = optim.warmup_epochs * steps, (restart or optim.schedule_epochs or optim.epochs) * steps
+    done = (epoch - 1) % restart if restart else epoch - 1
+    taken = range(done * steps, (done + 1) * steps)
     return [
         optim.lr * ((t + 1) / warm if t < warm else _share(optim.schedule, min((t - warm) / (whole - warm), 1.0)))
         for t in taken
@@ -76,6 +78,12 @@ class Optimiser:
         """Makes the moments that are missing, all of them zero: else a step does, of each parameter with a gradient."""
         for number in range(len(self.parameters)):
             self._moments(number)
+
+    def restart(self) -> None:
+        """As before the first step; the moments stay where graphs read them."""
+        for moments in self.state.values():
+            for value in moments.values():
+                value.zero_()
 
     @torch.no_grad()
     def step(self, rate: Float[Tensor, ""] | None = None) -> None:

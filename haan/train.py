@@ -165,6 +165,8 @@ class Trainer:
         torch.manual_seed(mix_seed(self.config.seed, epoch))
         if not self.method.is_ready or (epoch - 1) % self.config.period == 0:
             self.method.renew(epoch)
+            if self.config.restarts and epoch > 1:
+                self._restart()
         marks.append(time.perf_counter())
         means = self._train(epoch)
         marks.append(time.perf_counter())
@@ -180,6 +182,12 @@ class Trainer:
             return _Trained(result, lambda: found, averaged=averaged)
         scores = self._aside.submit(self._scorer.score, cas, lambda: self._closed).result
         return _Trained(result, scores, self._state(epoch).copied(), self.method.kept(), averaged)
+
+    def _restart(self) -> None:
+        """Fresh weights, drawn from PyTorch's generator, where graphs read them; and nothing known of any step."""
+        fresh = self.method.build(self.config, self.table.dim, len(self.table.annotations.fine_names))
+        self.model.load_state_dict(fresh.state_dict())
+        self._optimiser.restart()
 
     @contextmanager
     def _averaged(self) -> Iterator[dict[str, Tensor] | None]:
@@ -243,7 +251,8 @@ class Trainer:
         self.model.train()
         self._schedule = Schedule(order, self._num_clips, self.config.optim.batch_videos, self.device)
         self._columns = self.method.columns(self._schedule)
-        rates = learning_rates(self.config.optim, epoch, len(self._schedule))
+        restart = self.config.period if self.config.restarts else None
+        rates = learning_rates(self.config.optim, epoch, len(self._schedule), restart)
         self._rates = None if rates is None else torch.tensor(rates, dtype=torch.float32, device=self.device)
         return len(self._schedule)
 

@@ -9,6 +9,7 @@ from haan.methods.asl.config import AslConfig
 from haan.methods.case.config import CaseConfig
 from haan.methods.d2net.config import D2NetConfig
 from haan.methods.haan.config import HaanConfig
+from haan.methods.refineloc.config import RefineConfig
 from haan.methods.wtalc.config import WtalcConfig
 from haan.methods.wtalum.config import UmConfig
 
@@ -23,6 +24,7 @@ CONFIGS: Mapping[str, type[Config]] = {
     "case": CaseConfig,
     "wtalum": UmConfig,
     "d2net": D2NetConfig,
+    "refineloc": RefineConfig,
 }
 
 

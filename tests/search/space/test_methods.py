@@ -129,6 +129,16 @@ def test_shipped_spaces_for_real_data_value_and_confirm_every_method_s_trials_al
     assert ours.confirm is not None and (ours.confirm.race, ours.confirm.official_seeds) == (True, 3)
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "spaces").glob("refineloc-*.yaml")), ids=lambda file: file.stem)
+def test_shipped_spaces_judge_trials_at_the_end_of_their_iterations(file: Path) -> None:
+    space = read_space(file)
+    lengths = space.parameters["refine.epochs_per_iteration"].choices  # type: ignore[attr-defined]
+    pruner = space.pruner.arguments
+    judged = [value for key, value in pruner.items() if key in ("interval", "interval_steps", "n_warmup_steps")]
+    for epochs in (*lengths, space.base.period):
+        assert judged and [one % epochs for one in (*judged, space.base.optim.epochs)] == [0] * (len(judged) + 1)
+
+
 @pytest.mark.parametrize(
     ("method", "key", "parameter", "most"),
     [
