@@ -5,6 +5,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from haan.config import Config
+from haan.methods.actionformer.config import ActionformerConfig
 from haan.methods.asl.config import AslConfig
 from haan.methods.case.config import CaseConfig
 from haan.methods.haan.config import HaanConfig
@@ -21,6 +22,7 @@ CONFIGS: Mapping[str, type[Config]] = {
     "asl": AslConfig,
     "case": CaseConfig,
     "wtalum": UmConfig,
+    "actionformer": ActionformerConfig,
 }
 
 
