@@ -8,7 +8,7 @@ need to go on. What it is called, its settings and all that is known of it witho
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from haan.data.table import Annotations, IntArray
+from haan.data.table import Annotations, IntArray, truth
 from haan.feed import Feed
-from haan.metrics import Detections
+from haan.metrics import Detections, Segments
 from haan.schedule import Column, Schedule, Shape
 
-# Of what a network said of clips [clips, numbers], offsets [videos + 1], clips per second [videos] and detection
+# Of what a network said of videos [rows, numbers], offsets [videos + 1], clips per second [videos] and detection
 # settings: what makes the detections at each of these, with its place among them. Several threads may do so at once.
 Detector = Callable[
     [NDArray[np.float32], IntArray, NDArray[np.float64], Sequence[Any]],
@@ -37,9 +37,13 @@ class Network(nn.Module, ABC):
     def activations(self, clips: Float[Tensor, "clips d"]) -> Float[Tensor, "clips numbers"]:
         """What the method's detector reads of clips, which may be of several videos: most often a score a class."""
 
-    def of_videos(self, clips: Float[Tensor, "clips d"], num_clips: IntArray) -> Float[Tensor, "clips numbers"]:
+    def of_videos(self, clips: Float[Tensor, "clips d"], num_clips: IntArray) -> Float[Tensor, "rows numbers"]:
         """The same of whole videos of so many clips, one after the other: for a network that looks at neighbours."""
         return self.activations(clips)
+
+    def rows(self, num_clips: IntArray) -> IntArray:
+        """How many rows `of_videos` has of each video: one a clip, but where what is scored aren't clips."""
+        return num_clips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,26 @@ class Labelled:
             coarse=annotations.coarse_labels[videos],
             coarse_of_fine=annotations.coarse_of_fine,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmented(Labelled):
+    """What a fully supervised method is told: where the classes are as well.
+
+    segments: `video` counts from 0 in the order of `videos`. clips_per_s: [videos].
+    """
+
+    segments: Segments
+    clips_per_s: NDArray[np.float64]
+
+
+def told(supervision: str, annotations: Annotations, videos: IntArray, num_clips: IntArray, dim: int) -> Labelled:
+    """What a method of `weak` or `full` supervision is told. num_clips: of all videos of the annotations."""
+    labelled = Labelled.of(annotations, videos, num_clips, dim)
+    if supervision == "weak":
+        return labelled
+    known = {field.name: getattr(labelled, field.name) for field in fields(labelled)}
+    return Segmented(**known, segments=truth(annotations, videos), clips_per_s=annotations.clips_per_s[videos])
 
 
 @dataclass(frozen=True)

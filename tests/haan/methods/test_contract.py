@@ -14,7 +14,7 @@ from haan.data.table import Annotations, ClipTable, IntArray, Split
 from haan.errors import InputError, TrainingError
 from haan.feed import Feed
 from haan.gpumemory import gpu_need
-from haan.methods.base import Labelled
+from haan.methods.base import told
 from haan.methods.names import CONFIGS, method_of
 from haan.methods.parts import Dropout
 from haan.predict import read_network
@@ -154,7 +154,7 @@ def test_its_sizes_are_known_beforehand(problem: Problem, tmp_path: Path) -> Non
     clips = int(table.num_clips[parts.train].sum())
     size = file_bytes(config, table.dim, len(table.annotations.fine_names), clips, 1).state
     assert (tmp_path / "state").stat().st_size == pytest.approx(size, rel=0.1)
-    known = Labelled.of(table.annotations, parts.train, table.num_clips, table.dim)
+    known = told(config.supervision, table.annotations, parts.train, table.num_clips, table.dim)
     few = gpu_need(config, known)
     many = gpu_need(config, replace(known, num_clips=3 * known.num_clips))
     assert 0 < few.steps < many.steps and few.weights == many.weights > 0
@@ -162,7 +162,7 @@ def test_its_sizes_are_known_beforehand(problem: Problem, tmp_path: Path) -> Non
 
 def test_whole_numbers_that_sizes_depend_on_are_named(problem: Problem, tmp_path: Path) -> None:
     config, table, parts = problem
-    known = Labelled.of(table.annotations, parts.train, table.num_clips, table.dim)
+    known = told(config.supervision, table.annotations, parts.train, table.num_clips, table.dim)
 
     def sizes(one: Config) -> tuple[object, ...]:
         return gpu_need(one, known), file_bytes(one, table.dim, known.fine.shape[1], 99, 1).weights
