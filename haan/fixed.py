@@ -234,7 +234,8 @@ class FixedStep:
         give.
         """
         self._optimiser.begin()  # in a graph a step would make them anew each time
-        changed = [*self._parameters, *(value for state in self._optimiser.state.values() for value in state.values())]
+        moments = (value for state in self._optimiser.state.values() for value in state.values())
+        changed = [*self._parameters, *self._method.network.buffers(), *moments]
         before = [value.detach().clone() for value in changed]
         expected = self._moved(self.run, changed, before)
         repetition = record(self.run)

@@ -4,19 +4,48 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from haan import __version__
+from haan.activitynet import write_predictions
 from haan.config import Config
+from haan.data.table import truth
 from haan.methods.names import CONFIGS, HAAN
-from tests.planted import tiny_config
+from haan.metrics import Detections
+from tests.planted import tiny_config, tiny_table
 
 # What is too slow at a method's own sizes: three levels of 32 instead of six of 512.
-SMALLER: dict[str, dict[str, dict[str, Any]]] = {"actionformer": {"model": {"width": 32, "levels": 3}}}
+_SMALLER = {"model": {"width": 32, "levels": 3}}
+SMALLER: dict[str, dict[str, dict[str, Any]]] = {"actionformer": _SMALLER, "student": _SMALLER}
 
 
 def tiny_of(method: str, root: Path) -> Config:
-    """HAAN's at tiny sizes; of another method its own defaults for a few epochs."""
+    """HAAN's at tiny sizes; of another method its own defaults for a few epochs.
+
+    A student's teacher stands beside the data, where `write_teacher` puts it.
+    """
     like = tiny_config(root)
     if method == HAAN:
         return like
     made = CONFIGS[method](data=like.data, eval=like.eval, device="cpu", threads=1)  # type: ignore[call-arg]
-    smaller = {name: replace(getattr(made, name), **values) for name, values in SMALLER.get(method, {}).items()}
+    changes = dict(SMALLER.get(method, {}))
+    if method == "student":
+        changes["student"] = {"teacher": str(teacher_of(root))}
+    smaller = {name: replace(getattr(made, name), **values) for name, values in changes.items()}
     return replace(made, optim=replace(made.optim, lr=3e-3, epochs=like.optim.epochs, warmup_epochs=0), **smaller)
+
+
+def teacher_of(root: Path) -> Path:
+    """Where a student is told that its teacher is."""
+    return root.with_name("teacher.json")
+
+
+def write_teacher(root: Path, planted: Path) -> None:
+    """A teacher who is nearly always right, as if HAAN's; planted: where the same videos are, or are planted."""
+    table, _ = tiny_table(tiny_config(planted))
+    annotations, rng = table.annotations, np.random.default_rng(0)
+    true = truth(annotations, np.arange(annotations.num_train))
+    end_s = true.end_s + rng.uniform(0, 0.1, len(true))
+    found = Detections(true.video, true.label, true.start_s, end_s, rng.uniform(size=len(true)))
+    names = annotations.names[: annotations.num_train]
+    write_predictions(teacher_of(root), names, annotations.fine_names, found, f"haan {__version__}")

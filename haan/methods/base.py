@@ -50,15 +50,19 @@ class Network(nn.Module, ABC):
 class Labelled:
     """All that a weakly supervised method is told of the videos it learns from: no segments are among it.
 
-    videos: their rows in the table. num_clips: [videos] of each. dim: of a clip. fine, coarse: [videos, classes] the
-    video-level labels. coarse_of_fine: [fine] the class hierarchy.
+    videos: their rows in the table. names: of each. num_clips, clips_per_s: [videos] of each. dim: of a clip. fine,
+    coarse: [videos, classes] the video-level labels. fine_names: one a class. coarse_of_fine: [fine] the class
+    hierarchy.
     """
 
     videos: IntArray
+    names: tuple[str, ...]
     num_clips: IntArray
+    clips_per_s: NDArray[np.float64]
     dim: int
     fine: Bool[NDArray, "videos fine"]
     coarse: Bool[NDArray, "videos coarse"]
+    fine_names: tuple[str, ...]
     coarse_of_fine: IntArray
 
     @classmethod
@@ -66,10 +70,13 @@ class Labelled:
         """num_clips: of all videos of the annotations."""
         return cls(
             videos=videos,
+            names=tuple(annotations.names[video] for video in videos.tolist()),
             num_clips=num_clips[videos],
+            clips_per_s=annotations.clips_per_s[videos],
             dim=dim,
             fine=annotations.fine_labels[videos],
             coarse=annotations.coarse_labels[videos],
+            fine_names=annotations.fine_names,
             coarse_of_fine=annotations.coarse_of_fine,
         )
 
@@ -78,11 +85,10 @@ class Labelled:
 class Segmented(Labelled):
     """What a fully supervised method is told: where the classes are as well.
 
-    segments: `video` counts from 0 in the order of `videos`. clips_per_s: [videos].
+    segments: `video` counts from 0 in the order of `videos`.
     """
 
     segments: Segments
-    clips_per_s: NDArray[np.float64]
 
 
 def told(supervision: str, annotations: Annotations, videos: IntArray, num_clips: IntArray, dim: int) -> Labelled:
@@ -91,7 +97,7 @@ def told(supervision: str, annotations: Annotations, videos: IntArray, num_clips
     if supervision == "weak":
         return labelled
     known = {field.name: getattr(labelled, field.name) for field in fields(labelled)}
-    return Segmented(**known, segments=truth(annotations, videos), clips_per_s=annotations.clips_per_s[videos])
+    return Segmented(**known, segments=truth(annotations, videos))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from haan.methods.actionformer.config import ActionformerConfig
 from haan.methods.asl.config import AslConfig
 from haan.methods.case.config import CaseConfig
 from haan.methods.haan.config import HaanConfig
+from haan.methods.student.config import StudentConfig
 from haan.methods.wtalc.config import WtalcConfig
 from haan.methods.wtalum.config import UmConfig
 
@@ -23,6 +24,7 @@ CONFIGS: Mapping[str, type[Config]] = {
     "case": CaseConfig,
     "wtalum": UmConfig,
     "actionformer": ActionformerConfig,
+    "student": StudentConfig,
 }
 
 

@@ -27,13 +27,13 @@ class Model(Checked):
     """A pyramid of transformer blocks, each level with half the points of the one before."""
 
     width: int = setting(512, AT_LEAST_ONE, what="width of all layers", source=CODE)
-    levels: int = setting(6, _LEVELS, what="of the pyramid; the last ones' points are 2^(levels - 1) apart", source=CODE)
+    levels: int = setting(6, _LEVELS, what="of the pyramid, each with half the points", source=CODE)
     blocks: int = setting(2, AT_LEAST_ONE, what="transformer blocks of the first level", source=CODE)
     heads: int = setting(4, AT_LEAST_ONE, what="of an attention", source=CODE)
     window: int | None = setting(19, AT_LEAST_ONE, what="points that a point attends to; `null`: all", source=CODE)
     dropout: float = setting(0.2, PROBABILITY, what="share of a video's feature dimensions", source=CODE)
     drop_path: float = setting(0.1, PROBABILITY, what="share of videos that a branch is left out for", source=CODE)
-    points: int | None = setting(None, AT_LEAST_ONE, what="that a video is rescaled to; `null`: its clips", source=_POINTS)
+    points: int | None = setting(None, AT_LEAST_ONE, what="of a rescaled video; `null`: its clips", source=_POINTS)
 
 
 @dataclass(frozen=True, kw_only=True)

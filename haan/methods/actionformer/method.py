@@ -21,7 +21,7 @@ from haan.methods.actionformer.losses import class_loss, segment_loss, targets
 from haan.methods.actionformer.network import AT_ONCE, ActionFormer, Points
 from haan.methods.base import Labelled, Method, Numbers, Segmented
 from haan.methods.parts import exact_products
-from haan.metrics import Detections
+from haan.metrics import Detections, Segments
 from haan.schedule import Column, Schedule, Shape
 
 Taught = Float[NDArray, "videos most 4"]  # segments of each video: start and end in clips, class, weight
@@ -34,12 +34,13 @@ _AT_ONCE = 1 << 22  # numbers of which candidates are picked at once
 _OF_BLOCK, _OF_TOWER = 60, 24
 
 
-def packed(video: IntArray, rows: Float[NDArray, "segments 4"], videos: int) -> Taught:
-    """Segments, video by video, as `Taught`; at least one each, of no length where a video has none."""
-    counts = np.bincount(video, minlength=videos)
-    found = np.zeros((videos, max(1, int(counts.max(initial=0))), 4), dtype=np.float32)
-    found[video, np.arange(len(video)) - offsets_of(counts)[video]] = rows
-    return found
+def packed(found: Segments, weight: Float[NDArray, " segments"], known: Labelled) -> Taught:
+    """Segments that stand video by video, as `Taught`; what fills up has no length."""
+    counts = np.bincount(found.video, minlength=len(known.videos))
+    per_s, place = known.clips_per_s[found.video], np.arange(len(found)) - offsets_of(counts)[found.video]
+    taught = np.zeros((len(counts), int(counts.max()), 4), dtype=np.float32)
+    taught[found.video, place] = np.column_stack([found.start_s * per_s, found.end_s * per_s, found.label, weight])
+    return taught
 
 
 class ActionformerMethod(Method):
@@ -49,25 +50,23 @@ class ActionformerMethod(Method):
 
     def __init__(self, config: ActionformerConfig, known: Labelled, feed: Feed, device: torch.device):
         super().__init__(config, known, feed, device)
-        self.check(config, known)
         self.setting = config.actionformer
         self._network = self.build(config, known.dim, known.fine.shape[1]).to(device)
         self._taught = torch.from_numpy(self.taught(config, known)).to(device)
 
     @classmethod
     def taught(cls, config: ActionformerConfig, known: Labelled) -> Taught:
-        """The segments that are learnt."""
+        """The segments that are learnt. Raises InputError where there are none."""
         assert isinstance(known, Segmented)
         found = known.segments
-        per_s = known.clips_per_s[found.video]
-        rows = np.column_stack([found.start_s * per_s, found.end_s * per_s, found.label, np.ones(len(found))])
-        return packed(found.video, rows, len(known.videos))
+        if not len(found):
+            raise InputError("data: training videos must have a ground-truth segment, got none")
+        return packed(found, np.ones(len(found)), known)
 
     @classmethod
     def check(cls, config: ActionformerConfig, known: Labelled) -> None:
-        """Raises InputError when no training video has a segment."""
-        if not cls.taught(config, known)[..., 3].any():
-            raise InputError("data: training videos must have a ground-truth segment, got none")
+        """Raises InputError when there is no segment to learn."""
+        cls.taught(config, known)
 
     @classmethod
     def build(cls, config: ActionformerConfig, dim: int, num_fine: int) -> ActionFormer:
@@ -144,9 +143,7 @@ class ActionformerMethod(Method):
         return proposals.makers(candidates(numbers, clips_per_s, least, most), settings)
 
 
-def candidates(
-    numbers: NDArray[np.float32], clips_per_s: NDArray[np.float64], least: float, most: int
-) -> Detections:
+def candidates(numbers: NDArray[np.float32], clips_per_s: NDArray[np.float64], least: float, most: int) -> Detections:
     """Segments of points, with each class whose probability exceeds `least`; the best so many of a video.
 
     numbers: as the network says them of all videos, one after the other.

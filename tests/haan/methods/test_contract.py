@@ -22,7 +22,7 @@ from haan.score import activations
 from haan.train import Trainer, file_bytes
 from haan.yamlconfig import dump, flat, plain, read_config
 from tests.haan.commands import haan
-from tests.methods import tiny_of
+from tests.methods import tiny_of, write_teacher
 from tests.planted import tiny_table
 
 Problem = tuple[Config, ClipTable, Split]
@@ -30,7 +30,9 @@ Problem = tuple[Config, ClipTable, Split]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("planted") / "data"
+    root = tmp_path_factory.mktemp("planted") / "data"
+    write_teacher(root, root)
+    return root
 
 
 @pytest.fixture(params=list(CONFIGS))
@@ -130,7 +132,7 @@ def test_steps_in_fixed_shapes_are_those_of_the_loop(problem: Problem) -> None:
         steps = trainer.begin(order)
         if fixed:
             taken = trainer.fixed_steps(graphs=False)
-            history = taken.epoch(trainer._schedule, trainer._columns, parts.train[order], None)
+            history = taken.epoch(trainer._schedule, trainer._columns, parts.train[order], trainer._rates)
         else:
             history = torch.stack([trainer.train_step(step) for step in range(steps)])
         assert history.shape == (steps, len(trainer.method.losses)) and history.isfinite().all()

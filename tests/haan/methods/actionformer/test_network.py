@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from haan.methods.actionformer.config import ActionformerDetect, Model
+from haan.methods.actionformer.config import Model
 from haan.methods.actionformer.method import candidates
 from haan.methods.actionformer.network import ActionFormer, Points, every_point
-from haan.methods.ragged import Ragged
 
 CPU = torch.device("cpu")
 SIZES = np.array([5, 1, 8, 3])

@@ -65,7 +65,9 @@ def test_where_a_segment_is_unsure_its_class_is_not_learnt_and_the_others_are() 
 
 def test_the_focal_loss_worked_by_hand() -> None:
     # p = 1/2: (1 - p)^2 ln 2 = 0.25 ln 2, of which a class that is there has 1/4, one that is not 3/4.
-    target = Targets(torch.tensor([[[1.0, 0.0, 0.0]]]), torch.tensor([[[1.0, 1.0, 0.0]]]), torch.ones(1, 1), torch.ones(1, 1, 2))
+    target = Targets(
+        torch.tensor([[[1.0, 0.0, 0.0]]]), torch.tensor([[[1.0, 1.0, 0.0]]]), torch.ones(1, 1), torch.ones(1, 1, 2)
+    )
     got = class_loss(torch.zeros(1, 1, 3), target, Actionformer())
     assert float(got) == pytest.approx(0.25 * math.log(2))
     got = class_loss(torch.zeros(1, 1, 3), target, Actionformer(focal_gamma=0.0, focal_alpha=0.5))
@@ -75,7 +77,9 @@ def test_the_focal_loss_worked_by_hand() -> None:
 def test_diou_worked_by_hand() -> None:
     # Around a point [-1, 3] is told and [-2, 2] is true: 3 of 5 clips are shared, the centres, 1 and 0, are 1 apart in
     # 5: 1 - 3/5 + 1/25. A point of half the weight has half of it; one that finds its segment has none.
-    target = Targets(torch.ones(1, 3, 1), torch.ones(1, 3, 1), torch.tensor([[1.0, 0.5, 1.0]]), torch.tensor([[[2.0, 2.0]] * 3]))
+    target = Targets(
+        torch.ones(1, 3, 1), torch.ones(1, 3, 1), torch.tensor([[1.0, 0.5, 1.0]]), torch.tensor([[[2.0, 2.0]] * 3])
+    )
     got = segment_loss(torch.tensor([[[1.0, 3.0], [1.0, 3.0], [2.0, 2.0]]]), target)
     assert float(got) == pytest.approx(1.5 * 0.44)
 
@@ -107,7 +111,8 @@ def plain_targets(clips: int, levels: int, segments: list[list[float]], setting:
 @SEARCH
 @given(
     st.lists(
-        st.tuples(st.integers(0, 40), st.integers(1, 40), st.integers(0, 2), st.sampled_from([0.0, 0.5, 1.0])), max_size=6
+        st.tuples(st.integers(0, 40), st.integers(1, 40), st.integers(0, 2), st.sampled_from([0.0, 0.5, 1.0])),
+        max_size=6,
     ),
     st.integers(1, 24),
     st.integers(1, 4),
