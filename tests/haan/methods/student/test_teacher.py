@@ -62,7 +62,7 @@ def plain_pseudo(rows: list[tuple], setting: Student) -> list[tuple]:
         best = sorted(left, key=lambda row: -row[3])[: setting.most]
         by_class.setdefault(pair[1], []).extend((pair[0], *row, rank) for rank, row in enumerate(best))
     for own in by_class.values():
-        for place, (*row, score, rank) in enumerate(sorted(own, key=lambda one: -one[4])):
+        for place, (*row, _, rank) in enumerate(sorted(own, key=lambda one: -one[4])):
             share = place / len(own)
             weight = (1 - share if setting.weighted else 1.0) if share < setting.sure or rank == 0 else 0.0
             if weight or share < setting.unsure:
@@ -117,8 +117,8 @@ def test_a_class_that_a_video_does_not_show_is_passed_over_and_other_videos_too(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": "haan 1, method bmn, full supervision"}, "student.teacher: must be what `haan detect --train` wrote "
-         "by a weakly supervised method, got .*t.json of 'haan 1, method bmn, full supervision'"),
+        ({"version": "haan 1, method bmn, full supervision"}, "student.teacher: must be what `haan detect --train` "
+         "wrote by a weakly supervised method, got .*t.json of 'haan 1, method bmn, full supervision'"),
         ({"version": "VERSION 1.3"}, "student.teacher: must be what .*, got .* of 'VERSION 1.3'"),
         ({"version": 1}, "t.json: version: must be text, got 1"),
         ({"results": {"v": []}}, "student.teacher: must have a list for each training video, .* for 1 of them: 'w'"),
