@@ -27,13 +27,13 @@ class Model(Checked):
     """A pyramid of transformer blocks, each level with half the points of the one before."""
 
     width: int = setting(512, AT_LEAST_ONE, what="width of all layers", source=CODE)
-    levels: int = setting(6, _LEVELS, what="of the pyramid, each with half the points", source=CODE)
+    levels: int = setting(6, _LEVELS, what="each with half the points", source=CODE)
     blocks: int = setting(2, AT_LEAST_ONE, what="transformer blocks of the first level", source=CODE)
     heads: int = setting(4, AT_LEAST_ONE, what="of an attention", source=CODE)
-    window: int | None = setting(19, AT_LEAST_ONE, what="points that a point attends to; `null`: all", source=CODE)
+    window: int | None = setting(19, AT_LEAST_ONE, what="points attended to; `null`: all", source=CODE)
     dropout: float = setting(0.2, PROBABILITY, what="share of a video's feature dimensions", source=CODE)
-    drop_path: float = setting(0.1, PROBABILITY, what="share of videos that a branch is left out for", source=CODE)
-    points: int | None = setting(None, AT_LEAST_ONE, what="of a rescaled video; `null`: its clips", source=_POINTS)
+    drop_path: float = setting(0.1, PROBABILITY, what="how often a branch is left out", source=CODE)
+    points: int | None = setting(None, AT_LEAST_ONE, what="`null`: its clips; else rescaled", source=_POINTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +41,10 @@ class Actionformer(Checked):
     """Which points are to find a segment, and what they learn."""
 
     radius: float = setting(1.5, POSITIVE, what="from a segment's centre, in steps of the level", source=CODE)
-    first_range: float = setting(4.0, POSITIVE, what="farthest end, in clips, of the first level", source=CODE)
+    first_range: float = setting(4.0, POSITIVE, what="first level's farthest end, in clips", source=CODE)
     segment_weight: float = setting(1.0, NON_NEGATIVE, what="weight of the loss of segments' ends", source=CODE)
-    focal_alpha: float = setting(0.25, PART, what="weight of a class that is there; 1 - it else", source=CODE)
-    focal_gamma: float = setting(2.0, NON_NEGATIVE, what="0: cross entropy; more: of what is wrong yet", source=CODE)
+    focal_alpha: float = setting(0.25, PART, what="weight of a class that is there", source=CODE)
+    focal_gamma: float = setting(2.0, NON_NEGATIVE, what="0: cross entropy", source=CODE)
 
 
 @dataclass(frozen=True, kw_only=True)
