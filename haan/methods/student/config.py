@@ -16,10 +16,10 @@ class Student(Checked):
     """
 
     teacher: str | None = setting(None, path=True, what="needed: what `haan detect --train` wrote", source=OURS)
-    nms_tiou: float = setting(0.3, SHARE, what="tIoU from which a better one of the class suppresses", source=OURS)
+    nms_tiou: float = setting(0.3, SHARE, what="suppressed by a better one from it on", source=OURS)
     most: int = setting(5, AT_LEAST_ONE, what="of a video and class, its best ones", source=OURS)
     sure: float = setting(0.3, PART_OR_ALL, what="best share of a class's that are segments", source=OURS)
-    unsure: float = setting(0.8, PART_OR_ALL, what="rest of this share: its class isn't learnt there", source=OURS)
+    unsure: float = setting(0.8, PART_OR_ALL, what="the rest of this share is passed over", source=OURS)
     weighted: bool = setting(True, what="a segment counts less, the lower its rank is", source=OURS)
 
     def __post_init__(self) -> None:
