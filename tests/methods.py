@@ -14,8 +14,8 @@ from haan.methods.names import CONFIGS, HAAN
 from haan.metrics import Detections
 from tests.planted import tiny_config, tiny_table
 
-# What is too slow at a method's own sizes: three levels of 32 instead of six of 512.
-_SMALLER = {"model": {"width": 32, "levels": 3}}
+# What is too slow at a method's own sizes: two levels of 16 instead of six of 512.
+_SMALLER = {"model": {"width": 16, "levels": 2, "blocks": 1, "heads": 2}}
 SMALLER: dict[str, dict[str, dict[str, Any]]] = {"actionformer": _SMALLER, "student": _SMALLER}
 
 
