@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from haan import notebook
-from haan.activitynet import Benchmark
+from haan.activitynet import TESTING, TRAINING, VALIDATION, Benchmark
 from haan.alike import first_of, hint
 from haan.checked import RuleError
 from haan.cli import run, say, warn
@@ -69,16 +69,20 @@ def detect(
     out: Annotated[Path, typer.Option(help="Where the ActivityNet JSON goes.")],
     data: Annotated[Path | None, typer.Option(help="Use the data of this configuration.")] = None,
     test: Annotated[bool, typer.Option("--test", help="Detect in the videos without labels (subset testing).")] = False,
+    train_: Annotated[bool, typer.Option("--train", help="Detect in all training videos, to teach a student.")] = False,
     external_data: Annotated[str | None, typer.Option(help="What else was used, in the words for a server.")] = None,
     set_: Overrides = None,
 ) -> None:
     """Detect actions in validation videos with trained weights, or in testing videos for a server."""
+    if test and train_:
+        raise InputError("--train: must be given without --test, got both")
     check_file(out)
     from haan.predict import predict  # PyTorch
     from haan.training_folder import opened
     from haan.weights import WEIGHTS
 
-    settings, source, annotations, videos = opened(folder, data, tuple(set_ or ()), test)
+    subset = TESTING if test else TRAINING if train_ else VALIDATION
+    settings, source, annotations, videos = opened(folder, data, tuple(set_ or ()), subset)
     make_folder(out.parent)
     written = predict(settings, source, annotations, videos, folder / WEIGHTS, out, external_data)
     say(f"{len(written.found)} detections in {written.videos} videos; written to {out}")

@@ -86,8 +86,8 @@ class Feed:
 
 
 def join_blocks(
-    blocks: Iterable[Float[Tensor, "clips n"]], num_clips: int, device: torch.device = HOST
-) -> Float[Tensor, "clips n"]:
+    blocks: Iterable[Float[Tensor, "rows n"]], rows: int, device: torch.device = HOST
+) -> Float[Tensor, "rows n"]:
     """Blocks one after the other, on the host unless told otherwise.
 
     Each is copied as it comes. Kept as they are, they would lie between what each other's products leave free, which
@@ -95,9 +95,9 @@ def join_blocks(
     """
     joined, done = torch.empty(0, 0), 0
     for block in blocks:
-        joined = joined if done else torch.empty(num_clips, block.shape[1], device=device)
+        joined = joined if done else torch.empty(rows, block.shape[1], device=device)
         joined[done : done + len(block)].copy_(block)
         done += len(block)
-    if done != num_clips:
-        raise ValueError(f"the blocks hold {done} of {num_clips} clips")
+    if done != rows:
+        raise ValueError(f"the blocks hold {done} of {rows} rows")
     return joined

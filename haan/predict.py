@@ -50,8 +50,14 @@ def predict(
     """
     found = detections(config, source, annotations, videos, weights)
     names = [annotations.names[video] for video in videos]
-    write_predictions(out, names, annotations.fine_names, found, f"haan {__version__}", external)
+    write_predictions(out, names, annotations.fine_names, found, written_by(config), external)
     return Predicted(out, found, len(videos))
+
+
+def written_by(config: Config) -> str:
+    """The version of a file of detections: what trained on what supervision found them. HAAN's doesn't say so."""
+    more = "" if config.method == HAAN else f", method {config.method}, {config.supervision} supervision"
+    return f"haan {__version__}{more}"
 
 
 def detections(

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from haan.config import Detect
-from haan.data.table import Annotations, IntArray, offsets_of
+from haan.data.table import Annotations, IntArray, offsets_of, truth
 from haan.errors import InputError
 from haan.feed import join_blocks
 from haan.methods.base import Detector, Network
-from haan.metrics import Detections, Evaluator, Score, Segments
+from haan.metrics import Detections, Evaluator, Score
 
-Numbers = Float[NDArray, "clips numbers"]
+Numbers = Float[NDArray, "rows numbers"]
 
 _MOST_THREADS = 8  # each holds the detections of a setting
 _COLLAPSED = 1e-5  # range of every number over all clips, below which the network says the same of each clip
@@ -119,17 +119,6 @@ class Scorer:
         return _One(score, len(found), marks[1] - marks[0], marks[2] - marks[1])
 
 
-def truth(annotations: Annotations, videos: IntArray) -> Segments:
-    """Ground-truth segments of some videos; `video` counts from 0 in the order given."""
-    counts = np.diff(annotations.segment_offsets)[videos]
-    first = annotations.segment_offsets[videos]
-    index = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-    times = annotations.segments[index]
-    return Segments(
-        np.repeat(np.arange(len(videos)), counts), annotations.segment_fine[index], times[:, 0], times[:, 1]
-    )
-
-
 def choose_device(name: str) -> torch.device:
     """The device of `device: auto | cpu | cuda`. Raises InputError when CUDA is asked for and absent."""
     if name == "cuda" and not torch.cuda.is_available():
@@ -141,12 +130,12 @@ def activations(network: Network, blocks: Iterable[Float[Tensor, "clips d"]], nu
     """What a network says of videos of so many clips each, which come in blocks of whole videos; dropout off."""
     network.eval()
     with torch.inference_mode():
-        return join_blocks(_said(network, blocks, num_clips), int(num_clips.sum())).numpy()
+        return join_blocks(_said(network, blocks, num_clips), int(network.rows(num_clips).sum())).numpy()
 
 
 def _said(
     network: Network, blocks: Iterable[Float[Tensor, "clips d"]], num_clips: IntArray
-) -> Iterator[Float[Tensor, "clips numbers"]]:
+) -> Iterator[Float[Tensor, "rows numbers"]]:
     offsets, first = offsets_of(num_clips), 0
     for clips in blocks:
         last = int(np.searchsorted(offsets, offsets[first] + len(clips)))

@@ -23,7 +23,7 @@ from haan.errors import TrainingError
 from haan.feed import Feed
 from haan.fixed import FixedSteps, capacities, most_clips
 from haan.gpumemory import has_room
-from haan.methods.base import Labelled, mix_seed
+from haan.methods.base import mix_seed, told
 from haan.methods.names import method_of
 from haan.methods.parts import set_products
 from haan.optimiser import Optimiser, learning_rates
@@ -113,7 +113,7 @@ class Trainer:
         stays = alone and (table.is_on(self.device) or has_room(self.device, table.nbytes))
         self._feed = Feed(table, self.device, most, table.on(self.device) if stays else None)
         torch.manual_seed(config.seed)
-        known = Labelled.of(table.annotations, split.train, table.num_clips, table.dim)
+        known = told(config.supervision, table.annotations, split.train, table.num_clips, table.dim)
         self.method = method(config, known, self._feed, self.device)
         self.model = self.method.network
         steps = -(-len(self.method.order(1)) // config.optim.batch_videos)

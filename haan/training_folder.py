@@ -9,6 +9,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from haan.activitynet import TESTING, TRAINING, VALIDATION
 from haan.cli import say, warn
 from haan.config import Config
 from haan.data import cache
@@ -75,16 +76,22 @@ def fill(out: Path, settings: Config, places: AbstractContextManager[None], resu
 
 
 def opened(
-    folder: Path, data: Path | None, overrides: tuple[str, ...], test: bool = False
+    folder: Path, data: Path | None, overrides: tuple[str, ...], subset: str = VALIDATION
 ) -> tuple[Config, cache.OnDisk, Annotations, NDArray[np.int64]]:
-    """The configuration of a run or training folder, its data (or those of another), and the videos to detect in."""
+    """The configuration of a run or training folder, its data (or those of another), and the videos to detect in.
+
+    subset: for training all that the data set has for it, held-out ones too.
+    """
     settings = read_config(folder / BEST, () if data else overrides)
     if data is not None:
         settings = replace(settings, data=read_config(data, overrides).data)
     with naming_lines(data or folder / BEST, overrides):
-        source, annotations, warnings = (open_unlabelled if test else open_data)(settings.data)
+        source, annotations, warnings = (open_unlabelled if subset == TESTING else open_data)(settings.data)
         warn(warnings)
-        videos = np.arange(len(annotations.names)) if test else split(annotations, settings.data).validation
+        if subset == VALIDATION:
+            videos = split(annotations, settings.data).validation
+        else:
+            videos = np.arange(annotations.num_train if subset == TRAINING else len(annotations.names))
     return settings, source, annotations, videos
 
 

@@ -77,6 +77,7 @@ RUN = {
 INSTALL, AWS, LONG = "installs, from the network", "needs AWS and machines; tests/cluster runs the way", "takes minutes"
 SLURM = "needs Slurm; tests/search/remote/test_slurm.py plays it"
 BATCH = "needs several nodes of a batch system"
+TAUGHT = "tests/haan/methods/student/test_teacher.py runs such"
 DATA, TESTS, MADE = "needs features that are not here", "runs tests", "tests/haan/convert runs it on made files"
 READ = {
     "python -m venv .venv && . .venv/bin/activate": INSTALL,
@@ -93,6 +94,9 @@ READ = {
     "python search/table.py spaces/table2-finegym.yaml --set data.root=/data/FineGym --name table2 --resume": DATA,
     "python search/table.py spaces/table2-openpack.yaml --set data.root=data/OpenPack": DATA,
     "python search/table.py spaces/differences.yaml --set data.root=data/OpenPack": DATA,
+    "python -m haan train spaces/demo.yaml --out teacher": TAUGHT,
+    "python -m haan detect teacher --train --out teacher.json": TAUGHT,
+    "python search/run.py spaces/student-demo.yaml --name student": TAUGHT,
     "python -m haan convert openpack openpack-toolkit/samples/openpack/v1.0.0 --out data/OpenPack": MADE,
     "python -m haan convert finegym finegym_annotation_info_v1.0.json gym99_categories.txt "
     "--train gym99_train_element_new.txt --val gym99_val_element_new.txt --out data/FineGym": MADE,

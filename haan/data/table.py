@@ -20,6 +20,7 @@ from torch import Tensor
 from haan.config import Data, Holdout
 from haan.errors import InputError
 from haan.memory import drop_pages
+from haan.metrics import Segments
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
@@ -366,6 +367,17 @@ class Split:
 def has_truth(annotations: Annotations, videos: IntArray) -> bool:
     """Whether anything could be scored on some videos."""
     return bool(np.diff(annotations.segment_offsets)[videos].any())
+
+
+def truth(annotations: Annotations, videos: IntArray) -> Segments:
+    """Ground-truth segments of some videos; `video` counts from 0 in the order given."""
+    counts = np.diff(annotations.segment_offsets)[videos]
+    first = annotations.segment_offsets[videos]
+    index = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+    times = annotations.segments[index]
+    return Segments(
+        np.repeat(np.arange(len(videos)), counts), annotations.segment_fine[index], times[:, 0], times[:, 1]
+    )
 
 
 def check_truth(annotations: Annotations, videos: IntArray) -> None:

@@ -15,7 +15,6 @@ thresholds.
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from haan.checked import AT_LEAST_ONE, PART_OR_ALL, POSITIVE, Rule, setting
 from haan.config import CODE
 from haan.detectors import nms
+from haan.detectors.shared import Shared
 from haan.methods.resampling import uniform
 from haan.metrics import Detections
 
@@ -130,7 +130,7 @@ def makers(
         every = [_proposals(found, clips_per_s, shared, *block) for block in _blocks(found, offsets, lowest)]
         for places in _alike(settings, passes, class_threshold=0.0, class_score_weight=0.0, nms_sigma=1.0):
             blocks = [block.of_length(settings[places[0]].min_positions) for block in every]
-            overlaps = _Shared(partial(_overlaps, blocks, settings[places[0]]), len(places))
+            overlaps = Shared(partial(_overlaps, blocks, settings[places[0]]), len(places))
             for place in places:
                 yield place, partial(_detections, blocks, overlaps, settings[place])
 
@@ -171,22 +171,9 @@ def detect_many(
         yield place, make()
 
 
-class _Shared:
-    """Something that several settings need, one soon after the other: made for the first, let go after the last."""
-
-    def __init__(self, make: Callable[[], list[NDArray[np.float64]]], uses: int):
-        self._make, self._uses, self._lock = make, uses, Lock()
-        self._made: list[NDArray[np.float64]] | None = None
-
-    def take(self) -> list[NDArray[np.float64]]:
-        with self._lock:
-            made = self._make() if self._made is None else self._made
-            self._uses -= 1
-            self._made = made if self._uses > 0 else None
-            return made
-
-
-def _detections(blocks: Sequence[_Proposals], overlaps: _Shared, settings: Grid) -> Detections:
+def _detections(
+    blocks: Sequence[_Proposals], overlaps: Shared[list[NDArray[np.float64]]], settings: Grid
+) -> Detections:
     """What is left of the proposals of all blocks at one setting."""
     parts = [_left(block, overlap, settings) for block, overlap in zip(blocks, overlaps.take(), strict=True)]
     return Detections(*(np.concatenate(column) for column in zip(*parts, strict=True)))

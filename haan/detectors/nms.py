@@ -4,6 +4,7 @@ In a round the best detection that is left of each pair is settled, and what ove
 one is better.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from haan.checked import POSITIVE, SHARE, setting
 from haan.config import CODE, Detect
 from haan.metrics import tiou
+
+_AT_ONCE = 1 << 15  # detections whose scores fall together: few enough for the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +27,10 @@ class Nms(Detect):
     """
 
     nms: Literal["hard", "half_soft", "soft"] = setting("hard", what="what becomes of overlapping ones", source=CODE)
-    nms_tiou: float = setting(0.5, SHARE, what="tIoU from which they overlap; not of `soft`", source=CODE)
+    nms_tiou: float = setting(0.5, SHARE, what="overlap from this tIoU on; not of `soft`", source=CODE)
     nms_sigma: float = setting(0.5, POSITIVE, what="scores fall by exp(-tIoU^2 / sigma)", source=CODE)
     nms_tiou_of: Literal["seconds", "released"] = setting(
-        "seconds", what="`released` adds 1 s to all lengths", source="ours; code: released"
+        "seconds", what="`released` adds 1 s to lengths", source="ours; code: released"
     )
 
 
@@ -68,23 +71,44 @@ def soften(
     end_s: NDArray[np.float64],
     score: NDArray[np.float64],
     settings: Nms,
+    above: NDArray[np.float64] | None = None,
+    most: int | None = None,
 ) -> NDArray[np.float64]:
     """Scores after soft suppression; each pair's detections stand together.
 
-    The best that is left of a pair keeps its score, and those of all others that are left fall.
+    The best that is left of a pair keeps its score, and those of all others that are left fall; with `above`, of each
+    detection, only those that overlap it by more when it is the best. After `most` of a pair the rest get -infinity.
     """
     end_s = _ends(end_s, settings)
-    score = score.copy()
-    left = np.arange(len(pair))
-    while len(left):
-        first, size = _bounds(pair[left])
-        highest = np.repeat(np.maximum.reduceat(score[left], first), size)
-        places = np.where(score[left] == highest, np.arange(len(left)), len(left))
-        best = np.repeat(left[np.minimum.reduceat(places, first)], size)
-        others = left != best
-        left, best = left[others], best[others]
-        score[left] *= decay(tiou(start_s[left], end_s[left], start_s[best], end_s[best]), settings)
-    return score
+    result = np.full(len(pair), -np.inf)
+    for place, there in _laid_out(pair):
+        start, end, row = start_s[place], end_s[place], np.arange(len(place))
+        left = np.where(there, score[place], -np.inf)
+        settled = np.full_like(left, -np.inf)
+        for _ in range(place.shape[1] if most is None else min(most, place.shape[1])):
+            best = left.argmax(axis=1)
+            settled[row, best] = np.maximum(settled[row, best], left[row, best])
+            left[row, best] = -np.inf
+            overlap = tiou(start, end, start[row, best, None], end[row, best, None])
+            falls = left > -np.inf
+            if above is not None:
+                falls &= overlap > above[place[row, best], None]
+            np.multiply(left, decay(overlap, settings), out=left, where=falls)
+        result[place[there]] = settled[there]
+    return result
+
+
+def _laid_out(pair: NDArray[np.integer]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """Places of pairs' entries, a row a pair, and which are its own; of pairs of about one size, some at a time."""
+    if not len(pair):
+        return
+    first, size = _bounds(pair)
+    by_size = np.argsort(size, kind="stable")
+    part = np.frexp(size[by_size] - 0.5)[1] * len(pair) + np.cumsum(size[by_size]) // _AT_ONCE
+    for pairs in np.split(by_size, np.flatnonzero(np.diff(part)) + 1):
+        time = np.arange(size[pairs].max())
+        there = time < size[pairs, None]
+        yield np.where(there, first[pairs, None] + time, first[pairs, None]), there
 
 
 def near_best(pair: NDArray[np.integer], score: NDArray[np.float64], share: float) -> NDArray[np.bool_]:

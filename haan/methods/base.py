@@ -8,7 +8,7 @@ need to go on. What it is called, its settings and all that is known of it witho
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from haan.data.table import Annotations, IntArray
+from haan.data.table import Annotations, IntArray, truth
 from haan.feed import Feed
-from haan.metrics import Detections
+from haan.metrics import Detections, Segments
 from haan.schedule import Column, Schedule, Shape
 
-# Of what a network said of clips [clips, numbers], offsets [videos + 1], clips per second [videos] and detection
+# Of what a network said of videos [rows, numbers], offsets [videos + 1], clips per second [videos] and detection
 # settings: what makes the detections at each of these, with its place among them. Several threads may do so at once.
 Detector = Callable[
     [NDArray[np.float32], IntArray, NDArray[np.float64], Sequence[Any]],
@@ -37,24 +37,32 @@ class Network(nn.Module, ABC):
     def activations(self, clips: Float[Tensor, "clips d"]) -> Float[Tensor, "clips numbers"]:
         """What the method's detector reads of clips, which may be of several videos: most often a score a class."""
 
-    def of_videos(self, clips: Float[Tensor, "clips d"], num_clips: IntArray) -> Float[Tensor, "clips numbers"]:
+    def of_videos(self, clips: Float[Tensor, "clips d"], num_clips: IntArray) -> Float[Tensor, "rows numbers"]:
         """The same of whole videos of so many clips, one after the other: for a network that looks at neighbours."""
         return self.activations(clips)
+
+    def rows(self, num_clips: IntArray) -> IntArray:
+        """How many rows `of_videos` has of each video: one a clip, but where what is scored aren't clips."""
+        return num_clips
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
     """All that a weakly supervised method is told of the videos it learns from: no segments are among it.
 
-    videos: their rows in the table. num_clips: [videos] of each. dim: of a clip. fine, coarse: [videos, classes] the
-    video-level labels. coarse_of_fine: [fine] the class hierarchy.
+    videos: their rows in the table. names: of each. num_clips, clips_per_s: [videos] of each. dim: of a clip. fine,
+    coarse: [videos, classes] the video-level labels. fine_names: one a class. coarse_of_fine: [fine] the class
+    hierarchy.
     """
 
     videos: IntArray
+    names: tuple[str, ...]
     num_clips: IntArray
+    clips_per_s: NDArray[np.float64]
     dim: int
     fine: Bool[NDArray, "videos fine"]
     coarse: Bool[NDArray, "videos coarse"]
+    fine_names: tuple[str, ...]
     coarse_of_fine: IntArray
 
     @classmethod
@@ -62,12 +70,34 @@ class Labelled:
         """num_clips: of all videos of the annotations."""
         return cls(
             videos=videos,
+            names=tuple(annotations.names[video] for video in videos.tolist()),
             num_clips=num_clips[videos],
+            clips_per_s=annotations.clips_per_s[videos],
             dim=dim,
             fine=annotations.fine_labels[videos],
             coarse=annotations.coarse_labels[videos],
+            fine_names=annotations.fine_names,
             coarse_of_fine=annotations.coarse_of_fine,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmented(Labelled):
+    """What a fully supervised method is told: where the classes are as well.
+
+    segments: `video` counts from 0 in the order of `videos`.
+    """
+
+    segments: Segments
+
+
+def told(supervision: str, annotations: Annotations, videos: IntArray, num_clips: IntArray, dim: int) -> Labelled:
+    """What a method of `weak` or `full` supervision is told. num_clips: of all videos of the annotations."""
+    labelled = Labelled.of(annotations, videos, num_clips, dim)
+    if supervision == "weak":
+        return labelled
+    known = {field.name: getattr(labelled, field.name) for field in fields(labelled)}
+    return Segmented(**known, segments=truth(annotations, videos))
 
 
 @dataclass(frozen=True)

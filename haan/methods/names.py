@@ -5,11 +5,13 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from haan.config import Config
+from haan.methods.actionformer.config import ActionformerConfig
 from haan.methods.asl.config import AslConfig
 from haan.methods.case.config import CaseConfig
 from haan.methods.d2net.config import D2NetConfig
 from haan.methods.haan.config import HaanConfig
 from haan.methods.refineloc.config import RefineConfig
+from haan.methods.student.config import StudentConfig
 from haan.methods.wtalc.config import WtalcConfig
 from haan.methods.wtalum.config import UmConfig
 
@@ -25,6 +27,8 @@ CONFIGS: Mapping[str, type[Config]] = {
     "wtalum": UmConfig,
     "d2net": D2NetConfig,
     "refineloc": RefineConfig,
+    "actionformer": ActionformerConfig,
+    "student": StudentConfig,
 }
 
 

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from haan.config import Config
 from haan.errors import InputError
 from haan.gpumemory import GpuNeed, gpu_need, may_stay
-from haan.methods.base import Labelled
+from haan.methods.base import told
 from haan.methods.haan.config import HaanConfig
 from haan.train import FileBytes, file_bytes
 from haan.words import amount, byte_size, duration, per_cent
@@ -171,8 +171,9 @@ def _memory_lines(job: Job, share: Share, nodes: Sequence[Node], size: FileBytes
 def need_of_gpu(job: Job) -> GpuNeed:
     """What the most demanding trial of a space takes of a GPU's memory."""
     train = max((split.train for split in job.splits.values()), key=len)
-    known = Labelled.of(job.annotations, train, job.source.num_clips, job.source.dim)
-    return max((gpu_need(config, known) for config in largest_ones(job.space)), key=lambda need: need.total)
+    facts, configs = (job.annotations, train, job.source.num_clips, job.source.dim), largest_ones(job.space)
+    known = {kind: told(kind, *facts) for kind in {config.supervision for config in configs}}
+    return max((gpu_need(config, known[config.supervision]) for config in configs), key=lambda need: need.total)
 
 
 def gpu_lines(job: Job, share: Share, nodes: Sequence[Node]) -> Iterator[str]:

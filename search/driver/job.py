@@ -16,7 +16,7 @@ from haan.data.readers import open_data
 from haan.data.table import Annotations, FeatureSource, Split, check_truth, has_truth, split
 from haan.errors import InputError, MissingDataError
 from haan.files import check_folder, whole
-from haan.methods.base import Labelled
+from haan.methods.base import told
 from haan.methods.names import method_of
 from search.driver.request import Request, named, taken
 from search.results.folder import RunFolder
@@ -164,9 +164,10 @@ def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], Spl
     configs = most_demanding(space)
     for one in dict.fromkeys(chosen_on):
         check_truth(annotations, splits[one].validation)
-        known = Labelled.of(annotations, splits[one].train, source.num_clips, source.dim)
+        facts = annotations, splits[one].train, source.num_clips, source.dim
+        known = {kind: told(kind, *facts) for kind in {config.supervision for config in configs}}
         for config in configs:
-            method_of(config).check(config, known)
+            method_of(config).check(config, known[config.supervision])
     return source, annotations, notes, splits
 
 

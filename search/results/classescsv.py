@@ -12,12 +12,11 @@ import pandas as pd
 from jaxtyping import Float
 from optuna.trial import FrozenTrial, TrialState
 
-from haan.data.table import Annotations, FeatureSource, IntArray, split
+from haan.data.table import Annotations, FeatureSource, IntArray, split, truth
 from haan.errors import InputError
 from haan.files import whole
 from haan.metrics import Detections, Evaluator
 from haan.predict import detections
-from haan.score import truth
 from haan.weights import WEIGHTS
 from search.results import confirm
 from search.results.checkpoints import place

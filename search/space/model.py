@@ -134,7 +134,10 @@ def with_method(config: Config, method: str) -> Config:
         return config
     kept = {name: getattr(config, name) for name in ("data", "eval", "seed", "device", "precision", "threads")}
     made: Config = CONFIGS[method](**kept)
-    return replace(made, optim=replace(made.optim, epochs=config.optim.epochs))
+    epochs = config.optim.epochs
+    return replace(
+        made, optim=replace(made.optim, epochs=epochs, warmup_epochs=min(made.optim.warmup_epochs, epochs - 1))
+    )
 
 
 def with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:

@@ -51,10 +51,13 @@ class Shipped:
         """Bytes of a GPU that its most demanding trial takes, trained on all training videos."""
         known = Labelled(
             videos=np.arange(len(self.clips)),
+            names=("",) * len(self.clips),
             num_clips=self.clips,
+            clips_per_s=np.ones(len(self.clips)),
             dim=self.dim,
             fine=np.zeros((len(self.clips), self.fine), dtype=bool),
             coarse=np.zeros((len(self.clips), self.coarse), dtype=bool),
+            fine_names=("",) * self.fine,
             coarse_of_fine=np.zeros(self.fine, dtype=np.int64),
         )
         return max(gpu_need(config, known).total for config in largest_ones(self.space))

@@ -27,10 +27,13 @@ def known(dim: int, num_fine: int, num_coarse: int, num_clips: IntArray) -> Labe
     """Training videos of so many clips each, without a label."""
     return Labelled(
         videos=np.arange(len(num_clips)),
+        names=("",) * len(num_clips),
         num_clips=num_clips,
+        clips_per_s=np.ones(len(num_clips)),
         dim=dim,
         fine=np.zeros((len(num_clips), num_fine), dtype=bool),
         coarse=np.zeros((len(num_clips), num_coarse), dtype=bool),
+        fine_names=("",) * num_fine,
         coarse_of_fine=np.zeros(num_fine, dtype=np.int64),
     )
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from haan import feed, score, weights
-from haan.data.table import ClipTable, Split
+from haan.data.table import ClipTable, Split, truth
 from haan.detectors.runs import RunsDetect, detect_many
 from haan.errors import InputError, TrainingError
 from haan.feed import Feed
 from haan.methods.haan.config import HaanConfig
 from haan.metrics import Detections, Evaluator, Score
-from haan.score import activations, report, truth
+from haan.score import activations, report
 from haan.train import EpochResult, Trainer
 from tests.planted import tiny_config, tiny_table
 

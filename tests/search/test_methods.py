@@ -10,7 +10,7 @@ import yaml
 from haan.methods.names import CONFIGS
 from haan.yamlconfig import plain
 from tests.haan.commands import haan
-from tests.methods import tiny_of
+from tests.methods import tiny_of, write_teacher
 from tests.search.spaces import run
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def test_what_a_search_exports_trains_again_to_the_same_score(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_teacher(tmp_path / "data", tmp_path / "planted")
     search = {
         "trials": 4,
         "sampler": {"name": "random"},

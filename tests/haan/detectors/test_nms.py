@@ -82,6 +82,19 @@ def test_all_pairs_at_once_are_as_each_by_plain_loops(
         assert one == pytest.approx(other, abs=1e-12)
 
 
+def test_pairs_of_many_sizes_soften_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nms, "_AT_ONCE", 8)
+    rng = np.random.default_rng(0)
+    pair = np.repeat(np.arange(12), rng.integers(1, 9, 12))
+    start, score = rng.random(len(pair)), rng.random(len(pair))
+    got = nms.soften(pair, start, start + 0.3, score, Nms(), most=5)
+    for one in range(12):
+        here = pair == one
+        alone = nms.soften(pair[here], start[here], start[here] + 0.3, score[here], Nms())
+        alone[np.argsort(-alone)[5:]] = -np.inf
+        assert got[here].tolist() == alone.tolist()
+
+
 @SEARCH
 @given(detections(), st.sampled_from(["hard", "half_soft", "soft"]))
 def test_other_pairs_change_nothing(rows: list[Row], kind: str) -> None:

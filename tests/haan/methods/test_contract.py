@@ -14,7 +14,7 @@ from haan.data.table import Annotations, ClipTable, IntArray, Split
 from haan.errors import InputError, TrainingError
 from haan.feed import Feed
 from haan.gpumemory import gpu_need
-from haan.methods.base import Labelled
+from haan.methods.base import told
 from haan.methods.names import CONFIGS, method_of
 from haan.methods.parts import Dropout
 from haan.predict import read_network
@@ -22,7 +22,7 @@ from haan.score import activations
 from haan.train import Trainer, file_bytes
 from haan.yamlconfig import dump, flat, plain, read_config
 from tests.haan.commands import haan
-from tests.methods import tiny_of
+from tests.methods import tiny_of, write_teacher
 from tests.planted import tiny_table
 
 Problem = tuple[Config, ClipTable, Split]
@@ -30,7 +30,9 @@ Problem = tuple[Config, ClipTable, Split]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("planted") / "data"
+    root = tmp_path_factory.mktemp("planted") / "data"
+    write_teacher(root, root)
+    return root
 
 
 @pytest.fixture(params=list(CONFIGS))
@@ -130,7 +132,7 @@ def test_steps_in_fixed_shapes_are_those_of_the_loop(problem: Problem) -> None:
         steps = trainer.begin(order)
         if fixed:
             taken = trainer.fixed_steps(graphs=False)
-            history = taken.epoch(trainer._schedule, trainer._columns, parts.train[order], None)
+            history = taken.epoch(trainer._schedule, trainer._columns, parts.train[order], trainer._rates)
         else:
             history = torch.stack([trainer.train_step(step) for step in range(steps)])
         assert history.shape == (steps, len(trainer.method.losses)) and history.isfinite().all()
@@ -154,7 +156,7 @@ def test_its_sizes_are_known_beforehand(problem: Problem, tmp_path: Path) -> Non
     clips = int(table.num_clips[parts.train].sum())
     size = file_bytes(config, table.dim, len(table.annotations.fine_names), clips, 1).state
     assert (tmp_path / "state").stat().st_size == pytest.approx(size, rel=0.1)
-    known = Labelled.of(table.annotations, parts.train, table.num_clips, table.dim)
+    known = told(config.supervision, table.annotations, parts.train, table.num_clips, table.dim)
     few = gpu_need(config, known)
     many = gpu_need(config, replace(known, num_clips=3 * known.num_clips))
     assert 0 < few.steps < many.steps and few.weights == many.weights > 0
@@ -162,7 +164,7 @@ def test_its_sizes_are_known_beforehand(problem: Problem, tmp_path: Path) -> Non
 
 def test_whole_numbers_that_sizes_depend_on_are_named(problem: Problem, tmp_path: Path) -> None:
     config, table, parts = problem
-    known = Labelled.of(table.annotations, parts.train, table.num_clips, table.dim)
+    known = told(config.supervision, table.annotations, parts.train, table.num_clips, table.dim)
 
     def sizes(one: Config) -> tuple[object, ...]:
         return gpu_need(one, known), file_bytes(one, table.dim, known.fine.shape[1], 99, 1).weights

@@ -107,7 +107,8 @@ def test_co_activity_is_that_of_plain_loops_in_any_shape_order_and_company(seed:
 def known(labels: list[list[int]]) -> Labelled:
     fine = np.array(labels, dtype=bool)
     return Labelled(
-        videos=np.arange(len(fine)), num_clips=np.full(len(fine), 3), dim=4, fine=fine, coarse=fine[:, :1],
+        videos=np.arange(len(fine)), names=("",) * len(fine), num_clips=np.full(len(fine), 3),
+        clips_per_s=np.ones(len(fine)), dim=4, fine=fine, coarse=fine[:, :1], fine_names=("",) * fine.shape[1],
         coarse_of_fine=np.zeros(fine.shape[1], dtype=np.int64),
     )  # fmt: skip
 
