@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from haan.config import Config
 from haan.methods.asl.config import AslConfig
+from haan.methods.bmn.config import BmnConfig
 from haan.methods.case.config import CaseConfig
 from haan.methods.haan.config import HaanConfig
 from haan.methods.wtalc.config import WtalcConfig
@@ -21,6 +22,7 @@ CONFIGS: Mapping[str, type[Config]] = {
     "asl": AslConfig,
     "case": CaseConfig,
     "wtalum": UmConfig,
+    "bmn": BmnConfig,
 }
 
 

@@ -130,7 +130,7 @@ def test_steps_in_fixed_shapes_are_those_of_the_loop(problem: Problem) -> None:
         steps = trainer.begin(order)
         if fixed:
             taken = trainer.fixed_steps(graphs=False)
-            history = taken.epoch(trainer._schedule, trainer._columns, parts.train[order], None)
+            history = taken.epoch(trainer._schedule, trainer._columns, parts.train[order], trainer._rates)
         else:
             history = torch.stack([trainer.train_step(step) for step in range(steps)])
         assert history.shape == (steps, len(trainer.method.losses)) and history.isfinite().all()
