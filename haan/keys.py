@@ -27,10 +27,12 @@ def keys_of(cls: type = CONFIGS[HAAN], above: str = "") -> Iterator[Key]:
     types = field_types(cls)
     for f in ordered(cls):
         name = join(above, f.name)
-        kinds = kinds_of(Literal[*CONFIGS] if name == METHOD else types[f.name])
+        kinds = kinds_of(types[f.name])
         nested = next((kind for kind in kinds if is_dataclass(kind)), None)
         if kinds != (nested,):
-            yield Key(name, _values(kinds, f.metadata["rule"]), _default(f), f.metadata["what"], f.metadata["source"])
+            # A column of a page can't hold all methods' names.
+            value = "a method's name" if name == METHOD else _values(kinds, f.metadata["rule"])
+            yield Key(name, value, _default(f), f.metadata["what"], f.metadata["source"])
         if nested is not None:
             yield from keys_of(nested, name)  # type: ignore[arg-type]  # a dataclass type
 

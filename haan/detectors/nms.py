@@ -27,10 +27,10 @@ class Nms(Detect):
     """
 
     nms: Literal["hard", "half_soft", "soft"] = setting("hard", what="what becomes of overlapping ones", source=CODE)
-    nms_tiou: float = setting(0.5, SHARE, what="tIoU from which they overlap; not of `soft`", source=CODE)
+    nms_tiou: float = setting(0.5, SHARE, what="overlap from this tIoU on; not of `soft`", source=CODE)
     nms_sigma: float = setting(0.5, POSITIVE, what="scores fall by exp(-tIoU^2 / sigma)", source=CODE)
     nms_tiou_of: Literal["seconds", "released"] = setting(
-        "seconds", what="`released` adds 1 s to all lengths", source="ours; code: released"
+        "seconds", what="`released` adds 1 s to lengths", source="ours; code: released"
     )
 
 

@@ -55,15 +55,13 @@ class BmnOptim(Optim):
 class BmnDetect(Proposals):
     """Segments of the map to detections: suppression among all of a video, then the classes of what is left."""
 
-    score: Literal["all", "map"] = setting(
-        "all", what="of a segment: with its ends' probabilities, without", source=CODE
-    )
+    edge_power: float = setting(1.0, NON_NEGATIVE, what="of its ends' probabilities in a score; 0: none", source=CODE)
     top_classes: int = setting(2, AT_LEAST_ONE, what="detections of a segment, one a class", source=OURS)
     nms: Literal["hard", "half_soft", "soft"] = redefault(Proposals, "nms", "soft", CODE)
     nms_sigma: float = redefault(Proposals, "nms_sigma", 0.4, CODE)
-    nms_above: float = setting(0.5, NON_NEGATIVE, what="`soft`: scores fall above this tIoU, and", source=CODE)
+    nms_above: float = setting(0.5, NON_NEGATIVE, what="`soft`: scores fall above this tIoU", source=CODE)
     nms_above_width: float = setting(
-        0.4, NON_NEGATIVE, what="so much more, times the better one's share of the video", source=CODE
+        0.4, NON_NEGATIVE, what="added to it, times the better one's length (0 to 1)", source=CODE
     )
     most_proposals: int = redefault(Proposals, "most_proposals", 500, OURS)
     most_detections: int = redefault(Proposals, "most_detections", 100, CODE, what="segments kept, the best ones")

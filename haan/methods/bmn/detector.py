@@ -1,7 +1,7 @@
 """What BMN says of segments -> detections.
 
-A segment's score is that of the map, its overlap with an action times how much it is one, and with `score: all` times
-its ends' probabilities. The best `most_proposals` of a video suppress each other, whatever their class; each of what is
+A segment's score is that of the map, its overlap with an action times how much it is one, times a power of its ends'
+probabilities. The best `most_proposals` of a video suppress each other, whatever their class; each of what is
 left is a detection of its most probable classes, by the softmax of its mean logits, and its score times their
 probability. What suppression leaves is the same for all `top_classes`.
 """
@@ -46,12 +46,12 @@ def makers(
     """See haan.methods.base.Detector. numbers: as BMN.of_videos has them."""
     said = numbers.reshape(len(clips_per_s), -1, numbers.shape[1])
     seconds = np.diff(offsets) / clips_per_s
-    by_score: dict[str, dict[BmnDetect, list[int]]] = {}
+    by_power: dict[float, dict[BmnDetect, list[int]]] = {}
     for place, one in enumerate(settings):
-        alike = by_score.setdefault(one.score, {})
+        alike = by_power.setdefault(one.edge_power, {})
         alike.setdefault(replace(one, top_classes=1), []).append(place)
-    for score, alike in by_score.items():
-        segments = best(said, seconds, score, max(one.most_proposals for one in alike))
+    for power, alike in by_power.items():
+        segments = best(said, seconds, power, max(one.most_proposals for one in alike))
         groups = list(alike.values())
         for number, make in proposals.survivors(segments.found, list(alike), segments.above, by_class=False):
             places = groups[number]
@@ -61,16 +61,14 @@ def makers(
                 yield place, partial(_detections, segments.found, told, settings[place].top_classes)
 
 
-def best(said: NDArray[np.float32], seconds: NDArray[np.float64], score: str, most: int) -> Segments:
+def best(said: NDArray[np.float32], seconds: NDArray[np.float64], power: float, most: int) -> Segments:
     """The best so many segments of each video. said: [videos, points, numbers]. seconds: [videos] how long each is."""
     points = said.shape[1]
     i, j = cells(points)
     most, found = min(most, len(i)), []
     for first in range(0, len(said), _VIDEOS):
         some = said[first : first + _VIDEOS]
-        scores = some[:, i, j]
-        if score == "all":
-            scores = some[:, i, points] * some[:, j, points + 1] * scores
+        scores = some[:, i, j] * (some[:, i, points] * some[:, j, points + 1]) ** power
         cell = np.argpartition(-scores, most - 1, axis=1)[:, :most]
         cell.sort(axis=1)
         found.append((np.take_along_axis(scores, cell, axis=1), cell))

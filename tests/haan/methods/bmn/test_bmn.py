@@ -187,9 +187,7 @@ def plain_detections(said: np.ndarray, seconds: float, setting: BmnDetect) -> li
     rows = []
     for i in range(points):
         for j in range(i, points):
-            score = float(said[i, j])
-            if setting.score == "all":
-                score *= float(said[i, points]) * float(said[j, points + 1])
+            score = float(said[i, j]) * float(said[i, points] * said[j, points + 1]) ** setting.edge_power
             rows.append([score, i, j + 1])
     rows = sorted(rows, key=lambda row: -row[0])[: setting.most_proposals]
     found = []
@@ -216,7 +214,8 @@ def test_detections_of_every_setting_are_those_of_plain_loops() -> None:
     offsets, per_s = np.array([0, 5, 40]), np.array([1.0, 2.0])
     one = BmnDetect(nms_sigma=0.3, nms_above=0.17)
     wanted = [
-        one, replace(one, top_classes=3), replace(one, score="map"), replace(one, most_proposals=9),
+        one, replace(one, top_classes=3), replace(one, edge_power=0.0), replace(one, edge_power=0.5),
+        replace(one, most_proposals=9),
         replace(one, most_detections=4, top_classes=1), replace(one, nms_sigma=0.6, nms_above_width=0.0),
     ]  # fmt: skip
     made = {place: make() for place, make in detector.makers(numbers, offsets, per_s, wanted)}
