@@ -16,9 +16,13 @@ from haan.methods.refineloc.config import Refine, RefineConfig
 from haan.metrics import Detections
 from tests.planted import tiny_config, tiny_table
 
-# What is too slow at a method's own sizes: two levels of 16 instead of six of 512.
+# What is too slow, or learns too little in a few epochs, at a method's own sizes.
 _SMALLER = {"model": {"width": 16, "levels": 2, "blocks": 1, "heads": 2}}
-SMALLER: dict[str, dict[str, dict[str, Any]]] = {"actionformer": _SMALLER, "student": _SMALLER}
+SMALLER: dict[str, dict[str, dict[str, Any]]] = {
+    "actionformer": _SMALLER,
+    "student": _SMALLER,
+    "bmn": {"model": {"width": 16}, "bmn": {"points": 16, "samples": 4}, "optim": {"batch_videos": 2}},
+}
 
 
 def tiny_of(method: str, root: Path) -> Config:
@@ -33,8 +37,8 @@ def tiny_of(method: str, root: Path) -> Config:
     changes = dict(SMALLER.get(method, {}))
     if method == "student":
         changes["student"] = {"teacher": str(teacher_of(root))}
-    smaller = {name: replace(getattr(made, name), **values) for name, values in changes.items()}
-    made = replace(made, optim=replace(made.optim, lr=3e-3, epochs=like.optim.epochs, warmup_epochs=0), **smaller)
+    made = replace(made, optim=replace(made.optim, lr=3e-3, epochs=like.optim.epochs, warmup_epochs=0))
+    made = replace(made, **{name: replace(getattr(made, name), **values) for name, values in changes.items()})
     return tiny_refineloc(made) if isinstance(made, RefineConfig) else made
 
 

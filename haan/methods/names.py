@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from haan.config import Config
 from haan.methods.actionformer.config import ActionformerConfig
 from haan.methods.asl.config import AslConfig
+from haan.methods.bmn.config import BmnConfig
 from haan.methods.case.config import CaseConfig
 from haan.methods.d2net.config import D2NetConfig
 from haan.methods.haan.config import HaanConfig
@@ -29,6 +30,7 @@ CONFIGS: Mapping[str, type[Config]] = {
     "refineloc": RefineConfig,
     "actionformer": ActionformerConfig,
     "student": StudentConfig,
+    "bmn": BmnConfig,
 }
 
 
