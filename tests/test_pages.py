@@ -479,14 +479,23 @@ def rooms(page: str) -> dict[str, set[str]]:
     block = re.findall(r"^```\n(.*?)^```$", text_of(page), re.M | re.S)[0]
     found, folder = {"": set[str]()}, ""
     for line in block.splitlines():
-        names = re.split(r"\s{2,}", line.strip())
-        *files, _ = names
+        *named, _ = re.split(r"\s{2,}", line.strip())
+        files = [name for pattern in named for name in spelled_out(pattern)]
         if not line.startswith(" "):
             folder = files[0] if files[0].endswith("/") else ""
             found[""] |= set(files)
         else:
             found.setdefault(folder, set()).update(files)
     return found
+
+
+def spelled_out(pattern: str) -> list[str]:
+    """`{a,b}.yaml` as a shell reads it."""
+    before, brace, rest = pattern.partition("{")
+    if not brace:
+        return [pattern]
+    choices, _, after = rest.partition("}")
+    return [f"{before}{choice}{after}" for choice in choices.split(",")]
 
 
 @pytest.mark.parametrize("page", PAGES[1:])

@@ -37,7 +37,7 @@ class Bmn(Checked):
     positive: float = setting(0.9, SHARE, what="tIoU above which a segment is an action", source=CODE)
     regression: float = setting(10.0, NON_NEGATIVE, what="weight of the loss of tIoUs", source=CODE)
     classes: Literal["video", "segment"] = setting("segment", what="whose mean logits give the class", source=OURS)
-    pool_share: float = setting(0.125, SHARE, what="`video`: share of points that a class's logit is of", source=OURS)
+    pool_share: float = setting(0.125, SHARE, what="`video`: share of points for a class", source=OURS)
 
 
 @dataclass(frozen=True, kw_only=True)
