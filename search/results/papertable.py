@@ -158,15 +158,15 @@ def _empty(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, int]:
 def markdown(made: Tabulated) -> str:
     """The whole table and what has to be said of it."""
     paragraphs = [line for note in notes(made) for line in (note, "")][:-1]
-    return "\n".join([f"# {made.table.form.title}", "", *_grid(made), "", *paragraphs]) + "\n"
+    table = grid(cells(made), num_names(made))
+    return "\n".join([f"# {made.table.form.title}", "", *table, "", *paragraphs]) + "\n"
 
 
-def _grid(made: Tabulated) -> list[str]:
-    rows = cells(made)
+def grid(rows: Sequence[Sequence[str]], names: int) -> list[str]:
+    """Lines of a Markdown table, whose first row is the head and whose first so many columns are names."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    names = num_names(made)  # figures stand right
-    rule = "|" + "|".join("-" * (w + 1) + ("-" if i < names else ":") for i, w in enumerate(widths)) + "|"
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i < names else ":") for i, w in enumerate(widths)) + "|"  # right
     return [lines[0], rule, *lines[1:]]
 
 

@@ -17,10 +17,11 @@ from search.space.tableform import Table
 from search.study import algorithms
 from search.study.conditions import Conditions
 from search.study.record import RECENT, Objective
-from search.study.stagnation import Expectation, Rule, Stagnation
+from search.study.stagnation import Expectation, FirstOf, Rule, Spent, Stagnation, by_their_ends
 
 SEED = "seed"  # the key that a grid may list beside its settings
 EPOCHS = "optim.epochs"
+_PATIENCE = 40  # trials of a search's `stop:` that says nothing else
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
@@ -41,16 +42,24 @@ class Resources(Checked):
 class Stop(Checked):
     """When the search has enough before its trials are spent; see search.study.stagnation.
 
-    gain: so many trials in a row without it; `noise`: so many more whose expected gain no confirmation can tell.
+    patience: None: 40, unless `epochs` alone ends it. gain: so many trials in a row without it; `noise`: so many more
+    whose expected gain no confirmation can tell. epochs: that the trials have trained in all.
     """
 
-    patience: int = setting(40, AT_LEAST_ONE)
-    gain: float | Literal["noise"] = 0.0
+    patience: int | None = setting(None, AT_LEAST_ONE)
+    gain: float | Literal["noise"] | None = None
+    epochs: int | None = setting(None, AT_LEAST_ONE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gain != "noise" and self.gain < 0:
+        if isinstance(self.gain, float | int) and self.gain < 0:
             raise RuleError("gain", "must be noise or >= 0", self.gain)
+
+    @property
+    def waits(self) -> int | None:
+        """For so many trials without the gain; None where `epochs` alone ends the search."""
+        alone = self.epochs is not None and self.gain is None
+        return _PATIENCE if self.patience is None and not alone else self.patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +93,16 @@ class Plan(Checked):
         """What ends the search before its trials are spent. ended: trials that an earlier driver saw end."""
         if self.stop is None:
             return None
-        if self.stop.gain != "noise":
-            return Stagnation(self.stop.patience, self.stop.gain, ended)
-        assert self.confirm is not None
-        return Expectation(self.stop.patience, self.confirm.seeds, RECENT if self.objective == "recent" else 1, ended)
+        ended, rules = by_their_ends(ended), list[Rule]()
+        if self.stop.waits is not None and self.stop.gain != "noise":
+            rules.append(Stagnation(self.stop.waits, self.stop.gain or 0.0, ended))
+        elif self.stop.waits is not None:
+            assert self.confirm is not None
+            averaged = RECENT if self.objective == "recent" else 1
+            rules.append(Expectation(self.stop.waits, self.confirm.seeds, averaged, ended))
+        if self.stop.epochs is not None:
+            rules.append(Spent(self.stop.epochs, ended))
+        return rules[0] if len(rules) == 1 else FirstOf(rules)
 
     @property
     def epoch(self) -> Literal["best", "last"]:

@@ -2,12 +2,14 @@
 
 import math
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import fmean, median, stdev
 from typing import Protocol
 
 from optuna.trial import FrozenTrial, TrialState
+
+from search.study.record import TrialRecord
 
 _LEAST_TOP, _LEAST_TRIALS = 3, 10  # of the best, to know their tail by; ended, before a search has enough
 
@@ -143,3 +145,65 @@ class Expectation:
         if gain is None or noise is None:
             return f"ends {self.when}; too few are complete to say"
         return f"ends {self.when}, {gain:+.2f} against {noise:.2f} avg.mAP so far"
+
+
+class Spent:
+    """Ends a search once its trials have trained so many epochs in all; those under way go on, and so go beyond."""
+
+    def __init__(self, epochs: int, ended: Iterable[FrozenTrial] = ()):
+        """ended: trials that an earlier driver saw end, in any order."""
+        self.epochs, self.spent = epochs, 0
+        for trial in ended:
+            self.add(trial)
+
+    def add(self, trial: FrozenTrial) -> None:
+        """A trial has ended."""
+        self.spent += TrialRecord.of(trial).epochs or 0
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether no further trial is to begin."""
+        return self.spent >= self.epochs
+
+    @property
+    def rule(self) -> str:
+        """What it waits for, in words."""
+        return f"{self.epochs} epochs in trials that ended"
+
+    @property
+    def when(self) -> str:
+        """When it ends a search."""
+        return f"after {self.rule}"
+
+    def __str__(self) -> str:
+        return f"ends {self.when}, {self.spent} so far"
+
+
+class FirstOf:
+    """Ends a search once one of several rules does."""
+
+    def __init__(self, rules: Sequence[Rule]):
+        self._rules = rules
+
+    def add(self, trial: FrozenTrial) -> None:
+        """A trial has ended."""
+        for one in self._rules:
+            one.add(trial)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether no further trial is to begin."""
+        return any(one.is_enough for one in self._rules)
+
+    @property
+    def rule(self) -> str:
+        """What it waits for, in words; once it has enough, what has come."""
+        return " or ".join(one.rule for one in [one for one in self._rules if one.is_enough] or self._rules)
+
+    @property
+    def when(self) -> str:
+        """When it ends a search."""
+        return " or ".join(one.when for one in self._rules)
+
+    def __str__(self) -> str:
+        return "; ".join(str(one) for one in self._rules)

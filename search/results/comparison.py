@@ -1,0 +1,236 @@
+"""The table of a comparison: what each method is worth as released and once searched, on videos that chose nothing.
+
+Every search chose by holdouts of the training videos. Its winner and its base then train on all of them, with the same
+seeds in every search, and are scored on the official videos. Differences are paired by seed, their intervals Student's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pandas as pd
+import yaml
+from optuna.trial import TrialState
+
+from haan.errors import InputError
+from haan.files import whole
+from haan.yamlconfig import read_tree
+from search.results import provenance
+from search.results.confirm import Confirmed
+from search.results.folder import RunFolder
+from search.results.loaded import Run, load_run
+from search.results.papertable import grid
+from search.results.ranking import half_width
+from search.results.unseen import Unseen, unseen
+from search.space.confirmkeys import official_seeds
+from search.study import record
+from search.study.record import TrialRecord
+
+HEAD = ("Method", "labels", "base", "winner", "gain", "against the first", "trials", "epochs", "settings", "hours")
+NUM_NAMES = 2
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a comparison's folder keeps of what was asked. runs: the name of each line, and of its run folder."""
+
+    title: str
+    epochs: int
+    runs: tuple[tuple[str, str], ...]
+
+    @property
+    def text(self) -> str:
+        """As YAML."""
+        content = {"title": self.title, "epochs": self.epochs, "runs": dict(self.runs)}
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method. found: None where no winner was trained on all training videos. hours: of training, on one unit each.
+
+    settings: of detection, which each epoch of a trial was scored at.
+    """
+
+    name: str
+    run: Run
+    found: Unseen | None
+    trials: int
+    epochs: int
+    settings: int
+    hours: float
+
+    @property
+    def winner(self) -> Confirmed | None:
+        """On the official videos."""
+        return None if self.found is None else self.found.winner
+
+    @property
+    def base(self) -> Confirmed | None:
+        """On the official videos; the winner itself, where nothing was better."""
+        return None if self.found is None else self.found.base or self.found.winner
+
+
+@dataclass(frozen=True)
+class Compared:
+    """All that is printed."""
+
+    root: Path
+    kept: Kept
+    lines: tuple[Line, ...]
+
+
+def kept_file(root: Path) -> Path:
+    """What marks a comparison's folder."""
+    return root / "compare.yaml"
+
+
+def read_kept(root: Path) -> Kept:
+    """Raises InputError where a file of that name is none of ours."""
+    read_tree(kept_file(root))  # says where it is no YAML
+    content = yaml.safe_load(kept_file(root).read_text(encoding="utf-8"))
+    try:
+        return Kept(content["title"], content["epochs"], tuple(content["runs"].items()))
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{kept_file(root)}: must be as search/table.py wrote it, got another mapping") from None
+
+
+def is_over(folder: RunFolder) -> bool:
+    """Whether its search, and all that follows, has come to its end."""
+    if not (folder.is_begun and folder.journal.exists()):
+        return False
+    run = load_run(folder.root)
+    wanted = len(official_seeds(run.space.base, run.space.plan.confirm))
+    found = _unseen(run)
+    return found is not None and all(len(one.seeds) == wanted for one in (found.winner, found.base or found.winner))
+
+
+def _unseen(run: Run) -> Unseen | None:
+    return unseen(run.confirmation, run.winner.number) if run.winner is not None else None
+
+
+def compared(root: Path, kept: Kept) -> Compared:
+    """Of the run folders as they are; a search that has not begun makes no line."""
+    folders = [(name, root / run) for name, run in kept.runs]
+    return Compared(root, kept, tuple(_line(name, load_run(one)) for name, one in folders if RunFolder(one).is_begun))
+
+
+def _line(name: str, run: Run) -> Line:
+    trials = [trial for trial in run.study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    records = [TrialRecord.of(trial) for trial in trials]
+    every = chain(records, (one.record for one in run.confirmation.runs))
+    return Line(
+        name=name,
+        run=run,
+        found=_unseen(run),
+        trials=sum(trial.state != TrialState.FAIL for trial in trials),
+        epochs=sum(one.epochs or 0 for one in records),
+        settings=len(run.space.detects),
+        hours=sum(one.seconds or 0.0 for one in every) / 3600,
+    )
+
+
+def write(root: Path, kept: Kept) -> Compared:
+    """Writes compare.md and compare.csv. Raises InputError where no search has a winner yet."""
+    made = compared(root, kept)
+    if all(line.found is None for line in made.lines):
+        raise InputError(f"{root}: must hold a search whose winner was trained on all training videos, got none")
+    with whole(root / "compare.md") as partial:
+        partial.write_text(markdown(made), encoding="utf-8")
+    with whole(root / "compare.csv") as partial:
+        pd.DataFrame(rows(made)).to_csv(partial, index=False)
+    return made
+
+
+def cells(made: Compared) -> list[list[str]]:
+    """The table's cells, the head first; `NUM_NAMES` columns of names, the rest figures."""
+    first = made.lines[0].winner if made.lines else None
+    return [list(HEAD), *(_row(line, None if i == 0 else first) for i, line in enumerate(made.lines))]
+
+
+def _row(line: Line, first: Confirmed | None) -> list[str]:
+    winner, base = line.winner, line.base
+    gain = _apart(winner, base) if winner is not base else ""
+    spent = [str(line.trials), str(line.epochs), str(line.settings), f"{line.hours:.2f}"]
+    figures = [_shown(base), _shown(winner), gain, _apart(winner, first)]
+    return [line.name, line.run.space.base.supervision, *figures, *spent]
+
+
+def _shown(one: Confirmed | None) -> str:
+    if one is None:
+        return "-"
+    return f"{one.mean:.2f}" + (f" ± {one.sd:.2f}" if one.sd is not None else "")
+
+
+def _apart(one: Confirmed | None, other: Confirmed | None) -> str:
+    """Mean difference over the seeds that both have, with its 95 % interval."""
+    if one is None or other is None:
+        return ""
+    theirs = dict(zip(other.seeds, other.scores, strict=True))
+    apart = [score - theirs[seed] for seed, score in zip(one.seeds, one.scores, strict=True) if seed in theirs]
+    if not apart:
+        return ""
+    half = half_width(apart)
+    between = "" if half is None else f" ({mean(apart) - half:+.2f} to {mean(apart) + half:+.2f})"
+    return f"{mean(apart):+.2f}{between}"
+
+
+def markdown(made: Compared) -> str:
+    """The whole table and what has to be said of it."""
+    paragraphs = chain.from_iterable((note, "") for note in notes(made))
+    return "\n".join([f"# {made.kept.title}", "", *grid(cells(made), NUM_NAMES), "", *paragraphs]).rstrip("\n") + "\n"
+
+
+def notes(made: Compared) -> list[str]:
+    """What a reader has to know, in paragraphs."""
+    space = made.lines[0].run.space
+    tiou, seeds = space.base.eval.tiou, official_seeds(space.base, space.plan.confirm)
+    known = made.lines[0].run.study.user_attrs
+    said = [
+        f"avg.mAP in percent (tIoU {tiou[0]:g} to {tiou[-1]:g}) on the official validation videos, which chose nothing: mean "
+        f"± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}) that no search has seen, each trained "
+        "on all training videos.",
+        f"Each search had the same budget, {made.kept.epochs} epochs of its trials; those under way went on. base: its "
+        "space's own settings, the first trial. hours: of training, the confirmation's too. settings: of detection, all "
+        "of which score each epoch.",
+        "gain, against the first: differences paired by seed, with 95 % intervals (Student's t), not adjusted for the "
+        "number of lines. They are about other seeds, not about other searches or videos.",
+        "labels: weak is told of a training video which classes it shows, full also when.",
+    ]
+    lacking = [line.name for line in made.lines if line.found is None]
+    begun = {line.name for line in made.lines}
+    missing = [*lacking, *(name for name, _ in made.kept.runs if name not in begun)]
+    if missing:
+        said.append(f"NOT WHOLE: no winner yet of {', '.join(missing)}.")
+    return said + provenance.sentences(known.get(record.DATA), known.get(record.FINGERPRINT, "unknown"), None)
+
+
+def rows(made: Compared) -> list[dict[str, Any]]:
+    """A row a line, configuration (base or winner) and seed, for further statistics."""
+    found = list[dict[str, Any]]()
+    for line in made.lines:
+        for role, one in (("base", line.base), ("winner", line.winner)):
+            found += [] if one is None else _runs(line, role, one)
+    return found
+
+
+def _runs(line: Line, role: str, one: Confirmed) -> list[dict[str, Any]]:
+    by_seed: Mapping[int, Mapping[float, float]] = {
+        run.seed: run.by_tiou for run in line.run.confirmation.official if run.trial == one.number
+    }
+    shared = {"method": line.run.space.base.method, "supervision": line.run.space.base.supervision}
+    return [
+        {
+            "line": line.name,
+            **shared,
+            "configuration": role,
+            "trial": one.number,
+            "seed": seed,
+            "avg_map": score,
+            **{f"map@{tiou:g}": value for tiou, value in by_seed[seed].items()},
+        }
+        for seed, score in zip(one.seeds, one.scores, strict=True)
+    ]

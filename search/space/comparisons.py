@@ -1,0 +1,152 @@
+"""`compare:` of a file: a search of each method, all with one budget, on the same data, scored alike; for one table."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from haan.checked import AT_LEAST_ONE, NOT_EMPTY, Checked, RuleError, required, setting
+from haan.config import Holdout
+from haan.errors import InputError
+from haan.yamlconfig import build, child, items, place, read_tree, shown, unknown_key
+from search.space.model import Space
+from search.space.read import read_space
+
+KEY = "compare"
+_SEARCHES, _SET = "searches", "set"
+_SPACE = "space"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form(Checked):
+    """The plain values of `compare:`.
+
+    epochs: that the trials of each search train in all, after which none begins. official_seeds: with how many each
+    winner and each base is trained on all training videos.
+    """
+
+    title: str = required(NOT_EMPTY)
+    epochs: int = required(AT_LEAST_ONE)
+    official_seeds: int = setting(5)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.official_seeds < 2:
+            raise RuleError("official_seeds", "must be >= 2, for one seed shows no spread", self.official_seeds)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One search. line: its name in the table. run: of its run folder. overrides: `KEY=VALUE` each, to its file."""
+
+    line: str
+    run: str
+    file: Path
+    overrides: tuple[str, ...]
+    space: Space
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a file asks for, checked."""
+
+    form: Form
+    entries: tuple[Entry, ...]
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a file asks for one. Raises InputError where it is no YAML."""
+    return child(read_tree(path), KEY) is not None
+
+
+def read_comparison(path: Path, overrides: Sequence[str] = ()) -> Comparison:
+    """A file with `compare:`; `KEY=VALUE` overrides hold for every search. Raises InputError with every error found."""
+    tree, errors = read_tree(path), list[str]()
+    top = items(tree, "", errors)
+    errors += [unknown_key(node, key, [KEY]) for key, (node, _) in top.items() if key != KEY]
+    node = top[KEY][1]
+    found = items(node, KEY, errors)
+    plain = [pair for key, pair in found.items() if key not in (_SEARCHES, _SET)]
+    form = build(Form, yaml.MappingNode(node.tag, plain, node.start_mark, node.end_mark), KEY, errors)
+    shared = _settings(found[_SET][1], f"{KEY}.{_SET}", errors) if _SET in found else []
+    asked = items(found[_SEARCHES][1], f"{KEY}.{_SEARCHES}", errors) if _SEARCHES in found else {}
+    if not errors and len(asked) < 2:
+        where = found[_SEARCHES][1] if _SEARCHES in found else node
+        errors.append(f"{place(where)}: {KEY}.{_SEARCHES}: must name two searches or more, got {len(asked)}")
+    if errors or form is None:
+        raise InputError(errors)
+    budget = [f"search.trials={form.epochs}", f"search.stop={{epochs: {form.epochs}}}"]
+    budget.append(f"search.confirm.official_seeds={form.official_seeds}")
+    entries = list[Entry]()
+    for line, (_, value) in asked.items():
+        own = _search(path, line, value, errors)
+        if own is None:
+            continue
+        file, more = own
+        given = (*shared, *more, *overrides, *budget)
+        try:
+            entries.append(Entry(line, _folder(line), file, given, read_space(file, given)))
+        except InputError as error:
+            errors += [f"{place(value)}: {KEY}.{_SEARCHES}.{line}: {one}" for one in error.messages]
+    errors += _unlike(entries, asked)
+    if errors:
+        raise InputError(errors)
+    return Comparison(form, tuple(entries))
+
+
+def _search(path: Path, line: str, node: yaml.Node, errors: list[str]) -> tuple[Path, list[str]] | None:
+    """File, beside the comparison's, and settings of one search."""
+    key, before = f"{KEY}.{_SEARCHES}.{line}", len(errors)
+    found = items(node, key, errors)
+    known = [_SPACE, _SET]
+    errors += [unknown_key(name, f"{key}.{one}", known) for one, (name, _) in found.items() if one not in known]
+    file = found[_SPACE][1] if _SPACE in found else None
+    if not isinstance(file, yaml.ScalarNode):
+        errors.append(f"{place(file or node)}: {key}.{_SPACE}: must name a space file, got {shown(file)}")
+    more = _settings(found[_SET][1], f"{key}.{_SET}", errors) if _SET in found else []
+    if len(errors) > before or not isinstance(file, yaml.ScalarNode):
+        return None
+    return path.parent / file.value, more
+
+
+def _settings(node: yaml.Node, key: str, errors: list[str]) -> list[str]:
+    """`KEY=VALUE` of each entry of a mapping, as `--set` takes them."""
+    return [f"{name}={_text(value)}" for name, (_, value) in items(node, key, errors).items()]
+
+
+def _folder(line: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", line.lower()).strip("-") or "search"
+
+
+def _text(node: yaml.Node) -> str:
+    return node.value if isinstance(node, yaml.ScalarNode) else yaml.serialize(node, width=10**6).strip()
+
+
+def _unlike(entries: Sequence[Entry], asked: Mapping[str, tuple[yaml.Node, yaml.Node]]) -> list[str]:
+    """What keeps searches from being compared."""
+    found = list[str]()
+    for i, one in enumerate(entries):
+        where = f"{place(asked[one.line][1])}: {KEY}.{_SEARCHES}.{one.line}"
+        if one.space.plan.confirm is None or not isinstance(one.space.base.data.validation, Holdout):
+            found.append(f"{where}: must have search.confirm and a data.validation by holdout, got {one.file} without")
+        twin = next((other for other in entries[:i] if other.run == one.run), None)
+        if twin is not None:
+            found.append(f"{where}: must have a name of its own for a folder, got {one.run}, as {twin.line}")
+        first, own = (_shared(each.space) for each in (entries[0], one))
+        for key, value in own.items():
+            if value != first[key]:
+                found.append(f"{where}: {key} must be that of {entries[0].line}, {first[key]}, got {value}")
+    return found
+
+
+def _shared(space: Space) -> dict[str, object]:
+    """What all searches must have in common; the type in which features are kept is a method's own."""
+    base, confirm = space.base, space.plan.confirm
+    return {
+        "data": replace(base.data, dtype="float32"),
+        "eval": base.eval,
+        "seed": base.seed,
+        "search.confirm.seeds": confirm and confirm.seeds,
+    }
