@@ -30,6 +30,7 @@ from search.results.winner import no_choice
 from search.space.model import Space, base_value, ends_of, most_epochs, num_wanted, of_several_methods, with_values
 from search.study import journal
 from search.study.algorithms import pruned_epochs
+from search.study.record import TrialRecord
 from search.study.study import FINISHED
 
 _RUN_BYTES, _EPOCH_BYTES = 96 * 2**10, 8 * 2**10  # journal, curves and Ray's notes, a run and an epoch
@@ -41,13 +42,15 @@ class Left:
     """Runs that are still to be done, at most.
 
     interrupted: so many of the trials were under way. rounds: with new seeds, those that wait for nothing, then those
-    that wait for them, and so on. finals: on all training videos.
+    that wait for them, and so on. finals: on all training videos. epochs: that trials are to have trained before
+    `search.stop` lets none begin; None where it does not count them.
     """
 
     trials: int
     interrupted: int
     rounds: tuple[int, ...]
     finals: int
+    epochs: int | None = None
 
     @property
     def repeats(self) -> int:
@@ -58,6 +61,11 @@ class Left:
     def runs(self) -> int:
         """All of them."""
         return self.trials + self.repeats + self.finals
+
+    def trial_epochs(self, each: int, concurrent: int) -> int:
+        """At most, of trials of so many epochs each, so many at once; those under way at the end go on."""
+        every = self.trials * each
+        return every if self.epochs is None else min(every, self.epochs + concurrent * each)
 
 
 def plan(job: Job, cluster: Cluster, share: Share, scratch: RunFolder, wait: Callable[[str], None]) -> Iterator[str]:
@@ -94,7 +102,13 @@ def remaining(job: Job, studies: RunFolder) -> Left:
         rounds = (sum(run not in done for run in known.wanted), *known.rounds)
         if not sum(rounds):  # else the winner may change, and with it what is done of these
             finals = sum(run not in done for run in confirm.finals(space, trials, known, has_official))
-    return Left(left, interrupted, rounds, finals)
+    stop = space.plan.stop
+    enough = None if stop is None or stop.epochs is None else max(stop.epochs - _trained(ended), 0)
+    return Left(left, interrupted, rounds, finals, enough)
+
+
+def _trained(ended: Sequence[FrozenTrial]) -> int:
+    return sum(TrialRecord.of(trial).epochs or 0 for trial in ended)
 
 
 def _trials(path: Path) -> list[FrozenTrial]:
@@ -143,7 +157,9 @@ def _runs_line(job: Job, share: Share, left: Left) -> str:
         head = f"Plan: {budget} trials"
     else:
         head = f"Plan: {left.trials} of {budget} trials are left ({left.interrupted} of them interrupted),"
-    head += f" of up to {epochs} epochs = {left.trials * epochs:,} trial-epochs, {share.concurrent} at once"
+    head += f" of up to {epochs} epochs = {left.trial_epochs(epochs, share.concurrent):,} trial-epochs"
+    head += "" if left.epochs is None else f" (none begins after {left.epochs:,})"
+    head += f", {share.concurrent} at once"
     more = [f"{left.repeats} runs to confirm"] * bool(left.repeats)
     more += [f"{left.finals} on all training videos"] * bool(left.finals)
     after = (left.repeats + left.finals) * epochs
@@ -253,7 +269,10 @@ def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[st
     yield line
     epochs = most_epochs(job.space)
     run_s = one * epochs
+    every = left.trial_epochs(epochs, share.concurrent)
     search = run_s * math.ceil(left.trials / share.concurrent)
+    if left.epochs is not None:
+        search = min(search, one * math.ceil(every / share.concurrent))
     line = f"Search: about {duration(search)} without pruning"
     pruned = pruned_epochs(pruner, epochs)
     if pruned is not None and left.trials:
@@ -262,7 +281,8 @@ def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[st
     for what, rounds in (("confirmation", left.rounds), ("on all training videos", (left.finals,))):
         one_by_one = sum(math.ceil(runs / share.concurrent) for runs in rounds)
         line += f"; {what}: up to about {duration(run_s * one_by_one)}" if one_by_one else ""
-    yield f"{line}; in all up to {amount(run_s * left.runs * share.units, share.unit)}"
+    every += (left.runs - left.trials) * epochs
+    yield f"{line}; in all up to {amount(one * every * share.units, share.unit)}"
 
 
 def _clustering(timed: Timed) -> str:

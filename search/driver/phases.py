@@ -134,7 +134,7 @@ class Phase(ABC):
 
     title: as search.driver.screen.Status has it. kind: what the folders of its checkpoints are called. budget: of
     trials. searched: what the search found, where that is over. later: how many runs each phase after it has at most.
-    stagnation: what ends it before its budget is spent. confirmed: what new seeds said of the winner, once they have.
+    stagnation: what ends it before its budget is spent. enough_epochs: of trials that ended, which do so. confirmed: what new seeds said of the winner, once they have.
     search: the search's study.
     """
 
@@ -143,6 +143,7 @@ class Phase(ABC):
     searched: Totals | None = None
     later: tuple[int, ...] = ()
     stagnation: Rule | None = None
+    enough_epochs: int | None = None
     confirmed: str = ""
 
     def __init__(self, work: Work, study: Study, budget: int, search: Study):
@@ -191,7 +192,9 @@ class Search(Phase):
         super().__init__(work, study, work.job.space.plan.trials, study)
         rounds, finals = retraining.num_runs(work.job.space, retraining.OFFICIAL in work.job.splits)
         self.later = (*rounds, finals)
-        self.stagnation = work.job.space.plan.enough(study.trials(*FINISHED))
+        plan = work.job.space.plan
+        self.stagnation = plan.enough(study.trials(*FINISHED))
+        self.enough_epochs = None if plan.stop is None else plan.stop.epochs
 
     @property
     def left(self) -> int:
@@ -542,6 +545,7 @@ class _Course:
             stops,
             as_row=phase.as_row,
             earlier_s=work.share.units * sum(ran_s(record.TrialRecord.of(trial).runs or ()) for trial in others),
+            enough_epochs=phase.enough_epochs,
         )
         found, more = curves.Curves(work.job.folder), next((runs for runs in phase.later if runs), 0)
         events = PhaseEvents(phase, progress, found)

@@ -108,7 +108,8 @@ class Progress:
     the trials of this phase that an earlier driver finished. clock: of the session. searched: what the search
     found, where that is over. later: how many runs each later phase has. stops: what ends the phase before all its
     trials are tried, in words. as_row: a trial under way as the screen has it. earlier_s: what phases between the
-    search and this one took, in seconds of one unit. under_way, of all below: the trials that have not ended.
+    search and this one took, in seconds of one unit. enough_epochs: of trials that ended, after which none begins.
+    under_way, of all below: the trials that have not ended.
     """
 
     def __init__(
@@ -124,10 +125,11 @@ class Progress:
         *,
         as_row: Callable[[Running], Shown] | None = None,
         earlier_s: float = 0.0,
+        enough_epochs: int | None = None,
     ):
         self._screen, self._heading, self._describe = screen, heading, describe
         self._totals, self._clock, self._searched, self._later = sums, clock, searched, later
-        self._stops, self._earlier_s = stops, earlier_s
+        self._stops, self._earlier_s, self._enough_epochs = stops, earlier_s, enough_epochs
         self._as_row = as_row or (lambda running: (running.number, False, running.params))
         self._shown = -math.inf
         self._failures: deque[str] = deque(maxlen=_LAST)
@@ -142,6 +144,14 @@ class Progress:
     def to_begin(self, under_way: Collection[Running]) -> int:
         """How many trials of this phase have not begun."""
         return max(self._heading.budget - self._totals.done - len(under_way), 0)
+
+    def _expected(self, under_way: Collection[Running]) -> int:
+        """How many of them will begin, where all train as many epochs as those that ended did on average."""
+        most, counts = self.to_begin(under_way), self._totals
+        if self._enough_epochs is None or not counts.trained:
+            return most
+        trials = (self._enough_epochs - counts.trained) * counts.done / counts.trained
+        return min(most, max(math.ceil(trials) - len(under_way), 0))
 
     def suffice(self, under_way: int) -> int:
         """No trial comes but so many; how many there were to be beside them."""
@@ -233,7 +243,7 @@ class Progress:
         run_s = counts.run_s or (self._searched.run_s if self._searched else 0.0)
         return Ahead(
             ended_s=counts.lengths_s or [run_s],
-            to_begin=self.to_begin(under_way),
+            to_begin=self._expected(under_way),
             running_s=[ran_s(running.stretches) for running in under_way],
             later=self._later,
             run_s=run_s,

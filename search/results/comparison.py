@@ -190,12 +190,12 @@ def notes(made: Compared) -> list[str]:
     tiou, seeds = space.base.eval.tiou, official_seeds(space.base, space.plan.confirm)
     known = made.lines[0].run.study.user_attrs
     said = [
-        f"avg.mAP in percent (tIoU {tiou[0]:g} to {tiou[-1]:g}) on the official validation videos, which chose nothing: mean "
-        f"± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}) that no search has seen, each trained "
-        "on all training videos.",
-        f"Each search had the same budget, {made.kept.epochs} epochs of its trials; those under way went on. base: its "
-        "space's own settings, the first trial. hours: of training, the confirmation's too. settings: of detection, all "
-        "of which score each epoch.",
+        f"avg.mAP in percent (tIoU {tiou[0]:g} to {tiou[-1]:g}) on the official validation videos, which chose "
+        f"nothing: mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}) that no search has "
+        "seen, each trained on all training videos.",
+        f"Each search had the same budget, {made.kept.epochs} epochs of its trials; those under way then went on. "
+        "base: its space's own settings, the first trial. hours: of training, the confirmation's too. settings: of "
+        "detection, all of which score each epoch.",
         "gain, against the first: differences paired by seed, with 95 % intervals (Student's t), not adjusted for the "
         "number of lines. They are about other seeds, not about other searches or videos.",
         "labels: weak is told of a training video which classes it shows, full also when.",
