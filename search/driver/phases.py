@@ -134,7 +134,8 @@ class Phase(ABC):
 
     title: as search.driver.screen.Status has it. kind: what the folders of its checkpoints are called. budget: of
     trials. searched: what the search found, where that is over. later: how many runs each phase after it has at most.
-    stagnation: what ends it before its budget is spent. enough_epochs: of trials that ended, which do so. confirmed: what new seeds said of the winner, once they have.
+    stagnation: what ends it before its budget is spent. enough_epochs: of trials that ended, after which none begins.
+    confirmed: what new seeds said of the winner, once they have.
     search: the search's study.
     """
 
