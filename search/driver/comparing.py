@@ -1,16 +1,20 @@
 """Runs the searches of a comparison, one after the other, each as its own `search/run.py`, and keeps their table."""
 
+import json
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from subprocess import Popen
 
 from haan.cli import python, say
+from haan.config import Holdout
 from haan.errors import InputError
 from haan.files import whole
+from haan.weights import STATE, WEIGHTS
 from haan.words import clean
+from haan.yamlconfig import BEST
 from search.results import comparison
 from search.results.comparison import Compared, Kept
 from search.results.folder import RunFolder
@@ -55,8 +59,12 @@ def compare(asked: Asked) -> tuple[int, Compared | None]:
         folder = RunFolder(asked.root / one.run)
         if comparison.is_over(folder):
             continue
-        say(clean(f"[{number}/{len(made.entries)}] {one.line}: {one.file}"))
-        code = _run(_command(asked, one, folder))
+        head = f"[{number}/{len(made.entries)}] {one.line}: "
+        if one.teacher is not None and not (asked.root / one.teacher / BEST).exists():
+            say(clean(f"{head}left out, for its teacher's search has no winner"))
+            continue
+        say(clean(f"{head}{one.file}"))
+        code = next((code for command in _commands(asked, one, folder) if (code := _run(command))), 0)
         if code not in (0, _NO_TRIAL):
             if code == _INTERRUPTED:
                 say(clean(f"To go on with the comparison: {asked.again}"))
@@ -79,12 +87,31 @@ def _begin(asked: Asked, kept: Kept) -> None:
         partial.write_text(kept.text, encoding="utf-8")
 
 
-def _command(asked: Asked, one: Entry, folder: RunFolder) -> list[str]:
+def _commands(asked: Asked, one: Entry, folder: RunFolder) -> Iterator[list[str]]:
+    """What is to be run for a search, one after the other; the next is made once the one before has come to its end."""
+    given = list(one.overrides)
+    if one.teacher is not None:
+        told = asked.root / f"{one.teacher}-teacher.json"
+        yield from _teaching(asked.root / one.teacher, told, one)
+        given.append(f"student.teacher={told.resolve()}")
     options = ["--name", one.run, "--out", str(asked.root)]
-    options += [word for given in one.overrides for word in ("--set", given)]
+    options += [word for override in given for word in ("--set", override)]
     options += [] if asked.address is None else ["--address", asked.address]
     options += ["--quiet"] * asked.quiet + ["--resume"] * folder.is_begun
-    return [sys.executable, str(_RUN), str(one.file), *options]
+    yield [sys.executable, str(_RUN), str(one.file), *options]
+
+
+def _teaching(run: Path, told: Path, student: Entry) -> Iterator[list[str]]:
+    """Trains a run's winner without the videos that validate its student, and has it detect in all training videos."""
+    if told.exists():
+        return
+    trained, haan = told.with_suffix(""), [sys.executable, "-m", "haan"]
+    validation = student.space.base.data.validation
+    assert isinstance(validation, Holdout)
+    if not (trained / WEIGHTS).exists():
+        more = ["--set", f"data.validation={json.dumps(asdict(validation))}", "--out", str(trained)]
+        yield [*haan, "train", str(run / BEST), *more, *["--resume"] * (trained / STATE).exists()]
+    yield [*haan, "detect", str(trained), "--train", "--out", str(told)]
 
 
 def _run(command: Sequence[str]) -> int:

@@ -25,6 +25,7 @@ from search.results.loaded import Run, load_run
 from search.results.papertable import grid
 from search.results.ranking import half_width
 from search.results.unseen import Unseen, unseen
+from search.space.comparisons import TAUGHT
 from search.space.confirmkeys import official_seeds
 from search.study import record
 from search.study.record import TrialRecord
@@ -200,6 +201,8 @@ def notes(made: Compared) -> list[str]:
         "number of lines. They are about other seeds, not about other searches or videos.",
         "labels: weak is told of a training video which classes it shows, full also when.",
     ]
+    if taught := [line.name for line in made.lines if line.run.space.base.method == TAUGHT]:
+        said.append(f"{', '.join(taught)}: epochs and hours are without its teacher's.")
     lacking = [line.name for line in made.lines if line.found is None]
     begun = {line.name for line in made.lines}
     missing = [*lacking, *(name for name, _ in made.kept.runs if name not in begun)]

@@ -16,7 +16,8 @@ from search.space.read import read_space
 
 KEY = "compare"
 _SEARCHES, _SET = "searches", "set"
-_SPACE = "space"
+_SPACE, _TEACHER = "space", "teacher"
+TAUGHT = "student"  # the method that needs a teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +40,18 @@ class Form(Checked):
 
 @dataclass(frozen=True)
 class Entry:
-    """One search. line: its name in the table. run: of its run folder. overrides: `KEY=VALUE` each, to its file."""
+    """One search.
+
+    line: its name in the table. run: of its run folder. overrides: `KEY=VALUE` each, to its file. teacher: the run
+    whose winner, trained anew without the holdout, tells a student what the training videos show.
+    """
 
     line: str
     run: str
     file: Path
     overrides: tuple[str, ...]
     space: Space
+    teacher: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,23 +90,36 @@ def read_comparison(path: Path, overrides: Sequence[str] = ()) -> Comparison:
         own = _search(path, line, value, errors)
         if own is None:
             continue
-        file, more = own
-        given = (*shared, *more, *overrides, *budget)
+        given = (*shared, *own.overrides, *overrides, *budget)
         try:
-            entries.append(Entry(line, _folder(line), file, given, read_space(file, given)))
+            space = read_space(own.file, given)
         except InputError as error:
             errors += [f"{place(value)}: {KEY}.{_SEARCHES}.{line}: {one}" for one in error.messages]
+            continue
+        teacher = _teacher(own, space, entries, errors)
+        entries.append(Entry(line, _folder(line), own.file, given, space, teacher))
     errors += _unlike(entries, asked)
     if errors:
         raise InputError(errors)
     return Comparison(form, tuple(entries))
 
 
-def _search(path: Path, line: str, node: yaml.Node, errors: list[str]) -> tuple[Path, list[str]] | None:
-    """File, beside the comparison's, and settings of one search."""
+@dataclass(frozen=True)
+class _Asked:
+    """What stands under a search's name. teacher: as it stands there."""
+
+    key: str
+    file: Path
+    overrides: tuple[str, ...]
+    teacher: yaml.Node | None
+    at: yaml.Node
+
+
+def _search(path: Path, line: str, node: yaml.Node, errors: list[str]) -> _Asked | None:
+    """One search, whose file stands beside the comparison's."""
     key, before = f"{KEY}.{_SEARCHES}.{line}", len(errors)
     found = items(node, key, errors)
-    known = [_SPACE, _SET]
+    known = [_SPACE, _SET, _TEACHER]
     errors += [unknown_key(name, f"{key}.{one}", known) for one, (name, _) in found.items() if one not in known]
     file = found[_SPACE][1] if _SPACE in found else None
     if not isinstance(file, yaml.ScalarNode):
@@ -108,7 +127,24 @@ def _search(path: Path, line: str, node: yaml.Node, errors: list[str]) -> tuple[
     more = _settings(found[_SET][1], f"{key}.{_SET}", errors) if _SET in found else []
     if len(errors) > before or not isinstance(file, yaml.ScalarNode):
         return None
-    return path.parent / file.value, more
+    teacher = found[_TEACHER][1] if _TEACHER in found else None
+    return _Asked(key, path.parent / file.value, tuple(more), teacher, node)
+
+
+def _teacher(own: _Asked, space: Space, before: Sequence[Entry], errors: list[str]) -> str | None:
+    """The run of the search that teaches another, one of those before it; none unless that is a student."""
+    if space.base.method != TAUGHT:
+        if own.teacher is not None:
+            rule = f"must stand with method {TAUGHT}, got method {space.base.method}"
+            errors.append(f"{place(own.teacher)}: {own.key}.{_TEACHER}: {rule}")
+        return None
+    weak = {one.line: one.run for one in before if one.space.base.supervision == "weak" and one.teacher is None}
+    named = own.teacher.value if isinstance(own.teacher, yaml.ScalarNode) else None
+    if named not in weak:
+        rule = f"must be a search above it of a method that is told no segments ({', '.join(weak) or 'none is'})"
+        errors.append(f"{place(own.teacher or own.at)}: {own.key}.{_TEACHER}: {rule}, got {shown(own.teacher)}")
+        return None
+    return weak[named]
 
 
 def _settings(node: yaml.Node, key: str, errors: list[str]) -> list[str]:
