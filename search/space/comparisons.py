@@ -120,9 +120,10 @@ def _search(path: Path, line: str, node: yaml.Node, errors: list[str]) -> _Asked
     key, before = f"{KEY}.{_SEARCHES}.{line}", len(errors)
     found = items(node, key, errors)
     known = [_SPACE, _SET, _TEACHER]
-    errors += [unknown_key(name, f"{key}.{one}", known) for one, (name, _) in found.items() if one not in known]
+    unknown = [unknown_key(name, f"{key}.{one}", known) for one, (name, _) in found.items() if one not in known]
+    errors += unknown
     file = found[_SPACE][1] if _SPACE in found else None
-    if not isinstance(file, yaml.ScalarNode):
+    if not isinstance(file, yaml.ScalarNode) and not unknown:
         errors.append(f"{place(file or node)}: {key}.{_SPACE}: must name a space file, got {shown(file)}")
     more = _settings(found[_SET][1], f"{key}.{_SET}", errors) if _SET in found else []
     if len(errors) > before or not isinstance(file, yaml.ScalarNode):
@@ -165,8 +166,9 @@ def _unlike(entries: Sequence[Entry], asked: Mapping[str, tuple[yaml.Node, yaml.
     found = list[str]()
     for i, one in enumerate(entries):
         where = f"{place(asked[one.line][1])}: {KEY}.{_SEARCHES}.{one.line}"
-        if one.space.plan.confirm is None or not isinstance(one.space.base.data.validation, Holdout):
-            found.append(f"{where}: must have search.confirm and a data.validation by holdout, got {one.file} without")
+        validation = one.space.base.data.validation
+        if not isinstance(validation, Holdout):  # a confirmation there is always: the budget says its official seeds
+            found.append(f"{where}: data.validation must be by holdout, got {validation}")
         twin = next((other for other in entries[:i] if other.run == one.run), None)
         if twin is not None:
             found.append(f"{where}: must have a name of its own for a folder, got {one.run}, as {twin.line}")

@@ -24,6 +24,7 @@ from haan.weights import write_tensors
 from search.driver import session
 from search.driver.estimate import (
     Left,
+    _runs_line,
     _time_lines,
     checkpoint_bytes,
     disk_line,
@@ -73,7 +74,7 @@ def old_run(path: Path, name: str = "a", running: int = 1, value: float = 10.0) 
     for _ in range(2):
         number = study.ask().number
         study.report(number, 1, value)
-        study.complete(number, {})
+        study.complete(number, {"epochs": 1})
     for _ in range(running):
         study.ask()
     return folder
@@ -190,6 +191,22 @@ def test_a_search_that_has_enough_only_ends_what_was_under_way(
     folder = old_run(path, running=running)  # the second of two equal ones is no gain
     assert remaining(look(path, scratch, resume=True), scratch).trials == running
     assert listed(folder).state == state
+
+
+def test_a_budget_of_epochs_is_what_the_plan_and_its_time_are_of(tmp_path: Path, scratch: RunFolder) -> None:
+    """Of 30 epochs the old run's two trials had one each; two trials of 4 epochs at once may go beyond by 8."""
+    path = tiny_space(tmp_path, trials=99, stop={"epochs": 30})
+    old_run(path, running=0)
+    job = look(path, scratch, resume=True)
+    left = remaining(job, scratch)
+    assert left.epochs == 28
+    assert _runs_line(job, Share(2, 1, 0.0), left).startswith(
+        "Plan: 97 of 99 trials are left (0 of them interrupted), of up to 4 epochs = 36 trial-epochs (none begins "
+        "after 28), 2 at once"
+    )
+    timed = Timed("lab", {"cluster": 0.0, "train": 1.0, "detect": 0.0, "score": 0.0}, {"kmeans": 0.0})
+    _, search = _time_lines(job, Share(2, 1, 0.0), left, timed)
+    assert search.startswith("Search: about 18 s")
 
 
 def test_a_race_takes_as_long_as_its_rounds_one_after_the_other(job: Job) -> None:

@@ -102,6 +102,19 @@ def test_the_clock_and_the_time_left_go_on_from_phase_to_phase(at: list[float]) 
     assert at_end - 1 <= seen.statuses[-1].left_s < at_end
 
 
+def test_a_budget_of_epochs_says_how_many_trials_are_to_come(at: list[float]) -> None:
+    """Of 30 epochs 12 are spent, 6 a trial: three more of 20 s, of which one is under way and 10 s old."""
+    seen: Any = Seen()
+    search = phase(seen, "search", SessionClock(1, 100.0), 99, None, (), str, enough_epochs=30)
+    for number in range(2):
+        at[0] = 20 * (number + 1)
+        one = ran(number, at[0] - 20, at[0], 6)
+        search.ended(one, told(one, TrialState.PRUNED), [])
+    at[0] = 50
+    search.reported([ran(2, 40, None, 3)])
+    assert seen.statuses[-1].left_s == 2 * 20 + 10
+
+
 def test_an_ended_trial_is_told_by_its_facts_first(at: list[float]) -> None:
     at[0] = 3723
     seen: Any = Seen()

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.study.stagnation import Expectation, Stagnation
+from search.space.model import Stop
+from search.study.stagnation import Expectation, FirstOf, Spent, Stagnation
 
 
 def ended(number: int, value: float | None, minute: int) -> FrozenTrial:
@@ -112,3 +113,41 @@ def test_a_search_has_enough_once_what_is_ahead_is_less_than_the_noise_and_stays
     rule.add(whole(100.0))
     assert rule.gain is not None and rule.noise is not None and rule.gain > rule.noise and rule.is_enough
     assert str(quiet).startswith("ends once 20 more trials are expected to gain less than the confirmation's noise, +")
+
+
+def trained(number: int, epochs: int | None) -> FrozenTrial:
+    """A trial that has ended, after so many epochs; one that failed before its first knows of none."""
+    state = TrialState.COMPLETE if epochs else TrialState.FAIL
+    known = {} if epochs is None else {"epochs": epochs}
+    trial = create_trial(state=state, value=float(number) if epochs else None, user_attrs=known)
+    trial.number, trial.datetime_complete = number, datetime(2026, 1, 1) + timedelta(minutes=number)
+    return trial
+
+
+def test_a_budget_of_epochs_counts_those_of_every_trial_that_ended() -> None:
+    rule, seen = Spent(20), []
+    for number, epochs in enumerate((8, None, 3, 8, 8)):
+        rule.add(trained(number, epochs))
+        seen.append((rule.spent, rule.is_enough))
+    assert seen == [(8, False), (8, False), (11, False), (19, False), (27, True)]
+    assert str(Spent(20, [trained(0, 8)])) == "ends after 20 epochs in trials that ended, 8 so far"
+    assert Spent(8, [trained(0, 8)]).is_enough
+
+
+def test_of_several_rules_the_first_ends_it_and_is_named() -> None:
+    rule = FirstOf([Stagnation(2, 0.0), Spent(20)])
+    assert rule.when == "after 2 trials in a row without a better one or after 20 epochs in trials that ended"
+    rule.add(trained(0, 19))
+    assert not rule.is_enough
+    assert str(rule).endswith("better one, 0 so far; ends after 20 epochs in trials that ended, 19 so far")
+    rule.add(trained(1, 8))
+    assert rule.is_enough and rule.rule == "20 epochs in trials that ended"
+
+
+@pytest.mark.parametrize(
+    ("keys", "waits"),
+    [({}, 40), ({"gain": 0.5}, 40), ({"patience": 7}, 7), ({"epochs": 9}, None), ({"epochs": 9, "gain": 0.5}, 40),
+     ({"epochs": 9, "patience": 7}, 7)],
+)  # fmt: skip
+def test_a_budget_of_epochs_alone_waits_for_no_gain(keys: dict[str, float], waits: int | None) -> None:
+    assert Stop(**keys).waits == waits  # type: ignore[arg-type]  # floats and whole numbers
