@@ -29,6 +29,7 @@ import yaml
 
 from haan.checked import Checked
 from haan.yamlconfig import plain
+from search.space.comparisons import is_comparison, read_comparison
 from search.space.model import Plan, Repeats, Resources, Stop, base_point, front
 from search.space.read import read_space
 from tests import keys
@@ -94,6 +95,8 @@ READ = {
     "python search/table.py spaces/table2-finegym.yaml --set data.root=/data/FineGym --name table2 --resume": DATA,
     "python search/table.py spaces/table2-openpack.yaml --set data.root=data/OpenPack": DATA,
     "python search/table.py spaces/differences.yaml --set data.root=data/OpenPack": DATA,
+    "python search/table.py spaces/compare-demo.yaml --name methods": LONG,
+    "python search/table.py spaces/compare-openpack.yaml --set data.root=data/OpenPack --name methods-openpack": DATA,
     "python -m haan train spaces/demo.yaml --out teacher": TAUGHT,
     "python -m haan detect teacher --train --out teacher.json": TAUGHT,
     "python search/run.py spaces/student-demo.yaml --name student": TAUGHT,
@@ -239,7 +242,8 @@ def understood_by_main(name: str, words: list[str]) -> None:
         given = parsed(typer.main.get_command(app), words)
         space = Path(given.get("space") or "")
         if space.suffix == ".yaml":
-            read_space(ROOT / space, tuple(given["set_"] or ()))
+            read = read_comparison if is_comparison(ROOT / space) else read_space
+            read(ROOT / space, tuple(given["set_"] or ()))
     elif hasattr(module, "argparse"):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", [name, *words])

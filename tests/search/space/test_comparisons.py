@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from haan.errors import InputError
+from haan.methods.names import CONFIGS
 from haan.yamlconfig import plain
 from search.space.comparisons import Comparison, read_comparison
 from tests.methods import tiny_of
+from tests.paths import ROOT
 
 HOLDOUT = {"holdout": 0.25, "seed": 0}
 WTALC = {"space": "wtalc.yaml"}
@@ -112,3 +114,9 @@ def test_a_bad_file_is_refused_where_it_stands(
     with pytest.raises(InputError) as error:
         read(tmp_path, searches, **keys)
     assert error.value.messages[0].startswith(str(tmp_path / message))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "spaces").glob("compare-*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_comparison_has_a_line_for_every_method(path: Path) -> None:
+    made = read_comparison(path)
+    assert {one.space.base.method for one in made.entries} == set(CONFIGS)
