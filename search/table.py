@@ -63,7 +63,7 @@ def main(
             _show_compared(made)
         sys.exit(code)
     if read_space(space, tuple(set_ or ())).table is None:
-        raise InputError(f"{space}: must have the key table:, which says what table this is, got none")
+        raise InputError(f"{space}: must have the key table:, or compare:, which says what table this is, got none")
     deadline = None if time_budget is None else time.monotonic() + seconds(time_budget, "--time-budget")
     asked = Request(space, name, out, None, None, tuple(set_ or ()), resume)
     code, folder = search(asked, address, deadline, quiet, "search/table.py")

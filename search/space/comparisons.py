@@ -12,9 +12,9 @@ from haan.config import Holdout
 from haan.errors import InputError
 from haan.yamlconfig import build, child, items, place, read_tree, shown, unknown_key
 from search.space.model import Space
+from search.space.read import COMPARE as KEY
 from search.space.read import read_space
 
-KEY = "compare"
 _SEARCHES, _SET = "searches", "set"
 _SPACE, _TEACHER = "space", "teacher"
 TAUGHT = "student"  # the method that needs a teacher

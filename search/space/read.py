@@ -39,6 +39,7 @@ from search.space.tableform import Table, read_table
 from search.study import algorithms, rehearsal
 
 STORAGE = Option("HAAN_STORAGE")  # the environment's default for search.storage
+COMPARE = "compare"  # the key of a file that compares searches; see search.space.comparisons
 
 
 def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | None = None) -> Space:
@@ -58,6 +59,9 @@ def space_of(tree: yaml.MappingNode, name: str, kept: bool = False) -> Space:
     """
     errors: list[str] = []
     top = items(tree, "", errors)
+    if COMPARE in top:
+        rule = "is of a file for search/table.py; a space has base: and search:"
+        raise InputError(f"{place(top[COMPARE][0])}: {COMPARE}: {rule}")
     errors += [unknown_key(node, key, [*_TOP, _TABLE]) for key, (node, _) in top.items() if key not in (*_TOP, _TABLE)]
     errors += [f"{place(tree)}: {key}: is required and missing" for key in _TOP if key not in top]
     if errors:

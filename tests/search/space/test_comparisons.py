@@ -10,6 +10,7 @@ from haan.errors import InputError
 from haan.methods.names import CONFIGS
 from haan.yamlconfig import plain
 from search.space.comparisons import Comparison, read_comparison
+from search.space.read import read_space
 from tests.methods import tiny_of
 from tests.paths import ROOT
 
@@ -120,3 +121,9 @@ def test_a_bad_file_is_refused_where_it_stands(
 def test_a_shipped_comparison_has_a_line_for_every_method(path: Path) -> None:
     made = read_comparison(path)
     assert {one.space.base.method for one in made.entries} == set(CONFIGS)
+
+
+def test_a_comparison_is_no_space(tmp_path: Path) -> None:
+    read(tmp_path, {"HAAN": HAAN, "W-TALC": WTALC})
+    with pytest.raises(InputError, match=r"c.yaml:1: compare: is of a file for search/table.py; a space has base: and"):
+        read_space(tmp_path / "c.yaml")
