@@ -15,7 +15,7 @@ from itertools import combinations
 from statistics import fmean, stdev
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from haan.cli import show_table, tell
 from search.results.meancurve import MeanCurve
@@ -146,7 +146,7 @@ def differing(pool: Recorded) -> Differing:
     means = values.mean(axis=1)
     noise = float(((values - means[:, None]) ** 2).sum() / ((configs - 1) * (seeds - 1)))
     held_out = np.concatenate([pool.scores[kind][:, :, -1, setting] for kind in (REDRAWN, FIXED)], axis=1)
-    rank = float(spearmanr(means, held_out.mean(axis=1)).statistic)
+    rank = float(np.corrcoef(rankdata(means), rankdata(held_out.mean(axis=1)))[0, 1])
     return Differing(max(float(means.var(ddof=1)) - noise / seeds, 0.0) ** 0.5, noise**0.5, rank)
 
 
