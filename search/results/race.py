@@ -7,7 +7,7 @@ Racing over paired blocks is Maron and Moore's (1994) and, with such tests, F-Ra
 
 Looking after each seed gives noise several chances, though the looks are much alike. So the intervals that each look
 gives hold together with 97 %, and those of a whole race with 95 to 98 % in simulations with equal noise, whenever each
-configuration left; on the recorded pools, whose noise is unequal, with 90 to 91 %, as without a race.
+configuration left; on the planted pools, whose noise is unequal, with 90 to 91 %, as without a race.
 `python -m tests.benchmarks.races` prints it. What is known after each seed follows from the runs alone, so a race goes
 on wherever it was cut short.
 """

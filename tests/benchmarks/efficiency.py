@@ -15,6 +15,7 @@ from itertools import combinations
 from statistics import fmean, stdev
 
 import numpy as np
+from scipy.stats import rankdata
 
 from haan.cli import show_table, tell
 from search.results.meancurve import MeanCurve
@@ -127,16 +128,41 @@ def _figures(one: Confirmed) -> list[str]:
     return [f"{100 * one.ordered:.0f} %", f"{one.winner:.2f}", f"{one.above:+.2f}", f"{100 * one.covered:.0f} %"]
 
 
+@dataclass(frozen=True)
+class Differing:
+    """Is there anything to be found? true, noise: sd of configurations, and of runs of one. rank: a correlation."""
+
+    true: float
+    noise: float
+    rank: float
+
+
+def differing(pool: Recorded) -> Differing:
+    """In the last epoch, at the setting that is best for all of them together; a seed's own share is left out."""
+    official = pool.scores[OFFICIAL][:, :, -1]
+    setting = int(official.mean(axis=(0, 1)).argmax())
+    values = official[:, :, setting] - official[:, :, setting].mean(axis=0)
+    configs, seeds = values.shape
+    means = values.mean(axis=1)
+    noise = float(((values - means[:, None]) ** 2).sum() / ((configs - 1) * (seeds - 1)))
+    held_out = np.concatenate([pool.scores[kind][:, :, -1, setting] for kind in (REDRAWN, FIXED)], axis=1)
+    rank = float(np.corrcoef(rankdata(means), rankdata(held_out.mean(axis=1)))[0, 1])
+    return Differing(max(float(means.var(ddof=1)) - noise / seeds, 0.0) ** 0.5, noise**0.5, rank)
+
+
 def about(pool: Recorded) -> list[str]:
     """What a pool is of, and what it can't show."""
     official = pool.scores[OFFICIAL]
     means = official.mean(axis=1).max(axis=(1, 2))  # of each configuration, at its best
     noise = float(np.sqrt(official.var(axis=1, ddof=1).mean() / official.shape[1]))
     shape = ", ".join(f"{count} {kind}" for kind, count in pools.SEEDS.items())
+    apart = differing(pool)
     return [
         f"{len(pool.params)} configurations, seeds: {shape}; {official.shape[2]} epochs, {official.shape[3]} settings",
         f"worth at the best epoch and setting: base {means[0]:.2f}, mean {means.mean():.2f}, best {means.max():.2f}; "
         f"standard error of one's worth {noise:.2f}, less than which no difference between two means anything",
+        f"in the last epoch, at one setting, configurations differ by {apart.true:.2f} (sd), runs of one by "
+        f"{apart.noise:.2f}; rank correlation of official and all held-out means {apart.rank:.2f}",
         "it can't show: better than the best recorded; what proposals near each other differ in, for each gets the "
         "nearest recorded one",
     ]

@@ -50,11 +50,11 @@ def _planted(noise: float) -> tuple[str, ...]:
 
 
 SPACES: Mapping[str, tuple[str, tuple[str, ...]]] = {  # a file of spaces/, and what is set of it
-    "openpack": ("openpack.yaml", ()),
     "planted-easy": ("demo.yaml", _planted(0.5)),
     "planted-hard": ("demo.yaml", _planted(1.0)),
     "planted-easy-ema": ("demo.yaml", (*_planted(0.5), "optim.ema_epochs=2")),
     "planted-hard-ema": ("demo.yaml", (*_planted(1.0), "optim.ema_epochs=2")),
+    "openpack": ("openpack.yaml", ()),
 }
 
 

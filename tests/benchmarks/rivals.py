@@ -195,6 +195,7 @@ RIVALS: Mapping[str, Callable[[Space, int], Rival]] = {
     "TPE + Hyperband, recent": lambda space, seed: Ours(
         space, seed, Component("tpe", {"n_startup_trials": 8}), Component("hyperband", {"min_resource": 3}), "recent"
     ),
+    "as its space says": lambda space, seed: Ours(space, seed, space.sampler, space.pruner, space.plan.objective),
     "Ray Tune: OptunaSearch + ASHA": Rays,
 }
 

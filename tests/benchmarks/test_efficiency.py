@@ -7,7 +7,7 @@ import pytest
 
 from search.study.algorithms import silent
 from tests.benchmarks import efficiency, pools
-from tests.benchmarks.efficiency import before, confirmed, found, now
+from tests.benchmarks.efficiency import before, confirmed, differing, found, now
 from tests.benchmarks.made_up import CONFIGS, made_up
 from tests.benchmarks.pools import FIXED, OFFICIAL, REDRAWN, Recorded, nearest_of
 from tests.benchmarks.rivals import RIVALS, Moment, exported, search
@@ -84,3 +84,15 @@ def test_a_pool_is_read_back(pool: Recorded, tmp_path: Path) -> None:
     again = pools.read("planted-easy", tmp_path)
     assert again.params == pool.params and again.space == pool.space
     np.testing.assert_allclose(again.scores[OFFICIAL], pool.scores[OFFICIAL], atol=0.006)
+
+
+def test_what_configurations_differ_in_is_told_from_noise(pool: Recorded) -> None:
+    calm = differing(pool)
+    assert (calm.true, calm.noise, calm.rank) == (pytest.approx(np.arange(CONFIGS).std(ddof=1)), 0.0, 1.0)
+    random = np.random.default_rng(0)
+    noise = {kind: 3 * random.standard_normal(values.shape) for kind, values in pool.scores.items()}
+    nothing = differing(Recorded("noise", pool.space, pool.params, noise))
+    assert nothing.true < 1.5 and nothing.noise == pytest.approx(3.0, rel=0.2) and abs(nothing.rank) < 0.5
+    noisy = {kind: values + noise[kind] for kind, values in pool.scores.items()}
+    both = differing(Recorded("both", pool.space, pool.params, noisy))
+    assert both.true == pytest.approx(calm.true, rel=0.2) and both.noise == pytest.approx(3.0, rel=0.2)
