@@ -20,14 +20,14 @@ from haan.cli import say
 from haan.config import Config, Data
 from haan.data.table import ClipTable, Split
 from haan.gpumemory import gpu_need
-from haan.methods.base import Labelled
+from haan.methods.base import told
 from haan.methods.haan.config import HaanConfig
 from haan.methods.names import CONFIGS, HAAN
 from haan.train import Trainer
 from haan.words import aligned, byte_size
 from search.space.read import read_space
 from tests.benchmarks.measure import threads
-from tests.benchmarks.sizes import SIZES, Size, make_table
+from tests.benchmarks.sizes import SIZES, Size, annotations_of, make_table
 from tests.paths import ROOT
 
 VIDEOS, SCORED, STEPS = 8440, 16, 4
@@ -97,18 +97,9 @@ def _cpu_s(trainer: Trainer, step: int) -> float:
 
 def memory_of(config: Config, size: Size) -> int:
     """Bytes of a GPU, trained on all of FineAction's training videos."""
-    known = Labelled(
-        videos=np.arange(VIDEOS),
-        names=("",) * VIDEOS,
-        num_clips=np.full(VIDEOS, size.clips[1]),
-        clips_per_s=np.ones(VIDEOS),
-        dim=size.dim,
-        fine=np.zeros((VIDEOS, size.fine), dtype=bool),
-        coarse=np.zeros((VIDEOS, size.coarse), dtype=bool),
-        fine_names=("",) * size.fine,
-        coarse_of_fine=np.zeros(size.fine, dtype=np.int64),
-    )
-    return gpu_need(config, known).total
+    every, num_clips = replace(size, train=VIDEOS, validation=0), np.full(VIDEOS, size.clips[1])
+    annotations = annotations_of(every, num_clips, np.random.default_rng(0))
+    return gpu_need(config, told(config.supervision, annotations, np.arange(VIDEOS), num_clips, size.dim)).total
 
 
 def costs(size: Size, methods: Sequence[str]) -> Iterator[Cost]:

@@ -100,7 +100,7 @@ def make_table(size: Size) -> tuple[ClipTable, Split]:
     )
     offsets = np.concatenate([[0], np.cumsum(num_clips)])
     videos = np.arange(len(num_clips))
-    return ClipTable(chunks, offsets, _annotations(size, num_clips, rng)), Split(
+    return ClipTable(chunks, offsets, annotations_of(size, num_clips, rng)), Split(
         videos[: size.train], videos[size.train :]
     )
 
@@ -112,8 +112,11 @@ def _num_clips(size: Size, rng: np.random.Generator) -> NDArray[np.int64]:
     return drawn
 
 
-def _annotations(size: Size, num_clips: NDArray[np.int64], rng: np.random.Generator) -> Annotations:
-    """One segment of each of a video's classes, a clip a second; every class occurs in training."""
+def annotations_of(size: Size, num_clips: NDArray[np.int64], rng: np.random.Generator) -> Annotations:
+    """One segment of each of a video's classes, a clip a second; every class occurs in training.
+
+    num_clips: [videos], those of validation last.
+    """
     count = len(num_clips)
     classes = rng.integers(size.fine, size=(count, _CLASSES_A_VIDEO))
     classes[:, 0] = np.arange(count) % size.fine
