@@ -136,6 +136,7 @@ READ = {
     "python -m tests.benchmarks.driver": LONG,
     "python -m tests.benchmarks.fusion": LONG,
     "python -m tests.benchmarks.cards": "counts; test_the_tables_of_cards_are_what_the_benchmark_prints",
+    "python -m tests.benchmarks.methods": LONG,
     "python -m tests.pictures": "takes minutes, and a Chromium",
     "python -m tests.benchmarks.efficiency": "takes minutes; tests/benchmarks/test_efficiency.py has it",
     "python -m tests.benchmarks.objectives": "takes a minute; tests/benchmarks/test_objectives.py has it",
