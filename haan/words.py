@@ -124,5 +124,5 @@ def short(value: object) -> str:
 def why_zero(detected: bool, nothing: str = "nothing was detected") -> str:
     """Why an avg.mAP is 0; nothing: said where nothing was detected."""
     if not detected:
-        return f"{nothing}; detect.class_threshold may be too high"
+        return f"{nothing}; the thresholds of detect may be too high"
     return "what was detected matches no ground truth at eval.tiou"

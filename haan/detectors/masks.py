@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, PART_OR_ALL, setting
 from haan.config import CODE, Detect
-from haan.data.table import offsets_of
 from haan.metrics import Detections
 
 _Runs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # pair, first clip, that behind the last
@@ -72,7 +71,7 @@ class _Pairs:
         np.put_along_axis(rank, order, np.arange(order.shape[1])[None], axis=1)
         video, label = np.nonzero(rank < top_classes)
         size = np.diff(offsets)[video]
-        start = offsets_of(size)
+        start = np.append(0, np.cumsum(size))
         clip = np.arange(start[-1]) + np.repeat(offsets[video] - start[:-1], size)
         scores = found.scores[clip, np.repeat(label, size)]
         level = found.level[video, label]

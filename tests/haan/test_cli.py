@@ -140,7 +140,7 @@ def test_a_training_that_detects_nothing_says_so(
     (tmp_path / "c.yaml").write_text(dump(nothing))
     haan("train", tmp_path / "c.yaml", "--out", tmp_path / "out")
     said = capsys.readouterr()
-    assert said.err == "warning: an avg.mAP of 0: nothing was detected; detect.class_threshold may be too high\n"
+    assert said.err == "warning: an avg.mAP of 0: nothing was detected; the thresholds of detect may be too high\n"
     assert "avg.mAP 0.0; written to" in said.out
 
 

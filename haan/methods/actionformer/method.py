@@ -32,6 +32,7 @@ _AT_ONCE = 1 << 22  # numbers of which candidates are picked at once
 # they attend to, the layers of four times the width, what these are scaled and dropped by. Of a tower: three points'
 # numbers, their product, norm and relu, twice.
 _OF_BLOCK, _OF_TOWER = 60, 24
+_OF_LAYERS = 20  # without gradients, of the one block or tower that is at work
 
 
 def packed(found: Segments, weight: Float[NDArray, " segments"], known: Labelled) -> Taught:
@@ -83,10 +84,14 @@ class ActionformerMethod(Method):
             heads = 2 * (2 * _OF_TOWER * model.width + 8 * fine)
             return videos * longest * (8 * known.dim + _OF_TOWER * model.width + blocks + heads)
 
+        # A block of clips is laid out in parts; what is said of its videos is there twice, once joined.
+        at_once = max(longest, min(AT_ONCE, 2 * BLOCK_CLIPS))
+        rescaled = max(1, BLOCK_CLIPS // int(known.num_clips.min())) * longest if model.points else 0
+        layers = 8 * known.dim + _OF_LAYERS * model.width + 3 * model.heads * longest
         return Numbers(
             step=of(config.optim.batch_videos) + config.optim.batch_videos * longest * 2 * (16 * most + 8 * fine),
             rows=len(known.videos) * (4 * most + 1),
-            block=of(max(1, min(AT_ONCE, 2 * BLOCK_CLIPS) // longest)),
+            block=at_once * layers + 2 * 2 * (fine + 3) * max(at_once, rescaled),
         )
 
     @property

@@ -10,6 +10,7 @@ from haan.checked import (
     SHARE,
     Checked,
     Rule,
+    RuleError,
     redefault,
     section,
     setting,
@@ -18,6 +19,7 @@ from haan.config import CODE, METHOD, OURS, Config, Optim
 from haan.detectors.proposals import Proposals
 
 _AT_LEAST_TWO = Rule("must be >= 2", lambda v: v >= 2)
+_MOST = 1 << 31  # numbers of the table of samples, 8 GiB: it grows with the third power of the points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,12 @@ class Bmn(Checked):
     regression: float = setting(10.0, NON_NEGATIVE, what="weight of the loss of tIoUs", source=CODE)
     classes: Literal["video", "segment"] = setting("segment", what="whose mean logits give the class", source=OURS)
     pool_share: float = setting(0.125, SHARE, what="`video`: share of points for a class", source=OURS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples * self.points**2 * (self.points + 1) // 2 > _MOST:
+            rule = f"must have bmn.samples ({self.samples}) x points^2 x (points + 1) / 2 numbers in 8 GiB at most"
+            raise RuleError("points", rule, self.points)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,24 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+_PLACES = 3  # of a part of a video, whose mean its point is
 _SUPPORT = 3  # points that a sample is the mean of
 _REACH = 1.5  # of what counts as a start or an end, to both sides
 _AROUND = 0.5  # of a segment and a point, what is sampled before it and behind it
+
+
+def to_points(num_clips: Int[Tensor, " videos"], points: int, longest: int) -> Float[Tensor, "videos points longest"]:
+    """What each clip adds to each of so many points, equal parts of a video, that stand for it.
+
+    The mean of three places of the part, interpolated linearly between the middles of clips; beyond these the nearest.
+    A video of just so many clips is as it is.
+    """
+    size = num_clips[:, None, None]
+    within = (torch.arange(_PLACES, device=size.device) + 0.5) / _PLACES
+    part = torch.arange(points, device=size.device)[:, None] + torch.where(size == points, 0.5, within)
+    place = (part * (size / points) - 0.5).clamp_min(0).minimum((size - 1).clamp_min(0))
+    near = 1 - (place[..., None] - torch.arange(longest, device=size.device)).abs()
+    return near.clamp_min(0).mean(dim=2)
 
 
 def cells(points: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -24,11 +24,11 @@ from haan.methods.bmn.matching import (
     overlaps,
     regression_loss,
     shares,
+    to_points,
 )
 from haan.methods.bmn.network import AT_ONCE, BMN, Said
 from haan.methods.parts import exact_products
 from haan.methods.ragged import Ragged, cross_entropy
-from haan.methods.resampling import to_points
 from haan.schedule import Column, Schedule, Shape
 
 _EDGE = 0.5  # above which a point counts as a start, or an end

@@ -12,10 +12,9 @@ from haan.config import Precision
 from haan.data.table import IntArray
 from haan.methods.base import Network
 from haan.methods.bmn.config import Bmn, Model
-from haan.methods.bmn.matching import cells, sampling
+from haan.methods.bmn.matching import cells, sampling, to_points
 from haan.methods.parts import hidden_layer, unrounded
 from haan.methods.ragged import Ragged, num_top, top_mean
-from haan.methods.resampling import to_points
 
 _GROUPS = 4
 AT_ONCE = 16  # videos whose maps are made at once for detection

@@ -30,8 +30,9 @@ class StudentMethod(ActionformerMethod):
 
     @classmethod
     def taught(cls, config: StudentConfig, known: Labelled) -> Taught:  # type: ignore[override]  # of its own class
-        if config.student.teacher is None:
-            raise InputError(f"{KEY}: must be a file that `haan detect --train` wrote, got null")
+        if config.student.teacher is None or not Path(config.student.teacher).is_file():
+            got = "null" if config.student.teacher is None else f"{config.student.teacher!r}, which is none"
+            raise InputError(f"{KEY}: must be a file that `haan detect --train` wrote, got {got}")
         path = Path(config.student.teacher)
         found = pseudo_segments(read_teacher(path, known), config.student)
         if not len(found):

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haan.methods.resampling import stratified, to_points, uniform
+from haan.methods.bmn.matching import to_points
+from haan.methods.resampling import stratified, uniform
 
 SEARCH = settings(max_examples=80, deadline=None, derandomize=True)
 

@@ -11,11 +11,12 @@ import torch
 from haan.data.table import ClipTable, Split
 from haan.errors import InputError
 from haan.fixed import FixedStep
-from haan.methods.actionformer.config import Actionformer, ActionformerConfig
+from haan.methods.actionformer.config import Actionformer, ActionformerConfig, Model
 from haan.methods.actionformer.losses import class_loss, segment_loss, targets
 from haan.methods.actionformer.method import ActionformerMethod
 from haan.methods.actionformer.network import Points
 from haan.methods.base import told
+from haan.schedule import Shape
 from haan.train import Trainer
 from tests.haan.methods.test_contract import without_segments
 from tests.methods import tiny_of
@@ -97,3 +98,14 @@ def test_a_video_without_a_segment_is_background_alone(problem: Problem) -> None
     assert (
         classes > 0 and segments == 0 and float(trainer.method.network.positives) == pytest.approx(0.9 * before + 0.1)
     )
+
+
+def test_what_detection_holds_of_a_gpu_is_without_gradients(problem: Problem) -> None:
+    config, table, parts = problem
+    known = told("full", table.annotations, parts.train, table.num_clips, table.dim)
+    config = replace(config, model=Model(), optim=replace(config.optim, batch_videos=41))
+    found = ActionformerMethod.numbers(config, replace(known, dim=4096), Shape(4100, 100))
+    assert found.step / 20 < found.block < found.step / 4, "of 4,096 clips at once, and of 4,100"
+    points = replace(config, model=Model(points=1000))
+    few = ActionformerMethod.numbers(points, replace(known, num_clips=np.ones_like(known.num_clips)), Shape(41, 1))
+    assert few.block > 2048 * 1000 * 2 * (3 + known.fine.shape[1]), "what is said of as many videos as clips"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from haan.checked import RuleError
 from haan.data.table import ClipTable
 from haan.errors import InputError
 from haan.methods.base import Segmented, told
@@ -247,6 +248,12 @@ def test_segments_are_packed_in_points_of_their_video(tmp_path: Path) -> None:
     truth = known.segments
     expected = np.column_stack([truth.video, truth.start_s, truth.end_s, truth.label])
     assert sorted(map(tuple, found.round(3))) == sorted(map(tuple, expected.round(3)))
+
+
+def test_a_table_of_samples_that_no_memory_holds_is_refused() -> None:
+    Bmn(points=500, samples=32)
+    with pytest.raises(RuleError, match=r"points: must have bmn.samples \(32\) x .* in 8 GiB at most, got 600"):
+        Bmn(points=600, samples=32)
 
 
 def test_videos_without_any_segment_are_refused(tmp_path: Path) -> None:

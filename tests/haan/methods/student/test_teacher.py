@@ -138,6 +138,10 @@ def test_a_student_without_a_teacher_or_with_shares_that_cross_is_refused(tmp_pa
     alone = replace(config, student=Student())  # type: ignore[call-arg]  # a student's
     with pytest.raises(InputError, match="student.teacher: must be a file that .* wrote, got null"):
         method.check(alone, KNOWN)
+    for none in (teacher_of(tmp_path / "data"), tmp_path):
+        nowhere = replace(config, student=Student(teacher=str(none)))  # type: ignore[call-arg]  # a student's
+        with pytest.raises(InputError, match=f"student.teacher: must be a file .* got '{none}', which is none"):
+            method.check(nowhere, KNOWN)
     (teacher_of(tmp_path / "data")).write_text(json.dumps(SOUND))
     with pytest.raises(InputError, match="student.teacher: must have a detection of a class .*, got none in"):
         method.check(config, KNOWN)
