@@ -33,7 +33,9 @@ class Ssn(Checked):
         "watershed", what="of actionness; of fixed lengths", source=CODE
     )
     most_proposals: int = setting(100, AT_LEAST_ONE, what="of the watershed, a video's best", source=OURS)
-    smoothing: float = setting(1.0, NON_NEGATIVE, what="actionness by a Gaussian, in clips", source=f"{OURS}; {CODE}: 3")
+    smoothing: float = setting(
+        1.0, NON_NEGATIVE, what="actionness by a Gaussian, in clips", source=f"{OURS}; {CODE}: 3"
+    )
     folds: int = setting(2, AT_LEAST_ONE, what="actionness of a video is learnt of others; 1: of all", source=OURS)
     actionness_width: int = setting(128, AT_LEAST_ONE, what="hidden layer of a fold's actionness", source=OURS)
     draws: int = setting(10, AT_LEAST_ONE, what="times 1 action, 6 incomplete ones, 1 background", source=CODE)

@@ -80,7 +80,7 @@ def matched(
     low, high = true.segment[other].T
     overlap = tiou(start, end, low, high)
     order = np.lexsort((rng.random(len(which)), -overlap, which))
-    chosen = order[np.cumsum(many) - many][many > 0]
+    chosen = order[(np.cumsum(many) - many)[many > 0]]
     best, most, inside = np.zeros(len(video), dtype=np.int64), np.zeros(len(video)), np.zeros(len(video))
     common = np.maximum(np.minimum(end, high) - np.maximum(start, low), 0)[chosen]
     best[many > 0], most[many > 0] = other[chosen], overlap[chosen]
@@ -121,7 +121,9 @@ def moved(
 
 
 def activity_loss(
-    logits: Float[Tensor, "videos slots classes"], label: Int[Tensor, "videos slots"], there: Bool[Tensor, "videos slots"]
+    logits: Float[Tensor, "videos slots classes"],
+    label: Int[Tensor, "videos slots"],
+    there: Bool[Tensor, "videos slots"],
 ) -> Float[Tensor, ""]:
     """Mean cross entropy over actions and background."""
     own = logits.log_softmax(dim=2).gather(2, label[..., None])[..., 0]

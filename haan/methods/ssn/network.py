@@ -96,7 +96,7 @@ class SSN(Network):
         Rows behind a video's last proposal are 0. Ends are in clips.
         """
         logit = self.actionness(clips).sigmoid().mean(dim=1).logit(_EPS)
-        found = watershed.proposed(logit.cpu().double().numpy(), num_clips, self._ssn)
+        found = watershed.proposed(logit.detach().cpu().double().numpy(), num_clips, self._ssn)
         offsets, counts = offsets_of(num_clips), np.bincount(found.video, minlength=len(num_clips))
         rows, before = self.rows(num_clips), offsets_of(counts)
         parts = []
