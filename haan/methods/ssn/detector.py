@@ -47,12 +47,10 @@ def makers(
 def pairs(numbers: NDArray[np.float32], clips_per_s: NDArray[np.float64]) -> Pairs:
     """A proposal of a video without one is none."""
     first, real = numbers[:, 0] > 0, numbers[:, 2] > numbers[:, 1]
-    video = (np.cumsum(first) - 1)[real]
     said = numbers[real].astype(np.float64)
     of_class = said[:, OF_PROPOSAL:].reshape(len(said), -1, OF_CLASS)
-    video, start, end, no_background = (
-        np.repeat(column, of_class.shape[1]) for column in (video, said[:, 1], said[:, 2], said[:, 3])
-    )
+    video = np.repeat((np.cumsum(first) - 1)[real], of_class.shape[1])
+    _, start, end, no_background = np.repeat(said[:, :OF_PROPOSAL], of_class.shape[1], axis=0).T
     label, score, low, high = of_class.reshape(-1, OF_CLASS).T
     per_s = clips_per_s[video]
     found = Detections(video, label.astype(np.int64), start / per_s, end / per_s, score)

@@ -33,7 +33,7 @@ from haan.methods.ssn.losses import (
     offsets_to,
     regression_loss,
 )
-from haan.methods.ssn.network import AT_ONCE, SSN, numbers_of
+from haan.methods.ssn.network import AT_ONCE, SSN, Said, numbers_of
 from haan.methods.ssn.watershed import Proposed
 from haan.methods.videos import drawing
 from haan.schedule import Column, Schedule, Shape
@@ -169,28 +169,34 @@ class SsnMethod(Method):
         each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         return (each * weight).sum() / weight.sum().clamp_min(1)
 
-    def _of_proposals(self, said, segments: Float[Tensor, "videos slots 4"], label: Tensor) -> list[Tensor]:
+    def _of_proposals(self, said: Said, segments: Float[Tensor, "videos slots 4"], label: Tensor) -> list[Tensor]:
+        """On a GPU nothing may come from the host here."""
         draws, (_, each, _) = self.config.ssn.draws, EACH
-        background = said.completeness.shape[2]
-        there, own = label != _NONE, label.clamp_min(0)
-        action, incomplete = slice(0, draws), slice(draws, draws * (1 + each))
-        plain = torch.cat([torch.arange(draws), torch.arange(draws * (1 + each), label.shape[1])]).to(label.device)
-        activity_label = own.clone()
-        activity_label[:, incomplete.stop :] = background
+        sizes = [draws, draws * each, label.shape[1] - draws * (1 + each)]
+        own, there = label.clamp_min(0), label != _NONE
         complete = said.completeness.gather(2, own[..., None])[..., 0]
-        wanted = torch.where(there[:, action, None], segments[:, action], segments.new_tensor([0, 1, 0, 1]))
+        action, incomplete, _ = complete.split(sizes, dim=1)
+        action_there, incomplete_there, background_there = there.split(sizes, dim=1)
+        classes, _, background = said.activity.split(sizes, dim=1)
+        class_of, _, none_of = own.split(sizes, dim=1)
+        some = torch.arange(4, device=label.device) % 2  # any offset, where it weighs nothing
+        wanted = torch.where(action_there[..., None], segments[:, :draws], some)
         target = (offsets_to(wanted[..., :2], wanted[..., 2:]) - self.network.mean) / self.network.std
-        offsets = said.offsets[:, action].gather(2, own[:, action, None, None].expand(-1, -1, 1, 2))[:, :, 0]
+        offsets = said.offsets[:, :draws].gather(2, class_of[..., None, None].expand(-1, -1, 1, 2))[:, :, 0]
         with exact_products():
             return [
-                activity_loss(said.activity[:, plain], activity_label[:, plain], there[:, plain]),
-                completeness_loss(
-                    complete[:, action],
-                    there[:, action],
-                    complete[:, incomplete].unflatten(1, (draws, each)),
-                    there[:, incomplete].unflatten(1, (draws, each)),
+                activity_loss(
+                    torch.cat([classes, background], dim=1),
+                    torch.cat([class_of, torch.full_like(none_of, said.completeness.shape[2])], dim=1),
+                    torch.cat([action_there, background_there], dim=1),
                 ),
-                regression_loss(offsets, target, there[:, action]),
+                completeness_loss(
+                    action,
+                    action_there,
+                    incomplete.unflatten(1, (draws, each)),
+                    incomplete_there.unflatten(1, (draws, each)),
+                ),
+                regression_loss(offsets, target, action_there),
             ]
 
     def counts(self) -> list[bool]:
