@@ -22,6 +22,7 @@ SMALLER: dict[str, dict[str, dict[str, Any]]] = {
     "actionformer": _SMALLER,
     "student": _SMALLER,
     "bmn": {"model": {"width": 16}, "bmn": {"points": 16, "samples": 4}, "optim": {"batch_videos": 2}},
+    "ssn": {"model": {"width": 32}, "ssn": {"actionness_width": 16}, "optim": {"batch_videos": 2}},
 }
 
 

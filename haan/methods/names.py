@@ -12,6 +12,7 @@ from haan.methods.case.config import CaseConfig
 from haan.methods.d2net.config import D2NetConfig
 from haan.methods.haan.config import HaanConfig
 from haan.methods.refineloc.config import RefineConfig
+from haan.methods.ssn.config import SsnConfig
 from haan.methods.student.config import StudentConfig
 from haan.methods.wtalc.config import WtalcConfig
 from haan.methods.wtalum.config import UmConfig
@@ -31,6 +32,7 @@ CONFIGS: Mapping[str, type[Config]] = {
     "actionformer": ActionformerConfig,
     "student": StudentConfig,
     "bmn": BmnConfig,
+    "ssn": SsnConfig,
 }
 
 
