@@ -1,4 +1,4 @@
-"""A tiny configuration of every method, on the same planted videos."""
+"""A tiny configuration of every method, on the same planted videos; and what changes them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from haan import __version__
 from haan.activitynet import write_predictions
 from haan.config import Config
-from haan.data.table import truth
+from haan.data.table import Annotations, IntArray, truth
 from haan.detectors.masks import MaskDetect
 from haan.methods.names import CONFIGS, HAAN
 from haan.methods.refineloc.config import Refine, RefineConfig
@@ -64,3 +64,17 @@ def write_teacher(root: Path, planted: Path) -> None:
     found = Detections(true.video, true.label, true.start_s, end_s, rng.uniform(size=len(true)))
     names = annotations.names[: annotations.num_train]
     write_predictions(teacher_of(root), names, annotations.fine_names, found, f"haan {__version__}")
+
+
+def without_segments(annotations: Annotations, videos: IntArray) -> Annotations:
+    """The same, but these videos have a segment less, or none."""
+    counts = np.diff(annotations.segment_offsets)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    kept = ~np.isin(owner, videos)
+    counts[videos] = 0
+    return replace(
+        annotations,
+        segment_offsets=np.concatenate([[0], np.cumsum(counts)]),
+        segments=annotations.segments[kept],
+        segment_fine=annotations.segment_fine[kept],
+    )

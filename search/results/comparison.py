@@ -16,7 +16,7 @@ import yaml
 from optuna.trial import TrialState
 
 from haan.errors import InputError
-from haan.files import whole
+from haan.files import read_text, whole
 from haan.yamlconfig import read_tree
 from search.results import provenance
 from search.results.confirm import Confirmed
@@ -92,7 +92,7 @@ def kept_file(root: Path) -> Path:
 def read_kept(root: Path) -> Kept:
     """Raises InputError where a file of that name is none of ours."""
     read_tree(kept_file(root))  # says where it is no YAML
-    content = yaml.safe_load(kept_file(root).read_text(encoding="utf-8"))
+    content = yaml.safe_load(read_text(kept_file(root)))
     try:
         return Kept(content["title"], content["epochs"], tuple(content["runs"].items()))
     except (KeyError, TypeError, AttributeError):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from haan.config import Config
-from haan.data.table import Annotations, ClipTable, IntArray, Split
+from haan.data.table import ClipTable, Split
 from haan.errors import InputError, TrainingError
 from haan.feed import Feed
 from haan.gpumemory import gpu_need
@@ -22,7 +22,7 @@ from haan.score import activations
 from haan.train import Trainer, file_bytes
 from haan.yamlconfig import dump, flat, plain, read_config
 from tests.haan.commands import haan
-from tests.methods import tiny_of, write_teacher
+from tests.methods import tiny_of, without_segments, write_teacher
 from tests.planted import tiny_table
 
 Problem = tuple[Config, ClipTable, Split]
@@ -77,20 +77,6 @@ def test_it_goes_on_from_any_epoch_as_if_never_stopped(problem: Problem, tmp_pat
 
 def same(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
     return some.keys() == others.keys() and all(torch.equal(some[name], others[name]) for name in some)
-
-
-def without_segments(annotations: Annotations, videos: IntArray) -> Annotations:
-    """The same, but these videos have a segment less, or none."""
-    counts = np.diff(annotations.segment_offsets)
-    owner = np.repeat(np.arange(len(counts)), counts)
-    kept = ~np.isin(owner, videos)
-    counts[videos] = 0
-    return replace(
-        annotations,
-        segment_offsets=np.concatenate([[0], np.cumsum(counts)]),
-        segments=annotations.segments[kept],
-        segment_fine=annotations.segment_fine[kept],
-    )
 
 
 def test_a_weak_method_learns_nothing_of_segments(problem: Problem) -> None:

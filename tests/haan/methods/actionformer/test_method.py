@@ -18,8 +18,7 @@ from haan.methods.actionformer.network import Points
 from haan.methods.base import told
 from haan.schedule import Shape
 from haan.train import Trainer
-from tests.haan.methods.test_contract import without_segments
-from tests.methods import tiny_of
+from tests.methods import tiny_of, without_segments
 from tests.planted import tiny_table
 
 Problem = tuple[ActionformerConfig, ClipTable, Split]
