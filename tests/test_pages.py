@@ -97,6 +97,9 @@ READ = {
     "python search/table.py spaces/table2-openpack.yaml --set data.root=data/OpenPack": DATA,
     "python search/table.py spaces/differences.yaml --set data.root=data/OpenPack": DATA,
     "python search/table.py spaces/compare-demo.yaml --name methods": LONG,
+    "python search/table.py spaces/compare-timelines.yaml --name methods-timelines": LONG,
+    "python -m haan plant --like data/FineGym --train-videos 3775 --videos 300,120 --dim 128 "
+    "--out data/timelines": "tests/haan/data/test_plant.py plants over timelines",
     "python search/table.py spaces/compare-openpack.yaml --set data.root=data/OpenPack --name methods-openpack": DATA,
     "python -m haan train spaces/demo.yaml --out teacher": TAUGHT,
     "python -m haan detect teacher --train --out teacher.json": TAUGHT,

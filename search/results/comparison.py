@@ -1,11 +1,11 @@
-"""The table of a comparison: what each method is worth as released and once searched, on videos that chose nothing.
+"""The table of a comparison: what each method's base and its searched winner are worth on videos that chose nothing.
 
 Every search chose by holdouts of the training videos. Its winner and its base then train on all of them, with the same
 seeds in every search, and are scored on the official videos. Differences are paired by seed, their intervals Student's.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from statistics import mean
@@ -13,11 +13,10 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from optuna.trial import TrialState
 
 from haan.errors import InputError
 from haan.files import read_text, whole
-from haan.yamlconfig import read_tree
+from haan.yamlconfig import read_config, read_tree
 from search.results import provenance
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
@@ -25,9 +24,10 @@ from search.results.loaded import Run, load_run
 from search.results.papertable import grid
 from search.results.ranking import half_width
 from search.results.unseen import Unseen, unseen
+from search.results.winner import leaving
 from search.space.comparisons import TAUGHT
 from search.space.confirmkeys import official_seeds
-from search.study import record
+from search.study import journal, record
 from search.study.record import TrialRecord
 
 HEAD = ("Method", "labels", "base", "winner", "gain", "against the first", "trials", "epochs", "settings", "hours")
@@ -35,18 +35,32 @@ NUM_NAMES = 2
 
 
 @dataclass(frozen=True)
+class KeptRun:
+    """A line. run: its run folder. space: a digest of its whole space. teacher: the run of a student's."""
+
+    run: str
+    space: str
+    teacher: str | None = None
+
+
+@dataclass(frozen=True)
 class Kept:
-    """What a comparison's folder keeps of what was asked. runs: the name of each line, and of its run folder."""
+    """What a comparison's folder keeps of what was asked. runs: by the line's name, in their order."""
 
     title: str
     epochs: int
-    runs: tuple[tuple[str, str], ...]
+    runs: Mapping[str, KeptRun]
 
     @property
     def text(self) -> str:
         """As YAML."""
-        content = {"title": self.title, "epochs": self.epochs, "runs": dict(self.runs)}
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(asdict(self), sort_keys=False, allow_unicode=True)
+
+    def differences(self, other: "Kept") -> list[str]:
+        """What another has otherwise, in words."""
+        found = [key for key in ("title", "epochs") if getattr(self, key) != getattr(other, key)]
+        lines = dict.fromkeys([*self.runs, *other.runs])
+        return found + [name for name in lines if self.runs.get(name) != other.runs.get(name)]
 
 
 @dataclass(frozen=True)
@@ -71,8 +85,10 @@ class Line:
 
     @property
     def base(self) -> Confirmed | None:
-        """On the official videos; the winner itself, where nothing was better."""
-        return None if self.found is None else self.found.base or self.found.winner
+        """On the official videos; the winner itself, where nothing was better; None where it was not trained there."""
+        if self.found is None:
+            return None
+        return self.found.base or (self.found.winner if self.found.winner.base else None)
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,12 @@ class Compared:
     root: Path
     kept: Kept
     lines: tuple[Line, ...]
+
+    @property
+    def missing(self) -> list[str]:
+        """Lines without a winner or a base, those too that have not begun."""
+        whole = {line.name for line in self.lines if line.base is not None}
+        return [name for name in self.kept.runs if name not in whole]
 
 
 def kept_file(root: Path) -> Path:
@@ -94,19 +116,33 @@ def read_kept(root: Path) -> Kept:
     read_tree(kept_file(root))  # says where it is no YAML
     content = yaml.safe_load(read_text(kept_file(root)))
     try:
-        return Kept(content["title"], content["epochs"], tuple(content["runs"].items()))
+        runs = {name: KeptRun(**run) for name, run in content["runs"].items()}
+        return Kept(content["title"], content["epochs"], runs)
     except (KeyError, TypeError, AttributeError):
         raise InputError(f"{kept_file(root)}: must be as search/table.py wrote it, got another mapping") from None
 
 
 def is_over(folder: RunFolder) -> bool:
-    """Whether its search, and all that follows, has come to its end."""
-    if not (folder.is_begun and folder.journal.exists()):
+    """Whether its search, and all that follows, has come to its end, and its winner has left as it was trained last."""
+    if (run := _run(folder)) is None or run.winner is None or not folder.best_yaml.exists():
         return False
-    run = load_run(folder.root)
     wanted = len(official_seeds(run.space.base, run.space.plan.confirm))
-    found = _unseen(run)
-    return found is not None and all(len(one.seeds) == wanted for one in (found.winner, found.base or found.winner))
+    line = _line("", run)
+    if any(one is None or len(one.seeds) < wanted for one in (line.winner, line.base)):
+        return False
+    left = leaving(run.space, run.winner, run.confirmation.finals.get(run.winner.number))
+    return read_config(folder.best_yaml) == left
+
+
+def lacks_official(folder: RunFolder) -> bool:
+    """Whether a search has a winner, and nothing that was scored on the official videos."""
+    run = _run(folder)
+    return run is not None and run.winner is not None and not run.confirmation.official
+
+
+def _run(folder: RunFolder) -> Run | None:
+    """None where its study has not begun."""
+    return None if journal.load(folder.journal) is None else load_run(folder.root)
 
 
 def _unseen(run: Run) -> Unseen | None:
@@ -115,8 +151,8 @@ def _unseen(run: Run) -> Unseen | None:
 
 def compared(root: Path, kept: Kept) -> Compared:
     """Of the run folders as they are; a search that has not begun makes no line."""
-    folders = [(name, root / run) for name, run in kept.runs]
-    return Compared(root, kept, tuple(_line(name, load_run(one)) for name, one in folders if RunFolder(one).is_begun))
+    runs = [(name, _run(RunFolder(root / one.run))) for name, one in kept.runs.items()]
+    return Compared(root, kept, tuple(_line(name, run) for name, run in runs if run is not None))
 
 
 def _line(name: str, run: Run) -> Line:
@@ -127,7 +163,7 @@ def _line(name: str, run: Run) -> Line:
         name=name,
         run=run,
         found=_unseen(run),
-        trials=sum(trial.state != TrialState.FAIL for trial in trials),
+        trials=len(trials),
         epochs=sum(one.epochs or 0 for one in records),
         settings=len(run.space.detects),
         hours=sum(one.seconds or 0.0 for one in every) / 3600,
@@ -195,19 +231,21 @@ def notes(made: Compared) -> list[str]:
         f"nothing: mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}) that no search has "
         "seen, each trained on all training videos.",
         f"Each search had the same budget, {made.kept.epochs} epochs of its trials; those under way then went on. "
-        "base: its space's own settings, the first trial. hours: of training, the confirmation's too. settings: of "
-        "detection, all of which score each epoch.",
+        "base: its space's own settings, the first trial, at the best of its swept detection settings. trials: that "
+        "ended, failed ones too. settings: of detection, all of which score each epoch. hours: of training, the "
+        "confirmation's too.",
         "gain, against the first: differences paired by seed, with 95 % intervals (Student's t), not adjusted for the "
         "number of lines. They are about other seeds, not about other searches or videos.",
-        "labels: weak is told of a training video which classes it shows, full also when.",
+        "labels: weak is told of a training video which classes it shows, full also when. All searches chose by the "
+        "segments of held-out training videos.",
     ]
     if taught := [line.name for line in made.lines if line.run.space.base.method == TAUGHT]:
-        said.append(f"{', '.join(taught)}: epochs and hours are without its teacher's.")
-    lacking = [line.name for line in made.lines if line.found is None]
-    begun = {line.name for line in made.lines}
-    missing = [*lacking, *(name for name, _ in made.kept.runs if name not in begun)]
-    if missing:
-        said.append(f"NOT WHOLE: no winner yet of {', '.join(missing)}.")
+        said.append(
+            f"{', '.join(taught)}: base and winner are taught by the winner of another line; epochs and hours are "
+            "without that one's."
+        )
+    if made.missing:
+        said.append(f"NOT WHOLE: no winner and base yet of {', '.join(made.missing)}.")
     return said + provenance.sentences(known.get(record.DATA), known.get(record.FINGERPRINT, "unknown"), None)
 
 

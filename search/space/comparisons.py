@@ -11,13 +11,14 @@ from haan.checked import AT_LEAST_ONE, NOT_EMPTY, Checked, RuleError, required, 
 from haan.config import Holdout
 from haan.errors import InputError
 from haan.yamlconfig import build, child, items, place, read_tree, shown, unknown_key
-from search.space.model import Space
+from search.space.model import Space, base_number
 from search.space.read import COMPARE as KEY
 from search.space.read import read_space
 
 _SEARCHES, _SET = "searches", "set"
 _SPACE, _TEACHER = "space", "teacher"
 TAUGHT = "student"  # the method that needs a teacher
+_BUDGET = "is said by compare.epochs and compare.official_seeds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ def read_comparison(path: Path, overrides: Sequence[str] = ()) -> Comparison:
     if not errors and len(asked) < 2:
         where = found[_SEARCHES][1] if _SEARCHES in found else node
         errors.append(f"{place(where)}: {KEY}.{_SEARCHES}: must name two searches or more, got {len(asked)}")
+    errors += [f"--set {one}: {_BUDGET}" for one in overrides if _of_budget(one)]
     if errors or form is None:
         raise InputError(errors)
     budget = [f"search.trials={form.epochs}", f"search.stop={{epochs: {form.epochs}}}"]
@@ -148,9 +150,16 @@ def _teacher(own: _Asked, space: Space, before: Sequence[Entry], errors: list[st
     return weak[named]
 
 
+def _of_budget(override: str) -> bool:
+    """Whether it changes what all searches have alike."""
+    return re.match(r"search\.(trials|stop|confirm\.official_seeds)\b", override) is not None
+
+
 def _settings(node: yaml.Node, key: str, errors: list[str]) -> list[str]:
     """`KEY=VALUE` of each entry of a mapping, as `--set` takes them."""
-    return [f"{name}={_text(value)}" for name, (_, value) in items(node, key, errors).items()]
+    found = items(node, key, errors)
+    errors += [f"{place(name)}: {key}.{one}: {_BUDGET}" for one, (name, _) in found.items() if _of_budget(one)]
+    return [f"{name}={_text(value)}" for name, (_, value) in found.items()]
 
 
 def _folder(line: str) -> str:
@@ -169,6 +178,10 @@ def _unlike(entries: Sequence[Entry], asked: Mapping[str, tuple[yaml.Node, yaml.
         validation = one.space.base.data.validation
         if not isinstance(validation, Holdout):  # a confirmation there is always: the budget says its official seeds
             found.append(f"{where}: data.validation must be by holdout, got {validation}")
+        if base_number(one.space) is None:
+            found.append(f"{where}: search.start_with must have the base in front, got another")
+        if one.space.plan.learn_from:
+            found.append(f"{where}: search.learn_from must be empty, for others learn of no earlier run")
         twin = next((other for other in entries[:i] if other.run == one.run), None)
         if twin is not None:
             found.append(f"{where}: must have a name of its own for a folder, got {one.run}, as {twin.line}")
@@ -186,5 +199,6 @@ def _shared(space: Space) -> dict[str, object]:
         "data": replace(base.data, dtype="float32"),
         "eval": base.eval,
         "seed": base.seed,
-        "search.confirm.seeds": confirm and confirm.seeds,
+        "search.objective": space.plan.objective,
+        **{f"search.confirm.{key}": getattr(confirm, key) for key in ("top", "seeds", "race")},
     }

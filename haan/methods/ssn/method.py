@@ -59,9 +59,11 @@ class SsnMethod(Method):
 
     @classmethod
     def check(cls, config: SsnConfig, known: Labelled) -> None:
-        """Raises InputError when no training video has a segment."""
+        """Raises InputError when no training video has a segment, or a fold would have none."""
         if not len(actions(known).video):
             raise InputError("data: training videos must have segments, got none")
+        if config.ssn.folds > len(known.videos):
+            raise InputError(f"ssn.folds: must be <= the {len(known.videos)} training videos, got {config.ssn.folds}")
 
     @classmethod
     def build(cls, config: SsnConfig, dim: int, num_fine: int) -> SSN:

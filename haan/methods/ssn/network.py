@@ -90,10 +90,10 @@ class SSN(Network):
         return self.of_videos(clips, np.array([len(clips)]))
 
     def of_videos(self, clips: Float[Tensor, "clips d"], num_clips: IntArray) -> Float[Tensor, "proposals numbers"]:
-        """Of a proposal: how many its video has, in the row of its first, else 0; its ends; the probability that it is
-        not background; and of its best classes each the number, the score but for background, and where it ends then.
+        """Of a proposal: 1 in its video's first row, else 0; its ends; the probability that it is not background; and
+        of its best classes each the number, the score but for background, and where it ends then.
 
-        Rows behind a video's last proposal are 0. Ends are in clips.
+        Rows behind a video's last proposal are 0, but for the 1 of a video without any. Ends are in clips.
         """
         logit = self.actionness(clips).sigmoid().mean(dim=1).logit(_EPS)
         found = watershed.proposed(logit.detach().cpu().double().numpy(), num_clips, self._ssn)
@@ -133,10 +133,10 @@ class SSN(Network):
         ends = torch.minimum(ends, batch.num_clips[:, None, None, None].to(ends.dtype))
         of_classes = torch.cat([label[..., None].to(ends.dtype), score[..., None], ends], dim=3).flatten(2)
         place = torch.arange(segments.shape[1], device=clips.device)
-        first = torch.where(place == 0, number[:, None], 0).to(ends.dtype)[..., None]
+        first = (place == 0).to(ends.dtype).expand(len(number), -1)[..., None]
         no_background = 1 - log_p[..., classes:].exp()
-        numbers = torch.cat([first, segments, no_background, of_classes], dim=2)
-        return numbers * (place < number[:, None])[..., None]
+        of_proposals = torch.cat([segments, no_background, of_classes], dim=2) * (place < number[:, None])[..., None]
+        return torch.cat([first, of_proposals], dim=2)
 
 
 _EPS = 1e-7  # of a mean of probabilities, whose logit is finite

@@ -46,7 +46,7 @@ def proposed(logit: NDArray[np.float64], num_clips: IntArray, setting: Ssn) -> P
     """Of videos whose clips stand one after the other. logit: [clips] of actionness."""
     parts = []
     if setting.proposals != "windows":
-        found = grouped(smoothed(1 / (1 + np.exp(-logit)), num_clips, setting.smoothing), num_clips)
+        found = grouped(smoothed((1 + np.tanh(logit / 2)) / 2, num_clips, setting.smoothing), num_clips)
         parts.append(best(found, logit, num_clips, setting.most_proposals))
     if setting.proposals != "watershed":
         of_video = [windows(size) for size in num_clips.tolist()]

@@ -16,7 +16,7 @@ import yaml
 
 from haan.errors import InputError
 from haan.yamlconfig import plain
-from search.results.comparison import Compared, Kept, Line, cells, kept_file, markdown, read_kept
+from search.results.comparison import Compared, Kept, KeptRun, Line, cells, kept_file, markdown, read_kept
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.results.loaded import Run
@@ -38,7 +38,7 @@ def made(folder: Path, *found: Unseen | None) -> Compared:
     run = Run(RunFolder(folder), space(folder), optuna.create_study())
     names = ("first", "second", "third")
     lines = [Line(name, run, one, 4, 30, 9, 0.5) for name, one in zip(names, found, strict=True)]
-    return Compared(folder, Kept("Some methods", 30, tuple((name, name) for name in names)), tuple(lines))
+    return Compared(folder, Kept("Some methods", 30, {name: KeptRun(name, "a") for name in names}), tuple(lines))
 
 
 def test_gains_and_differences_are_paired_by_seed(tmp_path: Path) -> None:
@@ -55,10 +55,24 @@ def test_gains_and_differences_are_paired_by_seed(tmp_path: Path) -> None:
 def test_seeds_that_one_lacks_are_left_out_of_a_difference_and_a_search_without_a_winner_is_named(
     tmp_path: Path,
 ) -> None:
-    short, long = Unseen(scored(3, 12.0, 15.0)), Unseen(scored(0, 10.0, 12.0, 11.0))
+    short = Unseen(scored(3, 12.0, 15.0), scored(0, 10.0, 12.0, 11.0))
+    long = Unseen(scored(0, 10.0, 12.0, 11.0))
     found = made(tmp_path, short, long, None)
     assert cells(found)[2][5] == "-2.50 (-8.85 to +3.85)"  # of 2 and 3: t(0.975; 1) x 0.5 = 6.353
-    assert "NOT WHOLE: no winner yet of third." in markdown(found)
+    assert "NOT WHOLE: no winner and base yet of third." in markdown(found)
+
+
+def test_a_winner_is_not_taken_for_a_base_that_was_not_trained(tmp_path: Path) -> None:
+    found = made(tmp_path, Unseen(scored(3, 12.0, 15.0)), Unseen(scored(0, 10.0, 12.0)), None)
+    assert cells(found)[1][2:5] == ["-", "13.50 ± 2.12", ""] and found.missing == ["first", "third"]
+
+
+def test_what_a_comparison_was_asked_for_is_kept_and_what_differs_is_named(tmp_path: Path) -> None:
+    kept = Kept("Methods", 9, {"HAAN": KeptRun("haan", "a"), "Student": KeptRun("student", "b", "haan")})
+    kept_file(tmp_path).write_text(kept.text)
+    assert read_kept(tmp_path) == kept and kept.differences(read_kept(tmp_path)) == []
+    other = Kept("Methods", 8, {"HAAN": KeptRun("haan", "c"), "ASL": KeptRun("asl", "b")})
+    assert kept.differences(other) == ["epochs", "HAAN", "Student", "ASL"]
 
 
 def test_a_file_of_that_name_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
@@ -113,7 +127,7 @@ def test_a_comparison_that_was_interrupted_goes_on_and_its_table_is_that_of_its_
     assert second.returncode == 0, wrong
     assert (root / "haan" / "study.journal").read_bytes() == over, "a search that is over is not touched again"
     text = (root / "compare.md").read_text()
-    assert text in said and "Student: epochs and hours are without its teacher's." in text
+    assert text in said and "Student: base and winner are taught by the winner of another line" in text
     rows = pd.read_csv(root / "compare.csv")
     assert list(rows["line"].unique()) == ["HAAN", "W-TALC", "Student"] and set(rows["supervision"]) == {"weak"}
     lines = {cell[0]: cell for line in text.splitlines() if (cell := [one.strip() for one in line.split("|")[1:-1]])}
@@ -124,11 +138,19 @@ def test_a_comparison_that_was_interrupted_goes_on_and_its_table_is_that_of_its_
             assert float(lines[name][column].split()[0]) == pytest.approx(own[of]["avg_map"].mean(), abs=0.005)
         trials = pd.read_csv(root / run / "trials.csv")
         assert int(lines[name][7]) == trials["epochs"].sum() >= 6
-    assert (root / "haan-teacher.json").exists()
+    (teacher,) = (root / "teachers").glob("haan-*/best.yaml")
+    assert yaml.safe_load(teacher.read_text())["data"]["validation"]["holdout"] == 0.25, "not all training videos"
+
+    best = (root / "w-talc" / "best.yaml").read_bytes()
+    (root / "w-talc" / "best.yaml").unlink()  # as a kill leaves it between the last training and what leaves
+    third = table(tmp_path, head, *words, "--quiet")
+    assert text in third.communicate(timeout=120)[0] and third.returncode == 0
+    assert (root / "w-talc" / "best.yaml").read_bytes() == best
 
     main(root)
     assert text in capsys.readouterr().out
     path.write_text(path.read_text().replace("epochs: 6", "epochs: 7"))
     other = table(tmp_path, head, *words)
-    assert "--resume must go on with the same searches and budget, got others" in other.communicate(timeout=60)[1]
+    expected = "--resume must go on with the same comparison, got another in epochs, HAAN, W-TALC, Student"
+    assert expected in other.communicate(timeout=60)[1]
     assert other.returncode == 2

@@ -32,7 +32,8 @@ def read(folder: Path, searches: Any, *overrides: str, **keys: Any) -> Compariso
 
 
 def test_every_search_has_the_budget_and_the_seeds_and_its_own_settings(tmp_path: Path) -> None:
-    mine = {"space": "wtalc.yaml", "set": {"optim.lr": 0.01, "search.confirm": {"top": 2, "seeds": 2}}}
+    changes = {"optim.lr": 0.01, "search.confirm": {"top": 1, "seeds": 2, "holdouts": "fixed"}}
+    mine = {"space": "wtalc.yaml", "set": changes}
     made = read(tmp_path, {"HAAN": {"space": "haan.yaml"}, "W-TALC": mine}, "seed=3", set={"search.objective": "last"})
     first, second = (one.space for one in made.entries)
     assert [one.run for one in made.entries] == ["haan", "w-talc"]
@@ -41,7 +42,9 @@ def test_every_search_has_the_budget_and_the_seeds_and_its_own_settings(tmp_path
         assert one.plan.confirm is not None and one.plan.confirm.official_seeds == 2
         assert (one.plan.trials, one.plan.objective, one.base.seed) == (9, "last", 3)
     assert (first.base.optim.lr, second.base.optim.lr) == (0.003, 0.01)
-    assert second.plan.confirm is not None and second.plan.confirm.top == 2
+    assert second.plan.confirm is not None and second.plan.confirm.holdouts == "fixed"
+    with pytest.raises(InputError, match=r"--set search.stop.epochs=3: is said by compare.epochs and compare.official"):
+        read(tmp_path, {"HAAN": {"space": "haan.yaml"}, "W-TALC": mine}, "search.stop.epochs=3")
 
 
 def test_a_student_is_taught_by_a_search_above_it(tmp_path: Path) -> None:
@@ -79,6 +82,21 @@ HAAN = {"space": "haan.yaml"}
             {"HAAN": HAAN, "W": WTALC},
             {"set": {"data.validation": "official"}},
             "c.yaml:7: compare.searches.HAAN: data.validation must be by holdout, got official",
+        ),
+        (
+            {"HAAN": HAAN, "W": WTALC},
+            {"set": {"search.trials": 5}},
+            "c.yaml:11: compare.set.search.trials: is said by compare.epochs and compare.official_seeds",
+        ),
+        (
+            {"HAAN": HAAN, "W": {"space": "wtalc.yaml", "set": {"search.confirm.race": True}}},
+            {},
+            "c.yaml:9: compare.searches.W: search.confirm.race must be that of HAAN, False, got True",
+        ),
+        (
+            {"HAAN": HAAN, "W": {"space": "wtalc.yaml", "set": {"search.start_with": [{"optim.lr": 0.005}]}}},
+            {},
+            "c.yaml:9: compare.searches.W: search.start_with must have the base in front, got another",
         ),
         (
             {"HAAN": HAAN, "W": {"space": "wtalc.yaml", "set": {"eval.report": [0.5]}}},

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from haan.data.table import ClipTable, Split
 from haan.errors import InputError
-from haan.feed import HOST, Feed
 from haan.methods.base import Segmented, told
 from haan.methods.ragged import Ragged
 from haan.methods.ssn import detector, watershed
@@ -278,8 +277,6 @@ def test_actionness_of_a_video_is_learnt_of_the_others(problem: tuple[SsnConfig,
     config, table, parts = problem
     for folds, moves in ((2, [True, False]), (1, [True])):
         one = replace(config, ssn=replace(config.ssn, folds=folds))
-        method = SsnMethod(one, known_of(problem), Feed(table, HOST, int(table.num_clips.sum())), HOST)
-        method.renew(1)
         trainer = Trainer(one, table, parts)
         trainer.method.renew(1)
         trainer.begin(np.array([1]))  # of fold 1
@@ -309,7 +306,7 @@ def test_a_video_reads_its_own_clips(kind: str) -> None:
     together = made.of_videos(clips, sizes).split(made.rows(sizes).tolist())
     for alone, rows in zip(clips.split(sizes.tolist()), together, strict=True):
         torch.testing.assert_close(made.activations(alone), rows, atol=1e-5, rtol=1e-5)
-        assert rows.shape[1] == numbers_of(3) and rows[0, 0] == (rows[:, 2] > rows[:, 1]).sum()
+        assert rows.shape[1] == numbers_of(3) and rows[:, 0].tolist() == [1.0] + [0.0] * (len(rows) - 1)
 
 
 @torch.no_grad()
@@ -348,6 +345,18 @@ def test_a_score_worked_by_hand() -> None:
     assert row[:5].tolist() == pytest.approx([1, 0, 1, 0.5, 0]) and float(row[5]) == pytest.approx(0.98923276)
 
 
+@torch.no_grad()
+def test_a_video_without_a_proposal_leaves_the_others_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its actionness is next to nothing everywhere; that of the first and the last video is not."""
+    made, sizes = network(proposals="watershed", folds=1), np.array([5, 4, 6])
+    logits = torch.tensor([6.0, -12.0, 6.0]).repeat_interleave(torch.from_numpy(sizes))[:, None]
+    monkeypatch.setattr(made, "actionness", lambda clips: logits)
+    rows = made.of_videos(torch.randn(15, 6), sizes).numpy()
+    assert np.flatnonzero(rows[:, 0]).tolist() == np.concatenate([[0], np.cumsum(made.rows(sizes))[:2]]).tolist()
+    found = detector.pairs(rows, np.ones(3)).found
+    assert set(found.video.tolist()) == {0, 2}
+
+
 def plain_detections(rows: np.ndarray, setting: SsnDetect) -> list[tuple[int, float, float, float]]:
     """Of one video of one clip a second, by loops."""
     pairs = [
@@ -380,9 +389,9 @@ def rows_of(found: Detections) -> list[tuple[float, ...]]:
 
 def test_detections_of_every_setting_are_those_of_plain_loops() -> None:
     rng, parts = np.random.default_rng(0), []
-    for many, filled in ((25, 3), (12, 0)):
+    for many, filled in ((25, 3), (0, 2), (12, 0)):  # the second video has no proposal
         rows = np.zeros((many + filled, 4 + 4 * 3), dtype=np.float32)
-        rows[0, 0] = many
+        rows[0, 0] = 1
         rows[:many, 1] = rng.integers(0, 9, many)
         rows[:many, 2] = rows[:many, 1] + rng.integers(1, 6, many)
         rows[:many, 3] = rng.random(many)
@@ -399,10 +408,10 @@ def test_detections_of_every_setting_are_those_of_plain_loops() -> None:
     ]  # fmt: skip
     made = {
         place: make()
-        for place, make in detector.makers(np.concatenate(parts), np.array([0, 5, 40]), np.ones(2), wanted)
+        for place, make in detector.makers(np.concatenate(parts), np.array([0, 5, 9, 40]), np.ones(3), wanted)
     }
     for place, setting in enumerate(wanted):
         expected = [(video, *row) for video, rows in enumerate(parts) for row in plain_detections(rows, setting)]
         np.testing.assert_allclose(sorted(rows_of(made[place])), sorted(expected), rtol=0, atol=1e-7)
-    twice = detector.pairs(np.concatenate(parts), np.array([2.0, 2.0]))
+    twice = detector.pairs(np.concatenate(parts), np.array([2.0, 2.0, 2.0]))
     assert twice.ends.max() == pytest.approx(4.0) and twice.found.end_s.max() <= 7
