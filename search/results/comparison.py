@@ -246,7 +246,8 @@ def notes(made: Compared) -> list[str]:
         )
     if made.missing:
         said.append(f"NOT WHOLE: no winner and base yet of {', '.join(made.missing)}.")
-    return said + provenance.sentences(known.get(record.DATA), known.get(record.FINGERPRINT, "unknown"), None)
+    data, fingerprint = known.get(record.DATA), known.get(record.FINGERPRINT, "unknown")
+    return said + provenance.sentences(data, fingerprint, None, "the official validation videos, which chose nothing")
 
 
 def rows(made: Compared) -> list[dict[str, Any]]:

@@ -74,13 +74,15 @@ def _is_published(known: Mapping[str, Any], dataset: Dataset) -> bool:
     )
 
 
-def sentences(known: Mapping[str, Any] | None, fingerprint: str, dataset: Dataset | None) -> list[str]:
-    """The data of a run, a sentence a line."""
+def sentences(
+    known: Mapping[str, Any] | None, fingerprint: str, dataset: Dataset | None, scored_on: str = ""
+) -> list[str]:
+    """The data of a run, a sentence a line. scored_on: in words; empty: what its trials were scored on."""
     if known is None:
         return [f"Data: not recorded by this run (fingerprint {fingerprint[:12]})."]
     lines = [
         f"Data: {name(known, dataset)} ({known['root']}), {_counts(known)}, {known['clips']} clips of "
-        f"{known['dim']}-d features, fingerprint {fingerprint[:12]}; scored on {_scored_on(known)}."
+        f"{known['dim']}-d features, fingerprint {fingerprint[:12]}; scored on {scored_on or _scored_on(known)}."
     ]
     if known["planted"] is not None:
         lines.insert(0, MADE_UP)

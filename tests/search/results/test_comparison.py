@@ -138,6 +138,7 @@ def test_a_comparison_that_was_interrupted_goes_on_and_its_table_is_that_of_its_
             assert float(lines[name][column].split()[0]) == pytest.approx(own[of]["avg_map"].mean(), abs=0.005)
         trials = pd.read_csv(root / run / "trials.csv")
         assert int(lines[name][7]) == trials["epochs"].sum() >= 6
+    assert "; scored on the official validation videos, which chose nothing." in text
     (teacher,) = (root / "teachers").glob("haan-*/best.yaml")
     assert yaml.safe_load(teacher.read_text())["data"]["validation"]["holdout"] == 0.25, "not all training videos"
 
