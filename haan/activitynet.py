@@ -1,6 +1,7 @@
 """ActivityNet JSON: ground truth (`database`) and predictions (`results`), read with care and written."""
 
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,13 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from haan import __version__
+from haan.config import Config
 from haan.errors import InputError
 from haan.files import read_json, whole
+from haan.methods.names import HAAN
 from haan.metrics import Detections, Segments
 from haan.words import plain_number
 
 TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
 SUBSETS = (TRAINING, VALIDATION, TESTING)
+_VERSION = re.compile(r"haan \S+?(, method \w+, (?P<supervision>weak|full) supervision)?")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,18 @@ class Benchmark:
     def unpredicted(self) -> int:
         """Those of them without a prediction."""
         return sum(without for _, without in self.subsets.values())
+
+
+def version_of(config: Config) -> str:
+    """The version of a file of detections: what trained on what supervision found them. HAAN's doesn't say so."""
+    more = "" if config.method == HAAN else f", method {config.method}, {config.supervision} supervision"
+    return f"haan {__version__}{more}"
+
+
+def supervision_of(version: str) -> str | None:
+    """On what supervision trained what wrote a file of that version; None where that is none of ours."""
+    written = _VERSION.fullmatch(version)
+    return None if written is None else written["supervision"] or "weak"
 
 
 def write_predictions(

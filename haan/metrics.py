@@ -9,7 +9,8 @@ free. Ties in score are broken by input order, ties in tIoU by ground-truth orde
 recall the best precision at that recall or above. A class without ground truth is left out of the mean.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,10 @@ class Segments:
 
     def __len__(self) -> int:
         return len(self.video)
+
+    def at(self, which: NDArray) -> Self:
+        """Some of them, by place or by a mask."""
+        return replace(self, **{one.name: getattr(self, one.name)[which] for one in fields(self)})
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from haan import __version__
-from haan.activitynet import write_predictions
+from haan.activitynet import version_of, write_predictions
 from haan.config import Config, Data
 from haan.data.table import Annotations, FeatureSource, FloatArray, IntArray, offsets_of, read_checked, runs
 from haan.errors import InputError
@@ -50,14 +49,8 @@ def predict(
     """
     found = detections(config, source, annotations, videos, weights)
     names = [annotations.names[video] for video in videos]
-    write_predictions(out, names, annotations.fine_names, found, written_by(config), external)
+    write_predictions(out, names, annotations.fine_names, found, version_of(config), external)
     return Predicted(out, found, len(videos))
-
-
-def written_by(config: Config) -> str:
-    """The version of a file of detections: what trained on what supervision found them. HAAN's doesn't say so."""
-    more = "" if config.method == HAAN else f", method {config.method}, {config.supervision} supervision"
-    return f"haan {__version__}{more}"
 
 
 def detections(

@@ -12,7 +12,7 @@ differ in these alone share a pass, and hard and half-soft suppression are compu
 thresholds.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from haan.checked import AT_LEAST_ONE, PART_OR_ALL, POSITIVE, Rule, setting
 from haan.config import CODE
 from haan.detectors import nms
-from haan.detectors.shared import Shared
+from haan.detectors.shared import KeyT, Shared, alike
 from haan.methods.resampling import uniform
 from haan.metrics import Detections
 
 SettingT = TypeVar("SettingT", bound="Grid")
-Key = TypeVar("Key", bound=Hashable)
 
 _BLOCK = 1 << 17  # clips of pairs worked on at once
 _THRESHOLDS = Rule("must hold thresholds >= 0", lambda v: len(v) > 0 and all(t >= 0 for t in v))
@@ -149,16 +148,13 @@ def _alike(settings: Sequence[Grid], places: Sequence[int], **indifferent: float
 
 def grouped(
     settings: Sequence[SettingT],
-    shared: Callable[[SettingT], Key],
-    sequences: Callable[[Key], Sequences],
+    shared: Callable[[SettingT], KeyT],
+    sequences: Callable[[KeyT], Sequences],
     offsets: NDArray[np.int64],
     clips_per_s: NDArray[np.float64],
 ) -> Iterator[tuple[int, Callable[[], Detections]]]:
     """`makers` of settings of which some need sequences of their own. shared: what these depend on."""
-    groups: dict[Key, list[int]] = {}
-    for place, one in enumerate(settings):
-        groups.setdefault(shared(one), []).append(place)
-    for key, places in groups.items():
+    for key, places in alike(settings, shared).items():
         for number, make in makers(sequences(key), offsets, clips_per_s, [settings[place] for place in places]):
             yield places[number], make
 

@@ -39,6 +39,14 @@ def order(pair: NDArray[np.integer], score: NDArray[np.float64]) -> NDArray[np.i
     return np.lexsort((-score, pair))
 
 
+def ranks(group: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Of each entry its place among its group's, from 0; each group's entries stand together."""
+    if not len(group):
+        return np.zeros(0, dtype=np.int64)
+    first, size = _bounds(group)
+    return np.arange(len(group)) - np.repeat(first, size)
+
+
 def overlaps(
     pair: NDArray[np.integer], start_s: NDArray[np.float64], end_s: NDArray[np.float64], settings: Nms
 ) -> NDArray[np.float64]:

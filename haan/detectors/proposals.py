@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from haan.checked import AT_LEAST_ONE, setting
 from haan.config import CODE
 from haan.detectors import nms
-from haan.detectors.shared import Shared
+from haan.detectors.shared import Shared, alike
 from haan.metrics import Detections
 
 
@@ -71,10 +71,7 @@ def survivors(
 ) -> Iterator[tuple[int, Callable[[], Left]]]:
     """What says which proposals are left at each setting; see `makers`. by_class: else all of a video suppress."""
     ordered = _ordered(found, settings, by_class)
-    groups: dict[Proposals, list[int]] = {}
-    for place, one in enumerate(settings):
-        groups.setdefault(_suppression(one), []).append(place)
-    for places in groups.values():
+    for places in alike(settings, _suppression).values():
         most = max(settings[place].most_detections for place in places)
         one = replace(settings[places[0]], most_detections=most)
         suppressed = Shared(partial(_suppressed, ordered, one, above and above(one)), len(places))
@@ -84,7 +81,7 @@ def survivors(
 
 def _made(found: Detections, make: Callable[[], Left]) -> Detections:
     left = make()
-    return replace(_taken(found, left.place), score=left.score)
+    return replace(found.at(left.place), score=left.score)
 
 
 def _suppression(settings: Proposals) -> Proposals:
@@ -103,19 +100,15 @@ def _ordered(found: Detections, settings: Sequence[Proposals], by_class: bool) -
         pair = pair * (int(found.label.max(initial=0)) + 1) + found.label[place]
     order = nms.order(pair, found.score[place])
     place, pair = place[order], pair[order]
-    return _Ordered(_taken(found, place), pair, rank[place], place)
+    return _Ordered(found.at(place), pair, rank[place], place)
 
 
 def _ranks(video: NDArray[np.int64], score: NDArray[np.float64]) -> NDArray[np.int64]:
     """Of each entry among its video's by falling score, from 0."""
     order = nms.order(video, score)
     rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order)) - np.searchsorted(video[order], video[order])
+    rank[order] = nms.ranks(video[order])
     return rank
-
-
-def _taken(found: Detections, which: NDArray) -> Detections:
-    return Detections(*(getattr(found, name)[which] for name in ("video", "label", "start_s", "end_s", "score")))
 
 
 def _counts(ordered: _Ordered, settings: Proposals) -> NDArray[np.bool_]:
@@ -128,7 +121,7 @@ def _suppressed(ordered: _Ordered, settings: Proposals, above: NDArray[np.float6
     if settings.nms != "soft":
         return nms.overlaps(ordered.pair, found.start_s, found.end_s, settings)
     counts = _counts(ordered, settings)
-    some, above = _taken(found, counts), None if above is None else above[ordered.place[counts]]
+    some, above = found.at(counts), None if above is None else above[ordered.place[counts]]
     score = np.full(len(counts), -np.inf)
     score[counts] = nms.soften(
         ordered.pair[counts], some.start_s, some.end_s, some.score, settings, above, settings.most_detections

@@ -1,10 +1,19 @@
-"""What several detection settings need, made once and let go after the last."""
+"""What several detection settings need, made once and let go after the last; and which settings these are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from threading import Lock
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+KeyT = TypeVar("KeyT", bound=Hashable)
+
+
+def alike(settings: Sequence[T], key: Callable[[T], KeyT]) -> dict[KeyT, list[int]]:
+    """The places of settings that have a key in common, by that, in the order of each first."""
+    found: dict[KeyT, list[int]] = {}
+    for place, one in enumerate(settings):
+        found.setdefault(key(one), []).append(place)
+    return found
 
 
 class Shared(Generic[T]):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from haan.data.table import Annotations, IntArray, truth
+from haan.detectors import nms
 from haan.feed import Feed
 from haan.metrics import Detections, Segments
 from haan.schedule import Column, Schedule, Shape
@@ -85,10 +86,18 @@ class Labelled:
 class Segmented(Labelled):
     """What a fully supervised method is told: where the classes are as well.
 
-    segments: `video` counts from 0 in the order of `videos`.
+    segments: `video` counts from 0 in the order of `videos`, and ascends.
     """
 
     segments: Segments
+
+
+def laid_out(video: IntArray, values: Float[NDArray, "entries n"], videos: int) -> Float[NDArray, "videos most n"]:
+    """Entries of each video in float32, zeros behind its last. video: of each entry, counts from 0 and ascends."""
+    place = nms.ranks(video)
+    found = np.zeros((videos, int(place.max()) + 1, values.shape[1]), dtype=np.float32)
+    found[video, place] = values
+    return found
 
 
 def told(supervision: str, annotations: Annotations, videos: IntArray, num_clips: IntArray, dim: int) -> Labelled:
@@ -188,9 +197,19 @@ class Method(ABC):
         then, and, where the method is `repeatable`, no value be read back. None: they are the batch's own.
         """
 
+    def weights(self) -> list[float]:
+        """Of the losses before the total; 0 takes even an infinite one out."""
+        return [1.0] * (len(self.losses) - 1)
+
     def counts(self) -> list[bool]:
         """Which of `losses` are trained on: those alone must stay finite."""
-        return [True] * len(self.losses)
+        return [weight > 0 for weight in self.weights()] + [True]
+
+    def weighed(self, losses: Sequence[Float[Tensor, ""]]) -> Float[Tensor, ""]:
+        """The total of the losses before it."""
+        total = sum(weight * loss for weight, loss in zip(self.weights(), losses, strict=True) if weight > 0)
+        assert isinstance(total, Tensor)  # not all weights are 0
+        return total
 
     def kept(self) -> dict[str, Tensor]:
         """What a result holds beside the network's weights, by name; empty where nothing is needed."""

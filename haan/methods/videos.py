@@ -1,7 +1,7 @@
 """What methods share that learn from the labels of whole videos, resampled or as they are."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,19 +59,6 @@ class LabelMethod(Method):
             "labels": Column(self._labels[schedule.index], of_clips=False),
             "num_clips": Column(schedule.on_device(schedule.num_clips.astype(np.int32)), of_clips=False),
         }
-
-    def counts(self) -> list[bool]:
-        return [weight > 0 for weight in self.weights()] + [True]
-
-    def weights(self) -> list[float]:
-        """Of the losses before the total; 0 takes even an infinite one out."""
-        return [1.0] * (len(self.losses) - 1)
-
-    def weighed(self, losses: Sequence[Float[Tensor, ""]]) -> Float[Tensor, ""]:
-        """The total of the losses before it."""
-        total = sum(weight * loss for weight, loss in zip(self.weights(), losses, strict=True) if weight > 0)
-        assert isinstance(total, Tensor)  # not all weights are 0
-        return total
 
 
 class VideoMethod(LabelMethod):

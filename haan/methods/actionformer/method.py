@@ -19,7 +19,7 @@ from haan.feed import BLOCK_CLIPS, Feed
 from haan.methods.actionformer.config import ActionformerConfig, ActionformerDetect
 from haan.methods.actionformer.losses import class_loss, segment_loss, targets
 from haan.methods.actionformer.network import AT_ONCE, ActionFormer, Points
-from haan.methods.base import Labelled, Method, Numbers, Segmented
+from haan.methods.base import Labelled, Method, Numbers, Segmented, laid_out
 from haan.methods.parts import exact_products
 from haan.metrics import Detections, Segments
 from haan.schedule import Column, Schedule, Shape
@@ -37,11 +37,9 @@ _OF_LAYERS = 20  # without gradients, of the one block or tower that is at work
 
 def packed(found: Segments, weight: Float[NDArray, " segments"], known: Labelled) -> Taught:
     """Segments that stand video by video, as `Taught`; what fills up has no length."""
-    counts = np.bincount(found.video, minlength=len(known.videos))
-    per_s, place = known.clips_per_s[found.video], np.arange(len(found)) - offsets_of(counts)[found.video]
-    taught = np.zeros((len(counts), int(counts.max()), 4), dtype=np.float32)
-    taught[found.video, place] = np.column_stack([found.start_s * per_s, found.end_s * per_s, found.label, weight])
-    return taught
+    per_s = known.clips_per_s[found.video]
+    columns = np.column_stack([found.start_s * per_s, found.end_s * per_s, found.label, weight])
+    return laid_out(found.video, columns, len(known.videos))
 
 
 class ActionformerMethod(Method):
@@ -124,17 +122,11 @@ class ActionformerMethod(Method):
         network.positives.lerp_(positives.to(network.positives.dtype), 1 - _MOMENTUM)
         measure = network.positives.clone()
         losses = [loss / measure for loss in found]
-        weighed = zip(self.weights(), losses, strict=True)
-        total = torch.stack([weight * loss for weight, loss in weighed if weight > 0]).sum()
-        videos = (num_clips > 0).sum()
-        return torch.stack([*losses, total]).detach() * videos, total
+        total = self.weighed(losses)
+        return torch.stack([*losses, total]).detach() * (num_clips > 0).sum(), total
 
     def weights(self) -> list[float]:
-        """Of the losses before the total."""
         return [1.0, self.setting.segment_weight]
-
-    def counts(self) -> list[bool]:
-        return [weight > 0 for weight in self.weights()] + [True]
 
     @staticmethod
     def detector(
@@ -164,8 +156,7 @@ def candidates(numbers: NDArray[np.float32], clips_per_s: NDArray[np.float64], l
         video = np.repeat(np.arange(first, last), sizes[first:last])[point]
         value = logits[point, label].astype(np.float64)
         order = nms.order(video, value)
-        rank = np.arange(len(order)) - np.searchsorted(video[order], video[order])
-        kept = np.sort(order[rank < most])
+        kept = np.sort(order[nms.ranks(video[order]) < most])
         video, point, label, score = video[kept], point[kept], label[kept], 1 / (1 + np.exp(-value[kept]))
         parts.append((video, label, start[point] / clips_per_s[video], end[point] / clips_per_s[video], score))
     return Detections(*(np.concatenate(column) for column in zip(*parts, strict=True)))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from haan.errors import InputError
 from haan.feed import BLOCK_CLIPS, Feed
-from haan.methods.base import Labelled, Method, Numbers, Segmented
+from haan.methods.base import Labelled, Method, Numbers, Segmented, laid_out
 from haan.methods.bmn.config import BmnConfig
 from haan.methods.bmn.detector import makers
 from haan.methods.bmn.matching import (
@@ -100,8 +100,7 @@ class BmnMethod(Method):
         with exact_products():
             losses = self._of_segments(said, rows["segments"], there)
             losses.append(self._of_classes(said, rows))
-        total = sum(weight * loss for weight, loss in zip(self.weights(), losses, strict=True) if weight > 0)
-        assert isinstance(total, Tensor)  # not all weights are 0
+        total = self.weighed(losses)
         return torch.stack([*losses, total]).detach() * there.sum(), total
 
     def _of_segments(
@@ -131,11 +130,7 @@ class BmnMethod(Method):
         logits = shares(segments, self.network.points) @ said.logits
         return class_loss(logits, rows["label"], segments[..., 1] > segments[..., 0])
 
-    def counts(self) -> list[bool]:
-        return [weight > 0 for weight in self.weights()] + [True]
-
     def weights(self) -> list[float]:
-        """Of the losses before the total; 0 takes even an infinite one out."""
         return [1.0, 1.0, self.config.bmn.regression, 1.0]
 
 
@@ -148,12 +143,7 @@ def packed(known: Labelled, points: int) -> tuple[Float[Tensor, "videos most 2"]
     """Start and end in points, and class, of each video's segments; empty ones behind its last."""
     assert isinstance(known, Segmented)
     found = known.segments
-    order = np.argsort(found.video, kind="stable")
-    video = found.video[order]
-    place = np.arange(len(video)) - np.searchsorted(video, video)
-    segments = np.zeros((len(known.videos), _most(known), 2), dtype=np.float32)
-    label = np.zeros(segments.shape[:2], dtype=np.int32)
-    per_s = (known.clips_per_s * points / known.num_clips)[video, None]
-    segments[video, place] = (np.stack([found.start_s, found.end_s], axis=1)[order] * per_s).clip(0, points)
-    label[video, place] = found.label[order]
-    return torch.from_numpy(segments), torch.from_numpy(label)
+    per_s = (known.clips_per_s * points / known.num_clips)[found.video, None]
+    ends = (np.stack([found.start_s, found.end_s], axis=1) * per_s).clip(0, points)
+    rows = torch.from_numpy(laid_out(found.video, np.column_stack([ends, found.label]), len(known.videos)))
+    return rows[..., :2].contiguous(), rows[..., 2].int()

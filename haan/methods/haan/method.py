@@ -302,8 +302,8 @@ class HaanMethod(Method):
         known = Known(**{**rows, **own})
         return batch_losses(self.network, clips, known, ranks, self._hierarchy, self._weights, self.config)
 
-    def counts(self) -> list[bool]:
-        return [getattr(self.config.loss, name) > 0 for name in LOSSES[:-1]] + [True]
+    def weights(self) -> list[float]:
+        return [getattr(self.config.loss, name) for name in LOSSES[:-1]]
 
     def kept(self) -> dict[str, Tensor]:
         """What tells the concept of any clip as training did in that epoch.

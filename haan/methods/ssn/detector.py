@@ -6,7 +6,7 @@ too. Proposals of one class suppress each other as they are, and what is left en
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from haan.data.table import IntArray
 from haan.detectors import proposals
 from haan.detectors.proposals import Left
+from haan.detectors.shared import alike
 from haan.methods.ssn.config import SsnDetect
 from haan.methods.ssn.network import OF_CLASS, OF_PROPOSAL
 from haan.metrics import Detections
@@ -22,9 +23,9 @@ from haan.metrics import Detections
 
 @dataclass(frozen=True)
 class Pairs:
-    """Each proposal with each of its classes. found: as proposed. ends: [pairs, 2] as regressed. All in seconds."""
+    """Each proposal with each of its classes. proposed: as it was. ends: [pairs, 2] as regressed. All in seconds."""
 
-    found: Detections
+    proposed: Detections
     no_background: NDArray[np.float64]
     ends: NDArray[np.float64]
 
@@ -34,12 +35,8 @@ def makers(
 ) -> Iterator[tuple[int, Callable[[], Detections]]]:
     """See haan.methods.base.Detector. numbers: as SSN.of_videos has them."""
     found = pairs(numbers, clips_per_s)
-    by_power: dict[float, list[int]] = {}
-    for place, setting in enumerate(settings):
-        by_power.setdefault(setting.background_power, []).append(place)
-    for power, places in by_power.items():
-        score = found.found.score * found.no_background**power
-        scored = Detections(found.found.video, found.found.label, found.found.start_s, found.found.end_s, score)
+    for power, places in alike(settings, lambda one: one.background_power).items():
+        scored = replace(found.proposed, score=found.proposed.score * found.no_background**power)
         for number, make in proposals.survivors(scored, [settings[place] for place in places]):
             yield places[number], partial(_detections, found, make)
 
@@ -60,6 +57,5 @@ def pairs(numbers: NDArray[np.float32], clips_per_s: NDArray[np.float64]) -> Pai
 def _detections(found: Pairs, make: Callable[[], Left]) -> Detections:
     left = make()
     start_s, end_s = found.ends[left.place].T
-    some = end_s > start_s  # else it was moved out of the video
-    place = left.place[some]
-    return Detections(found.found.video[place], found.found.label[place], start_s[some], end_s[some], left.score[some])
+    moved = replace(found.proposed.at(left.place), start_s=start_s, end_s=end_s, score=left.score)
+    return moved.at(end_s > start_s)  # else it was moved out of the video

@@ -40,6 +40,7 @@ from haan.schedule import Column, Schedule, Shape
 
 _KEPT = 4  # of each layer: product, relu, and gradients of both
 _NONE = -1  # the label of a slot without a proposal
+_LEAST = 1e-3  # of the spread of offsets
 
 
 class SsnMethod(Method):
@@ -150,8 +151,7 @@ class SsnMethod(Method):
         actionness = self._of_clips(batch.pad(self.network.actionness(clips)), batch.pad(rows["covered"]), batch, rows)
         said = self.network(clips, batch, segments[..., :2])
         losses = [actionness, *self._of_proposals(said, segments, label)]
-        total = sum(weight * loss for weight, loss in zip(self.weights(), losses, strict=True) if weight > 0)
-        assert isinstance(total, Tensor)  # not all weights are 0
+        total = self.weighed(losses)
         return torch.stack([*losses, total]).detach() * (num_clips > 0).sum(), total
 
     def _of_clips(
@@ -201,27 +201,18 @@ class SsnMethod(Method):
                 regression_loss(offsets, target, action_there),
             ]
 
-    def counts(self) -> list[bool]:
-        return [weight > 0 for weight in self.weights()] + [True]
-
     def weights(self) -> list[float]:
-        """Of the losses before the total; 0 takes even an infinite one out."""
         return [1.0, 1.0, self.config.ssn.completeness, self.config.ssn.regression]
-
-
-_LEAST = 1e-3  # of the spread of offsets
 
 
 def actions(known: Labelled) -> Actions:
     """True segments in clips, as far as they lie in their video."""
     assert isinstance(known, Segmented)  # it is of full supervision
     found = known.segments
-    order = np.argsort(found.video, kind="stable")
-    video = found.video[order]
-    ends = np.stack([found.start_s, found.end_s], axis=1)[order] * known.clips_per_s[video, None]
-    ends = np.minimum(ends.clip(0), known.num_clips[video, None])
+    ends = np.stack([found.start_s, found.end_s], axis=1) * known.clips_per_s[found.video, None]
+    ends = np.minimum(ends.clip(0), known.num_clips[found.video, None])
     some = ends[:, 1] > ends[:, 0]
-    return Actions(video[some], ends[some], found.label[order][some])
+    return Actions(found.video[some], ends[some], found.label[some])
 
 
 def covered(true: Actions, num_clips: NDArray[np.int64]) -> NDArray[np.float32]:

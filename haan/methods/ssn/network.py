@@ -16,6 +16,7 @@ from haan.methods.ssn import watershed
 from haan.methods.ssn.config import Model, Ssn
 from haan.methods.ssn.losses import moved
 
+_EPS = 1e-7  # of a mean of probabilities, whose logit is finite
 _SPREAD = 1e-3  # of fresh weights of the classifiers
 _MOST_CLASSES = 20  # of a proposal, its best ones, that may be detections
 AT_ONCE = 16  # videos whose proposals are told of at once
@@ -137,9 +138,6 @@ class SSN(Network):
         no_background = 1 - log_p[..., classes:].exp()
         of_proposals = torch.cat([segments, no_background, of_classes], dim=2) * (place < number[:, None])[..., None]
         return torch.cat([first, of_proposals], dim=2)
-
-
-_EPS = 1e-7  # of a mean of probabilities, whose logit is finite
 
 
 def numbers_of(num_fine: int) -> int:

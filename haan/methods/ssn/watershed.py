@@ -128,5 +128,5 @@ def best(found: Proposed, logit: NDArray[np.float64], num_clips: IntArray, numbe
     video, start, end = found.video[order], found.start[order], found.end[order]
     kept = nms.overlaps(video, start.astype(np.float64), end.astype(np.float64), _SAME) == 0
     video, start, end = video[kept], start[kept], end[kept]
-    few = np.arange(len(video)) - np.searchsorted(video, video) < number
+    few = nms.ranks(video) < number
     return Proposed(video[few], start[few], end[few])

@@ -1,22 +1,18 @@
 """A teacher's detections in training videos, and which of them are taken for segments."""
 
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from haan.activitynet import member, number, read_part, segment, typed
+from haan.activitynet import member, number, read_part, segment, supervision_of, typed
 from haan.alike import first_of
-from haan.data.table import offsets_of
 from haan.detectors import nms
 from haan.errors import InputError
 from haan.methods.base import Labelled
 from haan.methods.student.config import Student
 from haan.metrics import Detections
 
-# Who wrote it: HAAN's detections don't name their method.
-_WRITTEN = re.compile(r"haan \S+?(, method \w+, (?P<supervision>weak|full) supervision)?")
 KEY = "student.teacher"
 
 
@@ -26,8 +22,7 @@ def read_teacher(path: Path, known: Labelled) -> Detections:
     Raises InputError unless a weakly supervised method of this project wrote the file, for all training videos.
     """
     version = typed(read_part(path, "version", str), str, path, "version")
-    written = _WRITTEN.fullmatch(version)
-    if written is None or written["supervision"] == "full":
+    if supervision_of(version) != "weak":
         rule = "must be what `haan detect --train` wrote by a weakly supervised method"
         raise InputError(f"{KEY}: {rule}, got {path} of {version!r:.80}")
     results = read_part(path, "results", dict)
@@ -46,8 +41,7 @@ def read_teacher(path: Path, known: Labelled) -> Detections:
             rows.append((video, classes[label], start, end, number(entry, "score", path, f"{where}[{place}]")))
     columns = np.array(rows, dtype=np.float64).reshape(-1, 5).T
     video, label = columns[0].astype(np.int64), columns[1].astype(np.int64)
-    shown = known.fine[video, label] & (columns[3] > columns[2])
-    return Detections(video[shown], label[shown], *(column[shown] for column in columns[2:]))
+    return Detections(video, label, *columns[2:]).at(known.fine[video, label] & (columns[3] > columns[2]))
 
 
 def pseudo_segments(found: Detections, setting: Student) -> Detections:
@@ -61,21 +55,13 @@ def pseudo_segments(found: Detections, setting: Student) -> Detections:
     order = nms.order(pair, found.score)
     hard = nms.Nms(nms_tiou=setting.nms_tiou)
     left = order[nms.overlaps(pair[order], found.start_s[order], found.end_s[order], hard) == 0]
-    rank = _ranks(pair[left])
+    rank = nms.ranks(pair[left])
     left, rank = left[rank < setting.most], rank[rank < setting.most]
     score, label = found.score[left], found.label[left]
     by_class = nms.order(label, score)
     place = np.empty(len(left), dtype=np.int64)
-    place[by_class] = _ranks(label[by_class])
+    place[by_class] = nms.ranks(label[by_class])
     share = place / np.bincount(label)[label]
     sure, counts = (share < setting.sure) | (rank == 0), share < setting.unsure
     weight = np.where(sure, 1 - share if setting.weighted else 1.0, 0.0)
-    kept = sure | counts
-    left = left[kept]
-    return Detections(found.video[left], found.label[left], found.start_s[left], found.end_s[left], weight[kept])
-
-
-def _ranks(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each entry in its group, whose entries stand together."""
-    size = np.diff(np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1], [True]]))) if len(group) else group
-    return np.arange(len(group)) - np.repeat(offsets_of(size)[:-1], size)
+    return replace(found.at(left), score=weight).at(sure | counts)

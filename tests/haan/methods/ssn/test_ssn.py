@@ -353,7 +353,7 @@ def test_a_video_without_a_proposal_leaves_the_others_theirs(monkeypatch: pytest
     monkeypatch.setattr(made, "actionness", lambda clips: logits)
     rows = made.of_videos(torch.randn(15, 6), sizes).numpy()
     assert np.flatnonzero(rows[:, 0]).tolist() == np.concatenate([[0], np.cumsum(made.rows(sizes))[:2]]).tolist()
-    found = detector.pairs(rows, np.ones(3)).found
+    found = detector.pairs(rows, np.ones(3)).proposed
     assert set(found.video.tolist()) == {0, 2}
 
 
@@ -414,4 +414,4 @@ def test_detections_of_every_setting_are_those_of_plain_loops() -> None:
         expected = [(video, *row) for video, rows in enumerate(parts) for row in plain_detections(rows, setting)]
         np.testing.assert_allclose(sorted(rows_of(made[place])), sorted(expected), rtol=0, atol=1e-7)
     twice = detector.pairs(np.concatenate(parts), np.array([2.0, 2.0, 2.0]))
-    assert twice.ends.max() == pytest.approx(4.0) and twice.found.end_s.max() <= 7
+    assert twice.ends.max() == pytest.approx(4.0) and twice.proposed.end_s.max() <= 7
