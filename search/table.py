@@ -6,7 +6,6 @@ Or one of several methods, each searched with the same budget: `python search/ta
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from haan.cli import on_terminal, run_script, say, show_table, tell
 from haan.errors import InputError
 from haan.words import clean, seconds
 from search.driver import comparing
-from search.driver.request import Request
+from search.driver.request import Request, run_name
 from search.driver.session import search
 from search.results import comparison
 from search.results.comparison import Compared
@@ -57,8 +56,8 @@ def main(
             )
         if resume and name is None:
             raise InputError("--resume: must come with the --name of the comparison to go on with, got none")
-        named = name or f"{space.stem}-{datetime.now():%Y%m%d-%H%M%S}"
-        code, made = comparing.compare(comparing.Asked(space, named, out, tuple(set_ or ()), address, resume, quiet))
+        named, overrides = run_name(name, space.stem), tuple(set_ or ())
+        code, made = comparing.compare(comparing.Asked(space, named, out, overrides, address, resume, quiet))
         if made is not None:
             _show_compared(made)
         sys.exit(code)

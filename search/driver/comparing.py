@@ -62,7 +62,8 @@ def compare(asked: Asked) -> tuple[int, Compared | None]:
         folder = RunFolder(asked.root / one.run)
         if comparison.is_over(folder):
             continue
-        _tell(asked, f"[{number}/{len(made.entries)}] {one.line}: {one.file}")
+        if not asked.quiet:
+            say(clean(f"[{number}/{len(made.entries)}] {one.line}: {one.file}"))
         if one.teacher is not None and not comparison.is_over(RunFolder(asked.root / one.teacher)):
             say(clean(f"{one.line}: left out, for its teacher's search has not come to its end"))
             continue
@@ -89,8 +90,6 @@ def _kept(made: Comparison) -> Kept:
 
 def _begin(asked: Asked, kept: Kept) -> None:
     """Takes the folder. Raises InputError where it is another's, or its comparison was another."""
-    if Path(asked.name).name != asked.name or asked.name in ("", ".", ".."):
-        raise InputError(f"--name: must be a plain folder name, got {asked.name!r}")
     kept_file = comparison.kept_file(asked.root)
     if asked.root.exists() and not asked.resume:
         rule = "--name must be of a comparison that does not exist yet, unless --resume goes on with it"
@@ -105,11 +104,6 @@ def _begin(asked: Asked, kept: Kept) -> None:
     asked.root.mkdir(parents=True, exist_ok=True)
     with whole(kept_file) as partial:
         partial.write_text(kept.text, encoding="utf-8")
-
-
-def _tell(asked: Asked, text: str) -> None:
-    if not asked.quiet:
-        say(clean(text))
 
 
 def _commands(asked: Asked, one: Entry, folder: RunFolder) -> Iterator[tuple[list[str], bool]]:

@@ -187,9 +187,9 @@ def _memory_lines(job: Job, share: Share, nodes: Sequence[Node], size: FileBytes
 def need_of_gpu(job: Job) -> GpuNeed:
     """What the most demanding trial of a space takes of a GPU's memory."""
     train = max((split.train for split in job.splits.values()), key=len)
-    facts, configs = (job.annotations, train, job.source.num_clips, job.source.dim), largest_ones(job.space)
-    known = {kind: told(kind, *facts) for kind in {config.supervision for config in configs}}
-    return max((gpu_need(config, known[config.supervision]) for config in configs), key=lambda need: need.total)
+    facts = job.annotations, train, job.source.num_clips, job.source.dim
+    needs = (gpu_need(config, told(config.supervision, *facts)) for config in largest_ones(job.space))
+    return max(needs, key=lambda need: need.total)
 
 
 def gpu_lines(job: Job, share: Share, nodes: Sequence[Node]) -> Iterator[str]:

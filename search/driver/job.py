@@ -165,9 +165,8 @@ def _open(space: Space) -> tuple[cache.OnDisk, Annotations, tuple[str, ...], Spl
     for one in dict.fromkeys(chosen_on):
         check_truth(annotations, splits[one].validation)
         facts = annotations, splits[one].train, source.num_clips, source.dim
-        known = {kind: told(kind, *facts) for kind in {config.supervision for config in configs}}
         for config in configs:
-            method_of(config).check(config, known[config.supervision])
+            method_of(config).check(config, told(config.supervision, *facts))
     return source, annotations, notes, splits
 
 

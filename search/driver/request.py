@@ -57,10 +57,15 @@ def named(asked: Request) -> tuple[Space, str, yaml.MappingNode]:
     space, tree = _space(asked)
     if space.plan.storage is None and os.environ.get(STORAGE):  # set on a cluster's nodes, and kept with the run
         space, tree = _space(asked, os.environ[STORAGE])
-    name = asked.name or f"{space.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    return space, run_name(asked.name, space.name), tree
+
+
+def run_name(asked: str | None, stem: str) -> str:
+    """The name asked for, else one with the time. Raises InputError where no folder can be called so."""
+    name = asked or f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in ("", ".", ".."):
         raise InputError(f"--name: must be a plain folder name, got {name!r}")
-    return space, name, tree
+    return name
 
 
 def _space(asked: Request, storage: str | None = None) -> tuple[Space, yaml.MappingNode]:

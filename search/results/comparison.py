@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import pandas as pd
@@ -22,7 +21,7 @@ from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
 from search.results.loaded import Run, load_run
 from search.results.papertable import grid
-from search.results.ranking import half_width
+from search.results.ranking import paired
 from search.results.unseen import Unseen, unseen
 from search.results.winner import leaving
 from search.space.comparisons import TAUGHT
@@ -86,9 +85,7 @@ class Line:
     @property
     def base(self) -> Confirmed | None:
         """On the official videos; the winner itself, where nothing was better; None where it was not trained there."""
-        if self.found is None:
-            return None
-        return self.found.base or (self.found.winner if self.found.winner.base else None)
+        return None if self.found is None else self.found.start
 
 
 @dataclass(frozen=True)
@@ -126,9 +123,8 @@ def is_over(folder: RunFolder) -> bool:
     """Whether its search, and all that follows, has come to its end, and its winner has left as it was trained last."""
     if (run := _run(folder)) is None or run.winner is None or not folder.best_yaml.exists():
         return False
-    wanted = len(official_seeds(run.space.base, run.space.plan.confirm))
-    line = _line("", run)
-    if any(one is None or len(one.seeds) < wanted for one in (line.winner, line.base)):
+    wanted, found = len(official_seeds(run.space.base, run.space.plan.confirm)), _unseen(run)
+    if found is None or any(one is None or len(one.seeds) < wanted for one in (found.winner, found.start)):
         return False
     left = leaving(run.space, run.winner, run.confirmation.finals.get(run.winner.number))
     return read_config(folder.best_yaml) == left
@@ -206,13 +202,11 @@ def _apart(one: Confirmed | None, other: Confirmed | None) -> str:
     """Mean difference over the seeds that both have, with its 95 % interval."""
     if one is None or other is None:
         return ""
-    theirs = dict(zip(other.seeds, other.scores, strict=True))
-    apart = [score - theirs[seed] for seed, score in zip(one.seeds, one.scores, strict=True) if seed in theirs]
-    if not apart:
+    apart = paired(one.by_seed, other.by_seed)
+    if apart is None:
         return ""
-    half = half_width(apart)
-    between = "" if half is None else f" ({mean(apart) - half:+.2f} to {mean(apart) + half:+.2f})"
-    return f"{mean(apart):+.2f}{between}"
+    between = "" if apart.half is None else f" ({apart.mean - apart.half:+.2f} to {apart.mean + apart.half:+.2f})"
+    return f"{apart.mean:+.2f}{between}"
 
 
 def markdown(made: Compared) -> str:

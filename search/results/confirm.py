@@ -84,6 +84,11 @@ class Confirmed:
     runs: int
 
     @property
+    def by_seed(self) -> dict[int, float]:
+        """Its scores."""
+        return dict(zip(self.seeds, self.scores, strict=True))
+
+    @property
     def mean(self) -> float:
         """Percent."""
         return float(np.mean(self.scores))

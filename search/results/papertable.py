@@ -14,7 +14,7 @@ from haan.errors import InputError
 from haan.files import whole
 from search.results import provenance
 from search.results.folder import RunFolder
-from search.results.ranking import half_width
+from search.results.ranking import Paired, paired
 from search.space.model import Space, grid_points, listed_keys, of_several_methods, row_of, with_values
 from search.space.studies import scores_of
 from search.space.tableform import Figure, Published, Table
@@ -35,14 +35,6 @@ class Line:
         """Mean and standard deviation over the seeds; None before there is one."""
         values = list(self.cells.get(column, {}).values())
         return (mean(values), stdev(values) if len(values) > 1 else None) if values else None
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A line's avg.mAP less that of the first line, seed by seed: mean and half width of a 95 % interval (Student)."""
-
-    mean: float
-    half: float | None
 
 
 @dataclass(frozen=True)
@@ -135,12 +127,8 @@ def _figures(space: Space, trial: FrozenTrial) -> Iterator[tuple[Any, float]]:
 def _paired(lines: Sequence[Line]) -> dict[str, Paired]:
     """Against the space's own first line: while that has no figure, against none."""
     first = lines[0].cells.get(AVERAGE, {})
-    found = {}
-    for line in lines[1:]:
-        apart = [value - first[seed] for seed, value in line.cells.get(AVERAGE, {}).items() if seed in first]
-        if apart:
-            found[line.name] = Paired(mean(apart), half_width(apart))
-    return found
+    found = {line.name: paired(line.cells.get(AVERAGE, {}), first) for line in lines[1:]}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def _empty(space: Space, trials: Sequence[FrozenTrial]) -> dict[str, int]:

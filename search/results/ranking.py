@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import stdev
+from statistics import mean, stdev
 
 import numpy as np
 from jaxtyping import Float
@@ -226,6 +226,20 @@ def half_width(values: Sequence[float]) -> float | None:
     """Of the 95 % interval of a mean (Student's t); None with fewer than two values."""
     count = len(values)
     return _quantile((1 - CONFIDENCE) / 2, count - 1) * stdev(values) / math.sqrt(count) if count > 1 else None
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences seed by seed, in percent: mean and half width of a 95 % interval (Student), None of one seed."""
+
+    mean: float
+    half: float | None
+
+
+def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:
+    """One less the other, both by seed, over the seeds that both have; None where they share none."""
+    apart = [score - other[seed] for seed, score in one.items() if seed in other]
+    return Paired(mean(apart), half_width(apart)) if apart else None
 
 
 def _below(difference: float, error: float, degrees: int) -> float:

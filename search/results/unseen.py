@@ -25,6 +25,11 @@ class Unseen:
     gain: Standing | None = None
     sentence: str = ""
 
+    @property
+    def start(self) -> Confirmed | None:
+        """The base, whether it is the winner or not; None where it was not trained there."""
+        return self.base or (self.winner if self.winner.base else None)
+
 
 def unseen(known: Confirmation, winner: int) -> Unseen | None:
     """None where the winner was not trained on all training videos."""
@@ -35,7 +40,7 @@ def unseen(known: Confirmation, winner: int) -> Unseen | None:
     base = _chosen(known, best)
     if base is None:
         return Unseen(found)
-    ranking = rank({one.number: dict(zip(one.seeds, one.scores, strict=True)) for one in (found, base)}, best)
+    ranking = rank({one.number: one.by_seed for one in (found, base)}, best)
     by_number = {standing.number: standing for standing in ranking.order}
     gain = by_number[winner] if by_number[winner].gain is not None else None
     sentence = gained(gain, by_number[best]) if gain is not None and len(found.scores) > 1 else ""

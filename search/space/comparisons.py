@@ -85,25 +85,29 @@ def read_comparison(path: Path, overrides: Sequence[str] = ()) -> Comparison:
     errors += [f"--set {one}: {_BUDGET}" for one in overrides if _of_budget(one)]
     if errors or form is None:
         raise InputError(errors)
-    budget = [f"search.trials={form.epochs}", f"search.stop={{epochs: {form.epochs}}}"]
-    budget.append(f"search.confirm.official_seeds={form.official_seeds}")
     entries = list[Entry]()
     for line, (_, value) in asked.items():
         own = _search(path, line, value, errors)
-        if own is None:
-            continue
-        given = (*shared, *own.overrides, *overrides, *budget)
-        try:
-            space = read_space(own.file, given)
-        except InputError as error:
-            errors += [f"{place(value)}: {KEY}.{_SEARCHES}.{line}: {one}" for one in error.messages]
-            continue
-        teacher = _teacher(own, space, entries, errors)
-        entries.append(Entry(line, _folder(line), own.file, given, space, teacher))
+        entry = None if own is None else _entry(own, line, (*shared, *own.overrides, *overrides), form, entries, errors)
+        entries += [] if entry is None else [entry]
     errors += _unlike(entries, asked)
     if errors:
         raise InputError(errors)
     return Comparison(form, tuple(entries))
+
+
+def _entry(
+    own: "_Asked", line: str, given: tuple[str, ...], form: Form, before: Sequence[Entry], errors: list[str]
+) -> Entry | None:
+    """One search with the budget of all. before: those above it."""
+    budget = f"search.trials={form.epochs}", f"search.stop={{epochs: {form.epochs}}}"
+    given = (*given, *budget, f"search.confirm.official_seeds={form.official_seeds}")
+    try:
+        space = read_space(own.file, given)
+    except InputError as error:
+        errors += [f"{place(own.at)}: {own.key}: {one}" for one in error.messages]
+        return None
+    return Entry(line, _folder(line), own.file, given, space, _teacher(own, space, before, errors))
 
 
 @dataclass(frozen=True)
@@ -172,24 +176,24 @@ def _text(node: yaml.Node) -> str:
 
 def _unlike(entries: Sequence[Entry], asked: Mapping[str, tuple[yaml.Node, yaml.Node]]) -> list[str]:
     """What keeps searches from being compared."""
-    found = list[str]()
+    wrong = list[str]()
     for i, one in enumerate(entries):
         where = f"{place(asked[one.line][1])}: {KEY}.{_SEARCHES}.{one.line}"
         validation = one.space.base.data.validation
         if not isinstance(validation, Holdout):  # a confirmation there is always: the budget says its official seeds
-            found.append(f"{where}: data.validation must be by holdout, got {validation}")
+            wrong.append(f"{where}: data.validation must be by holdout, got {validation}")
         if base_number(one.space) is None:
-            found.append(f"{where}: search.start_with must have the base in front, got another")
+            wrong.append(f"{where}: search.start_with must have the base in front, got another")
         if one.space.plan.learn_from:
-            found.append(f"{where}: search.learn_from must be empty, for others learn of no earlier run")
+            wrong.append(f"{where}: search.learn_from must be empty, for others learn of no earlier run")
         twin = next((other for other in entries[:i] if other.run == one.run), None)
         if twin is not None:
-            found.append(f"{where}: must have a name of its own for a folder, got {one.run}, as {twin.line}")
+            wrong.append(f"{where}: must have a name of its own for a folder, got {one.run}, as {twin.line}")
         first, own = (_shared(each.space) for each in (entries[0], one))
         for key, value in own.items():
             if value != first[key]:
-                found.append(f"{where}: {key} must be that of {entries[0].line}, {first[key]}, got {value}")
-    return found
+                wrong.append(f"{where}: {key} must be that of {entries[0].line}, {first[key]}, got {value}")
+    return wrong
 
 
 def _shared(space: Space) -> dict[str, object]:
