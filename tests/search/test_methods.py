@@ -11,6 +11,7 @@ from haan.methods.names import CONFIGS
 from haan.yamlconfig import plain
 from tests.haan.commands import haan
 from tests.methods import tiny_of, write_teacher
+from tests.search.head import Head
 from tests.search.spaces import run
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 @pytest.mark.parametrize("method", list(CONFIGS))
 def test_what_a_search_exports_trains_again_to_the_same_score(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    method: str, tmp_path: Path, head: Head, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_teacher(tmp_path / "data", tmp_path / "planted")
     search = {
@@ -31,7 +32,7 @@ def test_what_a_search_exports_trains_again_to_the_same_score(
     }
     (tmp_path / "s.yaml").write_text(yaml.safe_dump({"base": plain(tiny_of(method, Path("data"))), "search": search}))
     for more in (("--trials", "2"), ("--resume",)):
-        ended = run("run.py", tmp_path, "s.yaml", "--name", "a", *more)
+        ended = run("run.py", tmp_path, "s.yaml", "--name", "a", *more, env=head.env)
         assert ended.returncode == 0, ended.stderr
     report = (tmp_path / "runs" / "a" / "report.html").read_text()
     assert ("wtalc" in report) == (method == "wtalc")
