@@ -97,7 +97,7 @@ def read_comparison(path: Path, overrides: Sequence[str] = ()) -> Comparison:
 
 
 def _entry(
-    own: "_Asked", line: str, given: tuple[str, ...], form: Form, before: Sequence[Entry], errors: list[str]
+    own: "_Search", line: str, given: tuple[str, ...], form: Form, before: Sequence[Entry], errors: list[str]
 ) -> Entry | None:
     """One search with the budget of all. before: those above it."""
     budget = f"search.trials={form.epochs}", f"search.stop={{epochs: {form.epochs}}}"
@@ -111,7 +111,7 @@ def _entry(
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Search:
     """What stands under a search's name. teacher: as it stands there."""
 
     key: str
@@ -121,7 +121,7 @@ class _Asked:
     at: yaml.Node
 
 
-def _search(path: Path, line: str, node: yaml.Node, errors: list[str]) -> _Asked | None:
+def _search(path: Path, line: str, node: yaml.Node, errors: list[str]) -> _Search | None:
     """One search, whose file stands beside the comparison's."""
     key, before = f"{KEY}.{_SEARCHES}.{line}", len(errors)
     found = items(node, key, errors)
@@ -135,10 +135,10 @@ def _search(path: Path, line: str, node: yaml.Node, errors: list[str]) -> _Asked
     if len(errors) > before or not isinstance(file, yaml.ScalarNode):
         return None
     teacher = found[_TEACHER][1] if _TEACHER in found else None
-    return _Asked(key, path.parent / file.value, tuple(more), teacher, node)
+    return _Search(key, path.parent / file.value, tuple(more), teacher, node)
 
 
-def _teacher(own: _Asked, space: Space, before: Sequence[Entry], errors: list[str]) -> str | None:
+def _teacher(own: _Search, space: Space, before: Sequence[Entry], errors: list[str]) -> str | None:
     """The run of the search that teaches another, one of those before it; none unless that is a student."""
     if space.base.method != TAUGHT:
         if own.teacher is not None:

@@ -26,7 +26,7 @@ _VIDEOS = 64  # whose best segments are found at once
 
 
 @dataclass(frozen=True)
-class Segments:
+class Scored:
     """Segments that may be detections. found: of no class yet. first, last: points, the last one exclusive."""
 
     found: Detections
@@ -61,7 +61,7 @@ def makers(
                 yield place, partial(_detections, segments.found, told, settings[place].top_classes)
 
 
-def best(said: NDArray[np.float32], seconds: NDArray[np.float64], power: float, most: int) -> Segments:
+def best(said: NDArray[np.float32], seconds: NDArray[np.float64], power: float, most: int) -> Scored:
     """The best so many segments of each video. said: [videos, points, numbers]. seconds: [videos] how long each is."""
     points = said.shape[1]
     i, j = cells(points)
@@ -77,7 +77,7 @@ def best(said: NDArray[np.float32], seconds: NDArray[np.float64], power: float, 
     begin, end = i[cell.ravel()], j[cell.ravel()] + 1
     per_point = seconds[video] / points
     start_s, end_s = begin * per_point, end * per_point
-    return Segments(
+    return Scored(
         Detections(video, np.zeros_like(video), start_s, end_s, kept.ravel().astype(np.float64)), begin, end, points
     )
 
@@ -92,7 +92,7 @@ class _Told:
     probability: NDArray[np.float64]
 
 
-def _told(said: NDArray[np.float32], segments: Segments, make: Callable[[], Left], most: int) -> _Told:
+def _told(said: NDArray[np.float32], segments: Scored, make: Callable[[], Left], most: int) -> _Told:
     left = make()
     video, first, last = (of[left.place] for of in (segments.found.video, segments.first, segments.last))
     parts = [

@@ -102,3 +102,8 @@ def test_other_pairs_change_nothing(rows: list[Row], kind: str) -> None:
     pairs = sorted({row[0] for row in rows})
     alone = [row for pair in pairs for row in suppressed([r for r in rows if r[0] == pair], setting)]
     assert suppressed(rows, setting) == alone
+
+
+def test_ranks_count_within_groups_that_stand_together() -> None:
+    assert nms.ranks(np.array([4, 4, 1, 7, 7, 7])).tolist() == [0, 1, 0, 0, 1, 2]
+    assert nms.ranks(np.array([], dtype=np.int64)).tolist() == []
