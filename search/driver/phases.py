@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from optuna.pruners import NopPruner
@@ -69,6 +70,7 @@ class Work:
             objective=space.plan.objective,
             gpu=share.gpu,
             data=self.job.fingerprint,
+            home=Path.cwd(),
         )
         request = placement.request(share, self.job.feature_bytes)
         return Stage(

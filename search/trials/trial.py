@@ -51,13 +51,17 @@ class TrialRunner(tune.Trainable):
         gpu: float = 1.0,
         data: str = "",
         objective: Objective = "best",
+        home: Path | None = None,
     ) -> None:
         """Opens the shared table once.
 
         other_detects: by method, where a trial may be of another than the base. splits: by `data.validation`. gpu: this
-        process's share of a GPU, if it has one. data: their fingerprint. Raises FeaturesError where the features can't
-        come to this node.
+        process's share of a GPU, if it has one. data: their fingerprint. home: the driver's working folder, which
+        relative paths of a configuration are of; a Ray that is joined starts its processes elsewhere. Raises
+        FeaturesError where the features can't come to this node.
         """
+        if home is not None and home.is_dir():
+            os.chdir(home)
         assert base is not None and splits is not None and shared is not None
         self._base, self._splits, self._detects = base, splits, {base.method: detects, **(other_detects or {})}
         self._objective: Objective = objective
