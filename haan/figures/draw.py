@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -23,6 +24,8 @@ from matplotlib.textpath import TextToPath
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from haan.data.table import IntArray
+from haan.detectors.curves import Curve
 from haan.figures.observe import RIGHT_TIOU, ConceptClips, ConceptMap, NearClip, Observed, Timeline, Track
 from haan.files import whole
 
@@ -48,6 +51,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 _SCORE_LINES, _SCORE_LINE = 3, 0.28  # of scores below the detections of a class, at most; one's height in cm
+_ROW, _CURVE = 0.37, 1.15  # heights in cm: of truth, or of a row of detections; of a curve
 
 Picture = NDArray[np.uint8]  # [height, width, 3]
 Look = Callable[[NearClip], Picture | None]
@@ -336,39 +340,62 @@ def _clip_pictures(seen: Observed, rows: Sequence[ConceptClips], look: Look) -> 
 
 
 def draw_timeline(seen: Observed, one: Timeline, name: str, why: str = "") -> Drawn:
-    """Ground truth, detections and class activation sequence of each class, and the concepts of the clips below.
+    """Ground truth and detections of each class, what was read of clips, and the concepts of these below, if any.
 
     why: the end of the caption: how to read it, and how the video was chosen.
     """
-    rows = _concept_rows(one)
-    left, wide = 2.0, WIDTH_CM - 2.35
-    raster = 0.34 * (len(rows) + 1)
-    end = len(one.concept) / one.clips_per_s
+    left, wide, end = 2.0, WIDTH_CM - 2.35, one.end_s
     scores = [score_lines(of, wide, end) for of in one.tracks]
-    tops = list(accumulate((2.75 + _SCORE_LINE * len(lines) for lines in scores), initial=0.75))
+    heights = [_track_height(of, lines) for of, lines in zip(one.tracks, scores, strict=True)]
+    tops = list(accumulate(heights, initial=0.75))
     y = tops[-1]
-    sheet = _Sheet(y + 0.45 + raster + 1.5)
+    rows = _concept_rows(one)
+    raster = 0.34 * (len(rows) + 1)
+    sheet = _Sheet(y + 1.5 if one.concept is None else y + 0.45 + raster + 1.5)
     with style():
         sheet.text(0.15, 0.15, fitted(seen.names[one.video], WIDTH_CM - 0.3, size=LARGE), fontsize=LARGE)
         for of, top, lines in zip(one.tracks, tops, scores, strict=False):
             _draw_track(sheet, seen, one, of, (left, top, wide), end, lines)
-        sheet.text(left, y + 0.04, "concepts of the clips", weight="bold")
-        axes = sheet.axes(left, y + 0.45, wide, raster)
-        _draw_raster(axes, one, rows, end)
-        axes.set_xlabel("seconds", fontsize=SMALL, labelpad=1)
-        handles = [
-            Patch(facecolor=_DARK, label="truth"),
-            Patch(facecolor=_BLUE, label=f"detected, right (tIoU {RIGHT_TIOU:g} or more)"),
-            Patch(facecolor="white", edgecolor=_ORANGE, hatch="/////", label="detected, not right"),
-            Line2D([], [], color=_ORANGE, lw=0.9, ls=_DASHED, label="threshold"),
-        ]
+        if one.concept is None:
+            axes = sheet.axes(left, y, wide, 0.01)
+            axes.set(yticks=[])
+        else:
+            sheet.text(left, y + 0.04, "concepts of the clips", weight="bold")
+            axes = sheet.axes(left, y + 0.45, wide, raster)
+            _draw_raster(axes, one.concept, rows, one.clips_per_s)
+        _draw_seconds(axes, end)
         sheet.figure.legend(
-            handles=handles, loc="lower left", bbox_to_anchor=(0.1 / sheet.width, 0.05 / sheet.height), ncols=4,
+            handles=_timeline_legend(one), loc="lower left",
+            bbox_to_anchor=(0.1 / sheet.width, 0.05 / sheet.height), ncols=4,
             frameon=False, fontsize=SMALL, handlelength=1.5, columnspacing=1.0, borderpad=0.1,
         )  # fmt: skip
     written = sum(len(line) for lines in scores for line in lines)
     unwritten = sum(len(of.found) for of in one.tracks) - written
     return Drawn(name, f"{_timeline_caption(seen, one, unwritten)} {why}".rstrip(), sheet.figure)
+
+
+def _timeline_legend(one: Timeline) -> list[Artist]:
+    handles: list[Artist] = [
+        Patch(facecolor=_DARK, label="truth"),
+        Patch(facecolor=_BLUE, label=f"detected, right (tIoU {RIGHT_TIOU:g} or more)"),
+        Patch(facecolor="white", edgecolor=_ORANGE, hatch="/////", label="detected, not right"),
+    ]
+    kinds = {of.curve.positive is not None for of in one.tracks if of.curve is not None}
+    if True in kinds:
+        handles.append(Line2D([], [], color=_ORANGE, lw=0.9, ls=_DASHED, label="threshold"))
+    if False in kinds:
+        handles.append(Line2D([], [], color=_ORANGE, lw=0.3, label="thresholds"))
+    return handles
+
+
+def _track_height(of: Track, lines: Sequence[Sequence[tuple[float, str]]]) -> float:
+    """Of one class, in cm: its name, truth, rows of detections, their scores and, where there is one, a curve."""
+    curve = 0.0 if of.curve is None else _CURVE
+    return 1.6 + _SCORE_LINE * len(lines) + curve + _ROW * (_rows(of) - 1)
+
+
+def _rows(of: Track) -> int:
+    return int(of.row.max(initial=0)) + 1
 
 
 def score_lines(of: Track, wide: float, end: float) -> list[list[tuple[float, str]]]:
@@ -398,42 +425,58 @@ def _draw_track(
     lines: Sequence[Sequence[tuple[float, str]]],
 ) -> None:
     left, top, wide = place
-    note = "" if of.kept else "  (its video-level score is too low: nothing is detected)"
+    kept = of.curve is None or of.curve.kept
+    note = "" if kept else "  (its video-level score is too low: nothing is detected)"
     name = fitted(_class_name(seen, of.fine), wide - width_cm(note) - 0.2)
     sheet.text(left, top + 0.04, name, weight="bold")
     sheet.text(left + wide, top + 0.04, note.strip(), ha="right", color=_GREY)
-    bars = sheet.axes(left, top + 0.42, wide, 0.74)
+    rows = _rows(of)
+    below = top + 0.42 + _ROW * (1 + rows)
+    bars = sheet.axes(left, top + 0.42, wide, _ROW * (1 + rows))
     for start_s, end_s in of.truth:
         bars.add_patch(Rectangle((start_s, 1.1), end_s - start_s, 0.75, facecolor=_DARK, edgecolor="white", lw=0.4))
-    for (start_s, end_s), right in zip(of.found, of.right, strict=True):
+    for (start_s, end_s), right, row in zip(of.found, of.right, of.row.tolist(), strict=True):
         how: dict[str, Any] = {"facecolor": _BLUE, "edgecolor": _BLUE} if right else {
             "facecolor": "white", "edgecolor": _ORANGE, "hatch": "/////"
         }  # fmt: skip
-        bars.add_patch(Rectangle((start_s, 0.12), end_s - start_s, 0.75, lw=0.7, **how))
-    bars.set(xlim=(0, end), ylim=(0, 2), yticks=[0.5, 1.5], yticklabels=["detected", "truth"], xticks=[])
+        bars.add_patch(Rectangle((start_s, 0.12 - row), end_s - start_s, 0.75, lw=0.7, **how))
+    bars.set(xlim=(0, end), ylim=(1 - rows, 2), yticks=[0.5, 1.5], yticklabels=["detected", "truth"], xticks=[])
     bars.tick_params(length=0, pad=3)
     for spine in bars.spines.values():
         spine.set_color(_PALE)
     for number, line in enumerate(lines):
         for at, text in line:
-            sheet.text(left + at, top + 1.2 + _SCORE_LINE * number, text, ha="center")
-    scores = sheet.axes(left, top + 1.24 + _SCORE_LINE * len(lines), wide, 1.15)
-    edges = np.arange(len(of.scores) + 1) / one.clips_per_s
-    above = np.where(of.scores > of.threshold, of.scores, of.threshold)
-    scores.stairs(above, edges, baseline=of.threshold, fill=True, color="#9ccbe6")
-    scores.stairs(of.scores, edges, baseline=None, color=_DARK, lw=0.8)
-    scores.axhline(of.threshold, color=_ORANGE, lw=0.9, ls=_DASHED)
-    low, high = min(of.threshold, float(of.scores.min())), max(of.threshold, float(of.scores.max()))
+            sheet.text(left + at, below + 0.04 + _SCORE_LINE * number, text, ha="center")
+    if of.curve is not None:
+        axes = sheet.axes(left, below + 0.08 + _SCORE_LINE * len(lines), wide, _CURVE)
+        _draw_curve(axes, of.curve, one.clips_per_s, end)
+        axes.yaxis.set_label_coords(-1.25 / wide, 0.5)
+
+
+def _draw_curve(axes: Axes, curve: Curve, clips_per_s: float, end: float) -> None:
+    edges, scores = np.arange(len(curve.scores) + 1) / clips_per_s, curve.scores
+    low, high = float(scores.min()), float(scores.max())
+    if curve.positive is None:
+        for threshold in curve.thresholds.tolist():
+            axes.axhline(threshold, color=_ORANGE, lw=0.3, zorder=0)
+    else:
+        (threshold,) = curve.thresholds.tolist()
+        low, high = min(threshold, low), max(threshold, high)
+        above = np.where(curve.positive, scores, threshold)
+        axes.stairs(above, edges, baseline=threshold, fill=True, color="#9ccbe6")
+        axes.axhline(threshold, color=_ORANGE, lw=0.9, ls=_DASHED)
+    axes.stairs(scores, edges, baseline=None, color=_DARK, lw=0.8)
     room = 0.12 * (high - low) or 1.0
-    scores.set(xlim=(0, end), xticks=[], ylim=(low - room, high + room))
-    scores.yaxis.set_major_locator(MaxNLocator(3, min_n_ticks=2))
-    scores.tick_params(length=2, pad=1.5)
-    scores.set_ylabel("score", fontsize=SMALL, labelpad=2)
-    scores.yaxis.set_label_coords(-1.25 / wide, 0.5)
+    axes.set(xlim=(0, end), xticks=[], ylim=(low - room, high + room))
+    axes.yaxis.set_major_locator(MaxNLocator(3, min_n_ticks=2))
+    axes.tick_params(length=2, pad=1.5)
+    axes.set_ylabel("score", fontsize=SMALL, labelpad=2)
 
 
 def _concept_rows(one: Timeline) -> list[int]:
     """Concepts that stand in a row of their own: those nearest to the shown classes, class by class, at most eight."""
+    if one.concept is None:
+        return []
     count = np.bincount(one.concept)
     rows: dict[int, None] = {}
     for of in one.tracks:
@@ -441,17 +484,23 @@ def _concept_rows(one: Timeline) -> list[int]:
     return list(rows)[:8]
 
 
-def _draw_raster(axes: Axes, one: Timeline, rows: Sequence[int], end: float) -> None:
-    edges = np.arange(len(one.concept) + 1) / one.clips_per_s
+def _draw_raster(axes: Axes, of_clips: IntArray, rows: Sequence[int], clips_per_s: float) -> None:
+    edges = np.arange(len(of_clips) + 1) / clips_per_s
     for i, concept in enumerate([*rows, None]):
-        here = ~np.isin(one.concept, rows) if concept is None else one.concept == concept
+        here = ~np.isin(of_clips, rows) if concept is None else of_clips == concept
         axes.axhspan(i + 0.06, i + 0.94, facecolor="#f3f3f3", lw=0)
         for first, last in _spans(here):
             color = _GREY if concept is None else _DARK
             box = Rectangle((edges[first], i + 0.06), edges[last] - edges[first], 0.88, facecolor=color, lw=0)
             axes.add_patch(box)
     labels = [*(f"concept {concept}" for concept in rows), "any other"]
-    axes.set(xlim=(0, end), ylim=(len(rows) + 1, 0), yticks=np.arange(len(labels)) + 0.5, yticklabels=labels)
+    axes.set(ylim=(len(rows) + 1, 0), yticks=np.arange(len(labels)) + 0.5, yticklabels=labels)
+
+
+def _draw_seconds(axes: Axes, end: float) -> None:
+    """The time axis below."""
+    axes.set(xlim=(0, end))
+    axes.set_xlabel("seconds", fontsize=SMALL, labelpad=1)
     axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10], integer=True))
     axes.tick_params(length=2, pad=2)
     axes.tick_params(axis="y", length=0)
@@ -473,6 +522,9 @@ def _timeline_caption(seen: Observed, one: Timeline, unwritten: int) -> str:
             f" Not shown: {one.other_found} detections and {one.other_truth} true segments of {one.other_classes} "
             "other classes."
         )
+    if hidden := sum(of.hidden for of in one.tracks):
+        right = sum(of.hidden_right for of in one.tracks)
+        others += f" Left out for room: {hidden} detections of lower scores, {right or 'none'} of them right."
     if unwritten:
         others += f" Left out for room: the scores of {unwritten} detections, lower than those beside them."
     return f"Figure 5. Detections in {seen.names[one.video]}: {shown or 'no class'}.{others}"
