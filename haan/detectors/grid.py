@@ -214,13 +214,13 @@ def _kept(found: Sequences, class_threshold: float) -> NDArray[np.bool_]:
 def curves(found: Sequences, settings: Grid, what: str) -> Curves:
     """What `makers` reads of clips at one setting. what: the scores in words."""
     thresholds = np.array(settings.thresholds)
-    more = f" and {settings.class_score_weight:g} x its class's probability in the video"
+    more = f", plus {settings.class_score_weight:g} x its class's probability in the video"
     return Curves(
         scores=found.scores,
         thresholds=np.broadcast_to(thresholds, (*found.probability.shape, len(thresholds))),
         positive=None,
         kept=_kept(found, settings.class_threshold),
-        score="by how much the curve's mean inside it exceeds that around it"
+        score="how far the curve's mean inside it lies above that around it"
         + (more if settings.class_score_weight else "")
         + ("" if settings.nms == "hard" else ", less where it overlaps a better one"),
         curve=f"The curve is {what}, the thin lines are its thresholds; runs above each of them"

@@ -55,6 +55,8 @@ _ROW, _CURVE = 0.37, 1.15  # heights in cm: of truth, or of a row of detections;
 
 Picture = NDArray[np.uint8]  # [height, width, 3]
 Look = Callable[[NearClip], Picture | None]
+Line = list[tuple[float, str]]  # of scores: each one's centre, in cm from the left, and text
+Scores = list[list[Line]]  # of a class, row of detections by row
 _PATHS, _FONT = TextToPath(), FontProperties(family="DejaVu Sans")
 
 
@@ -346,7 +348,7 @@ def draw_timeline(seen: Observed, one: Timeline, name: str, why: str = "") -> Dr
     """
     left, wide, end = 2.0, WIDTH_CM - 2.35, one.end_s
     scores = [score_lines(of, wide, end) for of in one.tracks]
-    heights = [_track_height(of, lines) for of, lines in zip(one.tracks, scores, strict=True)]
+    heights = [_track_height(of, rows) for of, rows in zip(one.tracks, scores, strict=True)]
     tops = list(accumulate(heights, initial=0.75))
     y = tops[-1]
     rows = _concept_rows(one)
@@ -354,8 +356,8 @@ def draw_timeline(seen: Observed, one: Timeline, name: str, why: str = "") -> Dr
     sheet = _Sheet(y + 1.5 if one.concept is None else y + 0.45 + raster + 1.5)
     with style():
         sheet.text(0.15, 0.15, fitted(seen.names[one.video], WIDTH_CM - 0.3, size=LARGE), fontsize=LARGE)
-        for of, top, lines in zip(one.tracks, tops, scores, strict=False):
-            _draw_track(sheet, seen, one, of, (left, top, wide), end, lines)
+        for of, top, its_scores in zip(one.tracks, tops, scores, strict=False):
+            _draw_track(sheet, seen, one, of, (left, top, wide), its_scores)
         if one.concept is None:
             axes = sheet.axes(left, y, wide, 0.01)
             axes.set(yticks=[])
@@ -369,7 +371,7 @@ def draw_timeline(seen: Observed, one: Timeline, name: str, why: str = "") -> Dr
             bbox_to_anchor=(0.1 / sheet.width, 0.05 / sheet.height), ncols=4,
             frameon=False, fontsize=SMALL, handlelength=1.5, columnspacing=1.0, borderpad=0.1,
         )  # fmt: skip
-    written = sum(len(line) for lines in scores for line in lines)
+    written = sum(len(line) for of_track in scores for lines in of_track for line in lines)
     unwritten = sum(len(of.found) for of in one.tracks) - written
     return Drawn(name, f"{_timeline_caption(seen, one, unwritten)} {why}".rstrip(), sheet.figure)
 
@@ -388,23 +390,27 @@ def _timeline_legend(one: Timeline) -> list[Artist]:
     return handles
 
 
-def _track_height(of: Track, lines: Sequence[Sequence[tuple[float, str]]]) -> float:
+def _track_height(of: Track, scores: Scores) -> float:
     """Of one class, in cm: its name, truth, rows of detections, their scores and, where there is one, a curve."""
-    curve = 0.0 if of.curve is None else _CURVE
-    return 1.6 + _SCORE_LINE * len(lines) + curve + _ROW * (_rows(of) - 1)
+    below = sum(_below(lines) for lines in scores)
+    return 1.6 + below + (0.0 if of.curve is None else _CURVE) + _ROW * (len(scores) - 1)
 
 
-def _rows(of: Track) -> int:
-    return int(of.row.max(initial=0)) + 1
+def _below(lines: Sequence[Line]) -> float:
+    """Room below a row of detections."""
+    return _SCORE_LINE * len(lines)
 
 
-def score_lines(of: Track, wide: float, end: float) -> list[list[tuple[float, str]]]:
-    """The scores below detections: lines of (centre in cm from the left, text), in axes so wide that end there.
+def score_lines(of: Track, wide: float, end: float) -> Scores:
+    """The scores below detections, row by row, in axes so wide that end there."""
+    rows = (np.flatnonzero(of.row == row) for row in range(int(of.row.max(initial=0)) + 1))
+    return [_lines_below(of.found[here], of.found_score[here], wide, end) for here in rows]
 
-    The best has the first choice. One whose place is taken goes a line lower, and is left out below the last line.
-    """
+
+def _lines_below(found: NDArray[np.float64], scores: NDArray[np.float64], wide: float, end: float) -> list[Line]:
+    """The best has the first choice. One whose place is taken goes a line lower, and is left out below the last."""
     lines: list[list[tuple[float, float, str]]] = [[] for _ in range(_SCORE_LINES)]
-    for (start_s, end_s), score in zip(of.found, of.found_score, strict=True):
+    for (start_s, end_s), score in zip(found, scores, strict=True):
         text = f"{score:.2f}"
         half = width_cm(text) / 2 + 0.06
         at = min(max(wide * (start_s + end_s) / 2 / end, half), wide - half)
@@ -421,8 +427,7 @@ def _draw_track(
     one: Timeline,
     of: Track,
     place: tuple[float, float, float],
-    end: float,
-    lines: Sequence[Sequence[tuple[float, str]]],
+    scores: Scores,
 ) -> None:
     left, top, wide = place
     kept = of.curve is None or of.curve.kept
@@ -430,27 +435,37 @@ def _draw_track(
     name = fitted(_class_name(seen, of.fine), wide - width_cm(note) - 0.2)
     sheet.text(left, top + 0.04, name, weight="bold")
     sheet.text(left + wide, top + 0.04, note.strip(), ha="right", color=_GREY)
-    rows = _rows(of)
-    below = top + 0.42 + _ROW * (1 + rows)
-    bars = sheet.axes(left, top + 0.42, wide, _ROW * (1 + rows))
-    for start_s, end_s in of.truth:
-        bars.add_patch(Rectangle((start_s, 1.1), end_s - start_s, 0.75, facecolor=_DARK, edgecolor="white", lw=0.4))
-    for (start_s, end_s), right, row in zip(of.found, of.right, of.row.tolist(), strict=True):
+    y = top + 0.42
+    for row, lines in enumerate(scores):
+        names = ["detected", "truth"] if row == 0 else [""]
+        bars = sheet.axes(left, y, wide, _ROW * len(names))
+        y += _ROW * len(names)
+        for start_s, end_s in of.truth if row == 0 else ():
+            bars.add_patch(Rectangle((start_s, 1.1), end_s - start_s, 0.75, facecolor=_DARK, edgecolor="white", lw=0.4))
+        _draw_detections(bars, of, row)
+        bars.set(xlim=(0, one.end_s), ylim=(0, len(names)), yticks=np.arange(len(names)) + 0.5, yticklabels=names)
+        bars.set_xticks([])
+        bars.tick_params(length=0, pad=3)
+        for spine in bars.spines.values():
+            spine.set_color(_PALE)
+        for number, line in enumerate(lines):
+            for at, text in line:
+                sheet.text(left + at, y + 0.04 + _SCORE_LINE * number, text, ha="center")
+        y += _below(lines)
+    if of.curve is not None:
+        axes = sheet.axes(left, y + 0.08, wide, _CURVE)
+        _draw_curve(axes, of.curve, one.clips_per_s, one.end_s)
+        axes.yaxis.set_label_coords(-1.25 / wide, 0.5)
+
+
+def _draw_detections(bars: Axes, of: Track, row: int) -> None:
+    """Those of one row, in the axes' lowest unit."""
+    for (start_s, end_s), right, its_row in zip(of.found, of.right, of.row, strict=True):
         how: dict[str, Any] = {"facecolor": _BLUE, "edgecolor": _BLUE} if right else {
             "facecolor": "white", "edgecolor": _ORANGE, "hatch": "/////"
         }  # fmt: skip
-        bars.add_patch(Rectangle((start_s, 0.12 - row), end_s - start_s, 0.75, lw=0.7, **how))
-    bars.set(xlim=(0, end), ylim=(1 - rows, 2), yticks=[0.5, 1.5], yticklabels=["detected", "truth"], xticks=[])
-    bars.tick_params(length=0, pad=3)
-    for spine in bars.spines.values():
-        spine.set_color(_PALE)
-    for number, line in enumerate(lines):
-        for at, text in line:
-            sheet.text(left + at, below + 0.04 + _SCORE_LINE * number, text, ha="center")
-    if of.curve is not None:
-        axes = sheet.axes(left, below + 0.08 + _SCORE_LINE * len(lines), wide, _CURVE)
-        _draw_curve(axes, of.curve, one.clips_per_s, end)
-        axes.yaxis.set_label_coords(-1.25 / wide, 0.5)
+        if its_row == row:
+            bars.add_patch(Rectangle((start_s, 0.12), end_s - start_s, 0.75, lw=0.7, **how))
 
 
 def _draw_curve(axes: Axes, curve: Curve, clips_per_s: float, end: float) -> None:
@@ -522,6 +537,8 @@ def _timeline_caption(seen: Observed, one: Timeline, unwritten: int) -> str:
             f" Not shown: {one.other_found} detections and {one.other_truth} true segments of {one.other_classes} "
             "other classes."
         )
+    if any(of.row.any() for of in one.tracks):
+        others += " Where detections of a class overlap, that of lower score stands a row lower."
     if hidden := sum(of.hidden for of in one.tracks):
         right = sum(of.hidden_right for of in one.tracks)
         others += f" Left out for room: {hidden} detections of lower scores, {right or 'none'} of them right."
