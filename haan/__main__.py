@@ -151,7 +151,10 @@ def figures_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or training folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the figures; by default DIR/figures.")] = None,
     coarse: Annotated[
-        str | None, typer.Option(help="Coarse class, or its index, of Figure 3 and of the videos of 5; else the richest.")
+        str | None,
+        typer.Option(
+            help="Coarse class, or its index, of Figure 3 and of 5's videos; by default that of most segments."
+        ),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Figure 3 of every coarse class.")] = False,
     concepts: Annotated[

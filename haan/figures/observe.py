@@ -404,15 +404,15 @@ def rows_apart(found: NDArray[np.float64]) -> IntArray:
     return row
 
 
-def _roomy(found: NDArray[np.float64], segments: int) -> tuple[int, IntArray]:
-    """How many of a class's detections in a video are looked at, the best ones, and their rows.
+def _rows_of_best(found: NDArray[np.float64], segments: int) -> IntArray:
+    """The rows of a class's detections in a video, or of the best ones where some overlap.
 
-    Where some overlap, they are a ranking that goes on far below what would be called a detection.
+    For then they are a ranking that goes on far below what would be called a detection.
     """
     ascending = found[np.argsort(found[:, 0], kind="stable")]
     overlap = bool((ascending[1:, 0] < np.maximum.accumulate(ascending[:, 1])[:-1]).any())
     most = max(_FEWEST, 2 * segments) if overlap else len(found)
-    return most, rows_apart(found[:most])
+    return rows_apart(found[:most])
 
 
 def track(seen: Observed, place: int, fine: int) -> Track:
@@ -424,7 +424,7 @@ def track(seen: Observed, place: int, fine: int) -> Track:
     mine = mine[np.argsort(-seen.found.score[mine], kind="stable")]
     found = np.stack([seen.found.start_s[mine], seen.found.end_s[mine]], axis=1)
     right = right_ones(found, truth)
-    most, row = _roomy(found, len(truth))
+    row = _rows_of_best(found, len(truth))
     shown = np.flatnonzero(row < _ROWS)
     return Track(
         fine=fine,
