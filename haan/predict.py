@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from haan import __version__
@@ -80,7 +81,7 @@ def said(config: Config, source: FeatureSource, annotations: Annotations, videos
     return activations(model.to(device), blocks, source.num_clips[videos])
 
 
-def detected(config: Config, numbers: Numbers, offsets: IntArray, clips_per_s: FloatArray) -> Detections:
+def detected(config: Config, numbers: Numbers, offsets: IntArray, clips_per_s: NDArray[np.float64]) -> Detections:
     """The detections in videos of which a network said so; offsets: [videos + 1] first clip of each."""
     ((_, make),) = method_of(config).detector(numbers, offsets, clips_per_s, [config.detect])
     return make()

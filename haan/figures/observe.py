@@ -373,7 +373,7 @@ def nearest_clips(seen: ObservedConcepts, concept: int, count: int) -> ConceptCl
     return ConceptClips(concept, clips, len(mine), len(first))
 
 
-def _clip(seen: Observed, video: int, clip: int) -> NearClip:
+def _clip(seen: ObservedConcepts, video: int, clip: int) -> NearClip:
     per_s = float(seen.annotations.clips_per_s[seen.videos[video]])
     number = clip - int(seen.offsets[video])
     times, fine = seen.segments(video)
