@@ -151,13 +151,16 @@ def figures_(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run or training folder.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the figures; by default DIR/figures.")] = None,
     coarse: Annotated[
-        str | None, typer.Option(help="Coarse class (or its index) of Figure 3; by default that of most segments.")
+        str | None,
+        typer.Option(
+            help="Coarse class, or its index, of Figure 3 and of 5's videos; by default that of most segments."
+        ),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Figure 3 of every coarse class.")] = False,
     concepts: Annotated[
         str | None, typer.Option(help="Concepts of Figure 4, as 3,17; by default the most used of the coarse class.")
     ] = None,
-    clips: Annotated[int, typer.Option(help="Clips of each concept.")] = 4,
+    clips: Annotated[int | None, typer.Option(help="Clips of each concept; by default 4.")] = None,
     videos: Annotated[
         str | None, typer.Option(help="Videos of Figure 5, as A,B; by default some with right detections.")
     ] = None,
@@ -166,10 +169,11 @@ def figures_(
     data: Annotated[Path | None, typer.Option(help="Use the data of this configuration.")] = None,
     set_: Overrides = None,
 ) -> None:
-    """Draw the paper's Figures 3 to 5 for trained weights, on their validation videos, as PNG, SVG and PDF."""
+    """Draw the paper's Figure 5, and HAAN's 3 and 4, on validation videos with trained weights: PNG, SVG, PDF."""
     from haan.figures import choose  # Matplotlib, which no other command needs to wait for
     from haan.figures.folder import NAME
-    from haan.figures.observe import observe, of_haan
+    from haan.figures.observe import observe
+    from haan.methods.names import HAAN
     from haan.training_folder import opened
     from haan.weights import WEIGHTS
 
@@ -185,10 +189,12 @@ def figures_(
     target = out or folder / NAME
     check_folder(target)
     settings, source, annotations, validation = opened(folder, data, tuple(set_ or ()))
-    config = of_haan(settings)
-    seen = observe(config, source, annotations, validation, folder / WEIGHTS)
-    count = choose.write(seen, config, wanted, folder / WEIGHTS, target)
+    wanted.check_method(settings.method)
+    seen = observe(settings, source, annotations, validation, folder / WEIGHTS)
+    count = choose.write(seen, settings, wanted, folder / WEIGHTS, target)
     say(f"{count} figures of {len(validation)} validation videos; written to {target}")
+    if settings.method != HAAN:
+        say(f"Figures 3 and 4 are HAAN's: {settings.method} has no visual concepts")
 
 
 def _whole_numbers(option: str, text: str) -> tuple[int, ...]:

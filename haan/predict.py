@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from haan.activitynet import version_of, write_predictions
@@ -20,7 +21,7 @@ from haan.methods.base import Network
 from haan.methods.names import HAAN, method_of
 from haan.methods.parts import set_products
 from haan.metrics import Detections
-from haan.score import activations, choose_device
+from haan.score import Numbers, activations, choose_device
 from haan.weights import ABOUT, parted, read_tensors
 
 
@@ -60,13 +61,22 @@ def detections(
 
     Raises InputError when the weights don't fit the configuration and the data.
     """
+    numbers = said(config, source, annotations, videos, weights)
+    return detected(config, numbers, offsets_of(source.num_clips[videos]), annotations.clips_per_s[videos])
+
+
+def said(config: Config, source: FeatureSource, annotations: Annotations, videos: IntArray, weights: Path) -> Numbers:
+    """What a trained network says of some videos, for its method's detector. Raises InputError as `detections` does."""
     device = choose_device(config.device)
     set_products(config.precision, device)
     model, _ = read_network(config, source.dim, annotations.fine_names, weights)
     blocks = (torch.from_numpy(c).to(device) for _, _, c in clip_blocks(config.data, source, annotations, videos))
-    offsets = offsets_of(source.num_clips[videos])
-    cas = activations(model.to(device), blocks, source.num_clips[videos])
-    ((_, make),) = method_of(config).detector(cas, offsets, annotations.clips_per_s[videos], [config.detect])
+    return activations(model.to(device), blocks, source.num_clips[videos])
+
+
+def detected(config: Config, numbers: Numbers, offsets: IntArray, clips_per_s: NDArray[np.float64]) -> Detections:
+    """The detections in videos of which a network said so; offsets: [videos + 1] first clip of each."""
+    ((_, make),) = method_of(config).detector(numbers, offsets, clips_per_s, [config.detect])
     return make()
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from haan.checked import AT_LEAST_ONE, PART_OR_ALL, POSITIVE, Rule, setting
 from haan.config import CODE
 from haan.detectors import nms
+from haan.detectors.curves import Curves
 from haan.detectors.shared import KeyT, Shared, alike
 from haan.methods.resampling import uniform
 from haan.metrics import Detections
@@ -199,13 +200,37 @@ def _overlaps(blocks: Sequence[_Proposals], settings: Grid) -> list[NDArray[np.f
     return [nms.overlaps(block.pair, block.start_s, block.end_s, settings) for block in blocks]
 
 
+def _kept(found: Sequences, class_threshold: float) -> NDArray[np.bool_]:
+    """Of each video which classes: [videos, classes]."""
+    kept = found.probability >= class_threshold
+    kept[np.arange(len(kept)), found.probability.argmax(axis=1)] = True
+    return kept
+
+
+def curves(found: Sequences, settings: Grid, what: str) -> Curves:
+    """What `makers` reads of clips at one setting. what: the scores in words."""
+    thresholds = np.array(settings.thresholds)
+    more = f", plus {settings.class_score_weight:g} x its class's probability in the video"
+    return Curves(
+        scores=found.scores,
+        thresholds=np.broadcast_to(thresholds, (*found.probability.shape, len(thresholds))),
+        positive=None,
+        kept=_kept(found, settings.class_threshold),
+        score="how far the curve's mean inside it lies above that around it"
+        + (more if settings.class_score_weight else "")
+        + ("" if settings.nms == "hard" else ", less where it overlaps a better one"),
+        curve=f"The curve is {what}, the thin lines are its thresholds; runs above each of them"
+        + (", and runs of actionness," if isinstance(settings, ActionnessGrid) else "")
+        + " are detections"
+        + (", unless they overlap a better one." if settings.nms == "hard" else "."),
+    )
+
+
 def _blocks(
     found: Sequences, offsets: NDArray[np.int64], class_threshold: float
 ) -> Iterator[tuple[NDArray, NDArray, NDArray, NDArray]]:
     """Video, class, first clip and number of clips of kept pairs, in that order, a bounded block of them at a time."""
-    kept = found.probability >= class_threshold
-    kept[np.arange(len(kept)), found.probability.argmax(axis=1)] = True
-    video, label = np.nonzero(kept)
+    video, label = np.nonzero(_kept(found, class_threshold))
     first, size = offsets[video], np.diff(offsets)[video]
     block = np.cumsum(size if found.clips is None else np.full_like(size, found.clips)) // _BLOCK
     for part in np.split(np.arange(len(video)), np.flatnonzero(np.diff(block)) + 1):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from haan.checked import AT_LEAST_ONE, NON_NEGATIVE, PART_OR_ALL, setting
 from haan.config import CODE, Detect
+from haan.detectors.curves import Curves
 from haan.metrics import Detections
 
 _Runs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # pair, first clip, that behind the last
@@ -65,10 +66,7 @@ class _Pairs:
 
     @classmethod
     def of(cls, found: Sequences, offsets: NDArray[np.int64], top_classes: int) -> "_Pairs":
-        """Of equal classes the first ones."""
-        order = np.argsort(-found.level, axis=1, kind="stable")
-        rank = np.empty_like(order)
-        np.put_along_axis(rank, order, np.arange(order.shape[1])[None], axis=1)
+        rank = _ranks(found)
         video, label = np.nonzero(rank < top_classes)
         size = np.diff(offsets)[video]
         start = np.append(0, np.cumsum(size))
@@ -131,6 +129,34 @@ def _detections(pairs: _Pairs, clips_per_s: NDArray[np.float64], settings: MaskD
     video = pairs.video[pair]
     per_s = clips_per_s[video]
     return Detections(video, pairs.label[pair], begin / per_s, end / per_s, pairs.mean(runs) + pairs.level[pair])
+
+
+def _ranks(found: Sequences) -> NDArray[np.int64]:
+    """Of each video the place of each class among all, from 0, that which it shows most of first; of equal the first.
+
+    [videos, classes].
+    """
+    order = np.argsort(-found.level, axis=1, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(order.shape[1])[None], axis=1)
+    return rank
+
+
+def curves(found: Sequences, settings: MaskDetect) -> Curves:
+    """What `makers` reads of clips at one setting."""
+    positive = (found.scores > settings.class_threshold) & (found.attention > settings.attention_threshold)[:, None]
+    longer = settings.dilation + settings.padding
+    return Curves(
+        scores=found.scores,
+        thresholds=np.full((*found.level.shape, 1), settings.class_threshold),
+        positive=positive,
+        kept=_ranks(found) < settings.top_classes,
+        score="the mean of its class's probability and that of attention inside it, and how much of the class the "
+        "whole video shows",
+        curve="The curve is the class's probability, the dashed line its threshold. Clips above it are filled where "
+        f"attention exceeds {settings.attention_threshold:g}, too; runs of these are detections"
+        + (f", {longer} clips longer each side." if longer else "."),
+    )
 
 
 def covered(found: Sequences, offsets: NDArray[np.int64], settings: MaskDetect) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from haan.checked import AT_LEAST_ONE, SHARE, added, setting
 from haan.config import CODE, OURS, Detect
+from haan.detectors.curves import Curves
 from haan.metrics import Detections
 
 _BLOCK = 1 << 18  # scores worked on at once: few enough for the processor's cache
@@ -278,3 +279,32 @@ def makers(
         passes.setdefault(replace(one, alpha=0.0, min_clips=1), []).append(place)
     for places in passes.values():
         yield from zip(places, _makers(cas, offsets, clips_per_s, [settings[i] for i in places]), strict=True)
+
+
+def curves(cas: NDArray[np.float32], offsets: NDArray[np.int64], settings: RunsDetect) -> Curves:
+    """What `detect_many` reads of clips at one setting."""
+    threshold = np.empty((len(offsets) - 1, cas.shape[1]))
+    kept, positive = np.empty(threshold.shape, dtype=bool), np.empty(cas.shape, dtype=bool)
+    for video, (first, last) in enumerate(pairwise(offsets.tolist())):
+        scores = cas[first:last]
+        kept[video] = top_mean(scores, settings.top_clips) > settings.class_threshold
+        exact = np.ascontiguousarray(scores.T, dtype=np.float64)
+        base = exact.mean(axis=1) if settings.threshold_from == "mean" else exact.min(axis=1)
+        threshold[video] = base + settings.alpha * np.ptp(exact, axis=1)
+        positive[first:last] = scores > threshold[video]
+    return Curves(
+        scores=cas,
+        thresholds=threshold[..., None],
+        positive=positive,
+        kept=kept,
+        score=f"the highest of its clips' class scores and {settings.class_score_weight:g} x the video's own of that "
+        "class",
+        curve=f"The curve is the class activation sequence, the dashed line {_line(settings)}; runs of "
+        f"{'clips' if settings.min_clips == 1 else f'{settings.min_clips} clips or more'} above it are detections.",
+    )
+
+
+def _line(settings: RunsDetect) -> str:
+    if settings.threshold_from == "mean":
+        return "the threshold of Eq. 11"
+    return f"its threshold, {settings.alpha:g} of the way from the least score to the highest"

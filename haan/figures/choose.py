@@ -10,26 +10,27 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from haan.config import Config
 from haan.errors import InputError
 from haan.figures import observe
 from haan.figures.draw import MOST_CONCEPTS, Drawn, Picture, draw_clips, draw_map, draw_timeline, save
 from haan.figures.folder import FigureFolder, Index
-from haan.figures.observe import NearClip, Observed
+from haan.figures.observe import NearClip, Observed, ObservedConcepts
 from haan.files import digest, make_folder
-from haan.methods.haan.config import HaanConfig
+from haan.methods.haan.config import Concepts, HaanConfig
+from haan.methods.names import HAAN
 
 _IMAGES = (".jpg", ".jpeg", ".png")
 _PIXELS = (480, 360)  # of a picture at most: more than print shows
 _MOST_USED = "Shown are the concepts that are most often among the nearest to the classes of {} in their videos."
-_HOW_TO_READ = (
-    "The number below a detection is its score, by which detections are ranked: the highest of its clips' class scores "
-    "and {weight:g} x the video's own of that class; a line lower where two would overlap. The curve is the class "
-    "activation sequence, the dashed line the threshold of Eq. 11; runs of clips above it are detections. Below, the "
-    "concepts that are among the nearest to the shown classes in this video, and the clips that show them."
+_SCORES = (
+    "The number below a detection is its score, by which detections are ranked{}; a line lower where two would overlap."
 )
-_AS_FIRST = "Bars, numbers, curves and concepts are to be read as in the first of these figures."
+_NEAREST = (
+    "Below, the concepts that are among the nearest to the shown classes in this video, and the clips that show them."
+)
 _CHOSEN = "The videos of {} are shown in which most is detected right, so they are better than the others."
-_CONCEPTS, _TRACKS, _VIDEOS = 4, 3, 3
+_CONCEPTS, _CLIPS, _TRACKS, _VIDEOS = 4, 4, 3, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +40,13 @@ class Wanted:
     coarse: str | None = None
     all: bool = False
     concepts: tuple[int, ...] | None = None
-    clips: int = 4
+    clips: int | None = None
     videos: tuple[str, ...] | None = None
     frames: Path | None = None
     fps: float | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.clips <= 6:
+        if self.clips is not None and not 1 <= self.clips <= 6:
             raise InputError(f"--clips: must be >= 1 and <= 6, got {self.clips}")
         if (self.frames is None) != (self.fps is None):
             raise InputError(f"--fps: must be given with --frames and only with it, got {self.fps}")
@@ -56,17 +57,53 @@ class Wanted:
         if self.coarse is not None and self.all:
             raise InputError(f"--coarse: must not be given with --all, got {self.coarse!r}")
 
+    def check_method(self, method: str) -> None:
+        """Raises InputError where Figures 3 and 4 are asked for of another method than HAAN."""
+        if method == HAAN:
+            return
+        for name in ("all", "concepts", "clips", "frames"):
+            if getattr(self, name) not in (None, False):
+                rule = f"must be given for method {HAAN} alone, whose visual concepts Figures 3 and 4 show"
+                raise InputError(f"--{name}: {rule}, got it for {method!r}")
 
-def draw(seen: Observed, config: HaanConfig, wanted: Wanted) -> Iterator[Drawn]:
-    """The figures one after the other. Raises InputError, naming the option."""
+
+def draw(seen: Observed, config: Config, wanted: Wanted) -> Iterator[Drawn]:
+    """The figures one after the other, 3 and 4 where there are concepts. Raises InputError, naming the option."""
     coarse = _coarse(seen, wanted.coarse)
-    videos = _videos(seen, config, wanted.videos, coarse[0])
-    setting = config.concepts
+    videos = _videos(seen, wanted.videos, coarse[0])
+    if isinstance(seen, ObservedConcepts):
+        assert isinstance(config, HaanConfig)
+        yield from _draw_concepts(seen, config.concepts, wanted, coarse)
+    chosen = [] if wanted.videos is not None else [_CHOSEN.format(seen.annotations.coarse_names[coarse[0]])]
+    first = " ".join([*_how_to_read(seen), *chosen])
+    for number, place in enumerate(videos, start=1):
+        shown = observe.timeline(seen, place, coarse[0], _TRACKS)
+        yield draw_timeline(seen, shown, f"figure5-{number}", first if number == 1 else _as_first(seen))
+
+
+def _how_to_read(seen: Observed) -> Iterator[str]:
+    """Figure 5, in sentences."""
+    yield _SCORES.format("" if seen.curves is None else f": {seen.curves.score}")
+    if seen.curves is not None:
+        yield seen.curves.curve
+    if isinstance(seen, ObservedConcepts):
+        yield _NEAREST
+
+
+def _as_first(seen: Observed) -> str:
+    parts = ["Bars", "numbers", *["curves"] * (seen.curves is not None)]
+    parts += ["concepts"] * isinstance(seen, ObservedConcepts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]} are to be read as in the first of these figures."
+
+
+def _draw_concepts(seen: ObservedConcepts, setting: Concepts, wanted: Wanted, coarse: Sequence[int]) -> Iterator[Drawn]:
+    """Figures 3 and 4."""
     for one in sorted(coarse) if wanted.all else coarse[:1]:
         table = observe.concept_map(seen, one, MOST_CONCEPTS)
         drawn = draw_map(seen, table, setting.top_k, setting.distance)
         yield replace(drawn, caption=drawn.caption + _rule_of(setting.method))
-    rows = [observe.nearest_clips(seen, one, wanted.clips) for one in _concepts(seen, wanted.concepts, coarse[0])]
+    clips = wanted.clips or _CLIPS
+    rows = [observe.nearest_clips(seen, one, clips) for one in _concepts(seen, wanted.concepts, coarse[0])]
     frames = Frames(wanted.frames, wanted.fps, seen.names) if wanted.frames and wanted.fps else None
     if rows:  # none where no concept is near a class of the coarse one in any video
         drawn = draw_clips(seen, rows, frames and frames.of)
@@ -79,12 +116,6 @@ def draw(seen: Observed, config: HaanConfig, wanted: Wanted) -> Iterator[Drawn]:
                 f"--frames: must hold a folder VIDEO of .jpg or .png frames for a clip shown, got none in "
                 f"'{wanted.frames}' (looked for {', '.join(sorted(frames.missing)[:3])})"
             )
-    why = _HOW_TO_READ.format(weight=config.detect.class_score_weight)
-    if wanted.videos is None:
-        why += f" {_CHOSEN.format(seen.annotations.coarse_names[coarse[0]])}"
-    for number, place in enumerate(videos, start=1):
-        shown = observe.timeline(seen, config.detect, place, coarse[0], _TRACKS)
-        yield draw_timeline(seen, shown, f"figure5-{number}", why if number == 1 else _AS_FIRST)
 
 
 def _rule_of(method: str) -> str:
@@ -94,7 +125,7 @@ def _rule_of(method: str) -> str:
     return f" A clip counts here to the concept of nearest centroid; {method} itself assigns some clips otherwise."
 
 
-def write(seen: Observed, config: HaanConfig, wanted: Wanted, weights: Path, out: Path) -> int:
+def write(seen: Observed, config: Config, wanted: Wanted, weights: Path, out: Path) -> int:
     """Draws into a folder, in place of the figures that lie there, and writes their index; how many.
 
     Nothing is written where an option is wrong.
@@ -127,7 +158,7 @@ def _coarse(seen: Observed, wanted: str | None) -> list[int]:
     return [index]
 
 
-def _concepts(seen: Observed, wanted: Sequence[int] | None, coarse: int) -> list[int]:
+def _concepts(seen: ObservedConcepts, wanted: Sequence[int] | None, coarse: int) -> list[int]:
     if wanted is None:
         return observe.most_used(seen, coarse, _CONCEPTS)
     for concept in wanted:
@@ -136,9 +167,9 @@ def _concepts(seen: Observed, wanted: Sequence[int] | None, coarse: int) -> list
     return list(dict.fromkeys(wanted))
 
 
-def _videos(seen: Observed, config: HaanConfig, wanted: Sequence[str] | None, coarse: int) -> list[int]:
+def _videos(seen: Observed, wanted: Sequence[str] | None, coarse: int) -> list[int]:
     if wanted is None:
-        return observe.with_right(seen, config.detect, coarse, _VIDEOS)
+        return observe.with_right(seen, coarse, _VIDEOS)
     place = {name: i for i, name in enumerate(seen.names)}
     for name in wanted:
         if name not in place:

@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -23,6 +24,8 @@ from matplotlib.textpath import TextToPath
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from haan.data.table import IntArray
+from haan.detectors.curves import Curve
 from haan.figures.observe import RIGHT_TIOU, ConceptClips, ConceptMap, NearClip, Observed, Timeline, Track
 from haan.files import whole
 
@@ -48,9 +51,12 @@ _STYLE: dict[Any, Any] = {
 }
 
 _SCORE_LINES, _SCORE_LINE = 3, 0.28  # of scores below the detections of a class, at most; one's height in cm
+_ROW, _CURVE = 0.37, 1.15  # heights in cm: of truth, or of a row of detections; of a curve
 
 Picture = NDArray[np.uint8]  # [height, width, 3]
 Look = Callable[[NearClip], Picture | None]
+Line = list[tuple[float, str]]  # of scores: each one's centre, in cm from the left, and text
+Scores = list[list[Line]]  # of a class, row of detections by row
 _PATHS, _FONT = TextToPath(), FontProperties(family="DejaVu Sans")
 
 
@@ -336,48 +342,75 @@ def _clip_pictures(seen: Observed, rows: Sequence[ConceptClips], look: Look) -> 
 
 
 def draw_timeline(seen: Observed, one: Timeline, name: str, why: str = "") -> Drawn:
-    """Ground truth, detections and class activation sequence of each class, and the concepts of the clips below.
+    """Ground truth and detections of each class, what was read of clips, and the concepts of these below, if any.
 
     why: the end of the caption: how to read it, and how the video was chosen.
     """
-    rows = _concept_rows(one)
-    left, wide = 2.0, WIDTH_CM - 2.35
-    raster = 0.34 * (len(rows) + 1)
-    end = len(one.concept) / one.clips_per_s
+    left, wide, end = 2.0, WIDTH_CM - 2.35, one.end_s
     scores = [score_lines(of, wide, end) for of in one.tracks]
-    tops = list(accumulate((2.75 + _SCORE_LINE * len(lines) for lines in scores), initial=0.75))
+    heights = [_track_height(of, rows) for of, rows in zip(one.tracks, scores, strict=True)]
+    tops = list(accumulate(heights, initial=0.75))
     y = tops[-1]
-    sheet = _Sheet(y + 0.45 + raster + 1.5)
+    rows = _concept_rows(one)
+    raster = 0.34 * (len(rows) + 1)
+    sheet = _Sheet(y + 1.5 if one.concept is None else y + 0.45 + raster + 1.5)
     with style():
         sheet.text(0.15, 0.15, fitted(seen.names[one.video], WIDTH_CM - 0.3, size=LARGE), fontsize=LARGE)
-        for of, top, lines in zip(one.tracks, tops, scores, strict=False):
-            _draw_track(sheet, seen, one, of, (left, top, wide), end, lines)
-        sheet.text(left, y + 0.04, "concepts of the clips", weight="bold")
-        axes = sheet.axes(left, y + 0.45, wide, raster)
-        _draw_raster(axes, one, rows, end)
-        axes.set_xlabel("seconds", fontsize=SMALL, labelpad=1)
-        handles = [
-            Patch(facecolor=_DARK, label="truth"),
-            Patch(facecolor=_BLUE, label=f"detected, right (tIoU {RIGHT_TIOU:g} or more)"),
-            Patch(facecolor="white", edgecolor=_ORANGE, hatch="/////", label="detected, not right"),
-            Line2D([], [], color=_ORANGE, lw=0.9, ls=_DASHED, label="threshold"),
-        ]
+        for of, top, its_scores in zip(one.tracks, tops, scores, strict=False):
+            _draw_track(sheet, seen, one, of, (left, top, wide), its_scores)
+        if one.concept is None:
+            axes = sheet.axes(left, y, wide, 0.01)
+            axes.set(yticks=[])
+        else:
+            sheet.text(left, y + 0.04, "concepts of the clips", weight="bold")
+            axes = sheet.axes(left, y + 0.45, wide, raster)
+            _draw_raster(axes, one.concept, rows, one.clips_per_s)
+        _draw_seconds(axes, end)
         sheet.figure.legend(
-            handles=handles, loc="lower left", bbox_to_anchor=(0.1 / sheet.width, 0.05 / sheet.height), ncols=4,
+            handles=_timeline_legend(one), loc="lower left",
+            bbox_to_anchor=(0.1 / sheet.width, 0.05 / sheet.height), ncols=4,
             frameon=False, fontsize=SMALL, handlelength=1.5, columnspacing=1.0, borderpad=0.1,
         )  # fmt: skip
-    written = sum(len(line) for lines in scores for line in lines)
+    written = sum(len(line) for of_track in scores for lines in of_track for line in lines)
     unwritten = sum(len(of.found) for of in one.tracks) - written
     return Drawn(name, f"{_timeline_caption(seen, one, unwritten)} {why}".rstrip(), sheet.figure)
 
 
-def score_lines(of: Track, wide: float, end: float) -> list[list[tuple[float, str]]]:
-    """The scores below detections: lines of (centre in cm from the left, text), in axes so wide that end there.
+def _timeline_legend(one: Timeline) -> list[Artist]:
+    handles: list[Artist] = [
+        Patch(facecolor=_DARK, label="truth"),
+        Patch(facecolor=_BLUE, label=f"detected, right (tIoU {RIGHT_TIOU:g} or more)"),
+        Patch(facecolor="white", edgecolor=_ORANGE, hatch="/////", label="detected, not right"),
+    ]
+    kinds = {of.curve.positive is not None for of in one.tracks if of.curve is not None}
+    if True in kinds:
+        handles.append(Line2D([], [], color=_ORANGE, lw=0.9, ls=_DASHED, label="threshold"))
+    if False in kinds:
+        handles.append(Line2D([], [], color=_ORANGE, lw=0.3, label="thresholds"))
+    return handles
 
-    The best has the first choice. One whose place is taken goes a line lower, and is left out below the last line.
-    """
+
+def _track_height(of: Track, scores: Scores) -> float:
+    """Of one class, in cm: its name, truth, rows of detections, their scores and, where there is one, a curve."""
+    below = sum(_below(lines) for lines in scores)
+    return 1.6 + below + (0.0 if of.curve is None else _CURVE) + _ROW * (len(scores) - 1)
+
+
+def _below(lines: Sequence[Line]) -> float:
+    """Room below a row of detections."""
+    return _SCORE_LINE * len(lines)
+
+
+def score_lines(of: Track, wide: float, end: float) -> Scores:
+    """The scores below detections, row by row, in axes so wide that end there."""
+    rows = (np.flatnonzero(of.row == row) for row in range(int(of.row.max(initial=0)) + 1))
+    return [_lines_below(of.found[here], of.found_score[here], wide, end) for here in rows]
+
+
+def _lines_below(found: NDArray[np.float64], scores: NDArray[np.float64], wide: float, end: float) -> list[Line]:
+    """The best has the first choice. One whose place is taken goes a line lower, and is left out below the last."""
     lines: list[list[tuple[float, float, str]]] = [[] for _ in range(_SCORE_LINES)]
-    for (start_s, end_s), score in zip(of.found, of.found_score, strict=True):
+    for (start_s, end_s), score in zip(found, scores, strict=True):
         text = f"{score:.2f}"
         half = width_cm(text) / 2 + 0.06
         at = min(max(wide * (start_s + end_s) / 2 / end, half), wide - half)
@@ -394,46 +427,71 @@ def _draw_track(
     one: Timeline,
     of: Track,
     place: tuple[float, float, float],
-    end: float,
-    lines: Sequence[Sequence[tuple[float, str]]],
+    scores: Scores,
 ) -> None:
     left, top, wide = place
-    note = "" if of.kept else "  (its video-level score is too low: nothing is detected)"
+    kept = of.curve is None or of.curve.kept
+    note = "" if kept else "  (its video-level score is too low: nothing is detected)"
     name = fitted(_class_name(seen, of.fine), wide - width_cm(note) - 0.2)
     sheet.text(left, top + 0.04, name, weight="bold")
     sheet.text(left + wide, top + 0.04, note.strip(), ha="right", color=_GREY)
-    bars = sheet.axes(left, top + 0.42, wide, 0.74)
-    for start_s, end_s in of.truth:
-        bars.add_patch(Rectangle((start_s, 1.1), end_s - start_s, 0.75, facecolor=_DARK, edgecolor="white", lw=0.4))
-    for (start_s, end_s), right in zip(of.found, of.right, strict=True):
+    y = top + 0.42
+    for row, lines in enumerate(scores):
+        names = ["detected", "truth"] if row == 0 else [""]
+        bars = sheet.axes(left, y, wide, _ROW * len(names))
+        y += _ROW * len(names)
+        for start_s, end_s in of.truth if row == 0 else ():
+            bars.add_patch(Rectangle((start_s, 1.1), end_s - start_s, 0.75, facecolor=_DARK, edgecolor="white", lw=0.4))
+        _draw_detections(bars, of, row)
+        bars.set(xlim=(0, one.end_s), ylim=(0, len(names)), yticks=np.arange(len(names)) + 0.5, yticklabels=names)
+        bars.set_xticks([])
+        bars.tick_params(length=0, pad=3)
+        for spine in bars.spines.values():
+            spine.set_color(_PALE)
+        for number, line in enumerate(lines):
+            for at, text in line:
+                sheet.text(left + at, y + 0.04 + _SCORE_LINE * number, text, ha="center")
+        y += _below(lines)
+    if of.curve is not None:
+        axes = sheet.axes(left, y + 0.08, wide, _CURVE)
+        _draw_curve(axes, of.curve, one.clips_per_s, one.end_s)
+        axes.yaxis.set_label_coords(-1.25 / wide, 0.5)
+
+
+def _draw_detections(bars: Axes, of: Track, row: int) -> None:
+    """Those of one row, in the axes' lowest unit."""
+    for (start_s, end_s), right, its_row in zip(of.found, of.right, of.row, strict=True):
         how: dict[str, Any] = {"facecolor": _BLUE, "edgecolor": _BLUE} if right else {
             "facecolor": "white", "edgecolor": _ORANGE, "hatch": "/////"
         }  # fmt: skip
-        bars.add_patch(Rectangle((start_s, 0.12), end_s - start_s, 0.75, lw=0.7, **how))
-    bars.set(xlim=(0, end), ylim=(0, 2), yticks=[0.5, 1.5], yticklabels=["detected", "truth"], xticks=[])
-    bars.tick_params(length=0, pad=3)
-    for spine in bars.spines.values():
-        spine.set_color(_PALE)
-    for number, line in enumerate(lines):
-        for at, text in line:
-            sheet.text(left + at, top + 1.2 + _SCORE_LINE * number, text, ha="center")
-    scores = sheet.axes(left, top + 1.24 + _SCORE_LINE * len(lines), wide, 1.15)
-    edges = np.arange(len(of.scores) + 1) / one.clips_per_s
-    above = np.where(of.scores > of.threshold, of.scores, of.threshold)
-    scores.stairs(above, edges, baseline=of.threshold, fill=True, color="#9ccbe6")
-    scores.stairs(of.scores, edges, baseline=None, color=_DARK, lw=0.8)
-    scores.axhline(of.threshold, color=_ORANGE, lw=0.9, ls=_DASHED)
-    low, high = min(of.threshold, float(of.scores.min())), max(of.threshold, float(of.scores.max()))
+        if its_row == row:
+            bars.add_patch(Rectangle((start_s, 0.12), end_s - start_s, 0.75, lw=0.7, **how))
+
+
+def _draw_curve(axes: Axes, curve: Curve, clips_per_s: float, end: float) -> None:
+    edges, scores = np.arange(len(curve.scores) + 1) / clips_per_s, curve.scores
+    low, high = float(scores.min()), float(scores.max())
+    if curve.positive is None:
+        for threshold in curve.thresholds.tolist():
+            axes.axhline(threshold, color=_ORANGE, lw=0.3, zorder=0)
+    else:
+        (threshold,) = curve.thresholds.tolist()
+        low, high = min(threshold, low), max(threshold, high)
+        above = np.where(curve.positive, scores, threshold)
+        axes.stairs(above, edges, baseline=threshold, fill=True, color="#9ccbe6")
+        axes.axhline(threshold, color=_ORANGE, lw=0.9, ls=_DASHED)
+    axes.stairs(scores, edges, baseline=None, color=_DARK, lw=0.8)
     room = 0.12 * (high - low) or 1.0
-    scores.set(xlim=(0, end), xticks=[], ylim=(low - room, high + room))
-    scores.yaxis.set_major_locator(MaxNLocator(3, min_n_ticks=2))
-    scores.tick_params(length=2, pad=1.5)
-    scores.set_ylabel("score", fontsize=SMALL, labelpad=2)
-    scores.yaxis.set_label_coords(-1.25 / wide, 0.5)
+    axes.set(xlim=(0, end), xticks=[], ylim=(low - room, high + room))
+    axes.yaxis.set_major_locator(MaxNLocator(3, min_n_ticks=2))
+    axes.tick_params(length=2, pad=1.5)
+    axes.set_ylabel("score", fontsize=SMALL, labelpad=2)
 
 
 def _concept_rows(one: Timeline) -> list[int]:
     """Concepts that stand in a row of their own: those nearest to the shown classes, class by class, at most eight."""
+    if one.concept is None:
+        return []
     count = np.bincount(one.concept)
     rows: dict[int, None] = {}
     for of in one.tracks:
@@ -441,17 +499,23 @@ def _concept_rows(one: Timeline) -> list[int]:
     return list(rows)[:8]
 
 
-def _draw_raster(axes: Axes, one: Timeline, rows: Sequence[int], end: float) -> None:
-    edges = np.arange(len(one.concept) + 1) / one.clips_per_s
+def _draw_raster(axes: Axes, of_clips: IntArray, rows: Sequence[int], clips_per_s: float) -> None:
+    edges = np.arange(len(of_clips) + 1) / clips_per_s
     for i, concept in enumerate([*rows, None]):
-        here = ~np.isin(one.concept, rows) if concept is None else one.concept == concept
+        here = ~np.isin(of_clips, rows) if concept is None else of_clips == concept
         axes.axhspan(i + 0.06, i + 0.94, facecolor="#f3f3f3", lw=0)
         for first, last in _spans(here):
             color = _GREY if concept is None else _DARK
             box = Rectangle((edges[first], i + 0.06), edges[last] - edges[first], 0.88, facecolor=color, lw=0)
             axes.add_patch(box)
     labels = [*(f"concept {concept}" for concept in rows), "any other"]
-    axes.set(xlim=(0, end), ylim=(len(rows) + 1, 0), yticks=np.arange(len(labels)) + 0.5, yticklabels=labels)
+    axes.set(ylim=(len(rows) + 1, 0), yticks=np.arange(len(labels)) + 0.5, yticklabels=labels)
+
+
+def _draw_seconds(axes: Axes, end: float) -> None:
+    """The time axis below."""
+    axes.set(xlim=(0, end))
+    axes.set_xlabel("seconds", fontsize=SMALL, labelpad=1)
     axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10], integer=True))
     axes.tick_params(length=2, pad=2)
     axes.tick_params(axis="y", length=0)
@@ -473,6 +537,11 @@ def _timeline_caption(seen: Observed, one: Timeline, unwritten: int) -> str:
             f" Not shown: {one.other_found} detections and {one.other_truth} true segments of {one.other_classes} "
             "other classes."
         )
+    if any(of.row.any() for of in one.tracks):
+        others += " Where detections of a class overlap, that of lower score stands a row lower."
+    if hidden := sum(of.hidden for of in one.tracks):
+        right = sum(of.hidden_right for of in one.tracks)
+        others += f" Left out for room: {hidden} detections of lower scores, {right or 'none'} of them right."
     if unwritten:
         others += f" Left out for room: the scores of {unwritten} detections, lower than those beside them."
     return f"Figure 5. Detections in {seen.names[one.video]}: {shown or 'no class'}.{others}"

@@ -1,5 +1,6 @@
 """What the paper's Figures 3 to 5 show, as numbers: which concepts belong to which class, which clips, and when.
 
+Figure 5 is there for any method, with what its detector reads of clips, where it does; concepts are HAAN's alone.
 A clip's concept is the one that training gave it in the best epoch: the centroid nearest to the clip as the encoder of
 that clustering saw it. Both lie beside the best weights, for the network goes on learning between two clusterings, and
 its later encoder would put many clips elsewhere. Everything else is what the best weights say. Where a clustering
@@ -19,39 +20,35 @@ from torch import Tensor
 from haan.cli import python
 from haan.config import Config
 from haan.data.table import Annotations, FeatureSource, IntArray, offsets_of
-from haan.detectors.runs import RunsDetect, detect_many, top_mean
+from haan.detectors import runs
+from haan.detectors.curves import Curve, Curves
 from haan.errors import InputError
 from haan.methods.haan import clustering, concepts
 from haan.methods.haan.config import HaanConfig
 from haan.methods.haan.network import HAAN
+from haan.methods.names import method_of
 from haan.metrics import Detections, tiou
-from haan.predict import clip_blocks, load_weights, read_network
+from haan.predict import clip_blocks, detected, load_weights, read_network, said
 from haan.score import choose_device
 
 RIGHT_TIOU = 0.5  # a detection is shown as right from this tIoU on
 RELATED = 0.25  # a concept is one of a class's from this share of its videos on
+_ROWS = 3  # of detections of a class that overlap
+_FEWEST = 6  # of these are looked at, or twice as many as there are true segments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Observed:
     """What a trained network sees in some videos.
 
-    videos: their rows in the annotations. offsets: [videos + 1] first clip of each. cas: [clips, fine] logits.
-    concept: [clips] the concept of each clip. distance: [clips] Euclidean distance from its centroid.
-    pair_video, pair_fine: [pairs] every class of every video's labels, by place among the videos.
-    near: [pairs, clusters] which concepts of the video are among the k nearest to the class (Eq. 5).
-    found: detections, whose `video` is the place among the videos.
+    videos: their rows in the annotations. offsets: [videos + 1] first clip of each. curves: what the detector reads of
+    clips, or None. found: detections, video by video, whose `video` is the place among the videos.
     """
 
     annotations: Annotations
     videos: IntArray
     offsets: IntArray
-    cas: NDArray[np.float32]
-    concept: IntArray
-    distance: NDArray[np.float32]
-    pair_video: IntArray
-    pair_fine: IntArray
-    near: NDArray[np.bool_]
+    curves: Curves | None
     found: Detections
 
     @property
@@ -59,16 +56,55 @@ class Observed:
         """One a video."""
         return [self.annotations.names[video] for video in self.videos]
 
-    @property
-    def num_clusters(self) -> int:
-        """How many concepts there are, those of no clip included."""
-        return self.near.shape[1]
+    def clips(self, place: int) -> slice:
+        """Those of one video."""
+        return slice(int(self.offsets[place]), int(self.offsets[place + 1]))
+
+    def detections(self, place: int) -> slice:
+        """Those in one video."""
+        return slice(*np.searchsorted(self.found.video, [place, place + 1]).tolist())
+
+    def concepts(self, place: int) -> IntArray | None:
+        """Of one video's clips; None where there are none."""
+        return None
+
+    def nearest(self, place: int, fine: int) -> tuple[int, ...]:
+        """The concepts of one video that are among the k nearest to a class of its labels."""
+        return ()
 
     def segments(self, place: int) -> tuple[NDArray[np.float64], IntArray]:
         """Ground truth of one video: [segments, 2] times and [segments] fine classes."""
         video = int(self.videos[place])
         own = slice(self.annotations.segment_offsets[video], self.annotations.segment_offsets[video + 1])
         return self.annotations.segments[own], self.annotations.segment_fine[own]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedConcepts(Observed):
+    """What a trained HAAN sees.
+
+    concept: [clips] the concept of each clip. distance: [clips] Euclidean distance from its centroid.
+    pair_video, pair_fine: [pairs] every class of every video's labels, by place among the videos.
+    near: [pairs, clusters] which concepts of the video are among the k nearest to the class (Eq. 5).
+    """
+
+    concept: IntArray
+    distance: NDArray[np.float32]
+    pair_video: IntArray
+    pair_fine: IntArray
+    near: NDArray[np.bool_]
+
+    @property
+    def num_clusters(self) -> int:
+        """How many concepts there are, those of no clip included."""
+        return self.near.shape[1]
+
+    def concepts(self, place: int) -> IntArray:
+        return self.concept[self.clips(place)]
+
+    def nearest(self, place: int, fine: int) -> tuple[int, ...]:
+        pair = np.flatnonzero((self.pair_video == place) & (self.pair_fine == fine))
+        return tuple(np.flatnonzero(self.near[pair].any(axis=0)).tolist())
 
 
 @dataclass(frozen=True)
@@ -116,9 +152,9 @@ class ConceptClips:
 class Track:
     """One class in one video. truth: [segments, 2]. found: [detections, 2], best score first; right: [detections].
 
-    found_score: [detections], as in the predictions. scores: [clips] the class activation sequence. threshold: Eq. 11,
-    above which a clip is positive. level: the video-level score, kept: whether it is above `detect.class_threshold`; if
-    not, nothing is detected. near: the concepts among the k nearest to the class in this video.
+    found_score: [detections], as in the predictions. row: [detections] that none overlaps another in. hidden: how many
+    more there are, for which there is no room, hidden_right: how many of these are right. curve: what the detector
+    reads of the clips, or None. near: the concepts among the k nearest to the class in this video.
     """
 
     fine: int
@@ -126,44 +162,51 @@ class Track:
     found: NDArray[np.float64]
     found_score: NDArray[np.float64]
     right: NDArray[np.bool_]
-    scores: NDArray[np.float32]
-    threshold: float
-    level: float
-    kept: bool
+    row: IntArray
+    hidden: int
+    hidden_right: int
+    curve: Curve | None
     near: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Figure 5: one video. tracks: the classes shown. concept: [clips].
+    """Figure 5: one video. tracks: the classes shown. concept: [clips], or None.
 
     other_truth, other_found: segments and detections of classes that are not shown; other_classes: of how many.
     """
 
     video: int
     clips_per_s: float
+    end_s: float
     tracks: tuple[Track, ...]
-    concept: IntArray
+    concept: IntArray | None
     other_truth: int
     other_found: int
     other_classes: int
 
 
-def of_haan(config: Config) -> HaanConfig:
-    """The same configuration. Raises InputError where it is of another method, which has no visual concepts."""
-    if not isinstance(config, HaanConfig):
-        rule = "must be haan for figures, which show its visual concepts"
-        raise InputError(f"method: {rule}, got {config.method!r}")
-    return config
-
-
 def observe(
-    config: HaanConfig, source: FeatureSource, annotations: Annotations, videos: IntArray, weights: Path
+    config: Config, source: FeatureSource, annotations: Annotations, videos: IntArray, weights: Path
 ) -> Observed:
-    """Looks at some videos with trained weights, a block at a time.
+    """Looks at some videos with trained weights, a block at a time; of HAAN's come `ObservedConcepts`.
 
-    Raises InputError when the weights don't fit the configuration and the data, or don't hold their concepts.
+    Raises InputError when the weights don't fit the configuration and the data, or, HAAN's, don't hold their concepts.
     """
+    if isinstance(config, HaanConfig):
+        return _with_concepts(config, source, annotations, videos, weights)
+    offsets = offsets_of(source.num_clips[videos])
+    numbers = said(config, source, annotations, videos, weights)
+    found = detected(config, numbers, offsets, annotations.clips_per_s[videos])
+    reading = method_of(config).curves
+    curves = None if reading is None else reading(numbers, offsets, config.detect)
+    return Observed(annotations=annotations, videos=videos, offsets=offsets, curves=curves, found=found)
+
+
+def _with_concepts(
+    config: HaanConfig, source: FeatureSource, annotations: Annotations, videos: IntArray, weights: Path
+) -> ObservedConcepts:
+    """The same, and the concepts, from one look at the clips."""
     device = choose_device(config.device)
     model, known = read_network(config, source.dim, annotations.fine_names, weights)
     assert isinstance(model, HAAN)
@@ -184,8 +227,18 @@ def observe(
         concept[here], distance[here] = concepts_of(encoded, centroids)
         pairs = (pair_video[own] - first, pair_fine[own])
         near[own] = _near(config, out.hidden, model.classifier.weight, concept[here], offsets[first : last + 1], pairs)
-    ((_, found),) = detect_many(cas, offsets, annotations.clips_per_s[videos], [config.detect])
-    return Observed(annotations, videos, offsets, cas, concept, distance, pair_video, pair_fine, near, found)
+    return ObservedConcepts(
+        annotations=annotations,
+        videos=videos,
+        offsets=offsets,
+        curves=runs.curves(cas, offsets, config.detect),
+        found=detected(config, cas, offsets, annotations.clips_per_s[videos]),
+        concept=concept,
+        distance=distance,
+        pair_video=pair_video,
+        pair_fine=pair_fine,
+        near=near,
+    )
 
 
 def _clusterer(
@@ -222,7 +275,7 @@ def _near(
     offsets: IntArray,
     pairs: tuple[IntArray, IntArray],
 ) -> NDArray[np.bool_]:
-    """`Observed.near` of a block of videos; pairs: video, by place in the block, and class."""
+    """`ObservedConcepts.near` of a block of videos; pairs: video, by place in the block, and class."""
     setting = config.concepts
     starts = offsets - offsets[0]
     groups = concepts.group(labels, starts, setting.clusters, hidden.device)
@@ -246,7 +299,7 @@ def richest_coarse(seen: Observed) -> list[int]:
     return [int(coarse) for coarse in order if counts[coarse] > 0]
 
 
-def shares(seen: Observed) -> tuple[NDArray[np.float64], IntArray]:
+def shares(seen: ObservedConcepts) -> tuple[NDArray[np.float64], IntArray]:
     """[fine, clusters] share of each class's videos in which a concept is among the k nearest; [fine] videos of it."""
     num_fine = len(seen.annotations.fine_names)
     count = np.zeros((num_fine, seen.num_clusters))
@@ -255,7 +308,7 @@ def shares(seen: Observed) -> tuple[NDArray[np.float64], IntArray]:
     return count / np.maximum(videos, 1)[:, None], videos
 
 
-def concept_map(seen: Observed, coarse: int, most: int) -> ConceptMap:
+def concept_map(seen: ObservedConcepts, coarse: int, most: int) -> ConceptMap:
     """The map of one coarse class with at most so many concepts, but one of each class in any case."""
     fine = np.flatnonzero(seen.annotations.coarse_of_fine == coarse)
     share, videos = shares(seen)
@@ -298,7 +351,7 @@ def _kept_concepts(share: NDArray[np.float64], related: IntArray, most: int) -> 
     return related[sorted(chosen)]
 
 
-def most_used(seen: Observed, coarse: int, count: int) -> list[int]:
+def most_used(seen: ObservedConcepts, coarse: int, count: int) -> list[int]:
     """The concepts that are among the k nearest most often, over the videos and fine classes of a coarse class."""
     inside = seen.annotations.coarse_of_fine[seen.pair_fine] == coarse
     uses = seen.near[inside].sum(axis=0)
@@ -306,7 +359,7 @@ def most_used(seen: Observed, coarse: int, count: int) -> list[int]:
     return [int(concept) for concept in order if uses[concept] > 0]
 
 
-def nearest_clips(seen: Observed, concept: int, count: int) -> ConceptClips:
+def nearest_clips(seen: ObservedConcepts, concept: int, count: int) -> ConceptClips:
     """The clips of a concept that are nearest to its centroid, at most one a video, so that no scene comes twice.
 
     Of equally near ones the first counts.
@@ -320,7 +373,7 @@ def nearest_clips(seen: Observed, concept: int, count: int) -> ConceptClips:
     return ConceptClips(concept, clips, len(mine), len(first))
 
 
-def _clip(seen: Observed, video: int, clip: int) -> NearClip:
+def _clip(seen: ObservedConcepts, video: int, clip: int) -> NearClip:
     per_s = float(seen.annotations.clips_per_s[seen.videos[video]])
     number = clip - int(seen.offsets[video])
     times, fine = seen.segments(video)
@@ -342,63 +395,78 @@ def right_ones(found: NDArray[np.float64], truth: NDArray[np.float64], least: fl
     return right
 
 
-def track(seen: Observed, detect: RunsDetect, place: int, fine: int) -> Track:
+def rows_apart(found: NDArray[np.float64]) -> IntArray:
+    """A row for each detection [n, 2], the best first choosing: the first in which it overlaps none."""
+    row = np.zeros(len(found), dtype=np.int64)
+    for i, (start_s, end_s) in enumerate(found):
+        taken = set(row[:i][(found[:i, 0] < end_s) & (start_s < found[:i, 1])].tolist())
+        row[i] = next(free for free in range(i + 1) if free not in taken)
+    return row
+
+
+def _rows_of_best(found: NDArray[np.float64], segments: int) -> IntArray:
+    """The rows of a class's detections in a video, or of the best ones where some overlap.
+
+    For then they are a ranking that goes on far below what would be called a detection.
+    """
+    ascending = found[np.argsort(found[:, 0], kind="stable")]
+    overlap = bool((ascending[1:, 0] < np.maximum.accumulate(ascending[:, 1])[:-1]).any())
+    most = max(_FEWEST, 2 * segments) if overlap else len(found)
+    return rows_apart(found[:most])
+
+
+def track(seen: Observed, place: int, fine: int) -> Track:
     """One class in one video."""
     times, labels = seen.segments(place)
     truth = times[labels == fine]
-    mine = np.flatnonzero((seen.found.video == place) & (seen.found.label == fine))
+    here = seen.detections(place)
+    mine = here.start + np.flatnonzero(seen.found.label[here] == fine)
     mine = mine[np.argsort(-seen.found.score[mine], kind="stable")]
     found = np.stack([seen.found.start_s[mine], seen.found.end_s[mine]], axis=1)
-    scores = seen.cas[seen.offsets[place] : seen.offsets[place + 1], fine]
-    exact = scores.astype(np.float64)
-    base = exact.mean() if detect.threshold_from == "mean" else exact.min()  # as Eq. 11, or as in W-TALC
-    level = video_level(scores, detect)
-    pair = np.flatnonzero((seen.pair_video == place) & (seen.pair_fine == fine))
+    right = right_ones(found, truth)
+    row = _rows_of_best(found, len(truth))
+    shown = np.flatnonzero(row < _ROWS)
     return Track(
         fine=fine,
         truth=truth,
-        found=found,
-        found_score=seen.found.score[mine],
-        right=right_ones(found, truth),
-        scores=scores,
-        threshold=float(base + detect.alpha * np.ptp(exact)),
-        level=level,
-        kept=level > detect.class_threshold,
-        near=tuple(np.flatnonzero(seen.near[pair].any(axis=0)).tolist()),
+        found=found[shown],
+        found_score=seen.found.score[mine[shown]],
+        right=right[shown],
+        row=row[shown],
+        hidden=len(found) - len(shown),
+        hidden_right=int(right.sum() - right[shown].sum()),
+        curve=None if seen.curves is None else seen.curves.of(place, seen.clips(place), fine),
+        near=seen.nearest(place, fine),
     )
 
 
-def video_level(scores: NDArray[np.float32], detect: RunsDetect) -> float:
-    """The video-level score of one class activation sequence."""
-    return float(top_mean(scores[:, None], detect.top_clips)[0])
-
-
-def timeline(seen: Observed, detect: RunsDetect, place: int, coarse: int, most: int) -> Timeline:
+def timeline(seen: Observed, place: int, coarse: int, most: int) -> Timeline:
     """One video with the classes of its ground truth, or, without any, those detected; at most so many.
 
     First come those with something detected right, then those of the coarse class, then those with most segments.
     """
     _, labels = seen.segments(place)
-    classes = labels if len(labels) else seen.found.label[seen.found.video == place]
-    tracks = [track(seen, detect, place, fine) for fine in dict.fromkeys(classes.tolist())]
+    here, per_s = seen.detections(place), float(seen.annotations.clips_per_s[seen.videos[place]])
+    classes = labels if len(labels) else seen.found.label[here]
+    tracks = [track(seen, place, fine) for fine in dict.fromkeys(classes.tolist())]
     coarse_of = seen.annotations.coarse_of_fine
     tracks.sort(key=lambda one: (not one.right.any(), coarse_of[one.fine] != coarse, -len(one.truth), one.fine))
     shown = tuple(tracks[:most])
-    here = seen.found.video == place
     others = set(seen.found.label[here].tolist()) | set(labels.tolist())
     others -= {one.fine for one in shown}
     return Timeline(
         video=place,
-        clips_per_s=float(seen.annotations.clips_per_s[seen.videos[place]]),
+        clips_per_s=per_s,
+        end_s=int(np.diff(seen.offsets)[place]) / per_s,
         tracks=shown,
-        concept=seen.concept[seen.offsets[place] : seen.offsets[place + 1]],
+        concept=seen.concepts(place),
         other_truth=int(np.isin(labels, list(others)).sum()),
-        other_found=int((here & np.isin(seen.found.label, list(others))).sum()),
+        other_found=int(np.isin(seen.found.label[here], list(others)).sum()),
         other_classes=len(others),
     )
 
 
-def with_right(seen: Observed, detect: RunsDetect, coarse: int, count: int) -> list[int]:
+def with_right(seen: Observed, coarse: int, count: int) -> list[int]:
     """Videos that show a coarse class, by the share of its segments that are detected right, the largest first.
 
     Of equals the one comes first where more of all its segments are detected right, then the first.
@@ -409,7 +477,7 @@ def with_right(seen: Observed, detect: RunsDetect, coarse: int, count: int) -> l
         mine = seen.annotations.coarse_of_fine[labels] == coarse
         if not mine.any():
             continue
-        right = {fine: int(track(seen, detect, place, fine).right.sum()) for fine in set(labels.tolist())}
+        right = {fine: int(track(seen, place, fine).right.sum()) for fine in set(labels.tolist())}
         of_class = sum(right[fine] for fine in set(labels[mine].tolist()))
         scored.append((-of_class / mine.sum(), -sum(right.values()) / len(labels), place))
     return [place for *_, place in sorted(scored)[:count]]

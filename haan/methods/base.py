@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from haan.data.table import Annotations, IntArray, truth
 from haan.detectors import nms
+from haan.detectors.curves import Curves
 from haan.feed import Feed
 from haan.metrics import Detections, Segments
 from haan.schedule import Column, Schedule, Shape
@@ -29,6 +30,9 @@ Detector = Callable[
     [NDArray[np.float32], IntArray, NDArray[np.float64], Sequence[Any]],
     Iterator[tuple[int, Callable[[], Detections]]],
 ]
+
+# Of what a network said, offsets and one setting: what the detector reads of clips.
+Reading = Callable[[NDArray[np.float32], IntArray, Any], Curves]
 
 
 class Network(nn.Module, ABC):
@@ -126,12 +130,14 @@ class Method(ABC):
     """One method in training, on some videos and one device.
 
     losses: the names of what each step reports; the last is the total that is trained on. detector: reads what the
-    network says. repeats: whether a batch may hold a video more than once. repeatable: whether a graph can repeat a
-    step; one that can't is taken kernel by kernel on a GPU, and may read values back.
+    network says. curves: what it reads of clips, to be looked at; None where it reads nothing of them. repeats: whether
+    a batch may hold a video more than once. repeatable: whether a graph can repeat a step; one that can't is taken
+    kernel by kernel on a GPU, and may read values back.
     """
 
     losses: ClassVar[tuple[str, ...]]
     detector: ClassVar[Detector]
+    curves: ClassVar[Reading | None] = None
     repeats: ClassVar[bool] = False
     repeatable: ClassVar[bool] = True
 

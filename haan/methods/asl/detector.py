@@ -11,8 +11,9 @@ from torch import Tensor
 
 from haan.data.table import IntArray, runs
 from haan.detectors import grid
+from haan.detectors.curves import Curves
 from haan.methods.asl.config import AslDetect
-from haan.methods.base import Detector
+from haan.methods.base import Detector, Reading
 from haan.methods.ragged import Ragged, num_top, select_top, selected_mean
 from haan.methods.resampling import uniform
 from haan.metrics import Detections
@@ -53,6 +54,17 @@ def detector_of(read: Callable[[Float[Tensor, "clips numbers"]], Said]) -> Detec
         return grid.grouped(settings, shared, lambda key: sequences(read, numbers, offsets, *key), offsets, clips_per_s)
 
     return makers
+
+
+def curves_of(read: Callable[[Float[Tensor, "clips numbers"]], Said]) -> Reading:
+    """The same for what such a detector reads of clips."""
+
+    def curves(numbers: NDArray[np.float32], offsets: IntArray, setting: AslDetect) -> Curves:
+        found = sequences(read, numbers, offsets, setting.top_clips, setting.class_share, setting.clips)
+        share = f"{setting.class_share:.2g} x the class's softmax and {1 - setting.class_share:.2g} x actionness"
+        return grid.curves(found, setting, f"a clip's evidence of the class ({share})")
+
+    return curves
 
 
 def sequences(

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from haan.methods.asl.config import Asl, AslConfig
-from haan.methods.asl.detector import Said, detector_of, select
+from haan.methods.asl.detector import Said, curves_of, detector_of, select
 from haan.methods.asl.network import ASL
 from haan.methods.base import Labelled
 from haan.methods.ragged import Ragged, cross_entropy, generalised_cross_entropy, selected_mean
@@ -51,6 +51,7 @@ class AslMethod(VideoMethod):
     section = "asl"
     losses = ("video", "actionness", "total")
     detector = staticmethod(detector_of(read))
+    curves = staticmethod(curves_of(read))
 
     @classmethod
     def check(cls, config: AslConfig, known: Labelled) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from haan.data.table import IntArray
-from haan.methods.asl.detector import Said, detector_of
+from haan.methods.asl.detector import Said, curves_of, detector_of
 from haan.methods.asl.method import video_losses
 from haan.methods.base import Labelled
 from haan.methods.case.config import CaseConfig
@@ -67,6 +67,7 @@ class CaseMethod(VideoMethod):
     section = "case"
     losses = ("video", "actionness", "clusters", "foreground", "total")
     detector = staticmethod(detector_of(read))
+    curves = staticmethod(curves_of(read))
 
     @classmethod
     def check(cls, config: CaseConfig, known: Labelled) -> None:

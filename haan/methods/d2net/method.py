@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from haan.config import Precision
 from haan.data.table import IntArray
 from haan.detectors import grid, runs
+from haan.detectors.curves import Curves
 from haan.feed import BLOCK_CLIPS
 from haan.methods.base import Labelled, Network, Numbers, mix_seed
 from haan.methods.d2net import losses
@@ -94,12 +95,19 @@ def detector(
     return grid.grouped(settings, shared, lambda share: sequences(numbers, offsets, share), offsets, clips_per_s)
 
 
+def curves(numbers: NDArray[np.float32], offsets: IntArray, setting: D2NetDetect) -> Curves:
+    """See haan.methods.base.Reading."""
+    what = "the class's probability, less the more a clip looks like background"
+    return grid.curves(sequences(numbers, offsets, setting.top_clips), setting, what)
+
+
 class D2NetMethod(LabelMethod):
     """D2-Net on some videos."""
 
     section = "d2"
     losses = ("discriminative", "clip_denoising", "video_denoising", "total")
     detector = staticmethod(detector)
+    curves = staticmethod(curves)
     repeats = True
     repeatable = False  # singular values of a batch's table aren't found in steps that are always the same
     _epoch = 1

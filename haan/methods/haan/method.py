@@ -161,6 +161,7 @@ class HaanMethod(Method):
 
     losses = LOSSES
     detector = staticmethod(runs.makers)
+    curves = staticmethod(runs.curves)
 
     def __init__(self, config: HaanConfig, known: Labelled, feed: Feed, device: torch.device):
         """Raises InputError when the videos hold too few clips for the number of clusters."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from haan.config import Precision
 from haan.data.table import IntArray, offsets_of, runs
 from haan.detectors import masks
+from haan.detectors.curves import Curves
 from haan.detectors.masks import MaskDetect
 from haan.errors import TrainingError
 from haan.feed import BLOCK_CLIPS, Feed
@@ -150,12 +151,18 @@ def detector(
     return masks.makers(sequences(numbers, offsets), offsets, clips_per_s, settings)
 
 
+def curves(numbers: NDArray[np.float32], offsets: IntArray, setting: MaskDetect) -> Curves:
+    """See haan.methods.base.Reading."""
+    return masks.curves(sequences(numbers, offsets), setting)
+
+
 class RefineMethod(LabelMethod):
     """RefineLoc on some videos."""
 
     section = "refine"
     losses = ("video", "pseudo", "total")
     detector = staticmethod(detector)
+    curves = staticmethod(curves)
 
     def __init__(self, config: RefineConfig, known: Labelled, feed: Feed, device: torch.device):
         """Raises InputError when no training video has a label."""

@@ -94,6 +94,7 @@ class WtalcMethod(LabelMethod):
     section = "wtalc"
     losses = ("mil", "co_activity", "total")
     detector = staticmethod(runs.makers)
+    curves = staticmethod(runs.curves)
     repeats = True
 
     @classmethod

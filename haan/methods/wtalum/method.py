@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from haan.config import Precision
 from haan.data.table import IntArray, runs
 from haan.detectors import grid
+from haan.detectors.curves import Curves
 from haan.methods.base import Labelled, Network
 from haan.methods.parts import Dropout, exact_products, one_row, unrounded
 from haan.methods.ragged import Ragged, num_top, top_places
@@ -155,12 +156,19 @@ def detector(
     return grid.grouped(settings, shared, lambda key: sequences(numbers, offsets, *key), offsets, clips_per_s)
 
 
+def curves(numbers: NDArray[np.float32], offsets: IntArray, setting: UmDetect) -> Curves:
+    """See haan.methods.base.Reading."""
+    what = "the class's softmax times actionness, from 0 to 1 in the video"
+    return grid.curves(sequences(numbers, offsets, setting.r_act, setting.r_bkg), setting, what)
+
+
 class UmMethod(VideoMethod):
     """WTAL-UM on some videos."""
 
     section = "um"
     losses = ("video", "background", "magnitude", "total")
     detector = staticmethod(detector)
+    curves = staticmethod(curves)
 
     @classmethod
     def build(cls, config: UmConfig, dim: int, num_fine: int) -> WTALUM:

@@ -4,94 +4,35 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.axis import Axis
-from matplotlib.text import Text
 from PIL import Image
 
 from haan.data.readers import open_data
-from haan.data.table import Annotations, split
+from haan.data.table import IntArray, split
+from haan.detectors.curves import Curve
 from haan.detectors.runs import RunsDetect
 from haan.errors import InputError
 from haan.figures import choose, draw, observe
 from haan.figures.folder import FigureFolder, Index
-from haan.figures.observe import NearClip, Observed
+from haan.figures.observe import NearClip, ObservedConcepts
 from haan.files import digest
 from haan.methods.haan.config import HaanConfig
-from haan.metrics import Detections
 from haan.predict import clip_blocks
 from haan.train import Trainer
 from haan.weights import read_tensors, write_tensors
 from haan.yamlconfig import dump
 from tests.haan.commands import haan
+from tests.haan.figures.letters import check_letters
+from tests.haan.figures.made_up import EVIL, observed
 from tests.planted import tiny_config, tiny_table
 
 WANTED = choose.Wanted(all=True)
-EVIL = "<script>alert(1)</script> & $x^2$ ]]>"
-
-
-def observed(
-    near: Any = ((0,),),
-    pairs: Any = ((0, 0),),
-    concept: Any = (0,),
-    distance: Any = None,
-    clips: Any = None,
-    segments: Any = None,
-    found: Any = (),
-    cas: Any = None,
-    clusters: int = 6,
-) -> Observed:
-    """Videos of one clip a second and four fine classes in two coarse ones.
-
-    near: concepts near to each of the (video, class) pairs. clips: of each video. segments: (video, fine, start, end).
-    found: (video, fine, start, end, score).
-    """
-    clips = clips or [len(concept)]
-    num_videos = len(clips)
-    segments = sorted(segments or [(video, fine, 0.0, 1.0) for video, fine in pairs])
-    labels = np.zeros((num_videos, 4), dtype=bool)
-    for video, fine in pairs:
-        labels[video, fine] = True
-    counts = np.bincount([row[0] for row in segments], minlength=num_videos)
-    annotations = Annotations(
-        names=tuple(f"v{i}" for i in range(num_videos)),
-        clips_per_s=np.ones(num_videos),
-        num_train=0,
-        segment_offsets=np.concatenate([[0], np.cumsum(counts)]),
-        segments=np.array([row[2:] for row in segments], dtype=float).reshape(-1, 2),
-        segment_fine=np.array([row[1] for row in segments], dtype=np.int64),
-        fine_labels=labels,
-        coarse_of_fine=np.array([0, 0, 0, 1]),
-        fine_names=("Box/Tape (1)", "Box/Flap (2)", "Box/Lift (3)", EVIL),
-        coarse_names=("Box", f"Walk {EVIL}"),
-    )
-    member = np.zeros((len(pairs), clusters), dtype=bool)
-    for row, concepts in zip(member, near, strict=True):
-        row[list(concepts)] = True
-    video, label, start, end, score = (np.array(column) for column in zip(*found, strict=True)) if found else [[]] * 5
-    return Observed(
-        annotations=annotations,
-        videos=np.arange(num_videos),
-        offsets=np.concatenate([[0], np.cumsum(clips)]),
-        cas=np.zeros((sum(clips), 4), dtype=np.float32) if cas is None else np.asarray(cas, dtype=np.float32),
-        concept=np.array(concept),
-        distance=np.zeros(len(concept), np.float32) if distance is None else np.asarray(distance, np.float32),
-        pair_video=np.array([video for video, _ in pairs]),
-        pair_fine=np.array([fine for _, fine in pairs]),
-        near=member,
-        found=Detections(
-            *(np.array(column, dtype=np.int64) for column in (video, label)),
-            *(np.array(column, dtype=float) for column in (start, end, score)),
-        ),
-    )
 
 
 def test_a_cell_is_the_share_of_the_classs_videos_with_the_concept_among_the_nearest() -> None:
@@ -138,7 +79,7 @@ def test_the_coarse_class_of_most_segments_comes_first_and_one_without_is_left_o
     assert observe.richest_coarse(observed([()], [(0, 3)], [0])) == [1]
 
 
-def plain_nearest(seen: Observed, concept: int, count: int) -> list[tuple[int, float, float]]:
+def plain_nearest(seen: ObservedConcepts, concept: int, count: int) -> list[tuple[int, float, float]]:
     """(video, start, distance), with sorted() and a set alone."""
     rows = []
     for video in range(len(seen.videos)):
@@ -193,36 +134,48 @@ def test_a_detection_takes_the_free_segment_of_largest_tiou() -> None:
     assert observe.right_ones(found, truth[:0]).tolist() == [False] * 4
 
 
-def test_a_track_holds_threshold_level_and_detections_by_score() -> None:
+def test_a_track_holds_its_curve_and_detections_by_score() -> None:
     cas = np.zeros((4, 4))
     cas[:, 0] = [2, -2, 6, 2]
     found = [(0, 0, 0.0, 1.0, 1.0), (0, 0, 2.0, 4.0, 5.0), (0, 1, 0.0, 1.0, 9.0)]
-    seen = observed([(3, 1)], [(0, 0)], [0] * 4, segments=[(0, 0, 2.0, 3.5)], found=found, cas=cas)
-    one = observe.track(seen, RunsDetect(alpha=0.25, top_clips=0.5), 0, 0)
+
+    def track(detect: RunsDetect) -> tuple[observe.Track, Curve]:
+        seen = observed([(3, 1)], [(0, 0)], [0] * 4, segments=[(0, 0, 2.0, 3.5)], found=found, cas=cas, detect=detect)
+        one = observe.track(seen, 0, 0)
+        assert one.curve is not None
+        return one, one.curve
+
+    one, curve = track(RunsDetect(alpha=0.25, top_clips=0.5))
     # Mean 2, range 8: threshold 2 + 0.25 x 8 = 4. Top half: (6 + 2) / 2 = 4.
-    assert (one.threshold, one.level, one.kept) == (4.0, 4.0, True)
+    assert curve.thresholds.tolist() == [4.0] and curve.kept
+    assert curve.positive is not None and curve.positive.tolist() == [False, False, True, False]
     assert one.found.tolist() == [[2.0, 4.0], [0.0, 1.0]] and one.right.tolist() == [True, False]
     assert one.near == (1, 3)
-    assert not observe.track(seen, RunsDetect(class_threshold=4.0, top_clips=0.5), 0, 0).kept
+    assert not track(RunsDetect(class_threshold=4.0, top_clips=0.5))[1].kept
+    assert track(RunsDetect(alpha=0.25, threshold_from="min"))[1].thresholds.tolist() == [0.0]  # -2 + 0.25 x 8
 
 
 def a_track(found: list[tuple[float, float]], scores: list[float]) -> observe.Track:
     return observe.Track(
         fine=0, truth=np.zeros((0, 2)), found=np.array(found).reshape(-1, 2), found_score=np.array(scores),
-        right=np.zeros(len(found), dtype=bool), scores=np.zeros(10, np.float32), threshold=0.0, level=1.0, kept=True,
-        near=(),
+        right=np.zeros(len(found), dtype=bool), row=np.zeros(len(found), dtype=np.int64), hidden=0, hidden_right=0,
+        curve=None, near=(),
     )  # fmt: skip
 
 
 def test_the_score_of_a_detection_stands_below_it_a_line_lower_where_two_would_overlap() -> None:
     apart = a_track([(6.0, 8.0), (1.0, 3.0)], [2.5, -0.256])
-    assert draw.score_lines(apart, 10.0, 10.0) == [[(7.0, "2.50"), (2.0, "-0.26")]]
+    assert draw.score_lines(apart, 10.0, 10.0) == [[[(7.0, "2.50"), (2.0, "-0.26")]]]
     together = a_track([(4.0, 4.2), (4.2, 4.4), (8.0, 9.0)], [3.0, 2.0, 1.0])
-    first, second = draw.score_lines(together, 10.0, 10.0)
+    ((first, second),) = draw.score_lines(together, 10.0, 10.0)
     assert [text for _, text in first] == ["3.00", "1.00"] and [text for _, text in second] == ["2.00"]
-    (((left, _), (right, _)),) = draw.score_lines(a_track([(0.0, 0.1), (9.9, 10.0)], [1.0, 1.0]), 10.0, 10.0)
+    ((((left, _), (right, _)),),) = draw.score_lines(a_track([(0.0, 0.1), (9.9, 10.0)], [1.0, 1.0]), 10.0, 10.0)
     assert 0.2 < left < 0.5 and left + right == pytest.approx(10)  # at an end it stays within the axes
-    assert draw.score_lines(a_track([], []), 10.0, 10.0) == []
+    assert draw.score_lines(a_track([], []), 10.0, 10.0) == [[]]
+    below = replace(together, row=np.array([0, 1, 0]))
+    assert [[text for line in row for _, text in line] for row in draw.score_lines(below, 10.0, 10.0)] == [
+        ["3.00", "1.00"], ["2.00"],
+    ]  # fmt: skip
 
 
 def written_scores(drawn: draw.Drawn) -> list[str]:
@@ -232,19 +185,20 @@ def written_scores(drawn: draw.Drawn) -> list[str]:
 def test_of_too_many_scores_the_best_are_drawn_and_the_caption_counts_the_others() -> None:
     found = [(0, 0, 0.2 * i, 0.2 * i + 0.1, 9.0 - i) for i in range(5)]
     seen = observed([()], [(0, 0)], [0] * 60, clips=[60], found=found)
-    one = observe.timeline(seen, RunsDetect(), 0, coarse=0, most=1)
+    one = observe.timeline(seen, 0, coarse=0, most=1)
     drawn = draw.draw_timeline(seen, one, "figure5-1")
     assert written_scores(drawn) == ["9.00", "8.00", "7.00"]
     assert "Left out for room: the scores of 2 detections" in drawn.caption
     (shown,) = one.tracks
-    few = replace(shown, found=shown.found[:1], found_score=shown.found_score[:1], right=shown.right[:1])
+    first = {name: getattr(shown, name)[:1] for name in ("found", "found_score", "right", "row")}
+    few = replace(shown, **first)
     assert "Left out" not in draw.draw_timeline(seen, replace(one, tracks=(few,)), "figure5-1").caption
 
 
-def test_every_detection_that_is_shown_has_its_score_as_in_the_predictions(config: HaanConfig, seen: Observed) -> None:
+def test_every_detection_that_is_shown_has_its_score_as_in_the_predictions(seen: ObservedConcepts) -> None:
     count = 0
     for place in range(len(seen.videos)):
-        one = observe.timeline(seen, config.detect, place, coarse=0, most=9)
+        one = observe.timeline(seen, place, coarse=0, most=9)
         labels = [of.fine for of in one.tracks]
         mine = (seen.found.video == place) & np.isin(seen.found.label, labels)
         drawn = draw.draw_timeline(seen, one, "figure5-1")
@@ -267,7 +221,7 @@ def test_a_timeline_counts_what_it_does_not_show() -> None:
     segments = [(0, 0, 0.0, 1.0), (0, 1, 1.0, 2.0), (0, 1, 3.0, 4.0), (0, 3, 2.0, 3.0)]
     found = [(0, 3, 2.0, 3.0, 1.0), (0, 0, 2.0, 4.0, 1.0), (0, 0, 3.0, 4.0, 1.0), (0, 2, 0.0, 4.0, 1.0)]
     seen = observed([(), (), ()], [(0, 0), (0, 1), (0, 3)], [0, 0, 1, 1], segments=segments, found=found)
-    one = observe.timeline(seen, RunsDetect(), 0, coarse=0, most=2)
+    one = observe.timeline(seen, 0, coarse=0, most=2)
     # Class 3 is detected right; of the coarse class 0, class 1 has more segments. Classes 0 and 2 are left.
     assert [of.fine for of in one.tracks] == [3, 1]
     assert (one.other_truth, one.other_found, one.other_classes) == (1, 3, 2)
@@ -275,15 +229,15 @@ def test_a_timeline_counts_what_it_does_not_show() -> None:
 
 def test_a_video_without_ground_truth_shows_what_is_detected() -> None:
     seen = observed([()], [(0, 0)], [0, 0], clips=[1, 1], found=[(1, 2, 0.0, 1.0, 1.0)])
-    assert [one.fine for one in observe.timeline(seen, RunsDetect(), 1, 0, 3).tracks] == [2]
+    assert [one.fine for one in observe.timeline(seen, 1, 0, 3).tracks] == [2]
 
 
 def test_videos_are_chosen_by_the_share_of_the_coarse_classs_segments_that_are_right() -> None:
     pairs = [(0, 0), (1, 0), (2, 0), (2, 3), (3, 3), (4, 0), (4, 3)]
     found = [(1, 0, 0.0, 1.0, 1.0), (4, 3, 0.0, 1.0, 1.0)]
     seen = observed([()] * 7, pairs, [0] * 5, clips=[1] * 5, found=found)
-    assert observe.with_right(seen, RunsDetect(), 0, 9) == [1, 4, 0, 2]  # video 3 has none of the class
-    assert observe.with_right(seen, RunsDetect(), 0, 2) == [1, 4]
+    assert observe.with_right(seen, 0, 9) == [1, 4, 0, 2]  # video 3 has none of the class
+    assert observe.with_right(seen, 0, 2) == [1, 4]
 
 
 @pytest.fixture(scope="module")
@@ -301,13 +255,16 @@ def trained(config: HaanConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder / "out"
 
 
-def look(config: HaanConfig, weights: Path) -> Observed:
+def look(config: HaanConfig, weights: Path, videos: IntArray | None = None) -> ObservedConcepts:
     source, annotations, _ = open_data(config.data)
-    return observe.observe(config, source, annotations, split(annotations, config.data).validation, weights)
+    videos = split(annotations, config.data).validation if videos is None else videos
+    seen = observe.observe(config, source, annotations, videos, weights)
+    assert isinstance(seen, ObservedConcepts)
+    return seen
 
 
 @pytest.fixture(scope="module")
-def seen(config: HaanConfig, trained: Path) -> Observed:
+def seen(config: HaanConfig, trained: Path) -> ObservedConcepts:
     return look(config, trained / "best.safetensors")
 
 
@@ -323,7 +280,7 @@ def test_the_concepts_of_training_clips_are_the_pseudo_labels_that_training_used
     path = tmp_path / "best.safetensors"
     write_tensors(path, trainer.best.tensors, {})
     source, annotations, _ = open_data(config.data)
-    ours = observe.observe(config, source, annotations, parts.train, path)
+    ours = look(config, path, parts.train)
     assert (ours.concept == trainer.method.pseudo.labels).all()
     clips = np.concatenate([block for *_, block in clip_blocks(config.data, source, annotations, parts.train)])
     with torch.inference_mode():
@@ -331,7 +288,7 @@ def test_the_concepts_of_training_clips_are_the_pseudo_labels_that_training_used
     assert (observe.concepts_of(late, trainer.method.pseudo.centroids)[0] != trainer.method.pseudo.labels).any()
 
 
-def test_what_is_observed_is_what_plain_loops_find(config: HaanConfig, trained: Path, seen: Observed) -> None:
+def test_what_is_observed_is_what_plain_loops_find(config: HaanConfig, trained: Path, seen: ObservedConcepts) -> None:
     source, annotations, _ = open_data(config.data)
     tensors, _ = read_tensors(trained / "best.safetensors")
     clips = torch.from_numpy(
@@ -364,7 +321,7 @@ def test_what_is_observed_is_what_plain_loops_find(config: HaanConfig, trained: 
 
 
 def test_where_no_concept_is_near_there_is_no_figure_of_clips(
-    config: HaanConfig, seen: Observed, tmp_path: Path
+    config: HaanConfig, seen: ObservedConcepts, tmp_path: Path
 ) -> None:
     far = replace(seen, near=np.zeros_like(seen.near))
     for wanted in (WANTED, choose.Wanted(frames=tmp_path, fps=1.0)):
@@ -372,14 +329,15 @@ def test_where_no_concept_is_near_there_is_no_figure_of_clips(
         assert names[0].startswith("figure3") and not any(name.startswith("figure4") for name in names)
 
 
-def test_detections_of_a_track_are_the_runs_above_its_threshold(config: HaanConfig, seen: Observed) -> None:
+def test_detections_of_a_track_are_the_runs_above_its_threshold(seen: ObservedConcepts) -> None:
     runs = 0
     for place in range(len(seen.videos)):
         for fine in range(4):
-            one = observe.track(seen, config.detect, place, fine)
+            one = observe.track(seen, place, fine)
+            assert one.curve is not None and one.curve.positive is not None
             per_s = float(seen.annotations.clips_per_s[seen.videos[place]])
-            spans = draw._spans(one.scores > one.threshold)
-            wanted = sorted([first / per_s, last / per_s] for first, last in spans) if one.kept else []
+            spans = draw._spans(one.curve.positive)
+            wanted = sorted([first / per_s, last / per_s] for first, last in spans) if one.curve.kept else []
             assert sorted(one.found.tolist()) == wanted
             runs += len(wanted)
     assert runs > 10
@@ -459,7 +417,7 @@ def test_a_fine_class_is_named_without_its_coarse_class() -> None:
     assert draw.short_name("Tape", "") == "Tape"
 
 
-def hostile(number: int = 2) -> Observed:
+def hostile(number: int = 2) -> ObservedConcepts:
     """Every text in it is markup."""
     pairs = [(video, fine) for video in range(number) for fine in (0, 3)]
     found = [(0, 3, 0.0, 1.0, 2.0), (0, 0, 1.0, 2.0, 1.0)]
@@ -521,33 +479,11 @@ def test_figures_take_the_place_of_the_last_ones_and_of_nothing_else(config: Haa
     assert (out / "figure5-1.svg").exists()
 
 
-def tick_labels(axis: Axis) -> list[Text]:
-    """Those that are drawn: Matplotlib holds others, outside the axis."""
-    low, high = sorted(axis.get_view_interval())
-    shown = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-    return [label for tick in shown for label in (tick.label1, tick.label2) if label.get_visible() and label.get_text()]
-
-
-def test_letters_are_of_seven_points_at_least_within_the_sheet_and_apart(config: HaanConfig, seen: Observed) -> None:
+def test_letters_are_of_seven_points_at_least_within_the_sheet_and_apart(
+    config: HaanConfig, seen: ObservedConcepts
+) -> None:
     for one in [*choose.draw(hostile(), config, WANTED), *choose.draw(seen, config, WANTED)]:
-        with draw.style():
-            one.figure.draw_without_rendering()
-            sheet, texts = one.figure.get_window_extent(), list(one.figure.texts)
-            for axes in one.figure.axes:
-                texts += [*axes.texts, axes.xaxis.label, axes.yaxis.label]
-                for axis, low, high in ((axes.xaxis, "x0", "x1"), (axes.yaxis, "y0", "y1")):
-                    texts += tick_labels(axis)
-                    boxes = [label.get_window_extent() for label in tick_labels(axis)]
-                    boxes.sort(key=lambda box: getattr(box, low))
-                    for first, second in pairwise(boxes):
-                        assert getattr(first, high) <= getattr(second, low) + 1.5, one.name
-            texts += [text for legend in one.figure.legends for text in legend.get_texts()]
-            for text in texts:
-                box = text.get_window_extent()
-                inside = (
-                    sheet.x0 - 1 < box.x0 and box.x1 < sheet.x1 + 1 and sheet.y0 - 1 < box.y0 < box.y1 < sheet.y1 + 1
-                )
-                assert not text.get_text() or (text.get_fontsize() >= 7 and inside), (one.name, text.get_text())
+        check_letters(one)
 
 
 def test_the_command_writes_them_beside_the_weights(
@@ -614,7 +550,7 @@ def test_a_wrong_option_is_named_with_rule_and_value(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_nearly_right_video_is_suggested(config: HaanConfig, seen: Observed) -> None:
+def test_a_nearly_right_video_is_suggested(config: HaanConfig, seen: ObservedConcepts) -> None:
     name = seen.names[0]
     with pytest.raises(InputError, match=rf"got '{name}x' \(did you mean '{name}'\?\)"):
         list(choose.draw(seen, config, choose.Wanted(videos=(f"{name}x",))))
