@@ -47,7 +47,7 @@ from search.space.read import read_kept, read_space
 from search.study import journal
 from search.study.algorithms import PRUNERS, Component, component, make_pruner, pruned_epochs
 from search.study.study import Study
-from tests.paths import files
+from tests.paths import ROOT, files
 from tests.search.head import Head
 from tests.search.spaces import run, tiny_space
 
@@ -222,6 +222,21 @@ def test_a_grid_whose_rows_train_for_other_epochs_counts_each(job: Job) -> None:
     assert "= 10 trial-epochs" in _runs_line(grid, share, replace(left, trials=1))
     _, search = _time_lines(grid, share, left, timed)
     assert search == "Search: about 10 s without pruning; in all up to 30 CPU-seconds"
+
+
+@pytest.mark.parametrize(
+    ("table", "total"),
+    [
+        ("table1-fineaction", 5 * (4 * 50 + 50 + 50 + 50 + 100 + 50 + 300 + 45 + 9 + 15)),
+        ("table2-finegym", 5 * (4 * 200 + 200 + 50 + 50 + 100 + 50 + 300 + 45 + 9 + 35)),
+    ],
+)
+def test_a_shipped_table_of_all_methods_is_planned_row_by_row(table: str, total: int, scratch: RunFolder) -> None:
+    planted = "{train_videos: 60, validation_videos: 20, dim: 16, fine_classes: 12}"
+    data = "data.root=data", "data.features=features.npy", "data.train_videos=60", f"data.plant={planted}"
+    job = look(ROOT / "spaces" / f"{table}.yaml", scratch, *data, "concepts.clusters=10", "concepts.sample_rate=1.0")
+    plan = f"Plan: 65 trials of up to 300 epochs = {total:,} trial-epochs, 2 at once"
+    assert _runs_line(job, Share(2, 1, 0.0), remaining(job, scratch)) == plan
 
 
 def test_a_race_takes_as_long_as_its_rounds_one_after_the_other(job: Job) -> None:
