@@ -23,7 +23,7 @@ class Refine(MaskDetect):
     epochs_per_iteration: int = setting(
         10,
         AT_LEAST_ONE,
-        what="epochs to new pseudo labels; pruners' `interval`",
+        what="epochs to new labels; pruners wait",
         source=f"{OURS}; {CODE}: 100, of 7 steps each",
     )
     reset: bool = setting(True, what="network and optimiser begin anew with them", source=CODE)
