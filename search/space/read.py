@@ -195,16 +195,16 @@ def _read_search(
     if base is None or len(errors) > before or plan is None or sampler is None or pruner is None:
         return None
     named = {name: row.values for name, row in rows.items()}
+    several = any(METHOD in row for row in named.values())
+    errors += _at_odds(node, base, plan, sampler, pruner, parameters, conditions, several)
+    if len(errors) > before:
+        return None
     if follow:
         try:
             pruner = rhythm.follow(pruner, base, parameters, named)
         except algorithms.ComponentError as error:
             errors.append(f"{place(_nearest(node, ('pruner',)))}: search.{'.'.join(('pruner', *error.path))}: {error}")
             return None
-    several = any(METHOD in row for row in named.values())
-    errors += _at_odds(node, base, plan, sampler, pruner, parameters, conditions, several)
-    if len(errors) > before:
-        return None
     first = found[_START][1] if _START in found else None
     starts = read_starts(first, base, parameters, conditions, grid, errors)
     if len(errors) > before:
