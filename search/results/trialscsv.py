@@ -45,9 +45,9 @@ def _row(space: Space, trial: FrozenTrial) -> Mapping[str, Any]:
 def table(space: Space, trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     """A row a trial; `avg_map` and what the sweep chose are of the epoch that counts, in every state."""
     made = pd.DataFrame([_row(space, trial) for trial in trials if trial.state != TrialState.WAITING])
-    return (
-        made.reindex(columns=[*made.columns.drop(_LAST), *_LAST]) if len(made) else made
-    )  # not every trial has a detection setting
+    if not len(made):
+        return made
+    return made.reindex(columns=[*made.columns.drop(_LAST), *_LAST])  # not every trial has a detection setting
 
 
 def write_trials(folder: RunFolder, space: Space, trials: Sequence[FrozenTrial]) -> None:
