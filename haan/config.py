@@ -151,6 +151,9 @@ class Eval(Checked):
             raise RuleError("report", "must be among eval.tiou", list(self.report))
 
 
+_TOLD = {"weak": "video-level labels", "full": "segments"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config(Checked):
     """What the configurations of all methods share; each method's own has its sections behind `data`.
@@ -177,6 +180,11 @@ class Config(Checked):
     )
     precision: Precision = setting("auto", what="rounding of matrix products", source=OURS)
     threads: int | None = setting(None, AT_LEAST_ONE, what="CPU threads; rounding depends on them", source=OURS)
+
+    @property
+    def in_words(self) -> str:
+        """The method, and what it is told of the training videos."""
+        return f"{self.method}, {self.supervision} supervision: {_TOLD[self.supervision]}"
 
     @property
     def period(self) -> int:

@@ -20,7 +20,7 @@ from search.driver.session import search
 from search.results import comparison
 from search.results.comparison import Compared
 from search.results.folder import RunFolder, open_study
-from search.results.papertable import cells, markdown, notes, num_names, write_table
+from search.results.papertable import cells, markdown, notes, num_names, title, write_table
 from search.space.comparisons import is_comparison
 from search.space.read import read_kept, read_space
 
@@ -90,7 +90,7 @@ def _show(folder: RunFolder, strict: bool = True) -> None:
             raise
         tell(f"No table yet: {error}")
         return
-    _print(made.table.form.title, cells(made), num_names(made), notes(made), markdown(made))
+    _print(title(made), cells(made), num_names(made), notes(made), markdown(made))
     say(clean(f"Table: {folder.table_md} and {folder.table_csv}"))
 
 

@@ -290,6 +290,8 @@ def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[st
     if pruned is not None and left.trials:
         part = pruned / epochs
         line += f", at least about {duration(max(search * part, run_s))} if {pruner.name} prunes as designed"
+    if (interval := pruner.arguments.get("interval", 1)) > 1 and left.trials:
+        line += f", judging every {interval} epochs"
     for what, rounds in (("confirmation", left.rounds), ("on all training videos", (left.finals,))):
         one_by_one = sum(math.ceil(runs / share.concurrent) for runs in rounds)
         line += f"; {what}: up to about {duration(run_s * one_by_one)}" if one_by_one else ""

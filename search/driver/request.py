@@ -10,7 +10,7 @@ import yaml
 from haan.errors import InputError
 from haan.yamlconfig import read_tree
 from search.results.folder import RunFolder
-from search.space import confirmkeys
+from search.space import confirmkeys, rhythm
 from search.space.model import Space
 from search.space.read import STORAGE, space_of, space_tree
 
@@ -75,7 +75,9 @@ def _space(asked: Request, storage: str | None = None) -> tuple[Space, yaml.Mapp
     if asked.official_seeds is not None:
         confirmkeys.set_official_seeds(tree, asked.official_seeds)
     before = RunFolder(asked.out / (asked.name or "")).space_yaml
-    older = asked.resume and before.exists() and not confirmkeys.said(read_tree(before))
+    begun = read_tree(before) if asked.resume and before.exists() else None
+    older = begun is not None and not confirmkeys.said(begun)
     if not older:
         confirmkeys.say(tree)
-    return space_of(tree, asked.path.stem, kept=older), tree
+    follow = begun is None or rhythm.said(begun)
+    return rhythm.keep(space_of(tree, asked.path.stem, kept=older, follow=follow), tree), tree

@@ -11,7 +11,6 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from haan.config import Holdout
-from haan.methods.names import HAAN
 from haan.words import duration, hours, per_cent, shown
 from search.page import markup, plots
 from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, value_of
@@ -24,7 +23,7 @@ from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION, first_seeds
 from search.results.unseen import tables
 from search.results.winner import all_alike, detect_of, differences, no_choice, own_setting_avg_map
 from search.space.edges import edge_warnings
-from search.space.model import grid_points
+from search.space.model import grid_points, in_words
 from search.study import record
 
 _NOTHING_SCORED = "No trial has a scored epoch yet."
@@ -666,8 +665,7 @@ _ABOUT = ("trained_on", "tuned_on", "versions", "python", "git_commit")  # of be
 def _about(sheet: Sheet) -> str:
     found = sheet.found
     rows: dict[str, str] = {"run": found.run, "study": found.study_name}
-    base = found.space.base
-    rows |= {} if base.method == HAAN else {"method": f"{base.method} ({base.supervision} supervision)"}
+    rows |= {"method": in_words(found.space)}
     rows |= {"data fingerprint": found.attributes.get(record.FINGERPRINT) or "unknown"}
     rows |= {key.replace("_", " "): found.about[key] for key in _ABOUT if key in found.about}
     listed = "".join(f"<dt>{escaped(key)}</dt><dd>{escaped(str(value))}</dd>" for key, value in rows.items())

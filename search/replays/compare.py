@@ -18,8 +18,8 @@ from haan.yamlconfig import Option, override
 from search.replays.pool import Pool, Trust, read_pool, trust
 from search.replays.simulation import NEAR, Replay, simulate
 from search.results.folder import RunFolder
-from search.space.model import Space, front
-from search.space.read import read_space, space_of, space_tree
+from search.space.model import Space, front, in_words
+from search.space.read import space_of, space_tree
 from search.space.studies import study_of
 from search.study.algorithms import Component
 
@@ -62,7 +62,7 @@ def setups(
     samplers, pruners: names, or `{name: ..., argument: ...}`; none: the run's own. Raises InputError, naming the
     option.
     """
-    read_space(path)  # what is wrong with the file itself is said first, and not of an option
+    space_of(space_tree(path), path.stem, follow=False)  # what is wrong with the file itself is said of no option
     budget: list[_Given] = []
     if trials is not None:
         budget.append((Option("--trials"), ("search", "trials"), str(trials), int))
@@ -102,11 +102,11 @@ def _override(key: str, text: str | None) -> list[_Given]:
 
 
 def _read(path: Path, seed: int | None, given: Sequence[_Given]) -> Space:
-    """A space with the values of options put into it. Raises InputError."""
+    """A space with the values of options put into it; the run's own pruner judges as it did. Raises InputError."""
     tree = space_tree(path, seed=seed)
     for option, key, text, kind in given:
         override(tree, key, text, kind, option)
-    return space_of(tree, path.stem)
+    return space_of(tree, path.stem, follow=any(key[:2] == ("search", "pruner") for _, key, _, _ in given))
 
 
 def replay(
@@ -282,7 +282,7 @@ def compare(
         about = {"run": str(folder.root), "workers": workers, "level": level}
         say(json.dumps(about | _as_json(compared, found, pool, known, notes), indent=2))
         return
-    tell(f"Replay: {workers} workers, mean ± sd of {repeats} repeats, virtual time")
+    tell(f"Replay: {workers} workers, mean ± sd of {repeats} repeats, virtual time; {in_words(space)}")
     for setup in compared:
         tell(f"{setup.name}: {setup.description}")
     show_table(table(found, level))

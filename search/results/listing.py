@@ -16,7 +16,7 @@ from search.results import confirm, winner
 from search.results.folder import RunFolder, open_study
 from search.results.ranking import Standing
 from search.results.unseen import unseen
-from search.space.model import Space, num_wanted
+from search.space.model import Space, methods_of, num_wanted
 from search.space.read import read_kept
 from search.study import journal
 from search.study.record import FINGERPRINT, SESSIONS, TrialRecord
@@ -30,14 +30,14 @@ Point = tuple[int, float | None]  # epochs, and avg.mAP in percent
 class Listed:
     """A run in a row. state: done, running, interrupted, no winner, or why it can't be read. settings: the winner's.
 
-    cells: began, trials, what was won, cost; in words, as `HEAD` has them. path: after each trial that has
+    cells: method, began, trials, what was won, cost; in words, as `HEAD` has them. path: after each trial that has
     ended, in the order of their ends, the epochs that all so far had, and the best value of those COMPLETE (None: no
     one yet). curve: the winner's avg.mAP by epoch. scored_on: what two runs share whose avg.mAP can be compared.
     """
 
     name: str
     state: str
-    cells: tuple[str, ...] = (_UNKNOWN,) * 7
+    cells: tuple[str, ...] = (_UNKNOWN,) * 8
     settings: Mapping[str, Any] = field(default_factory=dict)
     path: Sequence[Point] = ()
     curve: Sequence[Point] = ()
@@ -45,10 +45,11 @@ class Listed:
 
 
 HEAD = (
-    *("run", "state", "began", "trials", "official (base)", "official gain (95 %)"),
+    *("run", "state", "method (labels)", "began", "trials", "official (base)", "official gain (95 %)"),
     *("confirmed", "confirmed gain (95 %)", "time of trials"),
 )
 NOTES = (
+    "labels: weak is told of a training video which classes it shows, full also when.",
     "official: avg.mAP on the official validation videos, which chose nothing, mean over seeds; its gain over the base "
     "is the one to publish.",
     "confirmed: mean ± sd over new seeds, and its gain over the base's.",
@@ -78,7 +79,8 @@ def listed(folder: RunFolder) -> Listed:
         return Listed(name, clean(str(error)))
     trials = study.get_trials(deepcopy=False)
     best = confirm.winner(space, trials, known) if winner.no_choice(trials) is None else None
-    cells = (_began(study), _trials(space, trials), *_scores(space, trials, best, known), _cost(trials, known))
+    methods = ", ".join(f"{one.method} ({one.supervision})" for one in methods_of(space))
+    cells = (methods, _began(study), _trials(space, trials), *_scores(space, trials, best, known), _cost(trials, known))
     settings = dict(_flat(plain(winner.trial_config(space, best)))) if best is not None else {}
     curve = sorted(best.intermediate_values.items()) if best is not None else []
     base = space.base

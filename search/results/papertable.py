@@ -9,13 +9,23 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from haan.config import Config
 from haan.detectors.runs import RunsDetect
 from haan.errors import InputError
 from haan.files import whole
 from search.results import provenance
 from search.results.folder import RunFolder
 from search.results.ranking import Paired, paired
-from search.space.model import Space, epochs_of, grid_points, listed_keys, of_several_methods, row_of, with_values
+from search.space.model import (
+    Space,
+    epochs_of,
+    grid_points,
+    in_words,
+    listed_keys,
+    of_several_methods,
+    row_of,
+    with_values,
+)
 from search.space.studies import scores_of
 from search.space.tableform import Figure, Published, Table
 from search.study import record
@@ -147,7 +157,13 @@ def markdown(made: Tabulated) -> str:
     """The whole table and what has to be said of it."""
     paragraphs = [line for note in notes(made) for line in (note, "")][:-1]
     table = grid(cells(made), num_names(made))
-    return "\n".join([f"# {made.table.form.title}", "", *table, "", *paragraphs]) + "\n"
+    return "\n".join([f"# {title(made)}", "", *table, "", *paragraphs]) + "\n"
+
+
+def title(made: Tabulated) -> str:
+    """With our method and what it is told of the training videos, where no column says so."""
+    own = made.table.form.title
+    return own if of_several_methods(made.space) else f"{own} (ours: {in_words(made.space)})"
 
 
 def grid(rows: Sequence[Sequence[str]], names: int) -> list[str]:
@@ -186,8 +202,12 @@ def num_names(made: Tabulated) -> int:
 
 def _labels(made: Tabulated, line: Line) -> str:
     """What a line's method is told of the training videos: their classes alone (weak), or segments as well (full)."""
+    return _config(made, line).supervision
+
+
+def _config(made: Tabulated, line: Line) -> Config:
     point = next(point for point in grid_points(made.space) if line_of(made.space, point) == line.name)
-    return with_values(made.space.base, point).supervision
+    return with_values(made.space.base, point)
 
 
 def our_name(made: Tabulated) -> str:
@@ -319,6 +339,7 @@ def rows(made: Tabulated) -> list[dict[str, Any]]:
     published = made.table.published
     found = []
     for line in made.lines:
+        config = _config(made, line)
         known = _published_figures(made, published, published.lines.get(line.name) if published else None)
         for key in made.columns:
             ours, theirs = line.mean(key), known.get(key)
@@ -336,6 +357,8 @@ def rows(made: Tabulated) -> list[dict[str, Any]]:
                     "published": theirs[0] if theirs else None,
                     "published_sd": theirs[1] if theirs else None,
                     "published_by": _source(published) if theirs else None,
+                    "method": config.method,
+                    "supervision": config.supervision,
                 }
             )
     return found

@@ -212,6 +212,18 @@ def of_several_methods(space: Space) -> bool:
     return any(METHOD in row for row in space.rows.values())
 
 
+def methods_of(space: Space) -> list[Config]:
+    """A configuration of each method that its trials have, in the order of the rows."""
+    own = space.base.method
+    names = dict.fromkeys(row.get(METHOD, own) for row in space.rows.values()) or [own]
+    return [with_method(space.base, name) for name in names]
+
+
+def in_words(space: Space) -> str:
+    """Its methods, and what each is told of the training videos."""
+    return "; ".join(one.in_words for one in methods_of(space))
+
+
 def detect_values(space: Space, detect: Detect) -> dict[str, Any]:
     """A detection setting by dotted key; without keys that came later and have their default in the whole space."""
     settings = [one for several in (space.detects, *space.other_detects.values()) for one in several]

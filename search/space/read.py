@@ -31,7 +31,7 @@ from haan.yamlconfig import (
     unknown_key,
     value_of,
 )
-from search.space import confirmkeys
+from search.space import confirmkeys, rhythm
 from search.space.model import EPOCHS, SEED, Plan, Space, listed_keys
 from search.space.parameters import combined, num_points, other_detects, read_parameters, read_rows
 from search.space.starts import read_starts
@@ -49,13 +49,14 @@ def read_space(path: str | Path, overrides: tuple[str, ...] = (), seed: int | No
 
 def read_kept(path: str | Path) -> Space:
     """The space that a run keeps, as that run means it. Raises InputError with every error found."""
-    return space_of(read_tree(path), Path(path).stem, kept=True)
+    return space_of(read_tree(path), Path(path).stem, kept=True, follow=False)
 
 
-def space_of(tree: yaml.MappingNode, name: str, kept: bool = False) -> Space:
+def space_of(tree: yaml.MappingNode, name: str, kept: bool = False, follow: bool = True) -> Space:
     """The space of a node tree. Raises InputError with every error found.
 
-    kept: as a run means it that keeps it, whose sampler and pruner made-up trials tried when it began.
+    kept: as a run means it that keeps it, whose sampler and pruner made-up trials tried when it began. follow: whether
+    a pruner that names no interval follows the iterations of the method; what a run keeps says all that it follows.
     """
     errors: list[str] = []
     top = items(tree, "", errors)
@@ -67,7 +68,7 @@ def space_of(tree: yaml.MappingNode, name: str, kept: bool = False) -> Space:
     if errors:
         raise InputError(errors)
     cls, base = config_class(top["base"][1]), build_config(top["base"][1], "base", errors)
-    space = _read_search(name, base, cls, top["search"][1], tree, errors, rehearse=not kept)
+    space = _read_search(name, base, cls, top["search"][1], tree, errors, rehearse=not kept, follow=follow)
     if space is not None and _TABLE in top:
         table = read_table(top[_TABLE][1], errors)
         if table is not None:
@@ -176,6 +177,7 @@ def _read_search(
     tree: yaml.Node,
     errors: list[str],
     rehearse: bool,
+    follow: bool,
 ) -> Space | None:
     before = len(errors)
     found = items(node, "search", errors)
@@ -192,10 +194,17 @@ def _read_search(
     parameters, conditions, sweeps = read_parameters(given, node, base, cls, grid, rows, errors)
     if base is None or len(errors) > before or plan is None or sampler is None or pruner is None:
         return None
-    several = any(METHOD in row.values for row in rows.values())
+    named = {name: row.values for name, row in rows.items()}
+    several = any(METHOD in row for row in named.values())
     errors += _at_odds(node, base, plan, sampler, pruner, parameters, conditions, several)
     if len(errors) > before:
         return None
+    if follow:
+        try:
+            pruner = rhythm.follow(pruner, base, parameters, named)
+        except algorithms.ComponentError as error:
+            errors.append(f"{place(_nearest(node, ('pruner',)))}: search.{'.'.join(('pruner', *error.path))}: {error}")
+            return None
     first = found[_START][1] if _START in found else None
     starts = read_starts(first, base, parameters, conditions, grid, errors)
     if len(errors) > before:
@@ -221,7 +230,7 @@ def _read_search(
         own_detects={method: own for method, (own, _) in others.items()},
         other_detects={method: every for method, (_, every) in others.items()},
         document=yaml.serialize(tree, allow_unicode=True),
-        rows={name: row.values for name, row in rows.items()},
+        rows=named,
     )
 
 

@@ -52,6 +52,7 @@ REFUSED = {
 GRID = "grid"
 EXHAUSTIVE = "brute_force"
 FINITE = (GRID, EXHAUSTIVE)  # samplers that try every point of a finite space once
+HALVING = ("successive_halving", "hyperband")  # pruners with rungs
 FIXED = (*FINITE, "cmaes")  # those that can't be given parameters which their first trials lack
 
 _NESTED: dict[str, Mapping[str, type]] = {  # arguments that are samplers or pruners themselves
@@ -242,6 +243,12 @@ def names(one: Component) -> set[str]:
     return {one.name}.union(*(names(value) for value in one.arguments.values() if isinstance(value, Component)))
 
 
+def written(one: Component) -> dict[str, Any]:
+    """A sampler or pruner as a space says it."""
+    arguments = one.arguments.items()
+    return {"name": one.name} | {key: written(v) if isinstance(v, Component) else v for key, v in arguments}
+
+
 def learns(one: Component) -> bool:
     """Whether a sampler sees the trials of earlier searches."""
     return one.name in _LEARNERS
@@ -343,7 +350,7 @@ def _optuna(cls: Callable[..., Any], **arguments: Any) -> Any:
 
 def pruned_epochs(pruner: Component, epochs: int) -> float | None:
     """Epochs of a mean trial where each rung lets 1 / reduction_factor go on; None where rungs aren't known before."""
-    if pruner.name not in ("successive_halving", "hyperband"):
+    if pruner.name not in HALVING:
         return None
     parameters = inspect.signature(PRUNERS[pruner.name].__init__).parameters.values()
     given = {one.name: one.default for one in parameters} | {"interval": 1, "max_resource": epochs}

@@ -17,11 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.__main__ import machine
-from tests.gpu import beside, demo, parity, speed
+from tests.gpu import beside, demo, methods, parity, speed
 from tests.gpu.rows import Row
 
 PARTS: dict[str, Callable[[str, bool], Iterator[Row]]] = {
     "parity": parity.rows,
+    "methods": methods.rows,
     "speed": speed.rows,
     "beside": beside.rows,
     "search": demo.rows,

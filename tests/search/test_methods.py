@@ -36,7 +36,9 @@ def test_what_a_search_exports_trains_again_to_the_same_score(
         assert ended.returncode == 0, ended.stderr
     report = (tmp_path / "runs" / "a" / "report.html").read_text()
     assert ("wtalc" in report) == (method == "wtalc")
-    trials = pd.read_csv(tmp_path / "runs" / "a" / "trials.csv")
+    trials, supervision = pd.read_csv(tmp_path / "runs" / "a" / "trials.csv"), CONFIGS[method].supervision
+    assert f"<dd>{method}, {supervision} supervision: " in report
+    assert set(trials["method"]) == {method} and set(trials["supervision"]) == {supervision}
     last = trials["number"][trials["state"] == "COMPLETE"].max()
     ended = run("export.py", tmp_path, "runs/a", "--trial", str(last), "--to", "one/best.yaml")
     assert ended.returncode == 0, ended.stderr

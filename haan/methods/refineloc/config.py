@@ -21,7 +21,10 @@ class Refine(MaskDetect):
     """Iterations: the detections of one in its own training videos, at these settings, are what the next one learns."""
 
     epochs_per_iteration: int = setting(
-        10, AT_LEAST_ONE, what="epochs to new pseudo labels", source=f"{OURS}; {CODE}: 100, of 7 steps each"
+        10,
+        AT_LEAST_ONE,
+        what="epochs to new labels; pruners wait",
+        source=f"{OURS}; {CODE}: 100, of 7 steps each",
     )
     reset: bool = setting(True, what="network and optimiser begin anew with them", source=CODE)
     pseudo_weight: float = setting(2.0, NON_NEGATIVE, what="weight of the loss of pseudo labels", source=CODE)

@@ -7,19 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from haan.config import Config
-from haan.data.table import ClipTable, Split
+from haan.data.readers import open_data
+from haan.data.table import ClipTable, IntArray, Split, offsets_of
 from haan.errors import InputError, TrainingError
 from haan.feed import Feed
 from haan.gpumemory import gpu_need
 from haan.methods.base import told
 from haan.methods.names import CONFIGS, method_of
 from haan.methods.parts import Dropout
-from haan.predict import read_network
+from haan.metrics import Detections
+from haan.predict import detected, detections, read_network
 from haan.score import activations
 from haan.train import Trainer, file_bytes
+from haan.weights import write_tensors
 from haan.yamlconfig import dump, flat, plain, read_config
 from tests.haan.commands import haan
 from tests.methods import tiny_of, without_segments, write_teacher
@@ -93,15 +97,47 @@ def test_a_weak_method_learns_nothing_of_segments(problem: Problem) -> None:
     assert same(*weights)
 
 
-def test_a_video_gets_the_same_outputs_alone_and_among_others(problem: Problem) -> None:
+def test_a_video_gets_the_same_outputs_and_detections_alone_and_in_any_company(
+    problem: Problem, tmp_path: Path
+) -> None:
+    """Of a network that has learnt something, in videos of many lengths, in any order and any blocks."""
     config, table, parts = problem
     trainer = Trainer(config, table, parts)
-    feed = Feed(table, trainer.device, int(table.num_clips.sum()))
-    together = activations(trainer.model, [feed.videos(parts.validation)], table.num_clips[parts.validation])
-    alone = [
-        activations(trainer.model, [feed.videos(one)], table.num_clips[one]) for one in np.split(parts.validation, 6)
-    ]
-    np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-5, atol=1e-6)
+    trainer.train_epoch()
+    videos = np.sort(np.concatenate([parts.validation, parts.train[:6]]))
+    assert len(set(table.num_clips[videos].tolist())) > 6
+    feed, ratios = Feed(table, trainer.device, int(table.num_clips.sum())), table.annotations.clips_per_s
+
+    def said(of: IntArray, blocks: int = 1) -> list[tuple[NDArray[np.float32], NDArray[np.float64]]]:
+        """Of each video, in its turn, what the network says, and the detections."""
+        sizes = table.num_clips[of]
+        numbers = activations(trainer.model, (feed.videos(some) for some in np.array_split(of, blocks)), sizes)
+        found = rows_of(detected(config, numbers, offsets_of(sizes), ratios[of]), len(of))
+        return list(zip(np.split(numbers, np.cumsum(trainer.model.rows(sizes))[:-1]), found, strict=True))
+
+    alone = {int(video): said(np.array([video]))[0] for video in videos}
+    assert sum(len(found) for _, found in alone.values()) > len(videos)
+    mixed = np.random.default_rng(0).permutation(videos)
+    for company, blocks in ((videos, 1), (videos[::-1], 1), (mixed, 3), (mixed[:5], 1), (mixed[4:7], 2)):
+        for video, (numbers, found) in zip(company.tolist(), said(company, blocks), strict=True):
+            np.testing.assert_allclose(numbers, alone[video][0], rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(found, alone[video][1], rtol=1e-5, atol=1e-6)
+
+    weights = tmp_path / "w.safetensors"
+    write_tensors(weights, trainer.model.state_dict(), {})
+    source = open_data(config.data)[0]
+    written = rows_of(detections(config, source, table.annotations, videos, weights), len(videos))
+    for video, found in zip(videos.tolist(), written, strict=True):
+        (own,) = rows_of(detections(config, source, table.annotations, np.array([video]), weights), 1)
+        np.testing.assert_allclose(found, own, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found, alone[video][1], rtol=1e-5, atol=1e-6)
+
+
+def rows_of(found: Detections, videos: int) -> list[NDArray[np.float64]]:
+    """Of each video its detections in one order: class, start and end, score."""
+    rows = np.column_stack([found.label, found.start_s, found.end_s, found.score])
+    rows = rows[np.lexsort((*rows[:, ::-1].T.round(4), found.video))]
+    return np.split(rows, np.cumsum(np.bincount(found.video, minlength=videos))[:-1])
 
 
 def test_steps_in_fixed_shapes_are_those_of_the_loop(problem: Problem) -> None:

@@ -251,6 +251,14 @@ def test_a_race_takes_as_long_as_its_rounds_one_after_the_other(job: Job) -> Non
     assert several.endswith("; the base's method, haan, stands for all")
 
 
+@pytest.mark.parametrize(("interval", "said"), [(1, False), (2, True)])
+def test_the_plan_says_how_often_trials_are_judged(job: Job, interval: int, said: bool) -> None:
+    timed = Timed("lab", {"cluster": 0.0, "train": 1.0, "detect": 0.0, "score": 0.0}, {"kmeans": 0.0})
+    pruner = component({"name": "hyperband", "min_resource": 2, "interval": interval}, PRUNERS)
+    _, search = _time_lines(replace(job, space=replace(job.space, pruner=pruner)), Share(4, 1, 0.0), LEFT, timed)
+    assert ("if hyperband prunes as designed, judging every 2 epochs" in search) == said
+
+
 def test_a_race_that_goes_on_may_take_what_its_next_seeds_take(tmp_path: Path, scratch: RunFolder) -> None:
     """Of seven seeds it had two, in which neither of two fell behind: five with both are left at most."""
     path = tiny_space(tmp_path, trials=2, confirm={"top": 2, "seeds": 7, "race": True, "holdouts": "fixed"})

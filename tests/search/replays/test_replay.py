@@ -424,7 +424,7 @@ def test_the_command_compares_and_says_so(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "search" / "replay.py"), "a", "--pruner", "hyperband", "--workers", "4"]
     ended = subprocess.run([*command, "--repeats", "2"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "\nReplay: 4 workers, mean ± sd of 2 repeats, virtual time\n" in ended.stdout
+    assert "mean ± sd of 2 repeats, virtual time; haan, weak supervision: video-level labels\n" in ended.stdout
     assert "\nasked for: random + hyperband\n" in ended.stdout
 
 

@@ -27,11 +27,11 @@ def test_a_run_is_a_row_with_how_it_stands_and_what_it_won() -> None:
         "interrupted": "interrupted",
         "table": "done",
     }
-    _, trials, *scores = found["finished"].cells
-    assert trials == "6 of 6, 2 pruned"
+    method, _, trials, *scores = found["finished"].cells
+    assert (method, trials) == ("haan (weak)", "6 of 6, 2 pruned")
     # As its best.yaml says: mean 28.232 ± 5.823, +3.32 (-8.83 to +15.47); official 11.018, the base 12.519.
     assert scores[:4] == ["11.02 (12.52)", "-1.50", "28.23 ± 5.82", "+3.32 (-8.83 to +15.47) noise"]
-    assert found["interrupted"].cells[1:6] == ("2 of 5", "–", "–", "–", "–")
+    assert found["interrupted"].cells[2:7] == ("2 of 5", "–", "–", "–", "–")
 
 
 def test_a_driver_that_is_alive_is_running_and_one_that_is_gone_or_elsewhere_is_not_said_to_be(tmp_path: Path) -> None:

@@ -120,6 +120,13 @@ def test_swapping_the_streams_changes_nothing() -> None:
         swapped.classifier[0].weight.copy_(network.classifier[0].weight.roll(4, dims=1))
     clips = torch.randn(6, 8)
     torch.testing.assert_close(swapped.activations(clips.roll(4, dims=1)), network.activations(clips))
+    batch, labels, found = Ragged.of(torch.tensor([4, 2]), 5), torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]), []
+    for made, of in ((network, clips), (swapped, clips.roll(4, dims=1))):
+        logits, actionness = made(of)
+        found.append((*video_losses([logits], actionness.sigmoid(), labels, batch, Asl()), actionness))
+    torch.testing.assert_close(found[0][:2], found[1][:2])
+    torch.testing.assert_close(found[0][2], found[1][2].flip(1))
+    assert not torch.allclose(found[0][2], found[1][2]), "the streams differ"
 
 
 def test_a_clip_says_the_same_alone_and_among_others() -> None:

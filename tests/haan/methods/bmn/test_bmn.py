@@ -69,6 +69,13 @@ def test_within_a_point_before_the_video_the_first_one_counts() -> None:
     found = sampling(5, 5, support=1).view(5, 5, -1)[..., of(5, 0, 1)]
     assert found.tolist() == [[0] * 5, [1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0.75, 0.25, 0], [0, 0, 0, 0.5, 0.5]]
 
+    # Of cell (0, 0), [0, 1), 31 points stand from -1 to 2, a tenth apart: at -1, then 6 of which -0.4 is the last.
+    found = sampling(3, 31, support=1).view(31, 3, -1)[..., of(3, 0, 0)]
+    assert found[7].tolist() == [1, 0, 0], "at -0.3"
+    assert found[:, 0].tolist() == pytest.approx(
+        [0, *[1] * 10, *[1 - k / 10 for k in range(1, 11)], *[0] * 10], abs=1e-6
+    )
+
 
 def test_overlaps_of_cells_worked_by_hand() -> None:
     found = overlaps(torch.tensor([[[2.0, 5.0], [0.0, 0.0]]]), cell(10), 10)[0]
@@ -227,6 +234,17 @@ def test_detections_of_every_setting_are_those_of_plain_loops() -> None:
             for row in plain_detections(said, seconds, setting)
         ]
         np.testing.assert_allclose(sorted(rows_of(made[place])), sorted(expected), rtol=0, atol=1e-7)
+
+
+def test_soft_suppression_at_its_defaults_worked_by_hand() -> None:
+    # Of a second [0, 0.5] scores 0.9 and [0.1, 0.5] 0.8: tIoU 0.8, which is above 0.5 + 0.4 x 0.5: 0.8 e^(-0.64 / 0.4).
+    said = np.zeros((10, 13), dtype=np.float32)
+    said[0, 4], said[1, 4], said[:, 10:12] = 0.9, 0.8, 1.0
+    ((_, make),) = detector.makers(said, np.array([0, 10]), np.array([10.0]), [BmnDetect()])
+    found = {(round(start, 6), round(end, 6)): score for _, _, start, end, score in rows_of(make())}
+    assert found[0.0, 0.5] == pytest.approx(0.9, abs=1e-7)
+    assert found[0.1, 0.5] == pytest.approx(0.16151721, abs=1e-7)
+    assert sorted(found.values())[:-2] == [0.0] * (len(found) - 2)
 
 
 def rows_of(found: Detections) -> list[tuple[float, ...]]:

@@ -38,6 +38,16 @@ def test_a_video_s_scores_are_means_of_an_eighth_of_its_clips(labels: tuple[floa
     assert loss == pytest.approx(math.log1p(math.exp(-7.5)) + (3.75 if labels[1] else 0), abs=1e-8)
 
 
+def test_pooled_scores_know_no_order_of_clips() -> None:
+    rng = torch.Generator().manual_seed(0)
+    videos = [torch.randn(n, 3, generator=rng).double() for n in (1, 9, 4, 17)]
+    labels = torch.tensor([[1, 0, 0], [0, 1, 1], [1, 1, 1], [0, 0, 1]]).double()
+    mixed = [scores[torch.randperm(len(scores), generator=rng)] for scores in videos]
+    assert any(not torch.equal(*both) for both in zip(videos, mixed, strict=True))
+    first, second = (mil_loss(torch.cat(some), ragged(1, 9, 4, 17), labels, 0.3) for some in (videos, mixed))
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-12)
+
+
 def pair(*logits: tuple[float, float], margin: float = 0.5) -> float:
     """Of two videos of two clips each, whose features are unit vectors; logits of the first class, which they share."""
     scores = torch.tensor(logits).double().reshape(4, 1)

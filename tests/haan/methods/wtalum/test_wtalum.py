@@ -1,6 +1,7 @@
 """WTAL-UM: numbers worked by hand, agreement with plain loops over single videos, and laws of its network."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from haan.config import Data
+from haan.methods.base import Labelled
 from haan.methods.ragged import Ragged
-from haan.methods.wtalum.config import Model, Um, UmDetect
-from haan.methods.wtalum.method import WTALUM, detector, sequences, video_losses
+from haan.methods.wtalum.config import Model, Um, UmConfig, UmDetect
+from haan.methods.wtalum.method import WTALUM, UmMethod, detector, sequences, video_losses
+from haan.schedule import Shape
 from tests.haan.detectors.plain import plain_grid
 
 SEARCH = settings(max_examples=60, deadline=None, derandomize=True)
@@ -90,6 +94,35 @@ def test_the_loss_of_magnitudes_worked_by_hand(long: float, short: float, expect
     assert float(got[2]) == expected and (Um().alpha * 5184) == pytest.approx(2.592)
 
 
+def method(labels: list[list[int]], dim: int, width: int) -> UmMethod:
+    """Of videos of these labels, by released settings, without dropout."""
+    fine = np.array(labels, dtype=bool)
+    known = Labelled(
+        videos=np.arange(len(fine)), names=("",) * len(fine), num_clips=np.full(len(fine), 2),
+        clips_per_s=np.ones(len(fine)), dim=dim, fine=fine, coarse=fine[:, :1], fine_names=("",) * fine.shape[1],
+        coarse_of_fine=np.zeros(fine.shape[1], dtype=np.int64),
+    )  # fmt: skip
+    config = UmConfig(data=Data(root="none", features="none", train_videos=1), model=Model(width=width))
+    feed: Any = None  # read by the trainer alone
+    made = UmMethod(config, known, feed, torch.device("cpu"))
+    made.network.eval()
+    return made
+
+
+def test_the_loss_of_magnitudes_has_its_weight_in_the_total() -> None:
+    # Features are the clips, (30, 0) and (0, 2), and all logits 0: of two classes either loss of classes is ln 2.
+    made = method([[1, 0]], dim=2, width=2)
+    assert isinstance(made.network, WTALUM)
+    with torch.no_grad():
+        for parameter in made.network.parameters():
+            parameter.zero_()
+        made.network.encoder.weight[:, :, 1] = torch.eye(2)
+    rows = {"num_clips": torch.tensor([2]), "labels": torch.tensor([[1.0, 0.0]])}
+    values, total = made.batch_losses(torch.tensor([[30.0, 0.0], [0.0, 2.0]]), rows, None)
+    assert values.tolist() == pytest.approx([math.log(2), math.log(2), 5184.0, float(total.detach())])
+    assert float(total.detach()) - 2 * math.log(2) == pytest.approx(2.592, abs=1e-5)
+
+
 def test_the_length_is_of_the_mean_feature() -> None:
     # (3, 4) and (3, -4) are 5 long each, and their mean, of all clips, 3. The shortest clip, the first of equal ones,
     # is 5 long: (5 - 3 + 5)^2.
@@ -134,6 +167,35 @@ def test_a_video_says_the_same_alone_and_in_any_batch() -> None:
     together = network.of_videos(clips, sizes)
     for alone, part in zip(clips.split(sizes.tolist()), together.split(sizes.tolist()), strict=True):
         torch.testing.assert_close(network.activations(alone), part, atol=1e-6, rtol=0)
+
+
+def test_a_training_batch_says_of_a_video_what_it_says_of_it_alone() -> None:
+    network, clips, sizes = made()
+    batch = Ragged.of(torch.from_numpy(sizes), 11)
+    said = network(batch.pad(clips), batch.there)
+    assert not said[0][~batch.there].any(), "behind a video there are no features"
+    for number, alone in enumerate(clips.split(sizes.tolist())):
+        expected = network(alone[None], torch.ones(1, len(alone), dtype=torch.bool))
+        for got, of_alone in zip(said, expected, strict=True):
+            torch.testing.assert_close(got[number, : len(alone)], of_alone[0], atol=1e-6, rtol=0)
+
+
+def test_losses_of_a_batch_are_those_of_its_videos_alone_in_any_order() -> None:
+    torch.manual_seed(0)
+    sizes, labels = [5, 1, 8, 3], [[1, 0, 0], [0, 1, 1], [1, 1, 0], [0, 0, 1]]
+    one, videos = method(labels, dim=4, width=6), torch.randn(17, 4).split(sizes)
+
+    def losses(which: list[int], longest: int) -> Tensor:
+        rows = {
+            "num_clips": torch.tensor([sizes[i] for i in which]),
+            "labels": torch.tensor([labels[i] for i in which]).float(),
+        }
+        clips = torch.cat([videos[i] for i in which])
+        return one.batch_losses(clips, rows, Shape(len(clips), longest))[0]
+
+    alone = sum(losses([i], sizes[i]) for i in range(4))
+    torch.testing.assert_close(losses([0, 1, 2, 3], 8), alone, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(losses([2, 0, 3, 1], 13), alone, rtol=1e-6, atol=1e-6)
 
 
 def test_a_clip_depends_on_its_neighbours_and_no_others() -> None:
