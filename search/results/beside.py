@@ -1,0 +1,81 @@
+"""The winner beside what won the search's sources (`search.learn_from`) and beside the base, seed by seed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from haan.words import clean
+from search.results.confirm import Confirmation, Confirmed
+from search.results.race import compared
+from search.results.ranking import Ranking, Standing, Values, gained, in_short, rank
+from search.results.retraining import named
+from search.results.unseen import tables
+
+_HEAD, _GAIN = "the same seeds, side by side", "winner over it (95 %)"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a configuration scored, seed by seed. gain: the winner's over it, None of its own; sentence: in words."""
+
+    seeds: Confirmed
+    gain: Standing | None = None
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The winner, what won a source, or the base; it may be all three. official, confirmed: None where not known."""
+
+    number: int
+    base: bool
+    sources: tuple[str, ...]
+    official: Scored | None
+    confirmed: Scored | None
+
+
+def beside(known: Confirmation, winner: int) -> list[Beside]:
+    """The winner first, the base last; nothing where no source's winner was trained again."""
+    official, again = tables(known), [row for row in known.confirmed() if known.standing(row.number) is not None]
+    rows = {row.number: row for row in (*official, *again) if row.base or row.sources or row.number == winner}
+    if not any(row.sources for row in rows.values()):
+        return []
+    most = known.ranking.most if known.ranking is not None else None
+    # As the gain over the base is: of two on the official videos (`unseen`), of all that were confirmed.
+    there = _scored(official, winner, lambda values, other: rank({one: values[one] for one in (winner, other)}, other))
+    here = _scored(again, winner, lambda values, other: compared(values, other, races=most is not None), most)
+    order = sorted(rows.values(), key=lambda row: (row.number != winner, row.base, row.number))
+    return [Beside(row.number, row.base, row.sources, there.get(row.number), here.get(row.number)) for row in order]
+
+
+def _scored(
+    rows: Sequence[Confirmed], winner: int, over: Callable[[Values, int], Ranking], most: int | None = None
+) -> dict[int, Scored]:
+    """By trial, at the setting chosen for each. over: ranks, another one in the base's place. most: as in a ranking."""
+    chosen = {row.number: row for row in rows if row.setting == "chosen"}
+    values, found = {number: row.by_seed for number, row in chosen.items()}, dict[int, Scored]()
+    for number, row in chosen.items():
+        found[number] = Scored(row)
+        if number != winner and winner in chosen:
+            by_number = {one.number: one for one in over(values, number).order}
+            gain = by_number[winner]
+            if gain.gain is not None:
+                called = named(number, row.base, row.sources)
+                found[number] = Scored(row, gain, gained(gain, by_number[number], most, called))
+    return found
+
+
+def table(rows: Sequence[Beside]) -> list[list[str]]:
+    """As text below a head, without the columns of what nothing is known of; empty where there are no rows."""
+    columns = [[_HEAD, *(clean(named(row.number, row.base, row.sources)) for row in rows)]]
+    for head, scored in (
+        ("official videos", [row.official for row in rows]),
+        ("confirmed", [row.confirmed for row in rows]),
+    ):
+        if any(scored):
+            columns.append([head, *("–" if one is None else _mean(one.seeds) for one in scored)])
+            columns.append([_GAIN, *("–" if one is None else in_short(one.gain) for one in scored)])
+    return [list(row) for row in zip(*columns, strict=True)] if rows else []
+
+
+def _mean(one: Confirmed) -> str:
+    return f"{one.mean:.2f}" + ("" if one.sd is None else f" ± {one.sd:.2f}") + f" ({len(one.scores)})"
