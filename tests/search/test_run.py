@@ -38,7 +38,8 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     lines = ended.stdout.splitlines()
     assert lines[0] == "Starting Ray ..."
     assert lines[1].startswith("Running on a local Ray of its own: 1 node(s), ")
-    assert "Starting 2 worker(s) ..." in lines[:6]
+    assert "Starting 2 worker(s) ..." in lines[:7]
+    assert sum(line.startswith("note: takes from runs/old: the best 3 of its 6 trials ") for line in lines) == 1
     shown = [line for line in lines if line.startswith("[") and " left" not in line]
     assert sum("] trial " in line for line in shown) == 5
     again = [line for line in shown if "] confirm trial " in line or "] final trial " in line]
