@@ -10,7 +10,7 @@ from search.results.ranking import Ranking, Standing, Values, gained, in_short, 
 from search.results.retraining import named
 from search.results.unseen import tables
 
-_HEAD, _GAIN = "the same seeds, side by side", "winner over it (95 %)"
+_HEAD = "the same seeds, side by side"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,12 @@ def table(rows: Sequence[Beside]) -> list[list[str]]:
     ):
         if any(scored):
             columns.append([head, *("–" if one is None else _mean(one.seeds) for one in scored)])
-            columns.append([_GAIN, *("–" if one is None else in_short(one.gain) for one in scored)])
+            columns.append(
+                [
+                    f"trial {rows[0].number} over it (95 %)",
+                    *("–" if one is None else in_short(one.gain) for one in scored),
+                ]
+            )
     return [list(row) for row in zip(*columns, strict=True)] if rows else []
 
 

@@ -227,7 +227,8 @@ def _against_sources(known: Confirmation, trial: FrozenTrial) -> dict[str, str]:
     others = [row for row in beside(known, trial.number) if row.sources and row.number != trial.number]
 
     def said(scored: Sequence[Scored | None]) -> str:
-        return "; ".join(f"{one.sentence}: {_mean(one.seeds)}" for one in scored if one is not None and one.sentence)
+        known = [one for one in scored if one is not None and one.sentence]
+        return "; ".join(f"{one.sentence}, whose mean is {_mean(one.seeds)}" for one in known)
 
     rows = {
         "official_gain_over_sources": said([row.official for row in others]),

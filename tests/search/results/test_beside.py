@@ -109,7 +109,7 @@ def test_the_winner_stands_beside_it_and_the_base_with_the_interval_of_each_gain
     assert base.confirmed.gain == known.ranking.winner, "as the headline has it"
     assert other.official is not None and other.official.gain is not None
     assert other.official.gain.interval == pytest.approx((1 - 2.484, 1 + 2.484), abs=1e-3)
-    gain = "winner over it (95 %)"
+    gain = "trial 1 over it (95 %)"
     assert beside.table([found, other, base]) == [
         ["the same seeds, side by side", "official videos", gain, "confirmed", gain],
         ["trial 1", "13.00 ± 1.73 (3)", "–", "13.00 ± 1.73 (3)", "–"],
@@ -151,7 +151,7 @@ def test_the_exported_file_and_the_table_of_runs_say_whose_winner_it_was(tmp_pat
     said = export.about("new", study, of, trials[1], known, known.finals[1])
     assert said["confirmed_gain_over_sources"] == (
         "+1.00 avg.mAP over trial 2 (winner of runs/old), not distinguishable from noise "
-        "(95 % interval -1.02 to +3.02, 3 seeds each): 12.000 ± 2.000"
+        "(95 % interval -1.02 to +3.02, 3 seeds each), whose mean is 12.000 ± 2.000"
     )
     assert said["official_gain_over_sources"].startswith("+1.00 avg.mAP over trial 2 (winner of runs/old), not ")
     assert "source" not in said
