@@ -34,10 +34,10 @@ class Beside:
 
 
 def beside(known: Confirmation, winner: int) -> list[Beside]:
-    """The winner first, the base last; nothing where no source's winner was trained again."""
+    """The winner first, the base last; nothing before it has been trained again, and a source's winner."""
     official, again = tables(known), [row for row in known.confirmed() if known.standing(row.number) is not None]
     rows = {row.number: row for row in (*official, *again) if row.base or row.sources or row.number == winner}
-    if not any(row.sources for row in rows.values()):
+    if winner not in rows or not any(row.sources for row in rows.values()):
         return []
     most = known.ranking.most if known.ranking is not None else None
     # As the gain over the base is: of two on the official videos (`unseen`), of all that were confirmed.
@@ -66,21 +66,20 @@ def _scored(
 
 def table(rows: Sequence[Beside]) -> list[list[str]]:
     """As text below a head, without the columns of what nothing is known of; empty where there are no rows."""
+    if not rows:
+        return []
     columns = [[_HEAD, *(clean(named(row.number, row.base, row.sources)) for row in rows)]]
-    for head, scored in (
-        ("official videos", [row.official for row in rows]),
-        ("confirmed", [row.confirmed for row in rows]),
-    ):
+    official, again = [row.official for row in rows], [row.confirmed for row in rows]
+    for head, scored in (("official videos", official), ("confirmed", again)):
         if any(scored):
-            columns.append([head, *("–" if one is None else _mean(one.seeds) for one in scored)])
-            columns.append(
-                [
-                    f"trial {rows[0].number} over it (95 %)",
-                    *("–" if one is None else in_short(one.gain) for one in scored),
-                ]
-            )
-    return [list(row) for row in zip(*columns, strict=True)] if rows else []
+            columns.append([head, *map(_mean, scored)])
+            gains = (in_short(one.gain if one is not None else None) for one in scored)
+            columns.append([f"trial {rows[0].number} over it (95 %)", *gains])
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _mean(one: Confirmed) -> str:
-    return f"{one.mean:.2f}" + ("" if one.sd is None else f" ± {one.sd:.2f}") + f" ({len(one.scores)})"
+def _mean(one: Scored | None) -> str:
+    if one is None:
+        return "–"
+    spread = "" if one.seeds.sd is None else f" ± {one.seeds.sd:.2f}"
+    return f"{one.seeds.mean:.2f}{spread} ({len(one.seeds.scores)})"

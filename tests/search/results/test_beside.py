@@ -120,6 +120,22 @@ def test_the_winner_stands_beside_it_and_the_base_with_the_interval_of_each_gain
     ]  # fmt: skip
 
 
+def test_what_is_not_known_is_not_in_the_table(tmp_path: Path) -> None:
+    """Without a confirmation: the official videos alone, of one seed; before the winner has run there, nothing."""
+    of = space(tmp_path, confirm=None)
+    trials = searched(of, 3.0, 9.0, 1.0, won=WON)
+    wanted = confirm.finals(of, trials, Confirmation(), has_official=True)
+    runs = [run(a, 10.0 + a["trial"], best_avg_map_by_detect=[1.0, 0.5]) for a in wanted]
+    assert [a["trial"] for a in wanted] == [1, 2, 0]
+    assert beside.beside(confirm.summarise(of, trials, runs[1:]), 1) == []
+    assert beside.table(beside.beside(confirm.summarise(of, trials, runs), 1)) == [
+        ["the same seeds, side by side", "official videos", "trial 1 over it (95 %)"],
+        ["trial 1", "11.00 (1)", "–"],
+        ["trial 2 (winner of runs/old)", "12.00 (1)", "-1.00"],
+        ["trial 0 (base)", "10.00 (1)", "+1.00"],
+    ]
+
+
 def test_a_run_without_sources_has_no_such_table(tmp_path: Path) -> None:
     of = of_three(tmp_path)
     known = finished(of, searched(of, 3.0, 9.0, 1.0))
