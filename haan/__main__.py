@@ -17,7 +17,7 @@ from haan.cli import run, say, warn
 from haan.config import Plant
 from haan.convert import commands
 from haan.errors import InputError
-from haan.files import check_file, check_folder, make_folder
+from haan.files import check_file, check_folder, make_folder, read_json
 from haan.keys import shown
 from haan.yamlconfig import dump, naming_lines, read_config
 
@@ -224,6 +224,7 @@ def plant_(
 ) -> None:
     """Write a data set with planted features in the `haan` layout."""
     from haan.data.plant import Like, plant  # PyTorch
+    from haan.data.planted import PLANTED
 
     given: dict[str, float | int] = {"seed": seed}
     given |= {"dim": dim} if dim is not None else {}
@@ -245,7 +246,8 @@ def plant_(
         raise InputError(f"--{error}") from None
     written = plant(out, settings, chosen)
     say(f"{settings.train_videos} + {settings.validation_videos} videos, {settings.dim}-d; written to {written}")
-    say(f"settings: {asdict(settings)}")
+    record = read_json(written / PLANTED)  # real timelines have classes of their own
+    say("settings: " + str({key: record[key] for key in asdict(settings)}))
 
 
 def main() -> None:

@@ -27,7 +27,17 @@ from search.results import checkpoints, confirm, retraining
 from search.results.folder import RunFolder
 from search.results.retraining import OFFICIAL
 from search.results.winner import no_choice
-from search.space.model import Space, base_value, ends_of, most_epochs, num_wanted, of_several_methods, with_values
+from search.space.model import (
+    Space,
+    base_value,
+    ends_of,
+    epochs_of,
+    grid_points,
+    most_epochs,
+    num_wanted,
+    of_several_methods,
+    with_values,
+)
 from search.study import earlier, journal
 from search.study.algorithms import pruned_epochs
 from search.study.record import TrialRecord
@@ -62,10 +72,11 @@ class Left:
         """All of them."""
         return self.trials + self.repeats + self.finals
 
-    def trial_epochs(self, each: int, concurrent: int) -> int:
-        """At most, of trials of so many epochs each, so many at once; those under way at the end go on."""
-        every = self.trials * each
-        return every if self.epochs is None else min(every, self.epochs + concurrent * each)
+    def trial_epochs(self, space: Space, concurrent: int) -> int:
+        """At most, of trials so many at once; those under way at the end go on."""
+        each, points = most_epochs(space), grid_points(space)
+        every = [self.trials * each] + [sum(epochs_of(space, point) for point in points)] * bool(points)
+        return min(every if self.epochs is None else [*every, self.epochs + concurrent * each])
 
 
 def plan(job: Job, cluster: Cluster, share: Share, scratch: RunFolder, wait: Callable[[str], None]) -> Iterator[str]:
@@ -155,7 +166,8 @@ def _runs_line(job: Job, share: Share, left: Left) -> str:
         head = f"Plan: {budget} trials"
     else:
         head = f"Plan: {left.trials} of {budget} trials are left ({left.interrupted} of them interrupted),"
-    head += f" of up to {epochs} epochs = {left.trial_epochs(epochs, share.concurrent):,} trial-epochs"
+    every = left.trial_epochs(job.space, share.concurrent)
+    head += f" of up to {epochs} epochs = {every:,} trial-epochs"
     head += "" if left.epochs is None else f" (none begins after {left.epochs:,})"
     head += f", {share.concurrent} at once"
     more = [f"{left.repeats} runs to confirm"] * bool(left.repeats)
@@ -267,9 +279,9 @@ def _time_lines(job: Job, share: Share, left: Left, timed: Timed) -> Iterator[st
     yield line
     epochs = most_epochs(job.space)
     run_s = one * epochs
-    every = left.trial_epochs(epochs, share.concurrent)
+    every = left.trial_epochs(job.space, share.concurrent)
     search = run_s * math.ceil(left.trials / share.concurrent)
-    if left.epochs is not None:
+    if every < left.trials * epochs:
         search = min(search, one * math.ceil(every / share.concurrent))
     line = f"Search: about {duration(search)} without pruning"
     pruned = pruned_epochs(pruner, epochs)

@@ -64,6 +64,7 @@ class Work:
             TrialRunner,
             base=base,
             detects=space.detects,
+            own_detects=space.own_detects,
             other_detects=space.other_detects,
             splits=self.job.splits,
             shared=self.shared,

@@ -15,7 +15,7 @@ from haan.files import whole
 from search.results import provenance
 from search.results.folder import RunFolder
 from search.results.ranking import Paired, paired
-from search.space.model import Space, grid_points, listed_keys, of_several_methods, row_of, with_values
+from search.space.model import Space, epochs_of, grid_points, listed_keys, of_several_methods, row_of, with_values
 from search.space.studies import scores_of
 from search.space.tableform import Figure, Published, Table
 from search.study import record
@@ -266,6 +266,14 @@ def _published_against(made: Tabulated, line: Line) -> str:
     return f"{here[0] - first[0]:+.2f}" if first and here and line is not made.lines[0] else ""
 
 
+def _epochs(space: Space) -> str:
+    """How many epochs a trial has, and those of rows that have others."""
+    usual = space.base.optim.epochs
+    others = {name: epochs_of(space, row) for name, row in space.rows.items()}
+    listed = ", ".join(f"{name}: {epochs}" for name, epochs in others.items() if epochs != usual)
+    return f"{usual} ({listed})" if listed else str(usual)
+
+
 def notes(made: Tabulated) -> list[str]:
     """What a reader has to know, in paragraphs."""
     space, base = made.space, made.space.base
@@ -283,7 +291,7 @@ def notes(made: Tabulated) -> list[str]:
     cell = f"mAP@{made.table.form.map_at:g}" if made.table.form.across else "mAP"
     said = [
         f"Ours: {cell} in percent, {spread}, each of {epoch} avg.mAP (tIoU {tiou[0]:g} to {tiou[-1]:g}) of "
-        f"{base.optim.epochs}, at {setting}."
+        f"{_epochs(space)}, at {setting}."
     ]
     if made.paired:
         said.append(

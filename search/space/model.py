@@ -125,7 +125,8 @@ class Space:
     points that are tried first. detects: the detection settings that score every epoch, the base's own among them.
     document: the space as YAML, overrides applied. rows: of a grid, named sets of values; each has a value for every
     key that any of them sets (None where its method has no such key), and these keys are parameters, too.
-    other_detects: by method, of rows of another method than the base's. table: what it makes.
+    own_detects, other_detects: by method, of rows of another method than the base's, the setting that these start from,
+    and all that score them. table: what it makes.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Space:
     detects: tuple[Detect, ...]
     document: str
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    own_detects: Mapping[str, Detect] = field(default_factory=dict)
     other_detects: Mapping[str, tuple[Detect, ...]] = field(default_factory=dict)
     table: Table | None = None
 
@@ -202,7 +204,7 @@ def detects_of(space: Space, params: Mapping[str, Any]) -> tuple[Detect, ...]:
 
 def own_detect(space: Space, params: Mapping[str, Any]) -> Detect:
     """The detection setting that a trial starts from: the base's, or that of the trial's own method."""
-    return with_method(space.base, params.get(METHOD, space.base.method)).detect
+    return space.own_detects.get(params.get(METHOD, space.base.method), space.base.detect)
 
 
 def of_several_methods(space: Space) -> bool:

@@ -71,11 +71,13 @@ def _num_values(distribution: BaseDistribution) -> int:
 class _Row:
     """A row of a grid. values: by dotted key. nodes: where each of those that it sets itself stands.
 
-    sweeps: of detection settings, which a row of another method than the base's has for itself.
+    own, sweeps: detection settings that a row of another method than the base's has for itself: what is not at its
+    method's default, and what is swept.
     """
 
     values: dict[str, Any]
     nodes: dict[str, yaml.Node]
+    own: dict[str, Any] = field(default_factory=dict)
     sweeps: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
@@ -102,7 +104,7 @@ def read_rows(
     if METHOD in keys:
         _check_rows(rows, base, errors)
     whole = {
-        name: _Row({key: row.values.get(key, base_value(starts[name], key)) for key in keys}, row.nodes, row.sweeps)
+        name: replace(row, values={key: row.values.get(key, base_value(starts[name], key)) for key in keys})
         for name, row in rows.items()
     }
     for name, row in whole.items():
@@ -125,10 +127,8 @@ def _row(name: str, spec: yaml.Node, cls: type[Config], errors: list[str]) -> _R
     else:
         base_cls = cls
     for key, (key_node, value) in given.items():
-        if _is_swept(key, cls) and cls is not base_cls:
-            form, one = _form(key, value, cls, errors)
-            if form == _SWEEP:
-                _read_sweep(key, declared(cls, key), one[_SWEEP][1], cls, row.sweeps, errors)
+        if cls is not base_cls and key.startswith("detect.") and declared(cls, key) is not None:
+            _read_detect(key, value, cls, row, errors)
             continue
         if _is_swept(key, cls):
             rule = "must be swept under search.parameters, as it needs no training"
@@ -140,14 +140,29 @@ def _row(name: str, spec: yaml.Node, cls: type[Config], errors: list[str]) -> _R
     return row
 
 
+def _read_detect(key: str, node: yaml.Node, cls: type[Config], row: _Row, errors: list[str]) -> None:
+    """A detection setting of a row of another method than the base's: a value, or a sweep."""
+    kind = declared(cls, key)
+    if isinstance(node, yaml.MappingNode) and _is_swept(key, cls):
+        form, one = _form(key, node, cls, errors)
+        if form == _SWEEP:
+            _read_sweep(key, kind, one[_SWEEP][1], cls, row.sweeps, errors)
+        return
+    count = len(errors)
+    value = value_of(kind, node, key, errors)
+    if len(errors) == count:
+        _check_detect(key, value, node, cls, errors)
+        row.own[key] = value
+
+
 def _check_rows(rows: Mapping[str, _Row], base: Config, errors: list[str]) -> None:
-    """Rows of one method share their detection settings: one of them says what is swept."""
+    """Rows of one method share their detection settings: one of them says each."""
     said: dict[tuple[str, str], str] = {}
     for name, row in rows.items():
-        for key in row.sweeps:
+        for key in (*row.own, *row.sweeps):
             first = said.setdefault((row.values.get(METHOD, base.method), key), name)
             if first != name:
-                rule = f"must be swept in one row of a method, which are all scored alike, got it in {first!r} too"
+                rule = f"must stand in one row of a method, which are all scored alike, got it in {first!r} too"
                 errors.append(f"{place(row.nodes[METHOD])}: search.rows.{name}: {key}: {rule}")
 
 
@@ -416,11 +431,15 @@ def _read_sweep(
     if not values:
         errors.append(f"{place(node)}: {key}: sweep must not be empty, got []")
     for value in values if len(errors) == count else ():
-        try:
-            declared(cls, "detect")(**{key.removeprefix("detect."): value})
-        except RuleError as error:
-            errors.append(f"{place(node)}: detect.{error}")
+        _check_detect(key, value, node, cls, errors)
     sweeps[key] = values
+
+
+def _check_detect(key: str, value: Any, node: yaml.Node, cls: type[Config], errors: list[str]) -> None:
+    try:
+        declared(cls, "detect")(**{key.removeprefix("detect."): value})
+    except RuleError as error:
+        errors.append(f"{place(node)}: detect.{error}")
 
 
 def _check_base(key: str, distribution: BaseDistribution, base: Config, node: yaml.Node, errors: list[str]) -> None:
@@ -491,14 +510,17 @@ def _check_points(
             return
 
 
-def other_detects(base: Config, rows: Mapping[str, _Row]) -> dict[str, tuple[Detect, ...]]:
-    """Detection settings by method, of rows of another method than the base's."""
-    found: dict[str, dict[str, tuple[float, ...]]] = {}
+def other_detects(base: Config, rows: Mapping[str, _Row]) -> dict[str, tuple[Detect, tuple[Detect, ...]]]:
+    """By method, of rows of another method than the base's: the detection setting they start from, and all of them."""
+    found: dict[str, Detect] = {}
+    sweeps: dict[str, dict[str, tuple[float, ...]]] = {}
     for row in rows.values():
         method = row.values.get(METHOD, base.method)
         if method != base.method:
-            found.setdefault(method, {}).update(row.sweeps)
-    return {method: combined(with_method(base, method).detect, sweeps) for method, sweeps in found.items()}
+            start = found.get(method, with_method(base, method).detect)
+            found[method] = replace(start, **{key.removeprefix("detect."): value for key, value in row.own.items()})
+            sweeps.setdefault(method, {}).update(row.sweeps)
+    return {method: (own, combined(own, sweeps[method])) for method, own in found.items()}
 
 
 def combined(own: Detect, sweeps: Mapping[str, tuple[float, ...]]) -> tuple[Detect, ...]:

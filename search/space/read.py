@@ -207,6 +207,7 @@ def _read_search(
     if sampler.name in algorithms.FINITE:
         points = num_points(parameters, rows)
         plan = replace(plan, trials=points if grid and "trials" not in found else min(plan.trials, points))
+    others = other_detects(base, rows)
     return Space(
         name=name,
         base=base,
@@ -217,7 +218,8 @@ def _read_search(
         conditions=conditions,
         starts=starts,
         detects=combined(base.detect, sweeps),
-        other_detects=other_detects(base, rows),
+        own_detects={method: own for method, (own, _) in others.items()},
+        other_detects={method: every for method, (_, every) in others.items()},
         document=yaml.serialize(tree, allow_unicode=True),
         rows={name: row.values for name, row in rows.items()},
     )

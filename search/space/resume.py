@@ -36,7 +36,7 @@ def differences(old: Space, new: Space) -> list[str]:
         was, now = (_form(space.parameters.get(key)) for space in (old, new))
         if was != now and key not in added(old, new):
             found.append(f"{key}: must stay {was} in search.parameters under --resume, got {now}")
-    if (old.detects, old.other_detects) != (new.detects, new.other_detects):
+    if (old.detects, old.own_detects, old.other_detects) != (new.detects, new.own_detects, new.other_detects):
         was, now = (sum(map(len, (space.detects, *space.other_detects.values()))) for space in (old, new))
         rule = f"must stay the {was} of before under --resume"
         found.append(f"search.parameters: swept detection settings {rule}, got {now} that differ")

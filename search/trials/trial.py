@@ -23,7 +23,7 @@ from haan.memory import cap_gpu, trim, trim_gpu
 from haan.train import EpochResult, Trainer
 from haan.weights import STATE, WEIGHTS, read_tensors, write_weights
 from search.results.checkpoints import RESULT, download
-from search.space.model import with_method, with_values
+from search.space.model import with_values
 from search.study.record import Objective, Summary
 from search.trials.features import SharedTable
 from search.trials.leaving import NodeLeavesError, at_work, is_leaving
@@ -45,6 +45,7 @@ class TrialRunner(tune.Trainable):
         config: dict[str, Any],
         base: Config | None = None,
         detects: tuple[Detect, ...] = (),
+        own_detects: Mapping[str, Detect] | None = None,
         other_detects: Mapping[str, tuple[Detect, ...]] | None = None,
         splits: Mapping[Holdout | str, Split] | None = None,
         shared: SharedTable | None = None,
@@ -55,15 +56,16 @@ class TrialRunner(tune.Trainable):
     ) -> None:
         """Opens the shared table once.
 
-        other_detects: by method, where a trial may be of another than the base. splits: by `data.validation`. gpu: this
-        process's share of a GPU, if it has one. data: their fingerprint. home: the driver's working folder, which
-        relative paths of a configuration are of; a Ray that is joined starts its processes elsewhere. Raises
-        FeaturesError where the features can't come to this node.
+        own_detects, other_detects: by method, where a trial may be of another than the base; see Space. splits: by
+        `data.validation`. gpu: this process's share of a GPU, if it has one. data: their fingerprint. home: the
+        driver's working folder, which relative paths of a configuration are of; a Ray that is joined starts its
+        processes elsewhere. Raises FeaturesError where the features can't come to this node.
         """
         if home is not None and home.is_dir():
             os.chdir(home)
         assert base is not None and splits is not None and shared is not None
         self._base, self._splits, self._detects = base, splits, {base.method: detects, **(other_detects or {})}
+        self._own = {base.method: base.detect, **(own_detects or {})}
         self._objective: Objective = objective
         self._about: dict[str, Any] = {"alone": gpu >= 1, "data": data}
         cap_gpu(gpu)
@@ -104,8 +106,7 @@ class TrialRunner(tune.Trainable):
         split = self._split(values.data)
         if config["sweep"]:
             return Trainer(values, self._table, split, self._detects[values.method], every_epoch=True, **self._about)
-        own = with_method(self._base, values.method).detect
-        return Trainer(values, self._table, split, beside=[own], **self._about)
+        return Trainer(values, self._table, split, beside=[self._own[values.method]], **self._about)
 
     def _split(self, data: Data) -> Split:
         """The driver's; where it has none for a run that it took up, as when `holdouts` has changed, drawn here."""

@@ -14,6 +14,7 @@ from haan.data.layout import write_objects
 from haan.data.npy import read_objects
 from haan.data.plant import Like, Timeline, Vocabulary, ensure, plant, render, vocabulary
 from haan.errors import InputError
+from tests.haan.commands import haan
 from tests.paths import SHARED
 
 SMALL = Plant(train_videos=12, validation_videos=6, dim=16, fine_classes=6, coarse_classes=2)
@@ -181,6 +182,15 @@ def test_the_number_of_clips_is_what_the_timeline_needs_or_a_fixed_one(tmp_path:
     even = plant(tmp_path / "b", settings, Like(annotations=folder, train_videos=1, clips=7))
     assert np.load(even / "features.npy", allow_pickle=False).shape == (2, 7, 16)
     assert json.loads((even / "planted.json").read_text())["like"]["clips"] == 7
+
+
+def test_the_command_prints_the_settings_with_the_classes_that_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    like = published(tmp_path / "real", [[[0, 0], [0, 1], [1, 2]], [[0, 0]]], [[[0.0, 1.0]] * 3, [[0.0, 1.0]]])
+    haan("plant", "--like", like, "--train-videos", 1, "--videos", "1,1", "--dim", 16, "--out", tmp_path / "a")
+    settings = capsys.readouterr().out.splitlines()[-1]
+    assert "'fine_classes': 3, 'coarse_classes': 2" in settings and "'train_videos': 1" in settings
 
 
 def test_labels_outside_the_mapping_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from optuna.distributions import IntDistribution
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.pruners import HyperbandPruner
 from optuna.samplers import RandomSampler
 
@@ -45,10 +45,10 @@ from search.results.listing import listed
 from search.space.model import with_values
 from search.space.read import read_kept, read_space
 from search.study import journal
-from search.study.algorithms import PRUNERS, component, make_pruner, pruned_epochs
+from search.study.algorithms import PRUNERS, Component, component, make_pruner, pruned_epochs
 from search.study.earlier import keep
 from search.study.study import Study
-from tests.paths import files
+from tests.paths import ROOT, files
 from tests.search.earlier_runs import earlier_run
 from tests.search.head import Head
 from tests.search.spaces import run, tiny_space
@@ -225,6 +225,36 @@ def test_a_budget_of_epochs_is_what_the_plan_and_its_time_are_of(tmp_path: Path,
     timed = Timed("lab", {"cluster": 0.0, "train": 1.0, "detect": 0.0, "score": 0.0}, {"kmeans": 0.0})
     _, search = _time_lines(job, Share(2, 1, 0.0), left, timed)
     assert search.startswith("Search: about 18 s")
+
+
+def test_a_grid_whose_rows_train_for_other_epochs_counts_each(job: Job) -> None:
+    """Rows of 1, 4 and 10 epochs, two seeds: 30 in all, of 1 s each, three at once. Once one is left, 10 at most."""
+    rows = {str(epochs): {"optim.epochs": epochs} for epochs in (1, 4, 10)}
+    of = {"optim.epochs": CategoricalDistribution([1, 4, 10]), "seed": CategoricalDistribution([1, 2])}
+    space = replace(job.space, rows=rows, parameters=of, sampler=Component("grid", {}))
+    grid = replace(job, space=replace(space, plan=replace(space.plan, trials=6)))
+    timed = Timed("lab", {"cluster": 0.0, "train": 1.0, "detect": 0.0, "score": 0.0}, {"kmeans": 0.0})
+    share = Share(3, 1, 0.0)
+    left = Left(6, 0, (), 0)
+    assert _runs_line(grid, share, left) == "Plan: 6 trials of up to 10 epochs = 30 trial-epochs, 3 at once"
+    assert "= 10 trial-epochs" in _runs_line(grid, share, replace(left, trials=1))
+    _, search = _time_lines(grid, share, left, timed)
+    assert search == "Search: about 10 s without pruning; in all up to 30 CPU-seconds"
+
+
+@pytest.mark.parametrize(
+    ("table", "total"),
+    [
+        ("table1-fineaction", 5 * (4 * 50 + 50 + 50 + 50 + 100 + 50 + 300 + 45 + 9 + 15)),
+        ("table2-finegym", 5 * (4 * 200 + 200 + 50 + 50 + 100 + 50 + 300 + 45 + 9 + 35)),
+    ],
+)
+def test_a_shipped_table_of_all_methods_is_planned_row_by_row(table: str, total: int, scratch: RunFolder) -> None:
+    planted = "{train_videos: 60, validation_videos: 20, dim: 16, fine_classes: 12}"
+    data = "data.root=data", "data.features=features.npy", "data.train_videos=60", f"data.plant={planted}"
+    job = look(ROOT / "spaces" / f"{table}.yaml", scratch, *data, "concepts.clusters=10", "concepts.sample_rate=1.0")
+    plan = f"Plan: 65 trials of up to 300 epochs = {total:,} trial-epochs, 2 at once"
+    assert _runs_line(job, Share(2, 1, 0.0), remaining(job, scratch)) == plan
 
 
 def test_a_race_takes_as_long_as_its_rounds_one_after_the_other(job: Job) -> None:

@@ -116,12 +116,12 @@ def cells_of(text: str) -> list[list[str]]:
 
 
 def test_a_table_of_several_methods_says_what_each_is_told(tmp_path: Path) -> None:
-    made = table_of(space_of(tmp_path, ("both: {}", "both: {method: wtalc}")))
+    made = table_of(space_of(tmp_path, ("both: {}", "both: {method: wtalc, optim.epochs: 3}")))
     head, elder, one, both, published = cells_of(markdown(made))
     assert head[:4] == ["Losses", "", "labels", "mAP@0.1"]
     assert [row[2] for row in (elder, one, both, published)] == ["", "weak", "weak", ""]
     assert (one[0], both[0], both[3]) == ("one", "both", "8.50 ± 0.71"), "8 and 9"
-    assert "alpha -0.8 (wtalc: of 1)" in markdown(made)
+    assert "avg.mAP (tIoU 0.1 to 0.5) of 2 (both: 3), at alpha -0.8 (wtalc: of 1)" in markdown(made)
 
 
 def test_means_spreads_and_paired_differences_are_those_worked_by_hand(tmp_path: Path) -> None:

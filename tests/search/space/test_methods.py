@@ -10,12 +10,14 @@ import yaml
 from haan.errors import InputError
 from haan.methods.names import CONFIGS
 from haan.methods.wtalc.config import WtalcConfig
-from haan.yamlconfig import plain
+from haan.yamlconfig import plain, read_config
 from search.space.edges import edge_warnings
 from search.space.model import Space, detects_of, grid_points, most_demanding, own_detect, with_method, with_values
 from search.space.parameters import forms_of
 from search.space.read import read_space
 from search.space.resume import differences
+from search.trials import trial
+from search.trials.trial import TrialRunner
 from tests.methods import tiny_of
 from tests.paths import ROOT
 
@@ -59,12 +61,62 @@ def test_each_method_s_rows_are_scored_at_its_own_detection_settings(tmp_path: P
     assert own_detect(space, space.rows["W-TALC"]) == with_method(space.base, "wtalc").detect
 
 
+OWN = {"method": "wtalc", "detect.alpha": 0.4, "detect.threshold_from": "mean", "detect.min_clips": {"sweep": [1, 2]}}
+
+
+def test_a_row_of_another_method_says_what_its_method_s_rows_are_detected_at(tmp_path: Path) -> None:
+    space = table(tmp_path, {**ROWS, "W-TALC": OWN})
+    own = replace(with_method(space.base, "wtalc").detect, alpha=0.4, threshold_from="mean")
+    assert own.min_clips == 2  # type: ignore[attr-defined]
+    for row in ("W-TALC", "W-TALC, one loss"):
+        assert own_detect(space, space.rows[row]) == own
+        assert detects_of(space, space.rows[row]) == (replace(own, min_clips=1), own)
+        assert not any(key.startswith("detect.") for key in space.rows[row])
+    assert own_detect(space, space.rows["HAAN"]) == space.base.detect
+
+
+def test_a_trial_of_another_method_is_scored_at_its_row_s_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a search at all of them; once the best is chosen at that, and beside it at the row's own."""
+    asked: list[Any] = []
+
+    def trainer(config: Any, table: Any, split: Any, detects: Any = None, beside: Any = (), **about: Any) -> None:
+        asked.append((config, detects, tuple(beside)))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(trial, "Trainer", trainer)
+    space = table(tmp_path, {**ROWS, "W-TALC": OWN})
+    row, own = space.rows["W-TALC"], space.own_detects["wtalc"]
+    runner = TrialRunner.__new__(TrialRunner)  # Trainable's own __init__ asks Ray where it is
+    splits: Any = {space.base.data.validation: "of the videos"}
+    shared: Any = type("Shared", (), {"arrive": lambda self: (None, None)})()
+    runner.setup(
+        {"params": {**row, "seed": 1}, "sweep": True, "restore": []},
+        base=space.base,
+        detects=space.detects,
+        own_detects=space.own_detects,
+        other_detects=space.other_detects,
+        splits=splits,
+        shared=shared,
+    )
+    runner.reset_config({"params": {**row, "seed": 1, "detect.min_clips": 1}, "sweep": False, "restore": []})
+    runner.reset_config({"params": {**space.rows["HAAN"], "detect.alpha": 0.2}, "sweep": False, "restore": []})
+    (_, every, none), (other, _, beside), (ours, _, of_ours) = asked
+    assert (every, none) == (space.other_detects["wtalc"], ())
+    assert (other.method, other.detect.min_clips, beside) == ("wtalc", 1, (own,))
+    assert (ours.method, ours.detect.alpha, of_ours) == ("haan", 0.2, (space.base.detect,))
+
+
 def test_a_resume_keeps_the_detection_settings_of_every_method(tmp_path: Path) -> None:
     old = table(tmp_path)
     other = {**ROWS, "W-TALC": {**ROWS["W-TALC"], "detect.alpha": {"sweep": [0.3, 0.8]}}}
     rule = "swept detection settings must stay the 6 of before under --resume, got 6 that differ"
     assert differences(old, table(tmp_path, other)) == [f"search.parameters: {rule}"]
     assert differences(old, table(tmp_path)) == []
+    first, second = (table(tmp_path, {**ROWS, "W-TALC": {**OWN, "detect.min_clips": one}}) for one in (1, 2))
+    rule = "swept detection settings must stay the 4 of before under --resume, got 4 that differ"
+    assert differences(first, second) == [f"search.parameters: {rule}"]
 
 
 def test_the_edge_of_another_method_s_sweep_is_warned_of(tmp_path: Path) -> None:
@@ -90,8 +142,17 @@ def test_the_edge_of_another_method_s_sweep_is_warned_of(tmp_path: Path) -> None
          "key of every row's method, or stand in rows, which 'wtalc' has not"),
         ({"a": {"method": "wtalc", "detect.alpha": {"sweep": [0.1]}},
           "b": {"method": "wtalc", "wtalc.margin": 0.1, "detect.alpha": {"sweep": [0.2]}}}, {},
-         "detect.alpha: must be swept in one row of a method, which are all scored alike, got it in 'a' too"),
-        ({"a": {"method": "wtalc", "detect.alpha": 0.3}}, {}, "detect.alpha: must be a mapping, got '0.3'"),
+         "detect.alpha: must stand in one row of a method, which are all scored alike, got it in 'a' too"),
+        ({"a": {"method": "wtalc", "detect.alpha": 0.1},
+          "b": {"method": "wtalc", "wtalc.margin": 0.1, "detect.alpha": {"sweep": [0.2]}}}, {},
+         "detect.alpha: must stand in one row of a method, which are all scored alike, got it in 'a' too"),
+        ({"a": {"method": "wtalc", "detect.alpha": "low"}}, {}, "detect.alpha: must be a finite number, got 'low'"),
+        ({"a": {"method": "wtalc", "detect.top_clips": 2}}, {}, "detect.top_clips: must be > 0 and <= 1, got 2.0"),
+        ({"a": {"method": "wtalc", "detect.threshold_from": {"sweep": ["mean"]}}}, {}, "detect.threshold_from: must be "
+         "'mean' or 'min', got a mapping"),
+        ({"a": {"method": "wtalc", "detect.nms": "hard"}}, {}, "detect.nms: must be a key of the configuration that "
+         "can be searched"),
+        ({"a": {"detect.alpha": 0.3}}, {}, "detect.alpha: must be swept under search.parameters"),
         (ROWS, {"confirm": {"top": 1, "seeds": 2}}, "search.confirm: must be null where rows are of several methods"),
         (ROWS, {"parameters": {"method": ["haan", "wtalc"]}}, "method: must be a key of the configuration that can be "
          "searched"),
@@ -139,6 +200,43 @@ def test_shipped_spaces_for_real_data_value_and_confirm_every_method_s_trials_al
     confirm = replace(ours.confirm, holdouts="fixed") if method == "student" else ours.confirm
     assert (other.objective, other.confirm) == (ours.objective, confirm)
     assert (ours.confirm.race, ours.confirm.official_seeds) == (True, 3)
+
+
+SHARED = ("data", "eval", "seed", "device", "precision", "threads")
+TABLES = [
+    pytest.param(path, name, id=f"{path.stem} {name}")
+    for path in sorted((ROOT / "spaces").glob("table*.yaml"))
+    for name, row in yaml.safe_load(path.read_text())["search"].get("rows", {}).items()
+    if row.get("method", "haan") != "haan"
+]
+
+
+@pytest.mark.parametrize(("file", "name"), TABLES)
+def test_other_methods_of_a_shipped_table_are_as_their_own_spaces_start(file: Path, name: str) -> None:
+    space = read_space(file)
+    config = with_values(space.base, space.rows[name])
+    base = read_config(ROOT / "spaces" / f"{config.method}-{file.stem.rpartition('-')[2]}.yaml")
+    row = replace(config, detect=own_detect(space, space.rows[name]))
+    assert row == replace(base, **{key: getattr(row, key) for key in SHARED})
+    assert detects_of(space, space.rows[name]) == (base.detect,)
+
+
+def test_a_shipped_table_has_a_line_of_every_method_but_the_one_that_needs_a_teacher() -> None:
+    for path in {param.values[0] for param in TABLES}:
+        methods = {row.get("method", "haan") for row in read_space(path).rows.values()}  # type: ignore[arg-type]
+        assert methods == CONFIGS.keys() - {"student"}
+
+
+def first_judged(space: Space) -> int:
+    """The first epoch in which a trial can be pruned."""
+    arguments = space.pruner.arguments
+    return arguments["min_resource"] if "min_resource" in arguments else arguments["n_warmup_steps"]
+
+
+@pytest.mark.parametrize("data", ["fineaction", "finegym", "openpack"])
+def test_shipped_spaces_judge_no_trial_of_d2net_before_it_denoises(data: str) -> None:
+    space = read_space(ROOT / "spaces" / f"d2net-{data}.yaml")
+    assert space.parameters["d2.start_epoch"].high < first_judged(space)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "spaces").glob("refineloc-*.yaml")), ids=lambda file: file.stem)
