@@ -38,7 +38,7 @@ from search.space.model import (
     of_several_methods,
     with_values,
 )
-from search.study import journal
+from search.study import earlier, journal
 from search.study.algorithms import pruned_epochs
 from search.study.record import TrialRecord
 from search.study.study import FINISHED
@@ -99,15 +99,18 @@ def plan(job: Job, cluster: Cluster, share: Share, scratch: RunFolder, wait: Cal
 def remaining(job: Job, studies: RunFolder) -> Left:
     """What a run folder's studies leave to be done; everything where there are none."""
     space, has_official = job.space, OFFICIAL in job.splits
-    trials = _trials(studies.journal)
+    study = journal.load(studies.journal)
+    trials = study.get_trials(deepcopy=False) if study else []
     interrupted = sum(trial.state == TrialState.RUNNING for trial in trials)
     ended = [trial for trial in trials if trial.state in FINISHED]
     left = max(num_wanted(space, ended) - len(ended), interrupted)
-    rounds, finals = retraining.num_runs(space, has_official)
+    sources = job.sources or earlier.kept(study.user_attrs if study else {})
+    rounds, finals = retraining.num_runs(space, has_official, sources)
     if not left and no_choice(trials) is not None:
         rounds, finals = (), 0
     elif not left:  # else the best may change, and with them what is repeated
-        again = _trials(studies.confirm_journal)
+        repeats = journal.load(studies.confirm_journal)
+        again = repeats.get_trials(deepcopy=False) if repeats else []
         done = [run.params for run in again if run.state in FINISHED]
         known = confirm.summarise(space, trials, again)
         rounds = (sum(run not in done for run in known.wanted), *known.rounds)
@@ -120,11 +123,6 @@ def remaining(job: Job, studies: RunFolder) -> Left:
 
 def _trained(ended: Sequence[FrozenTrial]) -> int:
     return sum(TrialRecord.of(trial).epochs or 0 for trial in ended)
-
-
-def _trials(path: Path) -> list[FrozenTrial]:
-    study = journal.load(path)
-    return study.get_trials(deepcopy=False) if study else []
 
 
 def checkpoint_bytes(job: Job) -> FileBytes:

@@ -24,8 +24,8 @@ from search.driver.screen import Screen, Status
 from search.driver.staff import Staff
 from search.driver.timeleft import SessionClock, ran_s
 from search.results import checkpoints, confirm, curves, provenance, retraining, trialscsv, winner
-from search.space.model import SEED, Space, base_number, epochs_of, front, is_base, named_params, num_wanted
-from search.space.studies import study_of
+from search.space.model import SEED, Space, base_number, epochs_of, is_base, named_params, num_wanted
+from search.space.studies import begin, study_of
 from search.study import earlier, record
 from search.study.stagnation import Rule
 from search.study.study import FINISHED, Study, Suggestion
@@ -107,8 +107,7 @@ def make_study(work: Work) -> Study:
     for line in provenance.made_up(space.base.data, known):
         _LOG.info(line)
     _begin_session(work, study)
-    earlier.keep(study.inner, job.sources)
-    study.start_with(earlier.front(study.inner, front(space)))
+    begin(study, space, job.sources)
     return study
 
 
@@ -194,7 +193,8 @@ class Search(Phase):
 
     def __init__(self, work: Work, study: Study):
         super().__init__(work, study, work.job.space.plan.trials, study)
-        rounds, finals = retraining.num_runs(work.job.space, retraining.OFFICIAL in work.job.splits)
+        has_official, sources = retraining.OFFICIAL in work.job.splits, earlier.kept(study.inner.user_attrs)
+        rounds, finals = retraining.num_runs(work.job.space, has_official, sources)
         self.later = (*rounds, finals)
         plan = work.job.space.plan
         self.stagnation = plan.enough(study.trials(*FINISHED))
@@ -268,7 +268,8 @@ class Confirmation(Phase):
 
     def describe(self, running: Running) -> tuple[str, Sequence[str]]:
         number = running.params["trial"]
-        head = f"{self.title} trial {number}{' (base)' if number == self._base else ''}"
+        sources = record.TrialRecord.of(self._trials[number]).winner_of
+        head = f"{self.title} {retraining.named(number, number == self._base, sources)}"
         return head, [retraining.described(self._space, running.params)]
 
     def as_row(self, running: Running) -> Shown:
@@ -338,7 +339,7 @@ def _phases(work: Work, study: Study) -> Iterator["Phase"]:
         conditions=retraining.CONDITIONS,
     )
     has_official = retraining.OFFICIAL in job.splits
-    _, num_finals = retraining.num_runs(space, has_official)
+    _, num_finals = retraining.num_runs(space, has_official, earlier.kept(study.inner.user_attrs))
     known, runs = confirm.summarise(space, study.trials(), again.trials()), None
     while list(known.wanted) != runs:
         if runs is not None:

@@ -19,7 +19,7 @@ import ray
 from optuna.trial import TrialState
 from rich.console import Console
 
-from haan.cli import in_checkout, python, say, tell
+from haan.cli import in_checkout, python, say, show_table, tell
 from haan.words import amount, clean
 from haan.yamlconfig import read_config
 from search.driver import estimate, nodes, outcry, placement, storagecheck
@@ -32,7 +32,7 @@ from search.driver.screen import Screen
 from search.driver.staff import Staff
 from search.driver.timeleft import SessionClock, ran_s
 from search.page.page import write_report
-from search.results import checkpoints, classescsv, confirm, export, winner
+from search.results import beside, checkpoints, classescsv, confirm, export, winner
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
 from search.space.edges import edge_warnings
@@ -270,10 +270,12 @@ def _finish(work: Work, study: Study, ended: Ended) -> int:
     end_session(work, study)
     is_won = has_winner(study)
     # All is written before the first word: a terminal that was closed must cost nothing.
-    found = _leave(work, study) if is_won else []
+    found, rows = _leave(work, study) if is_won else ([], [])
     write_report(job.folder, job.space, study.inner)
     for line in [*_counted(work, study), *found]:
         tell(clean(line))
+    if rows:
+        show_table(rows)
     if is_won and job.space.table is None:
         say(clean(f"Train it again: {winner.train_again(job.folder)}"))
     say(clean(f"Report: {job.folder.report}"))
@@ -325,8 +327,11 @@ def _counted(work: Work, study: Study) -> list[str]:
     return lines
 
 
-def _leave(work: Work, study: Study) -> list[str]:
-    """Exports the winner; what was won, in lines. A table names no winner: its lines compare means over seeds."""
+def _leave(work: Work, study: Study) -> tuple[list[str], list[list[str]]]:
+    """Exports the winner; what was won, in lines, and beside what won the sources, as a table.
+
+    A table of the paper names no winner: its lines compare means over seeds.
+    """
     job, space = work.job, work.job.space
     trial = export.write_config(job.folder, space, study.inner)
     known = confirm.read_confirmation(job.folder, space, study.inner)
@@ -334,7 +339,8 @@ def _leave(work: Work, study: Study) -> list[str]:
     found = export.write_predictions(yaml, read_config(yaml), job.source, job.annotations)
     lines = made_up(space.base.data, study.inner.user_attrs[record.DATA])
     if space.table is None:
-        lines += [f"Best: {winner.called(space, trial.number, trial.params)}; written to {yaml}"]
+        called = winner.called(space, trial.number, trial.params, sources=TrialRecord.of(trial).winner_of)
+        lines += [f"Best: {called}; written to {yaml}"]
         apart = winner.set_apart(space, trial, winner.base_of(space, study.trials(), trial), known)
         lines += [f"Its settings: {apart}"] if apart else []
         lines += winner.comparison(space, study.inner, trial, known)
@@ -346,4 +352,4 @@ def _leave(work: Work, study: Study) -> list[str]:
     else:
         missing = classescsv.write_csv(job.folder, space, study.inner, found.found, job.source, job.annotations)
         lines += [f"warning: {job.folder.classes_csv} is {missing}"] if missing else []
-    return lines
+    return lines, beside.table(beside.beside(known, trial.number))

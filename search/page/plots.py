@@ -17,6 +17,7 @@ from haan.words import duration, per_cent, shown
 from search.page.facts import Findings, curve, value_of
 from search.page.lanes import Stretch, Timeline
 from search.results.confirm import Confirmed
+from search.results.retraining import named as named_trial
 from search.results.winner import own_setting_avg_map
 
 Figure = dict[str, Any]
@@ -217,7 +218,7 @@ def confirmation(run: Findings, rows: Sequence[Confirmed]) -> Figure | None:
         "error_x": {"type": "data", "array": spread, "thickness": 2.5, "width": 7, "color": COLORS["PRUNED"]},
         "marker": {"symbol": "diamond", "size": 12, "color": colors},
         "hoverinfo": "text",
-        "text": [f"{confirmed_name(row)}<br>mean {row.mean:.2f}, {len(row.scores)} seeds" for row in rows],
+        "text": [f"{escaped(confirmed_name(row))}<br>mean {row.mean:.2f}, {len(row.scores)} seeds" for row in rows],
     }
     seeds = {
         "type": "scatter",
@@ -233,16 +234,27 @@ def confirmation(run: Findings, rows: Sequence[Confirmed]) -> Figure | None:
         "hoverinfo": "text",
         "text": [f"seed {seed}: {score:.2f}" for r in rows for seed, score in zip(r.seeds, r.scores, strict=True)],
     }
-    names = [confirmed_name(row).replace(" at ", "<br>at ") for row in rows]
+    names = [_in_lines(row) for row in rows]
     axis = {"tickvals": list(range(len(rows))), "ticktext": names, "range": [len(rows) - 0.4, -0.6], "zeroline": False}
     return _figure([means, seeds], 80 + 56 * len(rows), _AVG_MAP, "", yaxis=axis | {"showgrid": False})
+
+
+def _in_lines(row: Confirmed) -> str:
+    """Its name where there is little room."""
+    if row.base:
+        return f"base<br>at its {'own' if row.setting == 'own' else 'best'} setting"
+    won = " and ".join(row.sources)
+    won = won if len(won) <= 24 else f"…{won[-23:]}"  # a path's end tells more than its beginning
+    return f"trial {row.number}" + (f", winner of<br>{escaped(won)}" if won else "")
 
 
 def confirmed_name(row: Confirmed) -> str:
     """What a confirmed configuration is called."""
     if not row.base:
-        return f"trial {row.number}"
-    return "base at its own setting" if row.setting == "own" else "base at its best setting"
+        return named_trial(row.number, False, row.sources)
+    if row.setting == "own":
+        return "base at its own setting"
+    return "base at its best setting" + (f", winner of {' and '.join(row.sources)}" if row.sources else "")
 
 
 def named(figure: Figure) -> list[tuple[Figure, list[int]]]:

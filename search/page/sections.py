@@ -17,8 +17,9 @@ from search.page.facts import LEAST_FOR_IMPORTANCES, Findings, Importances, valu
 from search.page.lanes import Timeline
 from search.page.markup import cell, percent, tile
 from search.page.plots import COLORS, Figure, escaped
+from search.results.beside import Beside, beside
 from search.results.confirm import Confirmed
-from search.results.ranking import Standing
+from search.results.ranking import Standing, in_short
 from search.results.retraining import HOLDOUT, OFFICIAL, VALIDATION, first_seeds, on_videos
 from search.results.unseen import tables
 from search.results.winner import all_alike, detect_of, differences, no_choice, own_setting_avg_map
@@ -262,11 +263,17 @@ def _official(sheet: Sheet) -> str:
         return markup.empty("Neither the winner nor the base has been trained on all training videos yet.")
     base = sheet.found.unseen.gain if sheet.found.unseen is not None else None
     gains = {base.number: base} if base is not None else {}
+    over = {row.number: row.official.gain for row in _beside(sheet.found) if row.official is not None}
     return (
         "<p>Trained on all training videos, scored once; neither these videos nor these seeds chose anything, so this "
         "gain is the one to publish. avg.mAP in percent:</p>"
-        f"{_confirmed_table(tables(known), gains, 'Official videos')}"
+        f"{_confirmed_table(tables(known), gains, 'Official videos', over)}"
     )
+
+
+def _beside(found: Findings) -> list[Beside]:
+    """The winner, what won its sources, and the base."""
+    return beside(found.confirmation, found.winner.number) if found.winner is not None else []
 
 
 def _confirmation(sheet: Sheet) -> str:
@@ -284,7 +291,8 @@ def _confirmation(sheet: Sheet) -> str:
     waiting = f'<p class="quiet">{unfinished} runs have not ended.</p>' if unfinished else ""
     plot = sheet.figure("confirmation", plots.confirmation(found, rows), caption, "No run of it has completed yet.")
     gains = {standing.number: standing for standing in (known.ranking.order if known.ranking is not None else ())}
-    return plot + waiting + _confirmed_table(rows, gains, "Confirmation")
+    over = {row.number: row.confirmed.gain for row in _beside(found) if row.confirmed is not None}
+    return plot + waiting + _confirmed_table(rows, gains, "Confirmation", over)
 
 
 def _raced(found: Findings) -> str:
@@ -324,14 +332,17 @@ def _read_off(found: Findings) -> str:
     return ""
 
 
-def _confirmed_table(rows: Sequence[Confirmed], gains: Mapping[int, Standing], label: str) -> str:
-    """gains: over the base at its best setting, as far as they are known."""
+def _confirmed_table(
+    rows: Sequence[Confirmed], gains: Mapping[int, Standing], label: str, over: Mapping[int, Standing | None]
+) -> str:
+    """gains: over the base at its best setting, as far as known. over: the winner's over each, beside sources."""
     if not rows:
         return ""
     cells = [
         [
             plots.confirmed_name(row),
             *_gain_cells(None if row.base else gains.get(row.number)),
+            *([in_short(over.get(row.number) if row.setting == "chosen" else None)] if over else []),
             percent(row.mean),
             "–" if row.sd is None else f"{row.sd:.2f}",
             f"{len(row.scores)} of {row.runs}",
@@ -339,8 +350,8 @@ def _confirmed_table(rows: Sequence[Confirmed], gains: Mapping[int, Standing], l
         ]
         for row in rows
     ]
-    head = ["configuration", "gain", "95 % interval of the gain", "mean", "sd", "seeds"]
-    return markup.table([*head, "avg.mAP of each seed"], cells, label)
+    head = ["configuration", "gain", "95 % interval of the gain", *["winner's gain over it"] * bool(over)]
+    return markup.table([*head, "mean", "sd", "seeds", "avg.mAP of each seed"], cells, label)
 
 
 def _gain_cells(standing: Standing | None) -> tuple[str, str]:

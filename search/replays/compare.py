@@ -18,9 +18,9 @@ from haan.yamlconfig import Option, override
 from search.replays.pool import Pool, Trust, read_pool, trust
 from search.replays.simulation import NEAR, Replay, simulate
 from search.results.folder import RunFolder
-from search.space.model import Space, front, in_words
+from search.space.model import Space, in_words
 from search.space.read import space_of, space_tree
-from search.space.studies import study_of
+from search.space.studies import begin, study_of
 from search.study.algorithms import Component
 
 FEW = 10  # fewer COMPLETE trials than this say little
@@ -124,7 +124,7 @@ def replay(
     """
     space = setup.space
     study = study_of(space, name=name, journal=None, seed=seed)
-    study.start_with(front(space))
+    begin(study, space)
     return simulate(study, pool, study.num_left(space.plan.trials), workers, on_end, level=level)
 
 

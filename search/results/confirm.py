@@ -34,6 +34,7 @@ from search.results.retraining import (
     first_seeds,
     repeats,
     settings,
+    winners_of_sources,
 )
 from search.space.confirmkeys import by_mean_curve, official_seeds
 from search.space.model import Space, detect_values, epochs_of, with_values
@@ -48,14 +49,15 @@ Setting = Literal["chosen", "own"]
 class Run:
     """One run of the confirmation. trial: the one of the search that it repeats, base: whether that is the base.
 
-    holdout: the seed that drew its videos; None where that is not said. counts: whether it is among those that decide.
-    epoch, detect: those of its figures. avg_map, own_avg_map: percent, at that setting and at the base's own; None
-    where it has none. by_tiou: at each tIoU; empty where that is not known of this epoch. record: of this run, not of
-    the search's trial.
+    sources: earlier searches that this trial's parameters won. holdout: the seed that drew its videos; None where that
+    is not said. counts: whether it is among those that decide. epoch, detect: those of its figures. avg_map,
+    own_avg_map: percent, at that setting and at the base's own; None where it has none. by_tiou: at each tIoU; empty
+    where that is not known of this epoch. record: of this run, not of the search's trial.
     """
 
     trial: int
     base: bool
+    sources: tuple[str, ...]
     videos: str
     seed: int
     holdout: int | None
@@ -73,7 +75,7 @@ class Run:
 class Confirmed:
     """One configuration trained again with several seeds; scores are avg.mAP in percent, one a completed seed.
 
-    setting: of detection, the one `chosen` for it, or the base's `own`. runs: planned seeds.
+    setting: of detection, the one `chosen` for it, or the base's `own`. runs: planned seeds. sources: as `Run` has it.
     """
 
     number: int
@@ -82,6 +84,7 @@ class Confirmed:
     seeds: tuple[int, ...]
     scores: tuple[float, ...]
     runs: int
+    sources: tuple[str, ...] = ()
 
     @property
     def by_seed(self) -> dict[int, float]:
@@ -110,8 +113,8 @@ class Confirmation:
 
     runs: those that have begun. wanted: those with new seeds, as far as it is known which. rounds: how many may follow
     at most, seed by seed. ranking: by mean over seeds, None before the race is over. choices: how a configuration
-    leaves by the mean curve of its runs, by its trial of the search. official: the runs of the winner and the base on
-    all training videos that are COMPLETE. retrained: the same as trials of the confirmation's study. finals: the first
+    leaves by the mean curve of its runs, by its trial of the search. official: the runs on all training videos that are
+    COMPLETE. retrained: the same as trials of the confirmation's study. finals: the first
     of each trial's, whose weights are exported.
     """
 
@@ -149,14 +152,15 @@ class Confirmation:
 
 
 def finals(space: Space, trials: Sequence[FrozenTrial], known: Confirmation, has_official: bool) -> list[Again]:
-    """The winner and the base on all training videos, seed by seed.
+    """The winner, what won the search's sources, and the base on all training videos, seed by seed.
 
     Nothing where the search was tuned on the official videos.
     """
     best = winner(space, trials, known)
     if best is None or not isinstance(space.base.data.validation, Holdout) or not has_official:
         return []
-    numbers = [number for number in (best.number, base_trial(space, trials)) if number is not None]
+    others = (*(trial.number for trial in winners_of_sources(trials)), base_trial(space, trials))
+    numbers = [number for number in (best.number, *others) if number is not None]
     return [
         {"trial": number, "seed": seed, "videos": OFFICIAL, **_at_choice(space, trials[number], known)}
         for seed in official_seeds(space.base, space.plan.confirm)
@@ -290,6 +294,7 @@ def _run(space: Space, trial: FrozenTrial, run: FrozenTrial, curve: MeanCurve | 
     return Run(
         trial=trial.number,
         base=is_base,
+        sources=TrialRecord.of(trial).winner_of,
         videos=asked["videos"],
         seed=asked["seed"],
         holdout=asked.get("holdout"),
@@ -311,7 +316,7 @@ def confirmed(runs: Sequence[Run]) -> list[Confirmed]:
     if runs[0].base:
         figures["own"] = {run.seed: run.own_avg_map for run in complete}
     return [
-        Confirmed(runs[0].trial, runs[0].base, setting, tuple(known), tuple(known.values()), len(runs))
+        Confirmed(runs[0].trial, runs[0].base, setting, tuple(known), tuple(known.values()), len(runs), runs[0].sources)
         for setting, by_seed in figures.items()
         if (known := {seed: value for seed, value in by_seed.items() if value is not None})
     ]
@@ -359,4 +364,5 @@ def _row(space: Space, run: Run) -> dict[str, Any]:
         "failure": run.record.failure,
     }
     row |= detect_values(space, run.detect)
-    return row | {f"map@{tiou:g}": run.by_tiou.get(tiou) for tiou in space.base.eval.tiou}
+    row |= {f"map@{tiou:g}": run.by_tiou.get(tiou) for tiou in space.base.eval.tiou}
+    return row | {"source": ", ".join(run.sources) or None}

@@ -14,7 +14,7 @@ from haan.words import clean, duration, short
 from haan.yamlconfig import plain
 from search.results import confirm, winner
 from search.results.folder import RunFolder, open_study
-from search.results.ranking import Standing
+from search.results.ranking import in_short
 from search.results.unseen import unseen
 from search.space.model import Space, methods_of, num_wanted
 from search.space.read import read_kept
@@ -140,21 +140,11 @@ def _scores(
     official, standing = unseen(known, best.number), known.standing(best.number)
     shown = _UNKNOWN if official is None else f"{official.winner.mean:.2f}"
     shown += f" ({official.base.mean:.2f})" if official is not None and official.base is not None else ""
-    there = _gain(official.gain if official is not None else None)
+    there = in_short(official.gain if official is not None else None)
     if standing is None:
         return shown, there, _UNKNOWN, _UNKNOWN
     spread = f" ± {standing.sd:.2f}" if standing.sd is not None else ""
-    return shown, there, f"{standing.mean:.2f}{spread}", _gain(standing)
-
-
-def _gain(standing: Standing | None) -> str:
-    """A gain over the base with its interval, and whether it is noise."""
-    if standing is None or standing.gain is None:
-        return _UNKNOWN
-    if standing.interval is None:
-        return f"{standing.gain:+.2f}"
-    low, high = standing.interval
-    return f"{standing.gain:+.2f} ({low:+.2f} to {high:+.2f})" + ("" if standing.distinguishable else " noise")
+    return shown, there, f"{standing.mean:.2f}{spread}", in_short(standing)
 
 
 def _cost(trials: Sequence[FrozenTrial], known: confirm.Confirmation) -> str:

@@ -60,7 +60,7 @@ def follow(
         known |= {number: seen.get(number, {}) for number in inside}
         if not any(known.values()):
             return Race(tuple(wanted))
-        ranking = rank(known, base, _MISS if races else 1 - CONFIDENCE)
+        ranking = compared(known, base, races)
         standings = [one for one in ranking.order if one.number in inside]
         behind = lags(known, standings[0].number)
         out = {number for number in inside if not known[number] or behind.get(number, 1.0) < BEHIND}
@@ -71,3 +71,8 @@ def follow(
         left = [one for one in standings if one.number in out] + left
         inside = [number for number in inside if number not in out]
     return Race()
+
+
+def compared(values: Values, base: int | None, races: bool) -> Ranking:
+    """`rank` with the intervals that such a confirmation allows."""
+    return rank(values, base, _MISS if races else 1 - CONFIDENCE)

@@ -96,9 +96,9 @@ class Ranking:
         return gained(self.winner, base, self.most)
 
 
-def gained(one: Standing, base: Standing, most: int | None = None) -> str:
+def gained(one: Standing, base: Standing, most: int | None = None, called: str = "the base") -> str:
     """What a configuration gained over the base, in words; both are of one ranking. most: as there."""
-    gain = f"{one.gain:+.2f} avg.mAP over the base"
+    gain = f"{one.gain:+.2f} avg.mAP over {called}"
     if one.interval is None:
         return f"{gain}; {'one seed each' if one.n == 1 else 'one seed in common'}: no spread is known"
     low, high = one.interval
@@ -106,6 +106,16 @@ def gained(one: Standing, base: Standing, most: int | None = None) -> str:
     seeds = f"{base.n} seeds each" if one.n == base.n == one.shared else f"the {one.shared} seeds that both have"
     seeds += f", in a race of up to {most}" if most is not None else ""
     return f"{gain}{noise} ({CONFIDENCE * 100:g} % interval {low:+.2f} to {high:+.2f}, {seeds})"
+
+
+def in_short(standing: Standing | None) -> str:
+    """A gain with its interval, and whether it is noise."""
+    if standing is None or standing.gain is None:
+        return "–"
+    if standing.interval is None:
+        return f"{standing.gain:+.2f}"
+    low, high = standing.interval
+    return f"{standing.gain:+.2f} ({low:+.2f} to {high:+.2f})" + ("" if standing.distinguishable else " noise")
 
 
 def rank(values: Values, base: int | None, miss: float = 1 - CONFIDENCE) -> Ranking:

@@ -1,4 +1,4 @@
-"""What is trained again once the search is over, and how: the best configurations and the base, with new seeds.
+"""What is trained again once the search is over, and how: the best, the base and winners of earlier searches.
 
 Such a run is a trial of a study of its own, whose parameters say which trial of the search it repeats, and on which
 videos; its settings follow from them.
@@ -13,9 +13,11 @@ from optuna.trial import FrozenTrial
 from haan.config import Detect, Holdout
 from search.results.race import FIRST
 from search.space.confirmkeys import blocks, by_mean_curve, drawn, official_seeds
-from search.space.model import Space, base_number, is_base, own_detect, with_values
+from search.space.model import Space, base_number, base_point, is_base, own_detect, with_values
 from search.space.studies import scores_of
 from search.study.conditions import Conditions
+from search.study.earlier import Source, winners
+from search.study.record import WINNER_OF
 from search.study.study import ranked
 
 HOLDOUT, VALIDATION, OFFICIAL = "holdout", "validation", "official"
@@ -43,13 +45,25 @@ def chosen_detect(space: Space, trial: FrozenTrial) -> Detect:
 
 
 def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best COMPLETE trials of a search, as many as `confirm.top`, and the base."""
+    """The best COMPLETE trials of a search, as many as `confirm.top`, what won its sources, and the base."""
     if space.plan.confirm is None:
         return []
     best = ranked(trials)[: space.plan.confirm.top]
     number = base_trial(space, trials)
-    base = [trial for trial in trials if trial.number == number and trial not in best]
-    return best + base if best else []
+    base = [trial for trial in trials if trial.number == number]
+    once = {trial.number: trial for trial in (*best, *winners_of_sources(trials), *base)}
+    return list(once.values()) if best else []
+
+
+def winners_of_sources(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The COMPLETE trials of a search whose parameters won an earlier one."""
+    return [trial for trial in ranked(trials) if WINNER_OF in trial.user_attrs]
+
+
+def named(number: int, base: bool, sources: Sequence[str]) -> str:
+    """A trial, and what it stands for: the base, what won earlier searches."""
+    roles = ["base"] * base + [f"winner of {' and '.join(sources)}"] * bool(sources)
+    return f"trial {number}" + (f" ({', '.join(roles)})" if roles else "")
 
 
 def base_trial(space: Space, trials: Sequence[FrozenTrial]) -> int | None:
@@ -110,15 +124,20 @@ def first_seeds(space: Space) -> int:
     return min(FIRST, confirm.seeds) if confirm.race else confirm.seeds
 
 
-def num_runs(space: Space, has_official: bool) -> tuple[tuple[int, ...], int]:
+def num_runs(space: Space, has_official: bool, sources: Sequence[Source] = ()) -> tuple[tuple[int, ...], int]:
     """How many runs the confirmation has at most: with new seeds, one round after the other, and on all training
     videos.
     """
-    confirm = space.plan.confirm
-    last = len(official_seeds(space.base, confirm)) * (2 if base_number(space) is not None else 1)
+    confirm, base = space.plan.confirm, base_point(space)
+    others = [base] * (base_number(space) is not None)
+    for point in winners(sources).values():
+        whole = {**base, **point}
+        others += [whole] * (whole not in others)
+    last = len(official_seeds(space.base, confirm)) * (1 + len(others))
     is_last = isinstance(space.base.data.validation, Holdout) and has_official
     first = first_seeds(space)
-    rounds = ((confirm.top + 1) * first, *[confirm.top + 1] * (confirm.seeds - first)) if confirm else ()
+    most = confirm.top + max(len(others), 1) if confirm else 0
+    rounds = (most * first, *[most] * (confirm.seeds - first)) if confirm else ()
     return rounds, last if is_last else 0
 
 

@@ -13,6 +13,7 @@ from haan.errors import InputError
 from haan.words import short, why_zero
 from haan.yamlconfig import read_config
 from search.results import confirm, retraining
+from search.results.beside import Scored, beside
 from search.results.confirm import Confirmation, Confirmed
 from search.results.folder import RunFolder
 from search.results.provenance import made_up
@@ -123,8 +124,10 @@ def no_choice(trials: Sequence[FrozenTrial]) -> str | None:
     return f"All {len(complete)} COMPLETE trials have an avg.mAP of 0, so there is no winner: {why}"
 
 
-def called(space: Space, number: int, params: Mapping[str, Any], width: int = 0) -> str:
-    """A trial by its number, and whether it is the base; a grid over seeds has one a seed."""
+def called(space: Space, number: int, params: Mapping[str, Any], width: int = 0, sources: Sequence[str] = ()) -> str:
+    """A trial by its number, and whether it is the base; a grid over seeds has one a seed. sources: that it won."""
+    if sources:
+        return retraining.named(number, is_base(space, number, params), sources)
     if not is_base(space, number, params):
         return f"trial {number:{width}d}"
     seed = f", seed {params[SEED]}" if SEED in params else ""
@@ -166,7 +169,10 @@ def about(
         "epoch": TrialRecord.of(trained).best_epoch or "unknown",
         "seed": final.params["seed"] if final else seed_of(space, trial),
     }
+    own = TrialRecord.of(trial).winner_of
+    rows |= {"source": f"the winner of {' and '.join(own)}"} if own else {}
     rows |= _against_base(space, study.get_trials(deepcopy=False), trial, known)
+    rows |= _against_sources(known, trial)
     if final is not None:
         rows["trained_on"] = "all training videos; scored once, on the official validation videos"
         count = sum(run.trial == trial.number for run in known.official)
@@ -214,6 +220,21 @@ def _against_base(
         key = "confirmed_gain_over_base" if gain.over_seeds else "gain_over_base"
         rows[key] = gain.sentence + retraining.on_videos(space, gain.over_seeds)
     return rows
+
+
+def _against_sources(known: Confirmation, trial: FrozenTrial) -> dict[str, str]:
+    """What it won over the winners of earlier searches, and what these scored."""
+    others = [row for row in beside(known, trial.number) if row.sources and row.number != trial.number]
+
+    def said(scored: Sequence[Scored | None]) -> str:
+        known = [one for one in scored if one is not None and one.sentence]
+        return "; ".join(f"{one.sentence}, whose mean is {_mean(one.seeds)}" for one in known)
+
+    rows = {
+        "official_gain_over_sources": said([row.official for row in others]),
+        "confirmed_gain_over_sources": said([row.confirmed for row in others]),
+    }
+    return {key: text for key, text in rows.items() if text}
 
 
 def _official(found: Unseen) -> dict[str, str]:

@@ -38,19 +38,43 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Winner:
+    """What won an earlier search. number: its trial there. params: what it is in this space; None where it lies beyond.
+
+    apart: why it does; else what is otherwise here, for this space does not vary it. A setting each, in words.
+    """
+
+    number: int
+    params: Mapping[str, Any] | None
+    apart: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        apart = ", ".join(self.apart)
+        if self.params is None:
+            return f"its winner (trial {self.number}) lies beyond: {apart}"
+        which = f"its winner (trial {self.number}) first of all, and again when the best are confirmed"
+        return which + (f", though not with its {apart}" if apart else "")
+
+
+@dataclass(frozen=True)
 class Source:
     """An earlier search. count: its trials with a value. best: what of them is tried first here. tried: what is kept.
 
-    Both lie in this space, the best first.
+    Both lie in this space, the best first, but its winner before them. winner: None where it has none, or a run of
+    before kept none.
     """
 
     name: str
     count: int
     best: Sequence[Mapping[str, Any]]
     tried: Sequence[Tried] = field(repr=False)
+    winner: Winner | None = None
 
     def remark(self, learns: bool) -> str:
         """What a search has of it. learns: whether its sampler can learn from trials that it did not propose."""
+        return self._taken(learns) + (f"; {self.winner}" if self.winner is not None else "")
+
+    def _taken(self, learns: bool) -> str:
         if not self.best:
             return f"learns nothing from {self.name}: none of its {self.count} trials lies in these ranges"
         if not learns:
@@ -69,17 +93,34 @@ def keep(study: Study, sources: Sequence[Source]) -> None:
 def kept(attributes: Mapping[str, Any]) -> list[Source]:
     """Those that a study holds."""
     return [
-        Source(one["name"], one["count"], one["best"], [Tried(**tried) for tried in one["tried"]])
+        Source(
+            one["name"],
+            one["count"],
+            one["best"],
+            [Tried(**tried) for tried in one["tried"]],
+            Winner(**one["winner"]) if one.get("winner") else None,
+        )
         for one in attributes.get(EARLIER, ())
     ]
 
 
-def front(study: Study, own: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """What a study tries first: its own points, then the best of the sources that it keeps, in turns."""
-    best = [source.best for source in kept(study.user_attrs)]
-    turns = [point for several in zip_longest(*best) for point in several if point is not None]
-    points = [*own, *turns]
-    return [point for number, point in enumerate(points) if point not in points[:number]]
+def front(
+    sources: Sequence[Source], own: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None = None
+) -> list[Mapping[str, Any]]:
+    """What a study tries first: its own points, then the best of its sources, in turns.
+
+    base: the value that a point has of a parameter that it doesn't name.
+    """
+    turns = zip_longest(*(source.best for source in sources))
+    points = [*own, *(point for several in turns for point in several if point is not None)]
+    wholes = [{**(base or {}), **point} for point in points]
+    return [point for number, point in enumerate(points) if wholes[number] not in wholes[:number]]
+
+
+def winners(sources: Sequence[Source]) -> dict[str, Mapping[str, Any]]:
+    """What won each of them, as far as that lies in the space."""
+    found = {source.name: source.winner for source in sources if source.winner is not None}
+    return {name: one.params for name, one in found.items() if one.params is not None}
 
 
 class _Prior:

@@ -22,6 +22,7 @@ SESSIONS, FEATURES = "sessions", "features"
 RECENT = 5  # scored epochs of which objective `recent` takes the mean
 Objective = Literal["best", "last", "recent"]
 NODE, RUNS, RETRIES, FAILURE = "node", "runs", "retries", "failure"  # of a trial, beside a Summary's
+WINNER_OF = "winner_of"  # of a trial, too
 
 
 @dataclass
@@ -172,8 +173,8 @@ class TrialRecord:
 
     epochs: that it trained. best_epoch: the one that counts; 0 where none was scored. seconds: of training.
     empty_clusters: the most clusters of an epoch that held no clip. detections: the most of an epoch. node: where it
-    ended. retries: why it was taken up again, each time. failure: why it FAILed. The figures are in the order in which
-    they were scored: see `scores`.
+    ended. retries: why it was taken up again, each time. failure: why it FAILed. winner_of: earlier searches that its
+    parameters won. The figures are in the order in which they were scored: see `scores`.
     """
 
     epochs: int | None = _read(_count)
@@ -186,6 +187,7 @@ class TrialRecord:
     runs: tuple[Ran, ...] | None = _read(_stretches)
     retries: tuple[str, ...] = _read(_texts)
     failure: str | None = _read(_text)
+    winner_of: tuple[str, ...] = _read(_texts)
     avg_map_by_detect: tuple[float, ...] = _read(_numbers)
     best_avg_map_by_detect: tuple[float, ...] = _read(_numbers)
     last_avg_map_by_detect: tuple[float, ...] = _read(_numbers)

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from search.study import internals
 from search.study.conditions import Conditions, is_drawn
 from search.study.journal import Journal
-from search.study.record import FAILURE, RUNS
+from search.study.record import FAILURE, RUNS, WINNER_OF
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -93,8 +93,13 @@ class Study:
         )
         return cls(inner, parameters, epochs, objective, base, conditions)
 
-    def start_with(self, front: Sequence[Mapping[str, Any]]) -> None:
-        """Puts parameter sets in front of what the sampler suggests; those put there before are passed over."""
+    def start_with(
+        self, front: Sequence[Mapping[str, Any]], winners: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Puts parameter sets in front of what the sampler suggests; those put there before are passed over.
+
+        winners: by earlier searches, those among them that won these; their trials keep it.
+        """
         known = []
         for trial in self.trials():
             given = internals.enqueued(trial)
@@ -103,8 +108,10 @@ class Study:
                 if trial.state == TrialState.WAITING and whole != given:
                     internals.enqueue_more(self.inner, trial, whole)
         for params in front:
-            if {**self._base, **params} not in known:
-                self.inner.enqueue_trial(dict(params))
+            whole = {**self._base, **params}
+            if whole not in known:
+                won = [name for name, point in (winners or {}).items() if {**self._base, **point} == whole]
+                self.inner.enqueue_trial(dict(params), user_attrs={WINNER_OF: won} if won else None)
 
     def num_left(self, budget: int) -> int:
         """How many trials are to be run, or taken up again, until so many have ended."""
@@ -136,7 +143,7 @@ class Study:
         self._running[number].set_user_attr(key, value)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """Notes one epoch's value; whether the pruner ends the trial here.
+        """Notes one epoch's value; whether the pruner ends the trial here, which it may but for a winner of before.
 
         An epoch that is known keeps its value; the last of them is judged again, for its verdict may have been lost.
         """
@@ -146,7 +153,8 @@ class Study:
         if epoch not in values:
             values[epoch] = value
             trial.report(value, epoch)
-        return epoch < self.epochs and bool(trial.should_prune())  # some pruners give NumPy's
+        pruned = epoch < self.epochs and bool(trial.should_prune())  # some pruners give NumPy's
+        return pruned and WINNER_OF not in trial.user_attrs
 
     def complete(self, number: int, attributes: Mapping[str, Any]) -> None:
         """The trial ran all its epochs."""

@@ -16,9 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from search.space.model import Space, front
-from search.space.studies import study_of
-from search.study import earlier
+from search.space.model import Space
+from search.space.studies import begin, study_of
 from search.study.algorithms import Component
 from search.study.earlier import Source
 from search.study.record import RECENT, Objective
@@ -82,8 +81,7 @@ class Ours:
         self._last, self._over = space.base.optim.epochs, {"best": 0, "last": 1, "recent": RECENT}[objective]
         self._recent: dict[int, list[float]] = {}
         self._study = study_of(space, name=space.name, journal=None, seed=seed)
-        earlier.keep(self._study.inner, sources)
-        self._study.start_with(earlier.front(self._study.inner, front(space)))
+        begin(self._study, space, sources)
 
     def ask(self) -> Mapping[str, Any]:
         return self._study.ask().params

@@ -16,9 +16,10 @@ from optuna.samplers import RandomSampler
 
 from search.results import confirm, retraining, trialscsv
 from search.results.folder import RunFolder
-from search.space.model import Space, front
+from search.results.sources import read_sources
+from search.space.model import Space
 from search.space.read import read_space
-from search.space.studies import study_of
+from search.space.studies import begin, study_of
 from search.study import journal, record
 from search.study.record import Summary
 from search.study.study import Study, Suggestion
@@ -49,7 +50,7 @@ def drive(path: Path, folder: RunFolder) -> None:
         study = study_of(space, name=space.name, journal=folder.journal, seed=space.base.seed)
         sessions = [*study.inner.user_attrs.get(record.SESSIONS, []), {"started": time.time(), "ended": None}]
         study.inner.set_user_attr(record.SESSIONS, sessions)
-        study.start_with(front(space))
+        begin(study, space, read_sources(space, folder))
         _run(space, study, space.plan.trials, lambda asked: study.epochs)
         trialscsv.write_trials(folder, space, study.trials())
         _confirm(space, study, folder)

@@ -18,6 +18,7 @@ from search.results.folder import RunFolder, open_study
 from search.space.read import read_space
 from search.study import journal, record
 from tests.search import plain_driver
+from tests.search.earlier_runs import earlier_run
 from tests.search.journals import assert_whole, endings, lines, records
 from tests.search.spaces import tiny_space
 
@@ -69,8 +70,11 @@ class Drivers:
 
 @pytest.fixture(params=[{"seeds": 2}, {"seeds": 6, "race": True, "official_seeds": 2}], ids=["all seeds", "race"])
 def drivers(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Drivers]:
+    """Where all have all seeds, the winner of an earlier run is among them."""
     pruner = {"name": "median", "n_startup_trials": 4, "n_warmup_steps": 4}
-    space = tiny_space(tmp_path, epochs=10, trials=BUDGET, pruner=pruner, confirm={"top": 2, **request.param})
+    sources = [] if "race" in request.param else [str(earlier_run(tmp_path, epochs=10))]
+    search = {"trials": BUDGET, "pruner": pruner, "confirm": {"top": 2, **request.param}, "learn_from": sources}
+    space = tiny_space(tmp_path, epochs=10, **search)
     yield Drivers(space, RunFolder(tmp_path / "runs" / "a"))
 
 
@@ -100,5 +104,8 @@ def test_forty_kills_of_a_driver_lose_nothing_and_repeat_nothing(drivers: Driver
     assert sorted((run.trial, run.seed) for run in known.runs if run.videos == "holdout") == sorted(
         (run["trial"], run["seed"]) for run in known.wanted
     ), "nothing that a race did not ask for"
+    assert [sum(bool(run.sources) for run in known.runs if run.videos == one) for one in ("holdout", "official")] == (
+        [2, 2] if space.plan.learn_from else [0, 0]
+    ), "an earlier winner with each seed, however often it was cut short"
     sessions = open_study(folder).user_attrs[record.SESSIONS]
     assert len(sessions) > KILLS / 4 and sessions[-1]["ended"]

@@ -14,12 +14,14 @@ from haan.yamlconfig import read_config
 from search import export
 from search.results.checkpoints import Checkpoints
 from search.results.folder import RunFolder, open_study
+from search.results.retraining import named
 from search.space.confirmkeys import Repeats
 from search.space.read import read_kept
 from search.study import journal
 from search.study.record import TrialRecord
 from tests.paths import ROOT
 from tests.search.cards import scalars
+from tests.search.earlier_runs import earlier_run
 from tests.search.head import Head
 from tests.search.spaces import run, tiny_space
 
@@ -29,13 +31,15 @@ pytestmark = pytest.mark.ray
 def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    earlier_run(tmp_path)
     path = tiny_space(tmp_path, confirm={"top": 2, "seeds": 2})
-    ended = run("run.py", tmp_path, path, "--name", "a", "--address", "local")
+    ended = run("run.py", tmp_path, path, "--name", "a", "--address", "local", "--from", "runs/old")
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = ended.stdout.splitlines()
     assert lines[0] == "Starting Ray ..."
     assert lines[1].startswith("Running on a local Ray of its own: 1 node(s), ")
-    assert "Starting 2 worker(s) ..." in lines[:6]
+    assert "Starting 2 worker(s) ..." in lines[:7]
+    assert sum(line.startswith("note: takes from runs/old: the best 3 of its 6 trials ") for line in lines) == 1
     shown = [line for line in lines if line.startswith("[") and " left" not in line]
     assert sum("] trial " in line for line in shown) == 5
     again = [line for line in shown if "] confirm trial " in line or "] final trial " in line]
@@ -47,6 +51,8 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     states = [trial.state.name for trial in study.trials]
     assert set(states) == {"COMPLETE", "PRUNED"}
     assert study.trials[0].params == {"concepts.clusters": 8, "loss.pseudo": 0.001}
+    assert study.trials[1].params == {"concepts.clusters": 5, "loss.pseudo": 0.1}, "what won the earlier run"
+    assert states[:2] == ["COMPLETE"] * 2
     table = pd.read_csv(folder.trials_csv)
     assert table["state"].tolist() == states and {"params.loss.pseudo", "detect.alpha", "node"} <= set(table)
 
@@ -66,19 +72,28 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     kept = Checkpoints(str(folder.root.resolve() / "trials"))
     assert [len(kept.of(trial.number)) for trial in study.trials] == [int(s == "COMPLETE") for s in states]
 
-    # The best and the base, twice each with new seeds; then the winner and the base on all training videos.
+    # The best, the base and what won the earlier run, twice each with new seeds; then the winner and these two on all
+    # training videos.
     confirmed = pd.read_csv(folder.confirm_csv)
     seed = read_kept(folder.space_yaml).base.seed
     held_out = confirmed[confirmed["videos"] == "holdout"]
     assert set(zip(held_out["seed"], held_out["holdout"], strict=True)) == {(seed + 1, 1), (seed + 2, 2)}
     assert (held_out.groupby("number")["seed"].count() == 2).all() and (confirmed["state"] == "COMPLETE").all()
-    assert 0 in set(held_out["number"]) and (held_out.groupby("number")["best_epoch"].nunique() == 1).all()
+    assert {0, 1} <= set(held_out["number"]) and (held_out.groupby("number")["best_epoch"].nunique() == 1).all()
     means = held_out.groupby("number")["avg_map"].mean()
     winner = int(means.idxmax())
     official = confirmed[confirmed["videos"] == "official"]
     assert set(zip(official["number"], official["seed"], strict=True)) == {
-        (number, one) for number in (winner, 0) for one in (seed + 2 + 1, seed + 2 + 2)
+        (number, one) for number in (winner, 1, 0) for one in (seed + 2 + 1, seed + 2 + 2)
     }
+    assert set(zip(confirmed["number"] == 1, confirmed["source"].fillna(""), strict=True)) == {
+        (True, "runs/old"), (False, ""),
+    }  # fmt: skip
+    at = next(number for number, line in enumerate(lines) if line.startswith("the same seeds, side by side"))
+    for number, line in zip(dict.fromkeys((winner, 1, 0)), lines[at + 1 :], strict=False):
+        assert line.startswith(named(number, number == 0, ["runs/old"] * (number == 1)))
+        for part in (official, held_out):
+            assert f"{part[part['number'] == number]['avg_map'].mean():.2f} ± " in line
     assert official.index.tolist() == list(range(len(official))), "they come first"
     final = official[official["seed"] == official["seed"].min()].set_index("number")
     means = official.groupby("number")["avg_map"].mean()
@@ -88,7 +103,7 @@ def test_a_search_leaves_a_true_study_and_a_configuration_that_trains_again(
     scored = [classes["winner"].mean()] + ([classes["base"].mean()] if winner else [])
     assert scored == pytest.approx(means[[winner, 0][: len(scored)]].tolist())
     assert (
-        f"Best: trial {winner}{'' if winner else ' (base)'}; " in ended.stdout
+        f"Best: {named(winner, winner == 0, ['runs/old'] * (winner == 1))}; " in ended.stdout
         and "Confirmed: avg.mAP mean" in ended.stdout
     )
     head = "On the official videos, which chose nothing, after training on all training videos: avg.mAP mean"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,14 @@ def new_study(root: Path, name: str = "made") -> optuna.Study:
 
 @dataclass
 class Maker:
-    """Makes trials of a space: scores follow the parameters, so that there is something to find."""
+    """Makes trials of a space: scores follow the parameters, so that there is something to find.
+
+    won: earlier searches, by the trial that repeats their winner.
+    """
 
     space: Space
     seed: int = 0
+    won: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
@@ -110,6 +114,8 @@ class Maker:
             known["failure"] = "loss is nan in epoch 1, step 3" if not scores else f"worker died after epoch {epochs}"
         if state == TrialState.RUNNING:
             known = {"runs": [[start, None, node]]}
+        if number in self.won:
+            known[record.WINNER_OF] = [self.won[number]]
         return create_trial(
             state=state,
             value=max(scores) if state == TrialState.COMPLETE else None,
@@ -199,14 +205,16 @@ def _run(
     )
 
 
-def full_run(root: Path, trials: int = 60, **search: Any) -> tuple[RunFolder, Space, optuna.Study]:
-    """A run with everything: all states, retries, two sessions, a confirmation and its winner."""
+def full_run(
+    root: Path, trials: int = 60, won: Mapping[int, str] | None = None, **search: Any
+) -> tuple[RunFolder, Space, optuna.Study]:
+    """A run with everything: all states, retries, two sessions, a confirmation and its winner. won: as in `Maker`."""
     space = write_space(root, **{"confirm": {"top": 3, "seeds": 3}} | search)
     study = new_study(root)
     study.set_user_attr(record.FINGERPRINT, "cc30f720bbcfaa2eda8eec4c089a05c752c2b03421e12adb58af805339aee999")
     session = {"nodes": 2, "concurrent": 4, "cpu": 1, "gpu": 0.0, "where": "the Ray cluster found"}
     study.set_user_attr(record.SESSIONS, [{"started": T0, "ended": T0 + 7000, **session}])
-    fill(study, space, trials)
+    fill(study, space, trials, Maker(space, won=won or {}))
     fill_confirmation(confirm_study(root), space, study)
     folder = RunFolder(root)
     confirm.write_csv(folder, space, confirm.read_confirmation(folder, space, study))

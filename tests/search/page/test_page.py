@@ -36,9 +36,11 @@ from search.page.lanes import timeline
 from search.page.page import page, write_report
 from search.page.sections import _gain_tile
 from search.results import export, retraining
+from search.results.beside import beside
 from search.results.confirm import Confirmed
 from search.results.folder import RunFolder
-from search.results.ranking import Standing
+from search.results.ranking import Standing, in_short
+from search.results.retraining import named
 from search.space.model import Space, detects_of
 from search.study import record
 from tests.search.page.report_run import (
@@ -278,6 +280,22 @@ def test_the_winner_is_what_the_seeds_decide_even_if_another_scored_higher_once(
     row = rows_of(text.partition('aria-label="Confirmation"')[2])[0]
     assert row[:3] == [f"trial {second.number}", "+3.00", "+3.00 to +3.00"]
     assert found.exported is None and "Not the winner" not in text
+
+
+def test_what_won_earlier_runs_stands_beside_the_winner_and_the_base(tmp_path: Path) -> None:
+    run = Run(*full_run(tmp_path / "made", 20, won={2: EVIL}))
+    found = read_findings(run.folder, run.space, run.study)
+    assert found.winner is not None and found.winner.number not in (0, 2)
+    text = page_of(run)
+    for label, confirmed in (("Official videos", False), ("Confirmation", True)):
+        table = text.partition(f'aria-label="{label}"')[2].partition("</table>")[0]
+        assert html.escape("winner's gain over it") in table
+        by_name = {html.unescape(row[0]): row for row in rows_of(table)}
+        for one in beside(found.confirmation, found.winner.number):
+            scored = one.confirmed if confirmed else one.official
+            name = "base at its best setting" if one.base else named(one.number, False, one.sources)
+            assert scored is not None and by_name[name][3] == in_short(scored.gain)
+    assert EVIL not in without_yaml(text) and html.escape(f"trial 2 (winner of {EVIL})") in text
 
 
 def test_before_all_seeds_have_run_the_gain_is_of_one_and_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Trials of a search and their repetitions, made up by what they scored."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from haan.yamlconfig import plain
 from search.results import retraining
 from search.space.model import Space
 from search.space.read import read_kept, read_space
+from search.study.record import WINNER_OF
 from tests.planted import tiny_config
 
 COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
@@ -29,13 +30,24 @@ def space(folder: Path, validation: Any = None, kept: bool = False, **search: ob
     return read_kept(path) if kept else read_space(path)
 
 
-def searched(of: Space, *values: float | None, states: Mapping[int, TrialState] | None = None) -> list[FrozenTrial]:
-    """Trials of a search; each chose the alpha of its own number, and its best epoch is its number + 1."""
+def searched(
+    of: Space,
+    *values: float | None,
+    states: Mapping[int, TrialState] | None = None,
+    won: Mapping[int, Sequence[str]] | None = None,
+) -> list[FrozenTrial]:
+    """Trials of a search; each chose the alpha of its own number, and its best epoch is its number + 1.
+
+    won: earlier searches, by the trial that repeats their winner.
+    """
     study = optuna.create_study(direction="maximize")
     for number, value in enumerate(values):
         state = (states or {}).get(number, COMPLETE)
         by_detect = [float(i == number % len(of.detects)) for i in range(len(of.detects))]
-        attributes = {"avg_map_by_detect": by_detect, "best_epoch": number + 1} if value is not None else {}
+        attributes: dict[str, Any] = {}
+        if value is not None:
+            attributes |= {"avg_map_by_detect": by_detect, "best_epoch": number + 1}
+        attributes |= {WINNER_OF: list(won[number])} if won and number in won else {}
         study.add_trial(
             create_trial(
                 state=state,

@@ -1,11 +1,12 @@
 """What of an earlier run a search takes: its trials that lie in the space, its best ones first."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from optuna.trial import TrialState, create_trial
 
 from haan.errors import InputError
 from haan.yamlconfig import plain
@@ -17,31 +18,8 @@ from search.space.resume import differences
 from search.space.studies import study_of
 from search.study import earlier
 from tests.methods import tiny_of
+from tests.search.earlier_runs import confirm_it, earlier_run
 from tests.search.spaces import tiny_space
-
-VALUES = [5.0, 9.0, 1.0, 7.0, 8.0]
-
-
-def earlier_run(folder: Path, values: list[float] = VALUES, **search: Any) -> Path:
-    """A run whose trial i had 4 + i % 13 clusters and scored its value; one more was pruned, and one failed."""
-    root = folder / "runs" / "old"
-    root.mkdir(parents=True)
-    space = read_space(tiny_space(folder, **search))
-    (root / "space.yaml").write_text(space.document)
-    study = study_of(space, name="old", journal=RunFolder(root).journal, seed=1).inner
-    for number, value in enumerate([*values, None, None]):
-        state = TrialState.COMPLETE if value is not None else TrialState.PRUNED
-        state = TrialState.FAIL if number == len(values) + 1 else state
-        study.add_trial(
-            create_trial(
-                state=state,
-                value=value,
-                params={"concepts.clusters": 4 + number % 13, "loss.pseudo": 0.1},
-                distributions=dict(space.parameters),
-                intermediate_values={1: 2.0, 3: 4.0} if state == TrialState.PRUNED else {},
-            )
-        )
-    return root
 
 
 def asking(folder: Path, *roots: Path, **search: Any) -> Space:
@@ -65,6 +43,49 @@ def test_trials_beyond_a_range_are_left_out_and_said(tmp_path: Path) -> None:
     assert {one.params["concepts.clusters"] for one in source.tried} == {6, 7, 8, 9}
     assert {one.params["loss.concept"] for one in source.tried} == {0.01}, "what it did not search is its base's"
     assert "4 of its 6 trials, those in these ranges" in source.remark(learns=True)
+
+
+def test_what_won_an_earlier_run_over_seeds_comes_before_its_luckiest(tmp_path: Path) -> None:
+    """Trial 1 scored 9 once; trial 4, third in the search, has the higher mean over new seeds."""
+    root = earlier_run(tmp_path, confirm={"top": 3, "seeds": 2})
+    (source,) = read_sources(asking(tmp_path, root), RunFolder(tmp_path / "new"))
+    assert source.winner is not None and source.winner.number == 1 and source.winner.params == source.best[0]
+    confirm_it(root, {1: 6.0, 4: 8.0, 3: 7.0, 0: 5.0})
+    (source,) = read_sources(asking(tmp_path, root), RunFolder(tmp_path / "new"))
+    assert source.winner is not None and source.winner.number == 4
+    assert [one["concepts.clusters"] for one in source.best] == [8, 5, 7]
+    assert source.remark(learns=True).endswith(
+        "; its winner (trial 4) first of all, and again when the best are confirmed"
+    )
+    (kept,) = earlier.kept({earlier.EARLIER: json.loads(json.dumps([asdict(source)]))})
+    assert kept.winner == source.winner
+
+
+def test_a_winner_beyond_the_ranges_is_said_by_its_setting(tmp_path: Path) -> None:
+    narrow = {"concepts.clusters": {"int": [7, 16]}, "loss.pseudo": {"float": [0.0001, 1.0], "log": True}}
+    (source,) = read_sources(asking(tmp_path, earlier_run(tmp_path), parameters=narrow), RunFolder(tmp_path / "new"))
+    assert source.winner is not None and source.winner.params is None
+    assert [one["concepts.clusters"] for one in source.best] == [8, 7]
+    said = "; its winner (trial 1) lies beyond: concepts.clusters 5 (here a whole number in [7, 16])"
+    assert source.remark(learns=True).endswith(said) and source.remark(learns=False).endswith(said)
+    assert earlier.winners([source]) == {}
+
+
+def test_what_a_winner_had_otherwise_and_is_not_searched_here_is_said(tmp_path: Path) -> None:
+    only = {"concepts.clusters": {"int": [4, 16], "log": True}, "detect.alpha": {"sweep": "-0.4:0.4:0.2"}}
+    root = earlier_run(tmp_path)
+    space = read_space(tiny_space(tmp_path, epochs=6, learn_from=[str(root)], parameters=only))
+    (source,) = read_sources(space, RunFolder(tmp_path / "new"))
+    assert source.winner is not None and source.winner.params == {"concepts.clusters": 5}
+    assert source.winner.apart == ["loss.pseudo 0.1 (here 0.001)", "optim.epochs 4 (here 6)"]
+    assert source.remark(learns=True).endswith(
+        ", though not with its loss.pseudo 0.1 (here 0.001), optim.epochs 4 (here 6)"
+    )
+
+
+def test_a_run_in_which_nothing_was_detected_has_no_winner(tmp_path: Path) -> None:
+    (source,) = read_sources(asking(tmp_path, earlier_run(tmp_path, [0.0, 0.0])), RunFolder(tmp_path / "new"))
+    assert source.winner is None and len(source.best) == 2
 
 
 def test_of_many_trials_some_are_kept_the_best_among_them(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 
 from search.study import earlier, internals
 from search.study.algorithms import Component, make_pruner, make_sampler
-from search.study.earlier import JUDGED, Informed, Source, Tried
+from search.study.earlier import EARLIER, JUDGED, Informed, Source, Tried, Winner
+from search.study.record import TrialRecord
 from search.study.study import Study
 
 PARAMETERS: Mapping[str, BaseDistribution] = {
@@ -39,19 +40,20 @@ def made(
     *sources: Source,
     name: str = "tpe",
     journal: Path | None = None,
-    pruner: str = "none",
+    pruner: str | Component = "none",
     parameters: Mapping[str, BaseDistribution] = PARAMETERS,
 ) -> Study:
     study = Study.create(
         name="s",
         journal=journal,
         sampler=make_sampler(Component(name, {}), 3, parameters),
-        pruner=make_pruner(Component(pruner, {}), 5),
+        pruner=make_pruner(Component(pruner, {}) if isinstance(pruner, str) else pruner, 5),
         parameters=parameters,
         epochs=5,
     )
     earlier.keep(study.inner, sources)
-    study.start_with(earlier.front(study.inner, [{"a": 0.5, "b": 10, "c": "x"}]))
+    known = earlier.kept(study.inner.user_attrs)
+    study.start_with(earlier.front(known, [{"a": 0.5, "b": 10, "c": "x"}]), earlier.winners(known))
     return study
 
 
@@ -124,11 +126,45 @@ def test_a_study_resumed_with_a_narrower_range_learns_from_the_trials_that_lie_i
 
 
 def test_several_sources_take_turns_and_one_without_a_trial_in_these_ranges_gives_nothing() -> None:
-    study = made(Source("runs/none", 7, [], []), source(), source(sign=-1.0))
-    first = [asked["a"] for asked in earlier.front(study.inner, [])]
+    first = [one["a"] for one in earlier.front([Source("runs/none", 7, [], []), source(), source(sign=-1.0)], [])]
     assert first[0] > 0.8 > 0.2 > first[1]
     said = Source("runs/none", 7, [], []).remark(learns=True)
     assert said.startswith("learns nothing from runs/none: none of its 7 trials")
+
+
+def won(name: str, **params: Any) -> Source:
+    return Source(name, 1, [params], [Tried(params, 1.0, 5, False)], Winner(0, params))
+
+
+def winners(study: Study) -> dict[int, tuple[str, ...]]:
+    records = {one.number: TrialRecord.of(one).winner_of for one in study.trials()}
+    return {number: names for number, names in records.items() if names}
+
+
+def test_a_trial_keeps_whose_winner_it_is_and_is_not_pruned(tmp_path: Path) -> None:
+    """Two sources that the same won, and one that the base won; everything below 1,000 is pruned."""
+    sources = [won("runs/a", a=0.1, b=1, c="x"), won("b", a=0.1, b=1, c="x"), won("c", a=0.5, b=10, c="x")]
+    threshold = Component("threshold", {"lower": 1000.0})
+    study = made(*sources, journal=tmp_path / "study.journal", pruner=threshold)
+    assert winners(study) == {0: ("c",), 1: ("runs/a", "b")}
+    study = made(journal=tmp_path / "study.journal", pruner=threshold)
+    assert winners(study) == {0: ("c",), 1: ("runs/a", "b")} and len(study.trials()) == 2
+    assert [study.report(study.ask().number, 1, 5.0) for _ in range(3)] == [False, False, True]
+
+
+def test_a_study_of_before_that_kept_no_winners_goes_on_without(tmp_path: Path) -> None:
+    """A source whose best are tried first; and a study in which this trial waits already."""
+    study, first = made(journal=tmp_path / "study.journal"), {"a": 0.1, "b": 1, "c": "x"}
+    old = {"name": "runs/a", "count": 1, "best": [first], "tried": []}
+    study.inner.set_user_attr(EARLIER, [old])
+    assert earlier.kept(study.inner.user_attrs) == [Source("runs/a", 1, [first], [])]
+    study = made(journal=tmp_path / "study.journal")
+    assert winners(study) == {} and len(study.trials()) == 2
+
+
+def test_a_source_that_its_base_won_is_not_tried_twice_where_not_all_is_drawn() -> None:
+    base = {"a": 0.5, "b": 10, "c": "x"}
+    assert earlier.front([won("runs/a", a=0.5, b=10)], [base], base) == [base]
 
 
 def test_a_study_without_sources_draws_what_it_drew() -> None:

@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from haan.detectors.runs import RunsDetect
-from search.study.record import FAILURE, NODE, RETRIES, RUNS, Ran, Summary, TrialRecord
+from search.study.record import FAILURE, NODE, RETRIES, RUNS, WINNER_OF, Ran, Summary, TrialRecord
 
 ALPHAS = tuple(RunsDetect(alpha=alpha) for alpha in (-0.5, 0.0, 0.5))
 TIOU = (0.3, 0.7)
@@ -35,6 +35,7 @@ def written(summary: Summary | None = None) -> dict[str, Any]:
     summary.add(result(1, [1.0, 5.0, 2.0], [6.0, 4.0]))
     summary.add(result(2, [3.0, 4.0, 1.0], [5.0, 3.0]))
     where = {NODE: "b", RUNS: [[10.0, 20.0, "a"], [30.0, None, "b"]], RETRIES: ["its node was lost"]}
+    where |= {WINNER_OF: ["runs/old"]}
     return summary.attributes() | where | {FAILURE: "loss is nan"}
 
 
@@ -43,7 +44,7 @@ def test_a_record_is_what_was_written() -> None:
     assert (record.epochs, record.best_epoch, record.seconds, record.empty_clusters) == (2, 1, 5.0, 2)
     assert (record.device, record.node, record.failure) == ("cpu", "b", "loss is nan")
     assert record.runs == (Ran(10.0, 20.0, "a"), Ran(30.0, None, "b"))
-    assert record.retries == ("its node was lost",)
+    assert record.retries == ("its node was lost",) and record.winner_of == ("runs/old",)
     assert record.by_epoch == ((1, (1.0, 5.0, 2.0)), (2, (3.0, 4.0, 1.0)))
     assert written().keys() - written(Summary()).keys() == {"by_epoch"}, "only where it is asked for"
 
