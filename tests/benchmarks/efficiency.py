@@ -23,7 +23,7 @@ from search.results.ranking import rank
 from search.study.algorithms import silent
 from tests.benchmarks import pools, races
 from tests.benchmarks.pools import FIXED, OFFICIAL, REDRAWN, Recorded, nearest_of
-from tests.benchmarks.rivals import RIVALS, exported, search
+from tests.benchmarks.rivals import LEFT_OUT, RIVALS, exported, search
 
 TRIALS = (5, 10, 20, 40)  # whole ones, whose epochs are the marks at which a search is looked at
 WORKERS = (1, 8, 32)
@@ -44,10 +44,10 @@ def found(pool: Recorded, name: str, workers: int, repeat: int) -> list[float | 
     return worth
 
 
-def rows(pool: Recorded, workers: int, repeats: int) -> Iterator[list[str]]:
+def rows(pool: Recorded, workers: int, repeats: int, names: Sequence[str]) -> Iterator[list[str]]:
     """A rival a row: mean and sd of the worth at each mark."""
     yield [f"{workers} worker(s)", *(f"{trials} x {pool.space.base.optim.epochs}" for trials in TRIALS)]
-    for name in RIVALS:
+    for name in names:
         with silent():
             values = [found(pool, name, workers, repeat) for repeat in range(repeats)]
         yield [name, *(_cell([one[place] for one in values]) for place in range(len(TRIALS)))]
@@ -174,15 +174,20 @@ def main() -> None:
     parser.add_argument("pools", nargs="*", help="names; default: all that are recorded")
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)
+    parser.add_argument("--rivals", nargs="+", choices=list(RIVALS), metavar="NAME", help="these alone, nothing else")
     given = parser.parse_args()
     names = given.pools or pools.recorded()
+    for rival, missing in LEFT_OUT.items():
+        tell(f"{rival} is left out: {', '.join(missing)} not installed")
     for name in names:
         pool = pools.read(name)
         tell(f"{name}: {'; '.join(about(pool))}")
         for workers in given.workers:
             tell("")
-            show_table(list(rows(pool, workers, given.repeats)))
+            show_table(list(rows(pool, workers, given.repeats, given.rivals or list(RIVALS))))
         tell("")
+        if given.rivals:
+            continue
         head = ["confirmation, 2 seeds", "pairs in order", "winner's worth", "gain above the true", "interval holds"]
         ways = {
             "on one holdout, own best epochs": before,
@@ -193,7 +198,8 @@ def main() -> None:
         made = {title: confirmed(pool, way, 20 * given.repeats) for title, way in ways.items()}
         show_table([head, *([title, *_figures(one)] for title, one in made.items())])
         tell("")
-    races.show([pools.read(name) for name in names], 20 * given.repeats)
+    if not given.rivals:
+        races.show([pools.read(name) for name in names], 20 * given.repeats)
 
 
 if __name__ == "__main__":

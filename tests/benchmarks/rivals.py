@@ -1,17 +1,22 @@
-"""Ways to search a recorded pool, each through its own code: ours, Ray Tune's, and two simple ones.
+"""Ways to search a recorded pool, each through its own code: ours, Ray Tune's, Syne Tune's, and two simple ones.
 
 Workers train an epoch each at a time, in virtual time. Whatever is reported, stopped and learned is the rival's own:
-our `Study`, or Ray Tune's OptunaSearch and AsyncHyperBandScheduler, as they behave together.
+our `Study`, Ray Tune's OptunaSearch and AsyncHyperBandScheduler, as they behave together (test_rivals.py has them in a
+real Ray), or Syne Tune's ASHACQR, where that is installed.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.util import find_spec
 from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -163,13 +168,77 @@ class Rays:
         self._last[trial] = (value, epoch)
 
     def pick(self) -> Pick | None:
-        best = max(self._last, key=self._last.__getitem__, default=None)
+        best = max(sorted(self._last), key=lambda trial: self._last[trial][0], default=None)  # of equals the first
         return None if best is None else Pick(best, self._last[best][1])
 
 
 def _trial(number: int) -> SimpleNamespace:
     return SimpleNamespace(trial_id=str(number))
 
+
+class SyneTunes:
+    """Syne Tune's ASHA with a conformal quantile regression that proposes, by their defaults, as its Tuner calls them.
+
+    Exported is what `best_config` names, the configuration of the highest report of all, at that report's epoch.
+    """
+
+    def __init__(self, space: Space, seed: int):
+        from syne_tune.backend.trial_status import Trial
+        from syne_tune.optimizer.baselines import ASHACQR
+
+        logging.getLogger("syne_tune").setLevel(logging.ERROR)  # it warns of what ASHACQR itself passes on
+        np.random.seed(seed)  # the regression draws from this as well
+        self._scheduler = ASHACQR(
+            {name: _domain(one) for name, one in space.parameters.items()},
+            metric="avg_map",
+            time_attr="epoch",
+            max_t=space.base.optim.epochs,
+            do_minimize=False,
+            random_seed=seed,
+        )
+        self._trials, self._new, self._whole = list[Any](), Trial, space.base.optim.epochs
+        self._best: tuple[float, Pick] | None = None
+
+    def ask(self) -> Mapping[str, Any]:
+        suggestion = self._scheduler.suggest()
+        trial = self._new(len(self._trials), suggestion.config, datetime.now())
+        self._trials.append(trial)
+        self._scheduler.on_trial_add(trial)
+        return trial.config
+
+    def report(self, trial: int, epoch: int, value: float) -> bool:
+        if self._best is None or value > self._best[0]:
+            self._best = (value, Pick(trial, epoch))
+        decision = self._scheduler.on_trial_result(self._trials[trial], {"epoch": epoch, "avg_map": value})
+        return decision == "STOP" and epoch < self._whole
+
+    def end(self, trial: int, epoch: int, value: float, stopped: bool) -> None:
+        self._scheduler.on_trial_remove(self._trials[trial])  # at the last epoch it says STOP, too
+
+    def pick(self) -> Pick | None:
+        return None if self._best is None else self._best[1]
+
+
+def _domain(one: BaseDistribution) -> Any:
+    """A parameter as Syne Tune has it."""
+    from syne_tune import config_space
+
+    if isinstance(one, CategoricalDistribution):
+        return config_space.choice(list(one.choices))
+    assert isinstance(one, IntDistribution | FloatDistribution) and one.step in (None, 1)
+    if isinstance(one, IntDistribution):
+        return (config_space.lograndint if one.log else config_space.randint)(one.low, one.high)
+    return (config_space.loguniform if one.log else config_space.uniform)(one.low, one.high)
+
+
+OUTSIDE: Mapping[str, tuple[tuple[str, ...], Callable[[Space, int], Rival]]] = {  # with modules that we don't need
+    "Syne Tune: ASHA + CQR": (("syne_tune", "huggingface_hub"), SyneTunes),  # pip install 'syne-tune[extra]'
+}
+LEFT_OUT = {
+    name: missing
+    for name, (modules, _) in OUTSIDE.items()
+    if (missing := [module for module in modules if find_spec(module) is None])
+}
 
 RIVALS: Mapping[str, Callable[[Space, int], Rival]] = {
     "random": lambda space, seed: Ours(space, seed, Component("random", {}), Component("none", {})),
@@ -195,6 +264,7 @@ RIVALS: Mapping[str, Callable[[Space, int], Rival]] = {
     ),
     "as its space says": lambda space, seed: Ours(space, seed, space.sampler, space.pruner, space.plan.objective),
     "Ray Tune: OptunaSearch + ASHA": Rays,
+    **{name: rival for name, (_, rival) in OUTSIDE.items() if name not in LEFT_OUT},
 }
 
 

@@ -1,5 +1,6 @@
 """The yardstick on a made-up pool whose better configurations are known."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,20 @@ def test_marks_before_a_first_trial_has_ended_are_empty(pool: Recorded, monkeypa
     with silent():
         assert found(pool, "random", 8, 0)[0] is None
         assert found(pool, "random", 1, 0)[0] == 0.0, "the base, which is tried first"
+
+
+def test_rivals_by_name_are_all_that_is_printed_and_who_is_not_installed_is_said(
+    pool: Recorded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(efficiency, "TRIALS", (1, 2))
+    monkeypatch.setattr(efficiency, "LEFT_OUT", {"Another's": ["another"]})
+    monkeypatch.setattr(pools, "read", lambda name: pool)
+    command = ["efficiency", "made-up", "--repeats", "2", "--workers", "1", "--rivals", "random", "TPE, recent"]
+    monkeypatch.setattr("sys.argv", command)
+    efficiency.main()
+    said, about, _, *table = capsys.readouterr().out.rstrip().split("\n")
+    assert said == "Another's is left out: another not installed" and about.startswith("made-up: 30 configurations")
+    assert [re.split("  +", row)[0] for row in table] == ["1 worker(s)", "random", "TPE, recent"]
 
 
 def test_without_noise_both_ways_to_confirm_are_right(pool: Recorded) -> None:
