@@ -179,7 +179,8 @@ def about(
         if count > 1:
             rows["trained_on"] += f"; these weights are of seed {final.params['seed']}, the first of {count}"
         chose = "the settings" if "epochs" in final.params else "the settings and the epochs"
-        rows["holdout_avg_map"] = f"{trial.value!r} in the search, which chose {chose} by it"
+        scored = "none" if trial.value is None else repr(trial.value)
+        rows["holdout_avg_map"] = f"{scored} in the search, which chose {chose} by it"
         if "base_avg_map" in rows:  # it is of the holdout, too, and not to be read beside avg_map_at_seed
             rows["holdout_base_avg_map"] = rows.pop("base_avg_map")
     elif isinstance(space.base.data.validation, Holdout):
@@ -266,7 +267,8 @@ def _at_own(own: float | None) -> str:
 def comparison(space: Space, study: optuna.Study, trial: FrozenTrial, known: Confirmation) -> list[str]:
     """The same in lines for the terminal: first what the official videos say, last what those say that chose."""
     rows = _against_base(space, study.get_trials(deepcopy=False), trial, known)
-    rows["search"] = f"{trial.value:.3f}" + (f"; the base {rows['base_avg_map']}" if "base_avg_map" in rows else "")
+    rows["search"] = "none, for it failed" if trial.value is None else f"{trial.value:.3f}"
+    rows["search"] += f"; the base {rows['base_avg_map']}" if "base_avg_map" in rows else ""
     names = {
         "official_avg_map": f"{ON_OFFICIAL}, after training on all training videos: avg.mAP",
         "official_gain_over_base": "Gain on the official videos:",

@@ -19,6 +19,7 @@ from search.space.model import Space, grid_points, is_base
 from search.space.read import read_space
 from search.study.record import Objective
 from search.study.study import ranked
+from tests.search.results import repetitions
 from tests.search.results.repetitions import run
 
 SPACE = """\
@@ -123,6 +124,23 @@ def test_the_base_at_its_own_setting_is_of_the_epochs_that_its_value_is_of(
     space = replace(space, plan=replace(space.plan, objective=objective))
     known = {"avg_map_by_detect": [4.0], "best_avg_map_by_detect": [9.0]}
     assert winner.own_setting_avg_map(space, create_trial(value=4.0, user_attrs=known)) == expected
+
+
+def test_a_base_that_failed_in_the_search_may_win_over_the_seeds(tmp_path: Path) -> None:
+    of = repetitions.space(tmp_path)
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(repetitions.searched(of, None, 9.0, states={0: TrialState.FAIL}))
+    trials = study.get_trials()
+    runs = [run(again, 7.0 - 2 * again["trial"]) for again in retraining.repeats(of, trials)]
+    known = confirm.summarise(of, trials, runs)
+    best = confirm.winner(of, trials, known)
+    assert best is not None and (best.number, best.value) == (0, None)
+    assert (
+        winner.comparison(of, study, best, known)[-1] == "In the search, which chose by it: avg.mAP none, for it failed"
+    )
+    final = run({"trial": 0, "seed": 5, "videos": "official"}, 6.0)
+    above = winner.about("name", study, of, best, known, final)
+    assert above["holdout_avg_map"] == "none in the search, which chose the settings and the epochs by it"
 
 
 def test_what_sets_a_winner_apart_is_said_without_its_seed(tmp_path: Path) -> None:
