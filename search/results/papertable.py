@@ -157,11 +157,11 @@ def markdown(made: Tabulated) -> str:
     """The whole table and what has to be said of it."""
     paragraphs = [line for note in notes(made) for line in (note, "")][:-1]
     table = grid(cells(made), num_names(made))
-    return "\n".join([f"# {title(made)}", "", *table, "", *paragraphs]) + "\n"
+    return "\n".join([f"# {made.table.form.title}", "", *table, "", *paragraphs]) + "\n"
 
 
 def title(made: Tabulated) -> str:
-    """With our method and what it is told of the training videos, where no column says so."""
+    """Of a terminal: with our method and what it is told of the training videos, where no column says so."""
     own = made.table.form.title
     return own if of_several_methods(made.space) else f"{own} (ours: {in_words(made.space)})"
 

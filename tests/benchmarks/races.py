@@ -33,6 +33,7 @@ WAYS = {  # seeds before the first look, and at most
     "race of up to 4": (race.FIRST, 4),
     "race of up to 6": (race.FIRST, 6),
     "race of up to 10": (race.FIRST, 10),
+    "race of up to 20, first looked at after 3": (3, 20),
 }
 RATIOS = (0.5, 1.0, 2.0)  # sd of a run's noise over that of true values
 TOTALS = (24, 48)  # whole trials
