@@ -150,6 +150,7 @@ READ = {
     "python -m tests.benchmarks.winners runs/NAME": "takes minutes; tests/benchmarks/test_winners.py has it",
     "python -m tests.benchmarks.winners runs/old-1 runs/new-1 --seeds 10": "takes minutes",
     "python -m tests.benchmarks.pools planted-easy --root FOLDER": "takes hours",
+    "python -m tests.benchmarks.ranges planted-hard --root FOLDER": "takes an hour; test_ranges.py has it",
     "python -m tests.benchmarks.scale runs/pool --workers 8,64": LONG,
     "python -m tests.benchmarks.scale runs/pool --workers 8,64,1000 --epoch-seconds 30 --plot plan.svg": LONG,
     "python -m tests.benchmarks.realsize fineaction --like ANNOTATIONS": "takes an hour and 40 GB of disk",

@@ -33,7 +33,11 @@ WAYS = {  # seeds before the first look, and at most
     "race of up to 4": (race.FIRST, 4),
     "race of up to 6": (race.FIRST, 6),
     "race of up to 10": (race.FIRST, 10),
-    "race of up to 20, first looked at after 3": (3, 20),
+}
+LONG = {  # the same, of two configurations alone
+    "10 seeds each": (10, 10),
+    "race of up to 20": (race.FIRST, 20),
+    "race of up to 20, looked at from 3 on": (3, 20),
 }
 RATIOS = (0.5, 1.0, 2.0)  # sd of a run's noise over that of true values
 TOTALS = (24, 48)  # whole trials
@@ -221,6 +225,8 @@ def tables(recorded: Sequence[Recorded], repeats: int) -> Iterator[list[list[str
     found = {way: [claims(draw, *seeds, repeats) for draw in nothing.values()] for way, seeds in WAYS.items()}
     head = ["nothing is better: said to be, %; runs", *nothing]
     yield [head, *([way, *(f"{c.percent()}; {r.share:.1f}" for c, r in row)] for way, row in found.items())]
+    long = {way: figures(two(1.0, np.random.default_rng(0)), *seeds, 4 * repeats) for way, seeds in LONG.items()}
+    yield [["two configurations, noise 1", *HEAD], *([way, *row.cells()] for way, row in long.items())]
 
 
 class Repeated:
