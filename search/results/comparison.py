@@ -26,6 +26,7 @@ from search.results.unseen import Unseen, unseen
 from search.results.winner import leaving
 from search.space.comparisons import TAUGHT
 from search.space.confirmkeys import official_seeds
+from search.space.model import LABELS
 from search.study import journal, record
 from search.study.record import TrialRecord
 
@@ -202,11 +203,7 @@ def _apart(one: Confirmed | None, other: Confirmed | None) -> str:
     """Mean difference over the seeds that both have, with its 95 % interval."""
     if one is None or other is None:
         return ""
-    apart = paired(one.by_seed, other.by_seed)
-    if apart is None:
-        return ""
-    between = "" if apart.half is None else f" ({apart.mean - apart.half:+.2f} to {apart.mean + apart.half:+.2f})"
-    return f"{apart.mean:+.2f}{between}"
+    return str(paired(one.by_seed, other.by_seed) or "")
 
 
 def markdown(made: Compared) -> str:
@@ -230,8 +227,7 @@ def notes(made: Compared) -> list[str]:
         "confirmation's too.",
         "gain, against the first: differences paired by seed, with 95 % intervals (Student's t), not adjusted for the "
         "number of lines. They are about other seeds, not about other searches or videos.",
-        "labels: weak is told of a training video which classes it shows, full also when. All searches chose by the "
-        "segments of held-out training videos.",
+        f"{LABELS} All searches chose by the segments of held-out training videos.",
     ]
     if taught := [line.name for line in made.lines if line.run.space.base.method == TAUGHT]:
         said.append(

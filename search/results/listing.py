@@ -1,6 +1,6 @@
 """Runs side by side: how each stands, what it won, how fast, and in which settings their winners differ."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,12 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from haan.errors import InputError
 from haan.words import clean, duration, short
-from haan.yamlconfig import plain
+from haan.yamlconfig import flat, plain
 from search.results import confirm, winner
 from search.results.folder import RunFolder, open_study
 from search.results.ranking import in_short
 from search.results.unseen import unseen
-from search.space.model import Space, methods_of, num_wanted
+from search.space.model import LABELS, Space, methods_of, num_wanted
 from search.space.read import read_kept
 from search.study import journal
 from search.study.record import FINGERPRINT, SESSIONS, TrialRecord
@@ -49,7 +49,7 @@ HEAD = (
     *("confirmed", "confirmed gain (95 %)", "time of trials"),
 )
 NOTES = (
-    "labels: weak is told of a training video which classes it shows, full also when.",
+    LABELS,
     "official: avg.mAP on the official validation videos, which chose nothing, mean over seeds; its gain over the base "
     "is the one to publish.",
     "confirmed: mean ± sd over new seeds, and its gain over the base's.",
@@ -81,7 +81,7 @@ def listed(folder: RunFolder) -> Listed:
     best = confirm.winner(space, trials, known) if winner.no_choice(trials) is None else None
     methods = ", ".join(f"{one.method} ({one.supervision})" for one in methods_of(space))
     cells = (methods, _began(study), _trials(space, trials), *_scores(space, trials, best, known), _cost(trials, known))
-    settings = dict(_flat(plain(winner.trial_config(space, best)))) if best is not None else {}
+    settings = flat(plain(winner.trial_config(space, best))) if best is not None else {}
     curve = sorted(best.intermediate_values.items()) if best is not None else []
     base = space.base
     scored = {"the data": study.user_attrs.get(FINGERPRINT), "eval.tiou": base.eval.tiou}
@@ -149,14 +149,6 @@ def _scores(
 
 def _cost(trials: Sequence[FrozenTrial], known: confirm.Confirmation) -> str:
     return duration(sum(TrialRecord.of(trial).ran_s for trial in trials) + known.seconds)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def overview(runs: Sequence[Listed]) -> list[list[str]]:

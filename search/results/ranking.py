@@ -245,6 +245,10 @@ class Paired:
     mean: float
     half: float | None
 
+    def __str__(self) -> str:
+        between = "" if self.half is None else f" ({self.mean - self.half:+.2f} to {self.mean + self.half:+.2f})"
+        return f"{self.mean:+.2f}{between}"
+
 
 def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:
     """One less the other, both by seed, over the seeds that both have; None where they share none."""

@@ -16,7 +16,7 @@ from haan.words import short
 from haan.yamlconfig import flat, plain
 from search.results import confirm, winner
 from search.results.folder import RunFolder, open_study
-from search.space.model import Space, base_point, base_value, of_several_methods, with_values
+from search.space.model import COMMON, Space, base_point, base_value, of_several_methods, with_values
 from search.space.read import read_kept
 from search.study import journal
 from search.study.alike import lies_in
@@ -28,7 +28,6 @@ from search.study.study import ranked
 FIRST = 3  # of a source's best, so many are tried first
 MOST = 500  # trials of a source that a study keeps
 _KEY = "search.learn_from"
-_OWN = {"data", "eval", "seed", "device", "precision", "threads"}  # no search takes these from another
 
 
 def read_sources(space: Space, folder: RunFolder) -> tuple[Source, ...]:
@@ -78,7 +77,7 @@ def _winner(space: Space, own: Space, trials: Sequence[FrozenTrial], known: conf
     if point is None:
         return Winner(won.number, None, beyond)
     there, here = (
-        flat({section: value for section, value in plain(one, whole=True).items() if section not in _OWN})
+        flat({section: value for section, value in plain(one, whole=True).items() if section not in COMMON})
         for one in (winner.trial_config(own, won), with_values(space.base, point))
     )
     base = vars(space.base.detect)

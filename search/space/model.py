@@ -21,6 +21,15 @@ from search.study.stagnation import Expectation, FirstOf, Rule, Spent, Stagnatio
 
 SEED = "seed"  # the key that a grid may list beside its settings
 EPOCHS = "optim.epochs"
+LABELS = "labels: weak is told of a training video which classes it shows, full also when."
+COMMON = (
+    "data",
+    "eval",
+    "seed",
+    "device",
+    "precision",
+    "threads",
+)  # what another method, or another search, leaves as it is
 _PATIENCE = 40  # trials of a search's `stop:` that says nothing else
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -149,7 +158,7 @@ def with_method(config: Config, method: str) -> Config:
     """Where another method starts from: at its own defaults, with a configuration's data, epochs, scores and device."""
     if config.method == method:
         return config
-    kept = {name: getattr(config, name) for name in ("data", "eval", "seed", "device", "precision", "threads")}
+    kept = {name: getattr(config, name) for name in COMMON}
     made: Config = CONFIGS[method](**kept)
     epochs = config.optim.epochs
     return replace(

@@ -121,11 +121,21 @@ def configurations(space: Space, count: int) -> list[dict[str, Any]]:
 
 
 @cache
-def _table(name: str, root: str) -> ClipTable:
-    """Once a process."""
+def table_of(name: str, root: str) -> ClipTable:
+    """The data of a pool, planted where they are not there; once a process."""
     data = space_of(name, root).base.data
     source, annotations, _ = open_data(data)
     return pack(source, annotations, data.dtype)
+
+
+def epochs_of(
+    space: Space, table: ClipTable, params: Mapping[str, Any], seed: int, validation: Holdout | str
+) -> Iterator[tuple[float, ...]]:
+    """Scores of one configuration's epochs on a CPU, one after the other: at each of the space's settings."""
+    config = with_values(space.base, {**params, "seed": seed})
+    config = replace(config, data=replace(config.data, validation=validation), threads=1, device="cpu")
+    trainer = Trainer(config, table, split(table.annotations, config.data), space.detects, every_epoch=True)
+    return (epoch.avg_map for epoch in trainer.epochs())
 
 
 def train(name: str, root: str, params: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -138,11 +148,8 @@ def train(name: str, root: str, params: Mapping[str, Any]) -> dict[str, list[Any
     runs += [(OFFICIAL, 100 + number, OFFICIAL) for number in range(SEEDS[OFFICIAL])]
     found: dict[str, list[Any]] = {kind: [] for kind in SEEDS}
     for kind, number, validation in runs:
-        config = with_values(base, {**params, "seed": base.seed + number})
-        config = replace(config, data=replace(config.data, validation=validation), threads=1, device="cpu")
-        parts = split(_table(name, root).annotations, config.data)
-        trainer = Trainer(config, _table(name, root), parts, space.detects, every_epoch=True)
-        found[kind].append([list(epoch.avg_map) for epoch in trainer.epochs()])
+        scores = epochs_of(space, table_of(name, root), params, base.seed + number, validation)
+        found[kind].append([list(one) for one in scores])
     return found
 
 
@@ -150,7 +157,7 @@ def _recorded(name: str, root: str, configs: int, workers: int) -> Iterator[tupl
     """What is left to be trained, one configuration after the other."""
     every = configurations(space_of(name, root), configs)
     before = len(read(name).params) if path_of(name).exists() else 0
-    _table(name, root)  # plants, before several would at once
+    table_of(name, root)  # plants, before several would at once
     with ProcessPoolExecutor(workers) as pool:
         rest = every[before:]
         yield from zip(rest, pool.map(train, [name] * len(rest), [root] * len(rest), rest), strict=True)
