@@ -22,14 +22,8 @@ from search.study.stagnation import Expectation, FirstOf, Rule, Spent, Stagnatio
 SEED = "seed"  # the key that a grid may list beside its settings
 EPOCHS = "optim.epochs"
 LABELS = "labels: weak is told of a training video which classes it shows, full also when."
-COMMON = (
-    "data",
-    "eval",
-    "seed",
-    "device",
-    "precision",
-    "threads",
-)  # what another method, or another search, leaves as it is
+# What another method, or another search, leaves as it is.
+COMMON = ("data", "eval", "seed", "device", "precision", "threads")
 _PATIENCE = 40  # trials of a search's `stop:` that says nothing else
 ConfigT = TypeVar("ConfigT", bound=Config)
 
