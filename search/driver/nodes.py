@@ -8,6 +8,7 @@ store can't hold the features.
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.errors import InputError
@@ -28,6 +29,7 @@ from search.trials import internals
 
 _NODE_TYPE = "ray.io/node-group"  # a label that Ray sets
 _ANSWER_S = 120  # of a node that is asked
+_LOST_S = 5.0  # until Ray's head has taken a node for dead whose connection broke
 
 
 @dataclass(frozen=True)
@@ -266,10 +268,26 @@ class Unanswered(InputError):
         self.node, self.reason = node, reason
 
 
+class Left(Exception):
+    """A node that was up, and has left the cluster since or is about to: Slurm or a cloud takes it back."""
+
+    def __init__(self, node: Node):
+        super().__init__(f"node {node.host} has left since, or is about to")
+        self.node = node
+
+
+def without(cluster: Cluster, left: Node) -> Cluster:
+    """A cluster that others started, without a node that leaves; another like it may start."""
+    stay = tuple(node for node in cluster.nodes if node.id != left.id)
+    types, most = startable(_what_may_come(), stay)
+    return replace(cluster, nodes=stay, startable=types, most_more=most)
+
+
 def probe(nodes: Sequence[Node], tasks: Mapping[str, Callable[[], None]] = MappingProxyType({})) -> tuple[Node, ...]:
     """The nodes with the room that they have: each is asked once, and all at the same time.
 
-    tasks: by a node's id, what it is to do before it answers. Raises Unanswered, of a task that fails as well.
+    tasks: by a node's id, what it is to do before it answers. Raises Unanswered, of a task that fails as well, and
+    Left.
     """
     asked = [(node, _ask(node, tasks.get(node.id))) for node in nodes]
     return tuple(replace(node, room=_await(node, answer)) for node, answer in asked)
@@ -283,8 +301,22 @@ def _ask(node: Node, task: Callable[[], None] | None) -> "ray.ObjectRef[Room]":
 def _await(node: Node, answer: "ray.ObjectRef[Room]") -> Room:
     try:
         return ray.get(answer, timeout=_ANSWER_S)
+    except TaskUnschedulableError:  # asks for nothing, so any node has room for it that is to stay
+        raise Left(node) from None
     except RayError as error:
+        if not isinstance(error, RayTaskError | GetTimeoutError) and _leaves(node):
+            raise Left(node) from None
         raise Unanswered(node, str(error).strip().splitlines()[-1]) from None
+
+
+def _leaves(node: Node) -> bool:
+    """Whether a node is taken for dead, or is so within moments."""
+    until = time.monotonic() + _LOST_S
+    while any(one.id == node.id for one in alive()):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _look(task: Callable[[], None] | None) -> Room:

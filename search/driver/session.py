@@ -163,11 +163,17 @@ def _find(
     signal.signal(signal.SIGTERM, _interrupt)  # after Ray, which sets one that ends the process at once
     for line in (f"Running on {found}", *found.aside, *_given(found, local, with_room)):
         screen.line(line)
-    crowd = _crowd(job, found, local.known)
-    share = placement.fit(job.space, found, job.feature_bytes, crowd)
+    while True:
+        try:
+            crowd = _crowd(job, found, local.known)
+            share = placement.fit(job.space, found, job.feature_bytes, crowd)
+            probed = _probed(job, found, share, found.nodes if with_room else ())
+            break
+        except nodes.Left as left:
+            found = nodes.without(found, left.node)
+            screen.line(clean(f"{left}; running on {found}"))
     for line in (*([str(crowd)] if crowd else []), *local.overlapping(share.gpu)):
         screen.line(line)
-    probed = _probed(job, found, share, found.nodes if with_room else ())
     known = placement.warnings(found, share, job.feature_bytes)
     if job.space.plan.storage is not None:
         untried = storagecheck.untried(checkpoints.storage(job.space.plan.storage), found)
@@ -203,7 +209,10 @@ def _need_of_gpu(job: Job) -> int:
 
 
 def _crowd(job: Job, found: nodes.Cluster, known: Sequence[Gpu]) -> placement.Crowd | None:
-    """What `gpu: auto` means, where it is asked for. known: GPUs of a local Ray; the nodes of a cluster are asked."""
+    """What `gpu: auto` means, where it is asked for. known: GPUs of a local Ray; the nodes of a cluster are asked.
+
+    Raises Unanswered, Left.
+    """
     if job.space.plan.resources.gpu != "auto" or job.space.base.device == "cpu" or not found.has_gpu:
         return None
     if not found.local:
@@ -217,7 +226,7 @@ def _probed(
 ) -> tuple[nodes.Node, ...]:
     """Asks nodes once, all at the same time: those that run trials to use the storage, those of `asked` for their room.
 
-    Raises InputError.
+    Raises InputError, Left.
     """
     if job.space.plan.storage is None:
         return nodes.probe(asked)

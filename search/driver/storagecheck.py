@@ -20,7 +20,8 @@ def check(place: str, nodes: Sequence[Node], asked: Sequence[Node] = ()) -> tupl
     """Writes a file from here, has every other node read it and write one back, and leaves the place as it was.
 
     nodes: those that run trials. asked: where more than the storage is to be known of nodes, all that are asked for
-    their room, those of `nodes` among them. Returns them as probed. Raises InputError, naming the node and the fix.
+    their room, those of `nodes` among them. Returns them as probed. Raises InputError, naming the node and the fix,
+    and Left.
     """
     mark = uuid.uuid4().hex
     try:

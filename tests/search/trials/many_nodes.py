@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,17 @@ from ray.cluster_utils import Cluster as Nodes
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from haan.errors import InputError
-from search.driver import nodes, placement, storagecheck
+from search.driver import nodes, placement, session, storagecheck
+from search.driver.job import preview
+from search.driver.request import Request
+from search.results.folder import RunFolder
 from search.study.study import Study
+from search.trials import internals
 from search.trials.bridge import Bridge, Events
 from search.trials.features import Copies, Opened, SharedTable, share
 from search.trials.tuning import Stage, run_stage
 from tests.search.curves import CURVES, EPOCHS
-from tests.search.spaces import demo_space
+from tests.search.spaces import demo_space, tiny_space
 from tests.search.trials import drawn, recorded
 from tests.search.trials.drawn import MIB
 from tests.search.trials.recorded import PARAMETERS, Replay
@@ -47,13 +53,19 @@ def rooms(cluster: Nodes, folder: Path) -> Answers:
 
 
 def losses(cluster: Nodes, folder: Path) -> Answers:
-    """A node that dies, then two others, one with a GPU."""
+    """A node that dies, one of two that are about to, then two others, one with a GPU."""
     yield "lost", lost(cluster, folder)
-    while len(nodes.alive()) > 1:  # its trials may have gone on before Ray takes the lost node for dead
-        time.sleep(0.1)
+    await_head_alone()  # its trials may have gone on before Ray takes the lost node for dead
+    yield "left", left(cluster, folder)
+    await_head_alone()
     cluster.add_node(num_cpus=4, object_store_memory=100 * MIB)
     gpu = cluster.add_node(num_cpus=4, num_gpus=1, object_store_memory=100 * MIB)
     yield "gpus", gpus(folder, gpu.node_id)
+
+
+def await_head_alone() -> None:
+    while len(nodes.alive()) > 1:
+        time.sleep(0.1)
 
 
 CLUSTERS: dict[str, Callable[[Nodes, Path], Answers]] = {"rooms": rooms, "losses": losses}
@@ -109,6 +121,34 @@ def lost(cluster: Nodes, folder: Path) -> Any:
     trainable = tune.with_parameters(Slow, curves=CURVES, notes=str(notes))
     trials, _ = search(notes, trainable, 3, placement.request(placement.Share(3, 1, 0.0), 0))
     return [[trial.state.name, trial.user_attrs["retries"]] for trial in trials]
+
+
+def left(cluster: Nodes, folder: Path) -> Any:
+    """Where a search runs, of nodes that leave once it has seen them: one dies, one is about to be taken back."""
+    dead, due = (cluster.add_node(num_cpus=1, object_store_memory=100 * MIB) for _ in range(2))
+    seen, holds = nodes.alive(), folder / "holds"
+
+    @ray.remote(scheduling_strategy=NodeAffinitySchedulingStrategy(due.node_id, False))
+    def hold() -> None:
+        holds.touch()
+        time.sleep(600)  # a node that has nothing to do would be gone at once
+
+    held = hold.remote()
+    while not holds.exists():
+        time.sleep(0.05)
+    internals.drain(cluster.address, due.node_id, "it is taken back", 600)
+    cluster.remove_node(dead, allow_graceful=False)
+    asked = Request(tiny_space(folder, storage=str(folder / "nfs")), None, folder / "runs", None, None, (), False)
+    job = replace(preview(asked, RunFolder(folder / "scratch" / "run")), address=cluster.address)
+    lines: list[str] = []
+    screen: Any = SimpleNamespace(line=lines.append)
+    session.nodes.start_ray = lambda *about: nodes.Cluster(seen, False)
+    with ExitStack() as service:
+        found, share = session._find(job, screen, folder / "log", service)
+    up = {node.id for node in nodes.alive()}
+    del held
+    cluster.remove_node(due)
+    return [lines, [node.head for node in found.nodes], share.concurrent, due.node_id in up]
 
 
 class Opens(Replay):

@@ -48,6 +48,13 @@ def test_a_lost_node_counts_as_no_failure_and_the_study_says_from_where_its_tria
     assert any(reason.endswith("; went on from epoch 5") for reason in retries)
 
 
+def test_a_node_that_leaves_after_it_was_seen_is_done_without(losses: Any) -> None:
+    lines, heads, concurrent, due_is_up = losses["left"]
+    told = [line for line in lines if "has left since, or is about to; running on" in line]
+    assert len(told) == 2 and told[1].count("the Ray cluster found: 1 node(s), 1 CPUs, ") == 1
+    assert (heads, concurrent, due_is_up) == ([True], 1, True)
+
+
 def test_shares_of_a_gpu_run_on_its_node_alone_and_without_one_on_all_but_the_head(losses: Any) -> None:
     (where, at_once, most, on_gpu), (_, on_cpu_at_once, _, on_cpu), gpu, head = losses["gpus"]
     assert where.startswith("the Ray cluster found: 3 node(s), 9 CPUs, 1 GPUs, ")
