@@ -45,11 +45,15 @@ def chosen_detect(space: Space, trial: FrozenTrial) -> Detect:
 
 
 def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best COMPLETE trials of a search, as many as `confirm.top`, what won its sources, and the base."""
+    """The best COMPLETE trials of a search, as many as `confirm.top`, and the base.
+
+    What won its sources stands in place of the last of them, but never of the first.
+    """
     if space.plan.confirm is None:
         return []
-    best = ranked(trials)[: space.plan.confirm.top]
-    number = base_trial(space, trials)
+    best, number = ranked(trials)[: space.plan.confirm.top], base_trial(space, trials)
+    others = [trial for trial in winners_of_sources(trials) if trial not in best and trial.number != number]
+    best = best[: max(space.plan.confirm.top - len(others), 1)]
     base = [trial for trial in trials if trial.number == number]
     once = {trial.number: trial for trial in (*best, *winners_of_sources(trials), *base)}
     return list(once.values()) if best else []
@@ -129,14 +133,15 @@ def num_runs(space: Space, has_official: bool, sources: Sequence[Source] = ()) -
     videos.
     """
     confirm, base = space.plan.confirm, base_point(space)
-    others = [base] * (base_number(space) is not None)
+    known = [base] * (base_number(space) is not None)
+    others: list[Again] = []
     for point in winners(sources).values():
         whole = {**base, **point}
-        others += [whole] * (whole not in others)
-    last = len(official_seeds(space.base, confirm)) * (1 + len(others))
+        others += [whole] * (whole not in (*known, *others))
+    last = len(official_seeds(space.base, confirm)) * (1 + len(known) + len(others))
     is_last = isinstance(space.base.data.validation, Holdout) and has_official
     first = first_seeds(space)
-    most = confirm.top + max(len(others), 1) if confirm else 0
+    most = max(confirm.top, 1 + len(others)) + 1 if confirm else 0  # and the base, of a grid its best
     rounds = (most * first, *[most] * (confirm.seeds - first)) if confirm else ()
     return rounds, last if is_last else 0
 

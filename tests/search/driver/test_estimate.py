@@ -121,17 +121,17 @@ def test_an_old_run_is_read_and_not_mended(tmp_path: Path, scratch: RunFolder) -
 def test_the_winner_of_an_earlier_run_is_counted_in_a_new_run_and_in_an_old_one(
     tmp_path: Path, scratch: RunFolder
 ) -> None:
-    """(2 + the base + that winner) x 2 seeds, and three on all training videos; a run of before has one seed there."""
+    """(The best, that winner, the base) x 2 seeds, and three on all training videos; a run of before has one there."""
     root = earlier_run(tmp_path)
     path = tiny_space(tmp_path, confirm={"top": 2, "seeds": 2}, learn_from=[str(root)])
     job = look(path, scratch)
     assert any("its winner (trial 1) first of all" in remark for remark in job.remarks)
-    assert remaining(job, scratch) == Left(trials=5, interrupted=0, rounds=(8,), finals=6)
+    assert remaining(job, scratch) == Left(trials=5, interrupted=0, rounds=(6,), finals=6)
     study = open_study(old_run(path))
     keep(study, job.sources)
     shutil.rmtree(root)
     again = RunFolder(scratch.root.with_name("again"))
-    assert remaining(look(path, again, resume=True), again) == Left(trials=3, interrupted=1, rounds=(8,), finals=3)
+    assert remaining(look(path, again, resume=True), again) == Left(trials=3, interrupted=1, rounds=(6,), finals=3)
 
 
 def test_a_journal_damaged_in_its_middle_is_named_where_it_lies(tmp_path: Path, scratch: RunFolder) -> None:

@@ -67,6 +67,34 @@ def test_what_won_an_earlier_run_is_trained_again_once(
 
 
 @pytest.mark.parametrize(
+    ("won", "numbers"),
+    [
+        ({}, [4, 3, 2, 0]),
+        ({1: ("a",)}, [4, 3, 1, 0]),
+        ({1: ("a",), 5: ("b",)}, [4, 1, 5, 0]),
+        ({1: ("a",), 5: ("b",), 6: ("c",)}, [4, 1, 5, 6, 0]),
+        ({3: ("a",), 1: ("b",)}, [4, 3, 1, 0]),
+        ({4: ("a",), 0: ("b",)}, [4, 3, 2, 0]),
+    ],
+    ids=["none", "last", "both last", "never for the best", "one among the best", "the best, the base"],
+)
+def test_what_won_earlier_runs_stands_in_place_of_the_last_of_the_best(
+    won: Mapping[int, tuple[str, ...]], numbers: list[int], tmp_path: Path
+) -> None:
+    of = of_three(tmp_path, top=3)
+    trials = searched(of, 1.0, 2.0, 6.0, 7.0, 8.0, 1.5, 1.2, won=won)
+    assert sorted(trial.number for trial in retraining.candidates(of, trials)) == sorted(numbers)
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 4), (1, 4), (2, 4), (3, 5)])
+def test_the_plan_counts_them_among_the_best_too(count: int, most: int, tmp_path: Path) -> None:
+    points = [{"concepts.clusters": 4 + n} for n in range(count)]
+    sources = [Source(f"runs/{n}", 1, [], [], Winner(0, point)) for n, point in enumerate(points)]
+    rounds, finals = retraining.num_runs(of_three(tmp_path, top=3), True, sources)
+    assert (rounds, finals) == ((3 * most,), 3 * (2 + count))
+
+
+@pytest.mark.parametrize(
     ("points", "more"),
     [([], 0), ([{"concepts.clusters": 5}], 1), ([{"concepts.clusters": 8}], 0), ([None], 0)]
     + [([{"concepts.clusters": 5}, {"concepts.clusters": 5}, {"concepts.clusters": 6}], 2)],
