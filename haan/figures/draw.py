@@ -535,7 +535,7 @@ def _timeline_caption(seen: Observed, one: Timeline, unwritten: int) -> str:
     if one.other_classes:
         others = (
             f" Not shown: {one.other_found} detections and {one.other_truth} true segments of {one.other_classes} "
-            "other classes."
+            f"other class{'es' * (one.other_classes != 1)}."
         )
     if any(of.row.any() for of in one.tracks):
         others += " Where detections of a class overlap, that of lower score stands a row lower."

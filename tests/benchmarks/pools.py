@@ -37,10 +37,18 @@ REDRAWN, FIXED, OFFICIAL = "redrawn", "fixed", "official"
 SEEDS = {REDRAWN: 3, FIXED: 2, OFFICIAL: 3}  # of each configuration; the first redrawn one has the search's own holdout
 CONFIGS = 150
 AVERAGED = "-ema"  # behind the name of a pool: the same configurations with averaged weights
+_SEARCHED = (  # what they were drawn from, whatever the demo searches today
+    "concepts.clusters: {int: [10, 80], log: true}",
+    "concepts.top_k: {int: [1, 10]}",
+    "loss.pseudo: {float: [1.0e-4, 1.0], log: true}",
+    "loss.concept: {float: [1.0e-3, 1.0], log: true}",
+    "loss.coarse: {float: [1.0e-2, 10.0], log: true}",
+    "loss.coarse_pooling: {choice: [max, mean]}",
+    "detect.alpha: {sweep: '-0.2:0.2:0.1'}",
+)
 _PLANTED = (
     "data.train_videos=48", "model.width=48", "optim.epochs=15", "optim.batch_videos=4", "optim.lr=2e-3",
-    "search.parameters.concepts.clusters={int: [10, 80], log: true}",
-    "search.parameters.detect.alpha={sweep: '-0.2:0.2:0.1'}", "concepts.clusters=30",
+    "concepts.clusters=30", f"search.parameters={{{', '.join(_SEARCHED)}}}",
 )  # fmt: skip
 
 
