@@ -33,11 +33,13 @@ TRIALS = 20  # whole ones, whose epochs a search has
 REPEATS = 12
 NEW_SEEDS = 100, 101, 102
 _RATE = "search.parameters.optim.lr={{float: [{low:g}, {high:g}], log: true}}"
+_DROPOUT = "search.parameters.model.dropout={{float: [0.0, 0.6]}}"
 _WIDTH = "search.parameters.model.width={{choice: [{half}, {width}, {twice}]}}"
 WAYS = {
     "as the space has it": (),
     "and the rate": (_RATE,),
-    "and the rate, dropout and width": (_RATE, "search.parameters.model.dropout={{float: [0.0, 0.6]}}", _WIDTH),
+    "and the rate and dropout": (_RATE, _DROPOUT),
+    "and the rate, dropout and width": (_RATE, _DROPOUT, _WIDTH),
 }
 
 

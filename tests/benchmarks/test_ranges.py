@@ -11,7 +11,7 @@ from tests.benchmarks import ranges
 from tests.benchmarks.ranges import WAYS, rows, space_of, spend, worth
 from tests.benchmarks.rivals import Pick
 
-FIRST, RATE, ALL = WAYS
+FIRST, *_ = WAYS
 
 
 class Every:
@@ -47,9 +47,10 @@ def test_trials_train_until_they_are_stopped_or_whole_and_the_budget_is_spent() 
 
 
 def test_what_is_fixed_is_searched_around_its_value() -> None:
-    plain, rate, every = (space_of("planted-hard", "data", way) for way in WAYS)
+    plain, rate, both, every = (space_of("planted-hard", "data", way) for way in WAYS)
     assert set(rate.parameters) - set(plain.parameters) == {"optim.lr"}
-    assert set(every.parameters) - set(rate.parameters) == {"model.dropout", "model.width"}
+    assert set(both.parameters) - set(rate.parameters) == {"model.dropout"}
+    assert set(every.parameters) - set(both.parameters) == {"model.width"}
     assert rate.parameters["optim.lr"] == FloatDistribution(0.0005, 0.008, log=True), "2e-3 is the base's"
     assert every.parameters["model.width"] == CategoricalDistribution((24, 48, 96))
 
