@@ -51,11 +51,12 @@ def candidates(space: Space, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]
     """
     if space.plan.confirm is None:
         return []
-    best, number = ranked(trials)[: space.plan.confirm.top], base_trial(space, trials)
-    others = [trial for trial in winners_of_sources(trials) if trial not in best and trial.number != number]
+    best, won = ranked(trials)[: space.plan.confirm.top], winners_of_sources(trials)
+    number = base_trial(space, trials)
+    others = [trial for trial in won if trial not in best and trial.number != number]
     best = best[: max(space.plan.confirm.top - len(others), 1)]
     base = [trial for trial in trials if trial.number == number]
-    once = {trial.number: trial for trial in (*best, *winners_of_sources(trials), *base)}
+    once = {trial.number: trial for trial in (*best, *won, *base)}
     return list(once.values()) if best else []
 
 

@@ -11,7 +11,7 @@ from tests.benchmarks import ranges
 from tests.benchmarks.ranges import WAYS, rows, space_of, spend, worth
 from tests.benchmarks.rivals import Pick
 
-FIRST, *_ = WAYS
+FIRST = next(iter(WAYS))
 
 
 class Every:

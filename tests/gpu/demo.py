@@ -14,7 +14,7 @@ CPU = ("device=cpu", "search.resources.gpu=0")
 
 
 def rows(device: str, tiny: bool) -> Iterator[Row]:
-    """Seconds of the search of its trials, without its confirmation; tiny: of two trials."""
+    """Seconds of its trials, without a confirmation; tiny: of two trials."""
     settings = ["search.confirm=null", *(("search.trials=2", "optim.epochs=3") if tiny else ())]
     on_cpu = _seconds([*settings, *CPU])
     yield Row(part="search", work="the demo's trials on a CPU", value=on_cpu, unit="s")

@@ -133,7 +133,7 @@ def left(cluster: Nodes, folder: Path) -> Any:
         holds.touch()
         time.sleep(600)  # a node that has nothing to do would be gone at once
 
-    held = hold.remote()
+    hold.remote()
     while not holds.exists():
         time.sleep(0.05)
     internals.drain(cluster.address, due.node_id, "it is taken back", 600)
@@ -146,7 +146,6 @@ def left(cluster: Nodes, folder: Path) -> Any:
     with ExitStack() as service:
         found, share = session._find(job, screen, folder / "log", service)
     up = {node.id for node in nodes.alive()}
-    del held
     cluster.remove_node(due)
     return [lines, [node.head for node in found.nodes], share.concurrent, due.node_id in up]
 
